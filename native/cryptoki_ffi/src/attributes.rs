@@ -1,0 +1,217 @@
+//! Reading attributes so that one that cannot be read spoils no other (section 5.7.5).
+
+use crate::failure::{Failure, Outcome};
+use crate::functions::{Functions, buffer, call, ulong};
+use crate::values::{NoValue, Read, Secret};
+use cryptoki_sys as ck;
+use cryptoki_sys::{
+    CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_ULONG,
+};
+use std::ptr::null_mut;
+use zeroize::Zeroizing;
+
+/// No attribute is longer.
+const LIMIT: usize = 16 << 20;
+const FUNCTION: &str = "C_GetAttributeValue";
+/// Attributes whose value is an array of attributes.
+const TEMPLATES: &[CK_ATTRIBUTE_TYPE] = &[
+    ck::CKA_WRAP_TEMPLATE,
+    ck::CKA_UNWRAP_TEMPLATE,
+    ck::CKA_DERIVE_TEMPLATE,
+    ck::CKA_ENCAPSULATE_TEMPLATE,
+    ck::CKA_DECAPSULATE_TEMPLATE,
+];
+
+/// A request for the length of an attribute.
+fn question(kind: CK_ATTRIBUTE_TYPE) -> CK_ATTRIBUTE {
+    CK_ATTRIBUTE {
+        type_: kind,
+        pValue: null_mut(),
+        ulValueLen: 0,
+    }
+}
+
+fn length(attribute: &CK_ATTRIBUTE) -> Option<usize> {
+    (attribute.ulValueLen != ck::CK_UNAVAILABLE_INFORMATION)
+        .then_some(attribute.ulValueLen as usize)
+}
+
+/// Whether the answer speaks of single attributes, not of the call.
+fn partial(failure: &Failure) -> bool {
+    [
+        ck::CKR_ATTRIBUTE_SENSITIVE,
+        ck::CKR_ATTRIBUTE_TYPE_INVALID,
+        ck::CKR_BUFFER_TOO_SMALL,
+    ]
+    .iter()
+    .any(|rv| failure.is(*rv))
+}
+
+fn reason(failure: &Failure) -> NoValue {
+    if failure.is(ck::CKR_ATTRIBUTE_SENSITIVE) {
+        NoValue::Sensitive
+    } else if failure.is(ck::CKR_ATTRIBUTE_TYPE_INVALID) {
+        NoValue::TypeInvalid
+    } else {
+        NoValue::Unavailable
+    }
+}
+
+impl Functions {
+    /// `C_GetAttributeValue` for all the attributes at once, and one by one where that fails.
+    pub fn attributes(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        kinds: &[CK_ATTRIBUTE_TYPE],
+    ) -> Outcome<Vec<(CK_ATTRIBUTE_TYPE, Read)>> {
+        let plain = !kinds.iter().any(|kind| TEMPLATES.contains(kind));
+        if plain && let Some(all) = self.all_at_once(session, object, kinds)? {
+            return Ok(all);
+        }
+        kinds
+            .iter()
+            .map(|kind| Ok((*kind, self.one(session, object, *kind)?)))
+            .collect()
+    }
+
+    fn get(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        asked: &mut [CK_ATTRIBUTE],
+    ) -> Outcome<()> {
+        call!(
+            self,
+            C_GetAttributeValue(session, object, asked.as_mut_ptr(), ulong(asked.len()))
+        )
+    }
+
+    /// Two calls for everything; `None` when any attribute has no value, which only asking for it
+    /// alone explains.
+    fn all_at_once(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        kinds: &[CK_ATTRIBUTE_TYPE],
+    ) -> Outcome<Option<Vec<(CK_ATTRIBUTE_TYPE, Read)>>> {
+        let mut asked: Vec<CK_ATTRIBUTE> = kinds.iter().map(|kind| question(*kind)).collect();
+        match self.get(session, object, &mut asked) {
+            Ok(()) => {}
+            Err(failure) if partial(&failure) => return Ok(None),
+            Err(failure) => return Err(failure),
+        }
+        let mut values = Vec::with_capacity(asked.len());
+        for attribute in &mut asked {
+            let Some(mut value) = room(attribute)? else {
+                return Ok(None);
+            };
+            attribute.pValue = value.as_mut_ptr().cast();
+            values.push(value);
+        }
+        match self.get(session, object, &mut asked) {
+            Ok(()) => {}
+            Err(failure) if partial(&failure) => return Ok(None),
+            Err(failure) => return Err(failure),
+        }
+        let mut read = Vec::with_capacity(asked.len());
+        for ((attribute, value), kind) in asked.iter().zip(values).zip(kinds) {
+            read.push((*kind, cut(attribute, value)?));
+        }
+        Ok(Some(read))
+    }
+
+    fn one(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        kind: CK_ATTRIBUTE_TYPE,
+    ) -> Outcome<Read> {
+        let mut asked = [question(kind)];
+        match self.get(session, object, &mut asked) {
+            Ok(()) => {}
+            Err(failure) if partial(&failure) => return Ok(Read::Nothing(reason(&failure))),
+            Err(failure) => return Err(failure),
+        }
+        if TEMPLATES.contains(&kind) {
+            return self.template(session, object, kind, asked[0].ulValueLen);
+        }
+        let Some(mut value) = room(&asked[0])? else {
+            return Ok(Read::Nothing(NoValue::Unavailable));
+        };
+        asked[0].pValue = value.as_mut_ptr().cast();
+        match self.get(session, object, &mut asked) {
+            Ok(()) => cut(&asked[0], value),
+            Err(failure) if partial(&failure) => Ok(Read::Nothing(reason(&failure))),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// An array of attributes: its size, then the types and lengths, then the values.
+    fn template(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        kind: CK_ATTRIBUTE_TYPE,
+        size: CK_ULONG,
+    ) -> Outcome<Read> {
+        if size == ck::CK_UNAVAILABLE_INFORMATION {
+            return Ok(Read::Nothing(NoValue::Unavailable));
+        }
+        let count = size as usize / size_of::<CK_ATTRIBUTE>();
+        if count > 1024 {
+            return Err(Failure::misbehaved(
+                FUNCTION,
+                "claims an impossible number of nested attributes",
+            ));
+        }
+        let mut inner: Vec<CK_ATTRIBUTE> = vec![question(0); count];
+        let mut outer = [CK_ATTRIBUTE {
+            type_: kind,
+            pValue: inner.as_mut_ptr().cast(),
+            ulValueLen: size,
+        }];
+        self.get(session, object, &mut outer)?;
+        let mut values: Vec<Secret> = Vec::with_capacity(count);
+        for attribute in &mut inner {
+            let Some(mut value) = room(attribute)? else {
+                return Ok(Read::Nothing(NoValue::Unavailable));
+            };
+            attribute.pValue = value.as_mut_ptr().cast();
+            values.push(value);
+        }
+        outer[0].pValue = inner.as_mut_ptr().cast();
+        outer[0].ulValueLen = size;
+        self.get(session, object, &mut outer)?;
+        let mut read = Vec::with_capacity(count);
+        for (attribute, value) in inner.iter().zip(values) {
+            read.push((attribute.type_, cut(attribute, value)?));
+        }
+        Ok(Read::Template(read))
+    }
+}
+
+/// A buffer of the length the library asked for; `None` when it has no value.
+fn room(attribute: &CK_ATTRIBUTE) -> Outcome<Option<Secret>> {
+    match length(attribute) {
+        None => Ok(None),
+        Some(length) if length > LIMIT => {
+            Err(Failure::misbehaved(FUNCTION, "claims an impossible length"))
+        }
+        Some(length) => Ok(Some(Zeroizing::new(buffer::<u8>(length, FUNCTION)?))),
+    }
+}
+
+fn cut(attribute: &CK_ATTRIBUTE, mut value: Secret) -> Outcome<Read> {
+    match length(attribute) {
+        None => Ok(Read::Nothing(NoValue::Unavailable)),
+        Some(length) if length > value.len() => Err(Failure::misbehaved(
+            FUNCTION,
+            "says it wrote more than the buffer holds",
+        )),
+        Some(length) => {
+            value.truncate(length);
+            Ok(Read::Bytes(value))
+        }
+    }
+}

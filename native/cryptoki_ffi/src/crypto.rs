@@ -1,0 +1,202 @@
+//! Signing, verifying, encrypting, decrypting, digesting and random numbers (sections 5.8 to 5.15, 5.21).
+
+use crate::failure::{Failure, Outcome, Reason};
+use crate::functions::{Functions, buffer, call, output, ulong};
+use crate::layout::MechanismMemory;
+use crate::values::Mechanism;
+use cryptoki_sys::{CK_FLAGS, CK_OBJECT_HANDLE, CK_SESSION_HANDLE};
+
+/// Enough for every signature and MAC but those of SLH-DSA: one call, not two.
+const SIGNATURE: usize = 8 << 10;
+/// Blocks, tags and padding beyond the input.
+const SLACK: usize = 1 << 10;
+
+/// The kinds of operation a session can be in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `C_Sign*`
+    Sign,
+    /// `C_Verify*`
+    Verify,
+    /// `C_Encrypt*`
+    Encrypt,
+    /// `C_Decrypt*`
+    Decrypt,
+    /// `C_Digest*`
+    Digest,
+    /// `C_SignRecover*`
+    SignRecover,
+    /// `C_VerifyRecover*`
+    VerifyRecover,
+    /// `C_FindObjects*`
+    Find,
+}
+
+impl Kind {
+    /// The flag that cancels it in `C_SessionCancel`.
+    pub fn cancel_flag(self) -> CK_FLAGS {
+        match self {
+            Kind::Sign => cryptoki_sys::CKF_SIGN,
+            Kind::Verify => cryptoki_sys::CKF_VERIFY,
+            Kind::Encrypt => cryptoki_sys::CKF_ENCRYPT,
+            Kind::Decrypt => cryptoki_sys::CKF_DECRYPT,
+            Kind::Digest => cryptoki_sys::CKF_DIGEST,
+            Kind::SignRecover => cryptoki_sys::CKF_SIGN_RECOVER,
+            Kind::VerifyRecover => cryptoki_sys::CKF_VERIFY_RECOVER,
+            Kind::Find => cryptoki_sys::CKF_FIND_OBJECTS,
+        }
+    }
+}
+
+fn no_such(kind: Kind, step: &str) -> Failure {
+    Failure::own(
+        Reason::InvalidArgument,
+        format!("{kind:?} has no step {step}"),
+    )
+}
+
+fn input(bytes: &[u8]) -> *mut u8 {
+    bytes.as_ptr().cast_mut()
+}
+
+impl Functions {
+    /// `C_SignInit` and its kin; the digest takes no key.
+    pub fn init(
+        &self,
+        kind: Kind,
+        session: CK_SESSION_HANDLE,
+        mechanism: &Mechanism,
+        key: CK_OBJECT_HANDLE,
+    ) -> Outcome<()> {
+        let mut memory = MechanismMemory::new(mechanism);
+        let mechanism = memory.pointer();
+        match kind {
+            Kind::Sign => call!(self, C_SignInit(session, mechanism, key)),
+            Kind::Verify => call!(self, C_VerifyInit(session, mechanism, key)),
+            Kind::Encrypt => call!(self, C_EncryptInit(session, mechanism, key)),
+            Kind::Decrypt => call!(self, C_DecryptInit(session, mechanism, key)),
+            Kind::Digest => call!(self, C_DigestInit(session, mechanism)),
+            Kind::SignRecover => call!(self, C_SignRecoverInit(session, mechanism, key)),
+            Kind::VerifyRecover => call!(self, C_VerifyRecoverInit(session, mechanism, key)),
+            Kind::Find => Err(no_such(kind, "init")),
+        }
+    }
+
+    /// The single-part call that turns data into bytes: `C_Sign`, `C_Encrypt`, `C_Digest` ...
+    pub fn single(&self, kind: Kind, session: CK_SESSION_HANDLE, data: &[u8]) -> Outcome<Vec<u8>> {
+        let (bytes, length) = (input(data), ulong(data.len()));
+        let sized = data.len() + SLACK;
+        match kind {
+            Kind::Sign => output("C_Sign", SIGNATURE, |out, out_length| {
+                call!(self, C_Sign(session, bytes, length, out, out_length))
+            }),
+            Kind::Encrypt => output("C_Encrypt", sized, |out, out_length| {
+                call!(self, C_Encrypt(session, bytes, length, out, out_length))
+            }),
+            Kind::Decrypt => output("C_Decrypt", sized, |out, out_length| {
+                call!(self, C_Decrypt(session, bytes, length, out, out_length))
+            }),
+            Kind::Digest => output("C_Digest", SLACK, |out, out_length| {
+                call!(self, C_Digest(session, bytes, length, out, out_length))
+            }),
+            Kind::SignRecover => output("C_SignRecover", SIGNATURE, |out, out_length| {
+                call!(self, C_SignRecover(session, bytes, length, out, out_length))
+            }),
+            Kind::VerifyRecover => output("C_VerifyRecover", SIGNATURE, |out, out_length| {
+                call!(
+                    self,
+                    C_VerifyRecover(session, bytes, length, out, out_length)
+                )
+            }),
+            Kind::Verify | Kind::Find => Err(no_such(kind, "single")),
+        }
+    }
+
+    /// `C_Verify`.
+    pub fn verify(&self, session: CK_SESSION_HANDLE, data: &[u8], signature: &[u8]) -> Outcome<()> {
+        call!(
+            self,
+            C_Verify(
+                session,
+                input(data),
+                ulong(data.len()),
+                input(signature),
+                ulong(signature.len())
+            )
+        )
+    }
+
+    /// `C_SignUpdate` and its kin; encryption and decryption answer with bytes.
+    pub fn update(
+        &self,
+        kind: Kind,
+        session: CK_SESSION_HANDLE,
+        data: &[u8],
+    ) -> Outcome<Option<Vec<u8>>> {
+        let (bytes, length) = (input(data), ulong(data.len()));
+        let sized = data.len() + SLACK;
+        match kind {
+            Kind::Sign => call!(self, C_SignUpdate(session, bytes, length)).map(|()| None),
+            Kind::Verify => call!(self, C_VerifyUpdate(session, bytes, length)).map(|()| None),
+            Kind::Digest => call!(self, C_DigestUpdate(session, bytes, length)).map(|()| None),
+            Kind::Encrypt => output("C_EncryptUpdate", sized, |out, out_length| {
+                call!(
+                    self,
+                    C_EncryptUpdate(session, bytes, length, out, out_length)
+                )
+            })
+            .map(Some),
+            Kind::Decrypt => output("C_DecryptUpdate", sized, |out, out_length| {
+                call!(
+                    self,
+                    C_DecryptUpdate(session, bytes, length, out, out_length)
+                )
+            })
+            .map(Some),
+            Kind::SignRecover | Kind::VerifyRecover | Kind::Find => Err(no_such(kind, "update")),
+        }
+    }
+
+    /// `C_SignFinal` and its kin. `held` is how much input the library may still hold back.
+    pub fn finish(&self, kind: Kind, session: CK_SESSION_HANDLE, held: usize) -> Outcome<Vec<u8>> {
+        match kind {
+            Kind::Sign => output("C_SignFinal", SIGNATURE, |out, length| {
+                call!(self, C_SignFinal(session, out, length))
+            }),
+            Kind::Digest => output("C_DigestFinal", SLACK, |out, length| {
+                call!(self, C_DigestFinal(session, out, length))
+            }),
+            Kind::Encrypt => output("C_EncryptFinal", SLACK, |out, length| {
+                call!(self, C_EncryptFinal(session, out, length))
+            }),
+            // AEAD modes give nothing before the tag is checked: all of the plaintext comes here.
+            Kind::Decrypt => output("C_DecryptFinal", held + SLACK, |out, length| {
+                call!(self, C_DecryptFinal(session, out, length))
+            }),
+            _ => Err(no_such(kind, "final")),
+        }
+    }
+
+    /// `C_VerifyFinal`.
+    pub fn verify_final(&self, session: CK_SESSION_HANDLE, signature: &[u8]) -> Outcome<()> {
+        call!(
+            self,
+            C_VerifyFinal(session, input(signature), ulong(signature.len()))
+        )
+    }
+
+    /// `C_GenerateRandom`.
+    pub fn random(&self, session: CK_SESSION_HANDLE, length: usize) -> Outcome<Vec<u8>> {
+        let mut bytes = buffer::<u8>(length, "C_GenerateRandom")?;
+        call!(
+            self,
+            C_GenerateRandom(session, bytes.as_mut_ptr(), ulong(length))
+        )?;
+        Ok(bytes)
+    }
+
+    /// `C_SeedRandom`.
+    pub fn seed_random(&self, session: CK_SESSION_HANDLE, seed: &[u8]) -> Outcome<()> {
+        call!(self, C_SeedRandom(session, input(seed), ulong(seed.len())))
+    }
+}

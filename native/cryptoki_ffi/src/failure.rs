@@ -1,0 +1,133 @@
+//! What can go wrong in a request, and what each return value means for the pool.
+
+use cryptoki_sys as ck;
+use cryptoki_sys::CK_RV;
+use thiserror::Error;
+
+/// Why a request was not answered with a result.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Failure {
+    /// The library answered with something other than `CKR_OK`.
+    #[error("{function} answered {code:#x}")]
+    Rv {
+        /// The return value.
+        code: CK_RV,
+        /// The function that answered.
+        function: &'static str,
+    },
+    /// We refused or gave up ourselves.
+    #[error("{reason:?}: {detail}")]
+    Own {
+        /// Which of our reasons.
+        reason: Reason,
+        /// What a person needs to know besides.
+        detail: String,
+    },
+}
+
+/// Our own reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The instance or the VM is stopping.
+    Shutdown,
+    /// The instance has no token.
+    TokenAbsent,
+    /// The instance waits for a person to give a PIN.
+    Locked,
+    /// The queue is full.
+    Busy,
+    /// Our code panicked; the session was discarded.
+    Panic,
+    /// The session of a multi-part operation went away.
+    SessionLost,
+    /// A handle from an earlier epoch.
+    StaleHandle,
+    /// The library could not be loaded or initialised.
+    LibraryNotLoaded,
+    /// The library answered with lengths, counts or pointers that cannot be true.
+    ModuleMisbehaved,
+    /// The call cannot be made like this.
+    InvalidArgument,
+}
+
+impl Failure {
+    /// One of our own reasons with its detail.
+    pub fn own(reason: Reason, detail: impl Into<String>) -> Self {
+        Failure::Own {
+            reason,
+            detail: detail.into(),
+        }
+    }
+
+    /// The library told something that cannot be true.
+    pub fn misbehaved(function: &str, what: &str) -> Self {
+        Failure::own(Reason::ModuleMisbehaved, format!("{function} {what}"))
+    }
+
+    /// What the failure means for the pool.
+    pub fn class(&self) -> Class {
+        match self {
+            Failure::Rv { code, .. } => Class::of(*code),
+            Failure::Own { .. } => Class::Other,
+        }
+    }
+
+    /// Whether it is this return value.
+    pub fn is(&self, rv: CK_RV) -> bool {
+        matches!(self, Failure::Rv { code, .. } if *code == rv)
+    }
+}
+
+/// What a return value means for the pool. The session thread and the Elixir side both act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The session is gone: reopen, run the request again once.
+    Session,
+    /// The login is gone: log in again, run again once.
+    Login,
+    /// The token is gone.
+    Absent,
+    /// The session was left in an operation: cancel or reopen, run again once.
+    OperationActive,
+    /// The PIN was refused: never try it again.
+    Pin,
+    /// The device is in trouble: hand it on; after several in a row reopen the session.
+    Device,
+    /// Somebody finalised the library.
+    NotInitialized,
+    /// Hand it to the caller.
+    Other,
+}
+
+/// The recovery table: every return value that is more than an answer for the caller.
+const CLASSES: &[(CK_RV, Class)] = &[
+    (ck::CKR_SESSION_HANDLE_INVALID, Class::Session),
+    (ck::CKR_SESSION_CLOSED, Class::Session),
+    (ck::CKR_USER_NOT_LOGGED_IN, Class::Login),
+    (ck::CKR_TOKEN_NOT_PRESENT, Class::Absent),
+    (ck::CKR_DEVICE_REMOVED, Class::Absent),
+    (ck::CKR_TOKEN_NOT_RECOGNIZED, Class::Absent),
+    (ck::CKR_SLOT_ID_INVALID, Class::Absent),
+    (ck::CKR_OPERATION_ACTIVE, Class::OperationActive),
+    (ck::CKR_PIN_INCORRECT, Class::Pin),
+    (ck::CKR_PIN_LOCKED, Class::Pin),
+    (ck::CKR_PIN_EXPIRED, Class::Pin),
+    (ck::CKR_PIN_INVALID, Class::Pin),
+    (ck::CKR_PIN_LEN_RANGE, Class::Pin),
+    (ck::CKR_DEVICE_ERROR, Class::Device),
+    (ck::CKR_FUNCTION_FAILED, Class::Device),
+    (ck::CKR_GENERAL_ERROR, Class::Device),
+    (ck::CKR_CRYPTOKI_NOT_INITIALIZED, Class::NotInitialized),
+];
+
+impl Class {
+    fn of(rv: CK_RV) -> Self {
+        CLASSES
+            .iter()
+            .find(|(code, _)| *code == rv)
+            .map_or(Class::Other, |(_, class)| *class)
+    }
+}
+
+/// A result of a native call.
+pub type Outcome<T> = Result<T, Failure>;

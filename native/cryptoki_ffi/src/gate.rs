@@ -1,0 +1,106 @@
+//! The gate in front of every call into a library: counts who is inside, lets nobody in once closed.
+
+use crate::failure::{Failure, Outcome, Reason};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// Set once the VM is on its way out; never cleared.
+static EXITING: AtomicBool = AtomicBool::new(false);
+/// Calls in flight in all libraries, for the exit hook.
+static IN_FLIGHT: AtomicUsize = AtomicUsize::new(0);
+
+/// One library's gate.
+pub struct Gate {
+    closed: AtomicBool,
+    in_flight: AtomicUsize,
+}
+
+/// The right to be inside the library; given back on drop.
+pub struct Pass<'a>(&'a Gate);
+
+impl Gate {
+    /// A gate that stays shut until [`Gate::open`].
+    pub const fn shut() -> Self {
+        Self {
+            closed: AtomicBool::new(true),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    /// Enters, or says that the library is being shut down.
+    pub fn enter(&self) -> Outcome<Pass<'_>> {
+        // Counted before the check: a closer that sees zero afterwards knows that nobody slips in.
+        IN_FLIGHT.fetch_add(1, SeqCst);
+        self.in_flight.fetch_add(1, SeqCst);
+        let pass = Pass(self);
+        if EXITING.load(SeqCst) {
+            drop(pass);
+            // The VM is taking itself apart: a thread that came back would touch what is gone.
+            loop {
+                std::thread::park();
+            }
+        }
+        if self.closed.load(SeqCst) {
+            return Err(Failure::own(Reason::Shutdown, "the library is shut down"));
+        }
+        Ok(pass)
+    }
+
+    /// Lets calls in.
+    pub fn open(&self) {
+        self.closed.store(false, SeqCst);
+    }
+
+    /// Lets nobody in any more.
+    pub fn close(&self) {
+        self.closed.store(true, SeqCst);
+    }
+
+    /// Waits until nobody is inside; false when the time is over.
+    pub fn wait_until_idle(&self, limit: Duration) -> bool {
+        wait_for_zero(&self.in_flight, limit)
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, SeqCst);
+        IN_FLIGHT.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Closes every gate for good; false when calls were still in flight after `limit`.
+pub fn close_all_for_exit(limit: Duration) -> bool {
+    EXITING.store(true, SeqCst);
+    wait_for_zero(&IN_FLIGHT, limit)
+}
+
+fn wait_for_zero(count: &AtomicUsize, limit: Duration) -> bool {
+    let end = Instant::now() + limit;
+    while count.load(SeqCst) != 0 {
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_gate_refuses_and_an_open_one_counts() {
+        let gate = Gate::shut();
+        assert!(gate.enter().is_err());
+        gate.open();
+        let pass = gate.enter();
+        assert!(pass.is_ok());
+        assert!(!gate.wait_until_idle(Duration::from_millis(1)));
+        gate.close();
+        drop(pass);
+        assert!(gate.wait_until_idle(Duration::ZERO));
+        assert!(gate.enter().is_err());
+    }
+}

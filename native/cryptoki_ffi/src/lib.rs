@@ -1,0 +1,23 @@
+//! A safe layer over the C functions of PKCS #11: pointers go in here and only values come out.
+//!
+//! [`loader`] takes the function list of a library; [`functions::Functions`] has one method for each
+//! function of the standard (in [`sessions`], [`crypto`], [`objects`] and [`attributes`]), each behind
+//! the [`gate`]. [`layout`] puts [`values`] into memory as C wants them. What comes back is not
+//! trusted: lengths are checked, counts bounded, allocations may fail.
+
+mod atomic {
+    pub use std::sync::atomic::{AtomicU8, Ordering};
+}
+
+pub mod attributes;
+pub mod crypto;
+pub mod exit;
+pub mod failure;
+pub mod functions;
+pub mod gate;
+pub mod handshake;
+pub mod layout;
+pub mod loader;
+pub mod objects;
+pub mod sessions;
+pub mod values;

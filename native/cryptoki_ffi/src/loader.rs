@@ -1,0 +1,108 @@
+//! Loads a PKCS #11 library and takes its function list.
+
+use crate::failure::{Failure, Outcome, Reason};
+use crate::functions::Functions;
+use crate::gate::Gate;
+use cryptoki_sys as ck;
+use cryptoki_sys::{
+    CK_FUNCTION_LIST, CK_FUNCTION_LIST_3_0, CK_FUNCTION_LIST_3_2, CK_INTERFACE, CK_VERSION,
+};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use std::path::Path;
+
+/// Interfaces asked for by version, best first; then whatever the library calls its default.
+const INTERFACES: &[Option<(u8, u8)>] = &[Some((3, 2)), Some((3, 0)), None];
+
+fn refused(sentence: String) -> Failure {
+    Failure::own(Reason::LibraryNotLoaded, sentence)
+}
+
+/// Loads the library for ever. Every symbol is bound now: a missing one is a sentence here, not an
+/// exit of the VM with status 127 at the first call.
+pub fn load(path: &Path) -> Outcome<Functions> {
+    // SAFETY: loading runs the library's constructors: that is what the user asked for by naming it.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
+        .map_err(|error| refused(format!("{}: {error}", path.display())))?;
+    // Never unloaded: threads may be inside at any time, and destructors must not run under them.
+    let library: &'static Library = Box::leak(Box::new(library));
+    let (list, interface) = match newest_interface(library) {
+        Some(found) => found,
+        None => classic_list(library, path)?,
+    };
+    Ok(Functions {
+        list,
+        interface,
+        gate: Gate::shut(),
+    })
+}
+
+fn newest_interface(library: &Library) -> Option<(CK_FUNCTION_LIST_3_2, (u8, u8))> {
+    // SAFETY: the standard fixes the type of the function with this name.
+    let function = unsafe { library.get::<ck::CK_C_GetInterface>(b"C_GetInterface\0") }.ok()?;
+    let get_interface = (*function)?;
+    INTERFACES.iter().find_map(|wanted| {
+        let mut version = wanted.map(|(major, minor)| CK_VERSION { major, minor });
+        let version = version
+            .as_mut()
+            .map_or(std::ptr::null_mut(), |version| version as *mut _);
+        let mut interface: *mut CK_INTERFACE = std::ptr::null_mut();
+        let mut name = *b"PKCS 11\0";
+        // SAFETY: name and version live through the call; the library writes one pointer.
+        let rv = unsafe { get_interface(name.as_mut_ptr(), version, &mut interface, 0) };
+        if rv != ck::CKR_OK || interface.is_null() {
+            return None;
+        }
+        // SAFETY: the library says this points to an interface, which lives as long as the library.
+        let list = unsafe { (*interface).pFunctionList };
+        copy(list.cast())
+    })
+}
+
+fn classic_list(library: &Library, path: &Path) -> Outcome<(CK_FUNCTION_LIST_3_2, (u8, u8))> {
+    // SAFETY: the standard fixes the type of the function with this name.
+    let function = unsafe { library.get::<ck::CK_C_GetFunctionList>(b"C_GetFunctionList\0") };
+    let Some(get_function_list) = function.ok().and_then(|function| *function) else {
+        return Err(refused(format!(
+            "{} is a shared library but no PKCS #11 module: it has neither C_GetInterface nor C_GetFunctionList",
+            path.display()
+        )));
+    };
+    let mut list: *mut CK_FUNCTION_LIST = std::ptr::null_mut();
+    // SAFETY: the library writes one pointer.
+    let rv = unsafe { get_function_list(&mut list) };
+    if rv != ck::CKR_OK {
+        return Err(refused(format!(
+            "{}: C_GetFunctionList answered {rv:#x}",
+            path.display()
+        )));
+    }
+    copy(list).ok_or_else(|| {
+        refused(format!(
+            "{}: C_GetFunctionList gave no usable function list",
+            path.display()
+        ))
+    })
+}
+
+/// Copies the functions out; what an older list lacks stays `None`.
+fn copy(list: *const CK_FUNCTION_LIST) -> Option<(CK_FUNCTION_LIST_3_2, (u8, u8))> {
+    if list.is_null() {
+        return None;
+    }
+    // SAFETY: every version of the list begins with its version.
+    let version = unsafe { (*list).version };
+    let size = match (version.major, version.minor) {
+        (2, _) => size_of::<CK_FUNCTION_LIST>(),
+        (3, 0..=1) => size_of::<CK_FUNCTION_LIST_3_0>(),
+        (3, _) => size_of::<CK_FUNCTION_LIST_3_2>(),
+        _ => return None,
+    };
+    let mut all = std::mem::MaybeUninit::<CK_FUNCTION_LIST_3_2>::zeroed();
+    // SAFETY: a list of this version has this size, each newer list begins with the older one, and
+    // zero is the version 0.0 and `None` for every function.
+    let all = unsafe {
+        std::ptr::copy_nonoverlapping(list.cast::<u8>(), all.as_mut_ptr().cast::<u8>(), size);
+        all.assume_init()
+    };
+    Some((all, (version.major, version.minor)))
+}

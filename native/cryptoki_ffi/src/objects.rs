@@ -1,0 +1,253 @@
+//! Object and key management (sections 5.7 and 5.18).
+
+use crate::failure::{Failure, Outcome};
+use crate::functions::{Functions, buffer, call, output, ulong};
+use crate::layout::{MechanismMemory, TemplateMemory};
+use crate::values::{Mechanism, Template};
+use cryptoki_sys::{CK_INVALID_HANDLE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_ULONG};
+
+/// What a wrapped key needs as a rule; longer ones cost a second call.
+const WRAPPED: usize = 8 << 10;
+
+/// A call that gives one object handle.
+fn new_object(
+    function: &str,
+    call: impl FnOnce(*mut CK_OBJECT_HANDLE) -> Outcome<()>,
+) -> Outcome<CK_OBJECT_HANDLE> {
+    let mut object = CK_INVALID_HANDLE;
+    call(&mut object)?;
+    if object == CK_INVALID_HANDLE {
+        return Err(Failure::misbehaved(
+            function,
+            "answered CKR_OK with an invalid handle",
+        ));
+    }
+    Ok(object)
+}
+
+impl Functions {
+    /// `C_CreateObject`.
+    pub fn create(
+        &self,
+        session: CK_SESSION_HANDLE,
+        template: &Template,
+    ) -> Outcome<CK_OBJECT_HANDLE> {
+        let mut template = TemplateMemory::new(template);
+        new_object("C_CreateObject", |object| {
+            call!(
+                self,
+                C_CreateObject(session, template.pointer(), template.count(), object)
+            )
+        })
+    }
+
+    /// `C_CopyObject`.
+    pub fn copy(
+        &self,
+        session: CK_SESSION_HANDLE,
+        source: CK_OBJECT_HANDLE,
+        template: &Template,
+    ) -> Outcome<CK_OBJECT_HANDLE> {
+        let mut template = TemplateMemory::new(template);
+        new_object("C_CopyObject", |object| {
+            call!(
+                self,
+                C_CopyObject(
+                    session,
+                    source,
+                    template.pointer(),
+                    template.count(),
+                    object
+                )
+            )
+        })
+    }
+
+    /// `C_DestroyObject`.
+    pub fn destroy(&self, session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE) -> Outcome<()> {
+        call!(self, C_DestroyObject(session, object))
+    }
+
+    /// `C_GetObjectSize`, in bytes.
+    pub fn object_size(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+    ) -> Outcome<CK_ULONG> {
+        let mut size: CK_ULONG = 0;
+        call!(self, C_GetObjectSize(session, object, &mut size))?;
+        Ok(size)
+    }
+
+    /// `C_SetAttributeValue`.
+    pub fn set_attributes(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        template: &Template,
+    ) -> Outcome<()> {
+        let mut template = TemplateMemory::new(template);
+        call!(
+            self,
+            C_SetAttributeValue(session, object, template.pointer(), template.count())
+        )
+    }
+
+    /// `C_FindObjectsInit`.
+    pub fn find_init(&self, session: CK_SESSION_HANDLE, template: &Template) -> Outcome<()> {
+        let mut template = TemplateMemory::new(template);
+        call!(
+            self,
+            C_FindObjectsInit(session, template.pointer(), template.count())
+        )
+    }
+
+    /// `C_FindObjects`, at most `limit` of them.
+    pub fn find_next(
+        &self,
+        session: CK_SESSION_HANDLE,
+        limit: usize,
+    ) -> Outcome<Vec<CK_OBJECT_HANDLE>> {
+        let mut objects = buffer::<CK_OBJECT_HANDLE>(limit, "C_FindObjects")?;
+        let mut count: CK_ULONG = 0;
+        call!(
+            self,
+            C_FindObjects(session, objects.as_mut_ptr(), ulong(limit), &mut count)
+        )?;
+        if count as usize > limit {
+            return Err(Failure::misbehaved(
+                "C_FindObjects",
+                "counts more than the buffer holds",
+            ));
+        }
+        objects.truncate(count as usize);
+        Ok(objects)
+    }
+
+    /// `C_FindObjectsFinal`.
+    pub fn find_final(&self, session: CK_SESSION_HANDLE) -> Outcome<()> {
+        call!(self, C_FindObjectsFinal(session))
+    }
+
+    /// `C_GenerateKey`.
+    pub fn generate_key(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: &Mechanism,
+        template: &Template,
+    ) -> Outcome<CK_OBJECT_HANDLE> {
+        let mut mechanism = MechanismMemory::new(mechanism);
+        let mut template = TemplateMemory::new(template);
+        new_object("C_GenerateKey", |key| {
+            call!(
+                self,
+                C_GenerateKey(
+                    session,
+                    mechanism.pointer(),
+                    template.pointer(),
+                    template.count(),
+                    key
+                )
+            )
+        })
+    }
+
+    /// `C_GenerateKeyPair`: public, private.
+    pub fn generate_key_pair(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: &Mechanism,
+        public: &Template,
+        private: &Template,
+    ) -> Outcome<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
+        let mut mechanism = MechanismMemory::new(mechanism);
+        let (mut public, mut private) = (TemplateMemory::new(public), TemplateMemory::new(private));
+        let mut public_key = CK_INVALID_HANDLE;
+        let private_key = new_object("C_GenerateKeyPair", |private_key| {
+            call!(
+                self,
+                C_GenerateKeyPair(
+                    session,
+                    mechanism.pointer(),
+                    public.pointer(),
+                    public.count(),
+                    private.pointer(),
+                    private.count(),
+                    &mut public_key,
+                    private_key
+                )
+            )
+        })?;
+        Ok((public_key, private_key))
+    }
+
+    /// `C_WrapKey`.
+    pub fn wrap_key(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: &Mechanism,
+        wrapping: CK_OBJECT_HANDLE,
+        key: CK_OBJECT_HANDLE,
+    ) -> Outcome<Vec<u8>> {
+        let mut mechanism = MechanismMemory::new(mechanism);
+        output("C_WrapKey", WRAPPED, |out, length| {
+            call!(
+                self,
+                C_WrapKey(session, mechanism.pointer(), wrapping, key, out, length)
+            )
+        })
+    }
+
+    /// `C_UnwrapKey`.
+    pub fn unwrap_key(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: &Mechanism,
+        unwrapping: CK_OBJECT_HANDLE,
+        wrapped: &[u8],
+        template: &Template,
+    ) -> Outcome<CK_OBJECT_HANDLE> {
+        let mut mechanism = MechanismMemory::new(mechanism);
+        let mut template = TemplateMemory::new(template);
+        new_object("C_UnwrapKey", |key| {
+            call!(
+                self,
+                C_UnwrapKey(
+                    session,
+                    mechanism.pointer(),
+                    unwrapping,
+                    wrapped.as_ptr().cast_mut(),
+                    ulong(wrapped.len()),
+                    template.pointer(),
+                    template.count(),
+                    key
+                )
+            )
+        })
+    }
+
+    /// `C_DeriveKey`.
+    pub fn derive_key(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: &Mechanism,
+        base: CK_OBJECT_HANDLE,
+        template: &Template,
+    ) -> Outcome<CK_OBJECT_HANDLE> {
+        let mut mechanism = MechanismMemory::new(mechanism);
+        let mut template = TemplateMemory::new(template);
+        new_object("C_DeriveKey", |key| {
+            call!(
+                self,
+                C_DeriveKey(
+                    session,
+                    mechanism.pointer(),
+                    base,
+                    template.pointer(),
+                    template.count(),
+                    key
+                )
+            )
+        })
+    }
+}

@@ -1,0 +1,229 @@
+//! General purpose, slot, token and session functions (PKCS #11 v3.2, sections 5.4 to 5.6).
+
+use crate::failure::Outcome;
+use crate::functions::{Functions, call, check, list, ulong};
+use crate::values::Secret;
+use cryptoki::context::{CInitializeArgs, CInitializeFlags};
+use cryptoki_sys as ck;
+use cryptoki_sys::{
+    CK_C_INITIALIZE_ARGS, CK_FLAGS, CK_INFO, CK_MECHANISM_INFO, CK_MECHANISM_TYPE,
+    CK_SESSION_HANDLE, CK_SESSION_INFO, CK_SLOT_ID, CK_SLOT_INFO, CK_TOKEN_INFO, CK_ULONG,
+    CK_USER_TYPE,
+};
+use std::ffi::{CStr, c_void};
+use std::mem::MaybeUninit;
+use std::ptr::{NonNull, null_mut};
+
+/// More slots or mechanisms than any token has.
+const LIST_LIMIT: usize = 1 << 20;
+
+/// `CK_C_INITIALIZE_ARGS` with the word that NSS expects behind it.
+#[repr(C)]
+struct InitializeArgs {
+    standard: CK_C_INITIALIZE_ARGS,
+    nss: *mut c_void,
+}
+
+/// A PIN as the functions take it: none (null) for the protected authentication path.
+struct Pin<'a>(Option<&'a Secret>);
+
+impl Pin<'_> {
+    fn pointer(&self) -> *mut u8 {
+        self.0.map_or(null_mut(), |pin| pin.as_ptr().cast_mut())
+    }
+
+    fn length(&self) -> CK_ULONG {
+        self.0.map_or(0, |pin| ulong(pin.len()))
+    }
+}
+
+impl Functions {
+    /// Reads a structure that the library fills in.
+    fn structure<T>(&self, fill: impl FnOnce(*mut T) -> Outcome<()>) -> Outcome<T> {
+        let mut structure = MaybeUninit::<T>::zeroed();
+        fill(structure.as_mut_ptr())?;
+        // SAFETY: only used for structures of numbers and characters, for which zero is a value.
+        Ok(unsafe { structure.assume_init() })
+    }
+
+    /// `C_Initialize` with `CKF_OS_LOCKING_OK`; `reserved` is the string some libraries want.
+    pub fn initialize(&self, reserved: Option<&'static CStr>) -> Outcome<()> {
+        let flags = CInitializeFlags::OS_LOCKING_OK;
+        let args = match reserved.and_then(|text| NonNull::new(text.as_ptr().cast_mut())) {
+            None => CInitializeArgs::new(flags),
+            // SAFETY: the string lives for ever.
+            Some(text) => unsafe { CInitializeArgs::new_with_reserved(flags, text.cast()) },
+        };
+        let mut args = InitializeArgs {
+            standard: args.into(),
+            nss: null_mut(),
+        };
+        call!(self, C_Initialize((&raw mut args).cast()))
+    }
+
+    /// `C_Finalize`, past the closed gate: the caller has made sure that nobody is inside.
+    pub fn finalize(&self) -> Outcome<()> {
+        let Some(finalize) = self.list.C_Finalize else {
+            return Ok(());
+        };
+        // SAFETY: the gate is closed and idle, so no other call is in the library.
+        check(unsafe { finalize(null_mut()) }, "C_Finalize")
+    }
+
+    /// `C_GetInfo`.
+    pub fn info(&self) -> Outcome<CK_INFO> {
+        self.structure(|info| call!(self, C_GetInfo(info)))
+    }
+
+    /// `C_GetSlotList`.
+    pub fn slots(&self, token_present: bool) -> Outcome<Vec<CK_SLOT_ID>> {
+        list("C_GetSlotList", LIST_LIMIT, |slots, count| {
+            call!(self, C_GetSlotList(u8::from(token_present), slots, count))
+        })
+    }
+
+    /// `C_GetSlotInfo`.
+    pub fn slot_info(&self, slot: CK_SLOT_ID) -> Outcome<CK_SLOT_INFO> {
+        self.structure(|info| call!(self, C_GetSlotInfo(slot, info)))
+    }
+
+    /// `C_GetTokenInfo`.
+    pub fn token_info(&self, slot: CK_SLOT_ID) -> Outcome<CK_TOKEN_INFO> {
+        self.structure(|info| call!(self, C_GetTokenInfo(slot, info)))
+    }
+
+    /// `C_GetMechanismList`.
+    pub fn mechanisms(&self, slot: CK_SLOT_ID) -> Outcome<Vec<CK_MECHANISM_TYPE>> {
+        list("C_GetMechanismList", LIST_LIMIT, |mechanisms, count| {
+            call!(self, C_GetMechanismList(slot, mechanisms, count))
+        })
+    }
+
+    /// `C_GetMechanismInfo`.
+    pub fn mechanism_info(
+        &self,
+        slot: CK_SLOT_ID,
+        kind: CK_MECHANISM_TYPE,
+    ) -> Outcome<CK_MECHANISM_INFO> {
+        self.structure(|info| call!(self, C_GetMechanismInfo(slot, kind, info)))
+    }
+
+    /// `C_WaitForSlotEvent` that never waits; `None` when nothing happened.
+    pub fn slot_event(&self) -> Outcome<Option<CK_SLOT_ID>> {
+        let mut slot: CK_SLOT_ID = 0;
+        match call!(
+            self,
+            C_WaitForSlotEvent(ck::CKF_DONT_BLOCK, &mut slot, null_mut())
+        ) {
+            Ok(()) => Ok(Some(slot)),
+            Err(failure) if failure.is(ck::CKR_NO_EVENT) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// `C_InitToken`; the label is padded with blanks to the 32 bytes the standard wants.
+    pub fn init_token(
+        &self,
+        slot: CK_SLOT_ID,
+        so_pin: Option<&Secret>,
+        label: &[u8],
+    ) -> Outcome<()> {
+        let pin = Pin(so_pin);
+        let mut padded = [b' '; 32];
+        for (place, byte) in padded.iter_mut().zip(label) {
+            *place = *byte;
+        }
+        call!(
+            self,
+            C_InitToken(slot, pin.pointer(), pin.length(), padded.as_mut_ptr())
+        )
+    }
+
+    /// `C_InitPIN`.
+    pub fn init_pin(&self, session: CK_SESSION_HANDLE, pin: Option<&Secret>) -> Outcome<()> {
+        let pin = Pin(pin);
+        call!(self, C_InitPIN(session, pin.pointer(), pin.length()))
+    }
+
+    /// `C_SetPIN`.
+    pub fn set_pin(
+        &self,
+        session: CK_SESSION_HANDLE,
+        old: Option<&Secret>,
+        new: Option<&Secret>,
+    ) -> Outcome<()> {
+        let (old, new) = (Pin(old), Pin(new));
+        call!(
+            self,
+            C_SetPIN(
+                session,
+                old.pointer(),
+                old.length(),
+                new.pointer(),
+                new.length()
+            )
+        )
+    }
+
+    /// `C_OpenSession`.
+    pub fn open_session(&self, slot: CK_SLOT_ID, read_only: bool) -> Outcome<CK_SESSION_HANDLE> {
+        let write: CK_FLAGS = if read_only { 0 } else { ck::CKF_RW_SESSION };
+        let mut session: CK_SESSION_HANDLE = ck::CK_INVALID_HANDLE;
+        call!(
+            self,
+            C_OpenSession(
+                slot,
+                ck::CKF_SERIAL_SESSION | write,
+                null_mut(),
+                None,
+                &mut session
+            )
+        )?;
+        Ok(session)
+    }
+
+    /// `C_CloseSession`.
+    pub fn close_session(&self, session: CK_SESSION_HANDLE) -> Outcome<()> {
+        call!(self, C_CloseSession(session))
+    }
+
+    /// `C_GetSessionInfo`.
+    pub fn session_info(&self, session: CK_SESSION_HANDLE) -> Outcome<CK_SESSION_INFO> {
+        self.structure(|info| call!(self, C_GetSessionInfo(session, info)))
+    }
+
+    /// `C_SessionCancel` (3.0).
+    pub fn session_cancel(&self, session: CK_SESSION_HANDLE, flags: CK_FLAGS) -> Outcome<()> {
+        call!(self, C_SessionCancel(session, flags))
+    }
+
+    /// `C_Login`, or `C_LoginUser` (3.0) with a user name.
+    pub fn login(
+        &self,
+        session: CK_SESSION_HANDLE,
+        user: CK_USER_TYPE,
+        pin: Option<&Secret>,
+        name: Option<&[u8]>,
+    ) -> Outcome<()> {
+        let pin = Pin(pin);
+        match name {
+            None => call!(self, C_Login(session, user, pin.pointer(), pin.length())),
+            Some(name) => call!(
+                self,
+                C_LoginUser(
+                    session,
+                    user,
+                    pin.pointer(),
+                    pin.length(),
+                    name.as_ptr().cast_mut(),
+                    ulong(name.len())
+                )
+            ),
+        }
+    }
+
+    /// `C_Logout`.
+    pub fn logout(&self, session: CK_SESSION_HANDLE) -> Outcome<()> {
+        call!(self, C_Logout(session))
+    }
+}

@@ -1,0 +1,97 @@
+//! Owned forms of what crosses the border: mechanisms, templates, handles. Safe, no pointers.
+
+use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_ULONG};
+use zeroize::Zeroizing;
+
+/// Bytes that are overwritten when dropped.
+pub type Secret = Zeroizing<Vec<u8>>;
+
+/// An object handle and the epoch it was issued in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handle {
+    /// The library's number.
+    pub object: CK_OBJECT_HANDLE,
+    /// The epoch of the instance when the library gave it.
+    pub epoch: u64,
+}
+
+/// One member of a C structure.
+#[derive(Clone, Debug)]
+pub enum Field {
+    /// A `CK_ULONG`.
+    Ulong(CK_ULONG),
+    /// A `CK_BYTE` or `CK_BBOOL`.
+    Byte(u8),
+    /// A pointer to bytes; null when empty.
+    Bytes(Secret),
+    /// Bytes inside the structure.
+    Inline(Secret),
+    /// A pointer to a structure.
+    Struct(Vec<Field>),
+    /// A structure by value.
+    Nested(Vec<Field>),
+    /// A pointer to structures; null when empty.
+    Array(Vec<Vec<Field>>),
+    /// An object handle.
+    Handle(Handle),
+}
+
+/// The parameter of a mechanism.
+#[derive(Clone, Debug)]
+pub enum Parameter {
+    /// None.
+    Absent,
+    /// The bytes as they are.
+    Raw(Secret),
+    /// A structure.
+    Fields(Vec<Field>),
+}
+
+/// A mechanism with its parameter.
+#[derive(Clone, Debug)]
+pub struct Mechanism {
+    /// The number of the mechanism.
+    pub kind: CK_MECHANISM_TYPE,
+    /// Its parameter.
+    pub parameter: Parameter,
+}
+
+/// The value of an attribute.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// The bytes as they are.
+    Bytes(Secret),
+    /// A `CK_ULONG`.
+    Ulong(CK_ULONG),
+    /// A `CK_BBOOL`.
+    Bool(bool),
+    /// An array of `CK_ULONG`.
+    Ulongs(Vec<CK_ULONG>),
+    /// An array of attributes.
+    Template(Template),
+}
+
+/// Attributes in the order they were given.
+pub type Template = Vec<(CK_ATTRIBUTE_TYPE, Value)>;
+
+/// Why an attribute has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoValue {
+    /// `CKR_ATTRIBUTE_SENSITIVE`.
+    Sensitive,
+    /// `CKR_ATTRIBUTE_TYPE_INVALID`.
+    TypeInvalid,
+    /// The library knows the attribute and has no value for it.
+    Unavailable,
+}
+
+/// What was read of one attribute.
+#[derive(Clone, Debug)]
+pub enum Read {
+    /// Its bytes.
+    Bytes(Secret),
+    /// Its nested attributes.
+    Template(Vec<(CK_ATTRIBUTE_TYPE, Read)>),
+    /// Why there is nothing.
+    Nothing(NoValue),
+}

@@ -1,0 +1,317 @@
+//! The control thread of a library: initialises, looks at slots and tokens, logs in, finalises.
+
+use crate::info;
+use crate::instance::{Instance, LoginSession};
+use crate::library::Library;
+use crate::nifs::LibraryResource;
+use crate::request::{Request, ok};
+use crate::session::STACK;
+use crossbeam_channel::Receiver;
+use cryptoki_ffi::exit;
+use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::values::Secret;
+use cryptoki_sys as ck;
+use cryptoki_sys::{CK_MECHANISM_TYPE, CK_SESSION_HANDLE, CK_SLOT_ID, CK_USER_TYPE};
+use rustler::{Encoder, Env, ResourceArc, Term};
+use std::ffi::{CStr, CString};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+/// How long finalising waits for calls in flight.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the control thread takes.
+pub enum Message {
+    /// Somebody waits for the answer.
+    Request(Arc<Request<Job>>),
+    /// A user of the library is gone.
+    Detach,
+    /// A session whose owner is gone.
+    CloseSession {
+        /// Its handle.
+        handle: CK_SESSION_HANDLE,
+        /// The claim of the one who opened it.
+        claim: u64,
+    },
+}
+
+/// A login, with what it needs.
+pub struct Login {
+    /// Whose session it is.
+    pub instance: Arc<Instance>,
+    /// The slot of the token.
+    pub slot: CK_SLOT_ID,
+    /// `CKU_*`.
+    pub user: CK_USER_TYPE,
+    /// None: the protected authentication path.
+    pub pin: Option<Secret>,
+    /// For `C_LoginUser`.
+    pub name: Option<Vec<u8>>,
+    /// Whether the session may not write.
+    pub read_only: bool,
+}
+
+/// What can be asked of the control thread.
+pub enum Job {
+    /// One more user; initialises the library for the first.
+    Attach { init_args: Option<CString> },
+    /// One user less; finalises the library after the last.
+    Detach,
+    /// `C_GetInfo`
+    LibraryInfo,
+    /// Every slot with its token.
+    Slots,
+    /// `C_GetTokenInfo`
+    TokenInfo(CK_SLOT_ID),
+    /// `C_GetMechanismList`
+    Mechanisms(CK_SLOT_ID),
+    /// `C_GetMechanismInfo`
+    MechanismInfo(CK_SLOT_ID, CK_MECHANISM_TYPE),
+    /// `C_InitToken`
+    InitToken {
+        slot: CK_SLOT_ID,
+        so_pin: Option<Secret>,
+        label: Vec<u8>,
+    },
+    /// `C_InitPIN`
+    InitPin {
+        slot: CK_SLOT_ID,
+        so_pin: Option<Secret>,
+        pin: Option<Secret>,
+    },
+    /// `C_SetPIN`
+    SetPin {
+        slot: CK_SLOT_ID,
+        user: Option<CK_USER_TYPE>,
+        old: Option<Secret>,
+        new: Option<Secret>,
+    },
+    /// `C_Login`
+    Login(Login),
+    /// Slot events, without waiting for any.
+    Poll,
+}
+
+/// Starts the control thread of a library.
+pub fn spawn(library: Arc<Library>, messages: Receiver<Message>) -> Outcome<()> {
+    std::thread::Builder::new()
+        .name("cryptoki-control".into())
+        .stack_size(STACK)
+        .spawn(move || {
+            let mut control = Control {
+                library,
+                users: 0,
+                initialized: None,
+            };
+            while let Ok(message) = messages.recv() {
+                control.handle(message);
+            }
+        })
+        .map(drop)
+        .map_err(|error| {
+            Failure::own(
+                Reason::LibraryNotLoaded,
+                format!("no thread for the library: {error}"),
+            )
+        })
+}
+
+/// How the library was initialised.
+struct Initialized {
+    init_args: Option<&'static CStr>,
+    /// Somebody else in the process did it, and will finalise it.
+    adopted: bool,
+}
+
+struct Control {
+    library: Arc<Library>,
+    users: usize,
+    initialized: Option<Initialized>,
+}
+
+impl Control {
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Request(request) => {
+                request.serve(None, |env, job| self.run(env, job));
+            }
+            Message::Detach => {
+                let _ = crate::request::guarded(|| self.detach());
+            }
+            Message::CloseSession { handle, claim } => {
+                let _ = crate::request::guarded(|| self.library.close_session(handle, claim));
+            }
+        }
+    }
+
+    fn run<'a>(&mut self, env: Env<'a>, job: Job) -> Outcome<Term<'a>> {
+        let functions = &self.library.functions;
+        match job {
+            Job::Attach { init_args } => {
+                self.attach(init_args)?;
+                Ok(ResourceArc::new(LibraryResource::new(self.library.clone())).encode(env))
+            }
+            Job::Detach => self.detach().map(|()| ok(env)),
+            Job::LibraryInfo => info::library(env, functions),
+            Job::Slots => info::slots(env, functions),
+            Job::TokenInfo(slot) => info::token(env, functions, slot),
+            Job::Mechanisms(slot) => Ok(functions.mechanisms(slot)?.encode(env)),
+            Job::MechanismInfo(slot, kind) => info::mechanism(env, functions, slot, kind),
+            Job::InitToken {
+                slot,
+                so_pin,
+                label,
+            } => functions
+                .init_token(slot, so_pin.as_ref(), &label)
+                .map(|()| ok(env)),
+            Job::InitPin { slot, so_pin, pin } => self
+                .with_login(slot, Some((ck::CKU_SO, so_pin.as_ref())), |session| {
+                    functions.init_pin(session, pin.as_ref())
+                })
+                .map(|()| ok(env)),
+            Job::SetPin {
+                slot,
+                user,
+                old,
+                new,
+            } => self
+                .with_login(slot, user.map(|user| (user, old.as_ref())), |session| {
+                    functions.set_pin(session, old.as_ref(), new.as_ref())
+                })
+                .map(|()| ok(env)),
+            Job::Login(login) => self.login(&login).map(|()| ok(env)),
+            Job::Poll => info::poll(env, functions),
+        }
+    }
+
+    fn attach(&mut self, init_args: Option<CString>) -> Outcome<()> {
+        let alive = self.initialized.is_some()
+            && match self.library.functions.info() {
+                Err(failure) => !failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED),
+                Ok(_) => true,
+            };
+        match &self.initialized {
+            Some(initialized) if alive => {
+                if self.users > 0 && initialized.init_args != init_args.as_deref() {
+                    return Err(Failure::own(
+                        Reason::InvalidArgument,
+                        "the library is in use with another init_args string: it can be initialised only once",
+                    ));
+                }
+            }
+            _ => self.initialize(init_args)?,
+        }
+        self.library.functions.gate.open();
+        self.users += 1;
+        Ok(())
+    }
+
+    fn initialize(&mut self, init_args: Option<CString>) -> Outcome<()> {
+        // Kept for ever: some libraries read the string again later.
+        let init_args: Option<&'static CStr> =
+            init_args.map(|text| &*Box::leak(text.into_boxed_c_str()));
+        let functions = &self.library.functions;
+        functions.gate.open();
+        let answer = functions.initialize(init_args);
+        // After C_Initialize, so that it runs before the destructors registered there.
+        exit::hook();
+        let adopted = match answer {
+            Ok(()) => false,
+            Err(failure) if failure.is(ck::CKR_CRYPTOKI_ALREADY_INITIALIZED) => true,
+            Err(failure) => {
+                functions.gate.close();
+                return Err(failure);
+            }
+        };
+        self.library.forget_all_sessions();
+        self.initialized = Some(Initialized { init_args, adopted });
+        Ok(())
+    }
+
+    fn detach(&mut self) -> Outcome<()> {
+        self.users = self.users.saturating_sub(1);
+        let Some(initialized) = &self.initialized else {
+            return Ok(());
+        };
+        if self.users > 0 {
+            return Ok(());
+        }
+        let functions = &self.library.functions;
+        functions.gate.close();
+        if !functions.gate.wait_until_idle(PATIENCE) {
+            // C_Finalize under a call in flight is a crash; the library stays initialised.
+            return Err(Failure::own(
+                Reason::Busy,
+                "calls are still in flight: C_Finalize was left out",
+            ));
+        }
+        self.library.forget_all_sessions();
+        if initialized.adopted {
+            return Ok(());
+        }
+        self.initialized = None;
+        functions.finalize()
+    }
+
+    /// A session for one administrative call, logged in if need be and logged out again.
+    fn with_login(
+        &self,
+        slot: CK_SLOT_ID,
+        user: Option<(CK_USER_TYPE, Option<&Secret>)>,
+        work: impl FnOnce(CK_SESSION_HANDLE) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let functions = &self.library.functions;
+        let (session, claim) = self.library.open_session(slot, false)?;
+        let outcome = match user {
+            None => work(session),
+            Some((user, pin)) => functions.login(session, user, pin, None).and_then(|()| {
+                let outcome = work(session);
+                // Ours alone: had anybody been logged in, C_Login would have refused.
+                let _ = functions.logout(session);
+                outcome
+            }),
+        };
+        self.library.close_session(session, claim);
+        outcome
+    }
+
+    fn login(&self, login: &Login) -> Outcome<()> {
+        let functions = &self.library.functions;
+        let session = self.login_session(login)?;
+        match functions.login(
+            session,
+            login.user,
+            login.pin.as_ref(),
+            login.name.as_deref(),
+        ) {
+            // The login belongs to the whole application: another instance may have done it.
+            Err(failure) if failure.is(ck::CKR_USER_ALREADY_LOGGED_IN) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// The session that keeps the instance's login alive, opened anew when it is gone.
+    fn login_session(&self, login: &Login) -> Outcome<CK_SESSION_HANDLE> {
+        let mut kept = login
+            .instance
+            .login_session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = *kept {
+            let alive = session.slot == login.slot
+                && self.library.owns(session.handle, session.claim)
+                && self.library.functions.session_info(session.handle).is_ok();
+            if alive {
+                return Ok(session.handle);
+            }
+            self.library.close_session(session.handle, session.claim);
+        }
+        let (handle, claim) = self.library.open_session(login.slot, login.read_only)?;
+        *kept = Some(LoginSession {
+            slot: login.slot,
+            handle,
+            claim,
+        });
+        Ok(handle)
+    }
+}

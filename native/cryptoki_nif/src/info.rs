@@ -1,0 +1,309 @@
+//! The information structures as maps (sections 3.1 to 3.4 of the standard's data types).
+
+use cryptoki::context::Info;
+use cryptoki::slot::{Limit, SlotInfo, TokenInfo};
+use cryptoki::types::Version;
+use cryptoki_ffi::failure::{Failure, Outcome};
+use cryptoki_ffi::functions::Functions;
+use cryptoki_sys as ck;
+use cryptoki_sys::{CK_FLAGS, CK_MECHANISM_TYPE, CK_SLOT_ID, CK_TOKEN_INFO, CK_ULONG};
+use rustler::{Encoder, Env, Term};
+use serde::Serialize;
+
+mod atoms {
+    // Every key and value below, made at load: the bridge falls back to strings for unknown atoms.
+    rustler::atoms! {
+        __struct__, cryptoki_version, manufacturer, description, version, interface, id, flags,
+        hardware_version, firmware_version, token, label, model, serial, max_session_count,
+        session_count, max_rw_session_count, rw_session_count, max_pin_len, min_pin_len,
+        total_public_memory, free_public_memory, total_private_memory, free_private_memory,
+        utc_time, min_key_size, max_key_size, present, infinite, unavailable,
+        state, slot, device_error, nil,
+    }
+}
+
+/// Makes the atoms; the first use of one makes all.
+pub fn prepare_atoms() {
+    atoms::nil();
+}
+
+/// A number the token may not know.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Count {
+    Known(u64),
+    Unknown(Unknown),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Unknown {
+    Infinite,
+    Unavailable,
+}
+
+#[derive(Serialize)]
+struct Library {
+    cryptoki_version: (u8, u8),
+    manufacturer: String,
+    description: String,
+    version: (u8, u8),
+    interface: (u8, u8),
+}
+
+#[derive(Serialize)]
+struct Slot {
+    id: CK_SLOT_ID,
+    description: String,
+    manufacturer: String,
+    flags: CK_FLAGS,
+    hardware_version: (u8, u8),
+    firmware_version: (u8, u8),
+}
+
+#[derive(Serialize)]
+struct Token {
+    label: String,
+    manufacturer: String,
+    model: String,
+    serial: String,
+    flags: CK_FLAGS,
+    max_session_count: Count,
+    session_count: Count,
+    max_rw_session_count: Count,
+    rw_session_count: Count,
+    max_pin_len: CK_ULONG,
+    min_pin_len: CK_ULONG,
+    total_public_memory: Count,
+    free_public_memory: Count,
+    total_private_memory: Count,
+    free_private_memory: Count,
+    hardware_version: (u8, u8),
+    firmware_version: (u8, u8),
+    utc_time: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Mechanism {
+    min_key_size: CK_ULONG,
+    max_key_size: CK_ULONG,
+    flags: CK_FLAGS,
+}
+
+#[derive(Serialize)]
+struct Presence {
+    id: CK_SLOT_ID,
+    present: bool,
+    serial: Option<String>,
+    label: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Session {
+    slot: CK_SLOT_ID,
+    state: CK_ULONG,
+    flags: CK_FLAGS,
+    device_error: CK_ULONG,
+}
+
+/// A serialised structure as a plain map.
+fn map<'a>(env: Env<'a>, structure: &impl Serialize) -> Outcome<Term<'a>> {
+    let failed = |what: &str| Failure::misbehaved("serde", what);
+    let term = rustler::serde::to_term(env, structure).map_err(|_| failed("could not encode"))?;
+    let key = atoms::__struct__().encode(env);
+    term.map_remove(key).map_err(|_| failed("gave no map"))
+}
+
+fn version(version: Version) -> (u8, u8) {
+    (version.major(), version.minor())
+}
+
+/// Blank-padded text; what is no UTF-8 is replaced, what follows a zero byte is dropped.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).trim_end().to_owned()
+}
+
+fn limit(limit: Limit) -> Count {
+    match limit {
+        Limit::Max(count) => Count::Known(count),
+        Limit::Unavailable => Count::Unknown(Unknown::Unavailable),
+        Limit::Infinite => Count::Unknown(Unknown::Infinite),
+    }
+}
+
+fn count<T: TryInto<u64>>(count: Option<T>) -> Count {
+    match count.and_then(|count| count.try_into().ok()) {
+        Some(count) => Count::Known(count),
+        None => Count::Unknown(Unknown::Unavailable),
+    }
+}
+
+/// `C_GetInfo`
+pub fn library<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
+    let mut raw = functions.info()?;
+    // The typed form refuses flags, which the standard has not defined so far.
+    raw.flags = 0;
+    let info = Info::try_from(raw)
+        .map_err(|_| Failure::misbehaved("C_GetInfo", "gave no readable answer"))?;
+    map(
+        env,
+        &Library {
+            cryptoki_version: version(info.cryptoki_version()),
+            manufacturer: info.manufacturer_id().to_owned(),
+            description: info.library_description().to_owned(),
+            version: version(info.library_version()),
+            interface: functions.interface,
+        },
+    )
+}
+
+/// Every slot with its token, `nil` where there is none.
+pub fn slots<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
+    let mut slots = Vec::new();
+    for id in functions.slots(false)? {
+        let raw = functions.slot_info(id)?;
+        let info = SlotInfo::from(raw);
+        let slot = Slot {
+            id,
+            description: text(&raw.slotDescription),
+            manufacturer: text(&raw.manufacturerID),
+            flags: raw.flags,
+            hardware_version: version(info.hardware_version()),
+            firmware_version: version(info.firmware_version()),
+        };
+        let token = match present_token(functions, id, raw.flags)? {
+            Some(info) => map(env, &describe(&info))?,
+            None => atoms::nil().encode(env),
+        };
+        let map = map(env, &slot)?;
+        slots.push(
+            map.map_put(atoms::token(), token)
+                .map_err(|_| Failure::misbehaved("serde", "gave no map"))?,
+        );
+    }
+    Ok(slots.encode(env))
+}
+
+/// The token of a slot; `None` when it has none or was pulled while we looked.
+fn present_token(
+    functions: &Functions,
+    id: CK_SLOT_ID,
+    flags: CK_FLAGS,
+) -> Outcome<Option<CK_TOKEN_INFO>> {
+    if flags & ck::CKF_TOKEN_PRESENT == 0 {
+        return Ok(None);
+    }
+    match functions.token_info(id) {
+        Ok(info) => Ok(Some(info)),
+        Err(failure) if failure.class() == cryptoki_ffi::failure::Class::Absent => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// `C_GetTokenInfo`
+pub fn token<'a>(env: Env<'a>, functions: &Functions, slot: CK_SLOT_ID) -> Outcome<Term<'a>> {
+    map(env, &describe(&functions.token_info(slot)?))
+}
+
+fn describe(raw: &CK_TOKEN_INFO) -> Token {
+    let clock = raw.flags & ck::CKF_CLOCK_ON_TOKEN != 0;
+    // The time goes its own way: the typed form refuses the whole token for a malformed one.
+    let quiet = CK_TOKEN_INFO {
+        flags: raw.flags & !ck::CKF_CLOCK_ON_TOKEN,
+        ..*raw
+    };
+    let mut token = Token {
+        label: text(&raw.label),
+        manufacturer: text(&raw.manufacturerID),
+        model: text(&raw.model),
+        serial: text(&raw.serialNumber),
+        flags: raw.flags,
+        max_session_count: count::<u64>(None),
+        session_count: count::<u64>(None),
+        max_rw_session_count: count::<u64>(None),
+        rw_session_count: count::<u64>(None),
+        max_pin_len: raw.ulMaxPinLen,
+        min_pin_len: raw.ulMinPinLen,
+        total_public_memory: count::<u64>(None),
+        free_public_memory: count::<u64>(None),
+        total_private_memory: count::<u64>(None),
+        free_private_memory: count::<u64>(None),
+        hardware_version: (raw.hardwareVersion.major, raw.hardwareVersion.minor),
+        firmware_version: (raw.firmwareVersion.major, raw.firmwareVersion.minor),
+        utc_time: clock.then(|| text(&raw.utcTime)),
+    };
+    if let Ok(info) = TokenInfo::try_from(quiet) {
+        token.max_session_count = limit(info.max_session_count());
+        token.session_count = count(info.session_count());
+        token.max_rw_session_count = limit(info.max_rw_session_count());
+        token.rw_session_count = count(info.rw_session_count());
+        token.total_public_memory = count(info.total_public_memory());
+        token.free_public_memory = count(info.free_public_memory());
+        token.total_private_memory = count(info.total_private_memory());
+        token.free_private_memory = count(info.free_private_memory());
+    }
+    token
+}
+
+/// `C_GetMechanismInfo`
+pub fn mechanism<'a>(
+    env: Env<'a>,
+    functions: &Functions,
+    slot: CK_SLOT_ID,
+    kind: CK_MECHANISM_TYPE,
+) -> Outcome<Term<'a>> {
+    let info = functions.mechanism_info(slot, kind)?;
+    map(
+        env,
+        &Mechanism {
+            min_key_size: info.ulMinKeySize,
+            max_key_size: info.ulMaxKeySize,
+            flags: info.flags,
+        },
+    )
+}
+
+/// `C_GetSessionInfo`
+pub fn session<'a>(
+    env: Env<'a>,
+    functions: &Functions,
+    session: ck::CK_SESSION_HANDLE,
+) -> Outcome<Term<'a>> {
+    let info = functions.session_info(session)?;
+    map(
+        env,
+        &Session {
+            slot: info.slotID,
+            state: info.state,
+            flags: info.flags,
+            device_error: info.ulDeviceError,
+        },
+    )
+}
+
+/// Takes the slot events there are, then looks at every slot: some libraries only notice a change
+/// when asked for events, others only when asked for slots.
+pub fn poll<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
+    for _ in 0..64 {
+        if !matches!(functions.slot_event(), Ok(Some(_))) {
+            break;
+        }
+    }
+    let mut slots = Vec::new();
+    for id in functions.slots(false)? {
+        let flags = functions.slot_info(id)?.flags;
+        let token = present_token(functions, id, flags)?;
+        let presence = Presence {
+            id,
+            present: token.is_some(),
+            serial: token.map(|token| text(&token.serialNumber)),
+            label: token.map(|token| text(&token.label)),
+        };
+        slots.push(map(env, &presence)?);
+    }
+    Ok(slots.encode(env))
+}

@@ -1,0 +1,232 @@
+//! What the sessions of one instance share: the queue, the state, the epoch.
+
+use crate::library::Library;
+use crate::operation::Operation;
+use crate::request::{Cancel, Request, Served};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::handshake::Cancelled;
+use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID};
+use std::sync::atomic::{AtomicIsize, AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What a session thread can be asked to do.
+pub enum SessionJob {
+    /// Run one operation.
+    Run(Operation),
+    /// Serve only these requests until the sender is gone.
+    Pin(Receiver<SessionRequest>),
+}
+
+/// A request for a session thread.
+pub type SessionRequest = Arc<Request<SessionJob>>;
+
+/// Beyond the limit the channel holds as many tombstones again, and what a race lets in.
+const ROOM: usize = 256;
+
+/// Whether requests are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No token.
+    Absent,
+    /// A person must give a PIN.
+    Locked,
+    /// Sessions serve.
+    Ready,
+    /// For good.
+    Shutdown,
+}
+
+impl State {
+    const ALL: [State; 4] = [State::Absent, State::Locked, State::Ready, State::Shutdown];
+
+    /// What a caller is told; `None` when requests are taken.
+    fn refusal(self) -> Option<Failure> {
+        let (reason, detail) = match self {
+            State::Ready => return None,
+            State::Absent => (Reason::TokenAbsent, "the instance has no token"),
+            State::Locked => (Reason::Locked, "the instance is locked"),
+            State::Shutdown => (Reason::Shutdown, "the instance is stopping"),
+        };
+        Some(Failure::own(reason, detail))
+    }
+}
+
+/// The session that keeps the login alive while others come and go.
+#[derive(Clone, Copy)]
+pub struct LoginSession {
+    /// Its slot.
+    pub slot: CK_SLOT_ID,
+    /// Its handle.
+    pub handle: CK_SESSION_HANDLE,
+    /// Our claim on the handle.
+    pub claim: u64,
+}
+
+/// Numbers for `status`.
+#[derive(Default)]
+pub struct Counters {
+    /// Open sessions.
+    pub sessions: AtomicIsize,
+    /// Sessions that serve somebody.
+    pub busy: AtomicIsize,
+    /// Sessions whose caller gave up on a call that still runs.
+    pub overdue: AtomicIsize,
+}
+
+/// One instance.
+pub struct Instance {
+    /// Its library.
+    pub library: Arc<Library>,
+    /// Numbers for `status`.
+    pub counters: Counters,
+    /// Touched by the control thread only, and by whoever drops the instance.
+    pub login_session: Mutex<Option<LoginSession>>,
+    limit: usize,
+    state: AtomicU8,
+    epoch: AtomicU64,
+    sender: Sender<SessionRequest>,
+    receiver: Receiver<SessionRequest>,
+    tombstones: Arc<AtomicIsize>,
+}
+
+impl Instance {
+    /// An instance without a token.
+    pub fn new(library: Arc<Library>, queue_limit: usize) -> Self {
+        let limit = queue_limit.max(1);
+        let (sender, receiver) = bounded(2 * limit + ROOM);
+        Self {
+            library,
+            counters: Counters::default(),
+            login_session: Mutex::new(None),
+            limit,
+            state: AtomicU8::new(State::Absent as u8),
+            epoch: AtomicU64::new(1),
+            sender,
+            receiver,
+            tombstones: Arc::default(),
+        }
+    }
+
+    /// The counter of cancelled requests that still stand in the queue.
+    pub fn tombstones(&self) -> Arc<AtomicIsize> {
+        self.tombstones.clone()
+    }
+
+    /// Where the session threads take requests from.
+    pub fn queue(&self) -> &Receiver<SessionRequest> {
+        &self.receiver
+    }
+
+    /// Requests that wait.
+    pub fn waiting(&self) -> usize {
+        let dead = self.tombstones.load(SeqCst).max(0).cast_unsigned();
+        self.receiver.len().saturating_sub(dead)
+    }
+
+    /// The current state.
+    pub fn state(&self) -> State {
+        State::ALL[usize::from(self.state.load(SeqCst)) % State::ALL.len()]
+    }
+
+    /// Changes the state; what waits is answered when no session will come for it.
+    pub fn set_state(self: &Arc<Self>, state: State) {
+        self.state.store(state as u8, SeqCst);
+        if state != State::Ready && !self.receiver.is_empty() {
+            let instance = self.clone();
+            // Not here: messages cannot be sent from a scheduler in the name of another thread.
+            let _ = std::thread::Builder::new()
+                .name("cryptoki-drain".into())
+                .spawn(move || instance.drain());
+        }
+    }
+
+    fn drain(&self) {
+        while let Ok(request) = self.receiver.try_recv() {
+            let refusal = match self.state().refusal() {
+                Some(refusal) => refusal,
+                None => match self.sender.try_send(request.clone()) {
+                    Ok(()) => return,
+                    Err(_) => queue_full(),
+                },
+            };
+            self.served(request.refuse(refusal));
+        }
+    }
+
+    /// The epoch handles are issued in now.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(SeqCst)
+    }
+
+    /// Makes every handle issued before stale.
+    pub fn bump_epoch(&self) {
+        self.epoch.fetch_add(1, SeqCst);
+    }
+
+    /// The same, unless somebody has already noticed the loss of what was opened in `epoch`.
+    pub fn end_epoch(&self, epoch: u64) {
+        let _ = self
+            .epoch
+            .compare_exchange(epoch, epoch + 1, SeqCst, SeqCst);
+    }
+
+    /// Queues a request, or says at once why not.
+    pub fn submit(&self, request: &SessionRequest) -> Outcome<()> {
+        if let Some(refusal) = self.state().refusal() {
+            return Err(refusal);
+        }
+        if self.waiting() >= self.limit {
+            return Err(queue_full());
+        }
+        if self.tombstones.load(SeqCst) >= self.limit.cast_signed() {
+            self.sweep();
+        }
+        self.sender
+            .try_send(request.clone())
+            .map_err(|_| queue_full())?;
+        // The state may have changed in between, and nobody would come for the request.
+        match self.state().refusal() {
+            Some(refusal) if request.cancel() == Cancelled::Queued => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bookkeeping for a request taken out of the queue.
+    pub fn served(&self, served: Served) {
+        if served == Served::NotRun {
+            self.tombstones.fetch_sub(1, SeqCst);
+        }
+    }
+
+    /// Takes the tombstones out of the queue. There is room for what lives: see `ROOM`.
+    fn sweep(&self) {
+        for _ in 0..self.receiver.len() {
+            let Ok(request) = self.receiver.try_recv() else {
+                return;
+            };
+            if request.is_cancelled() {
+                self.tombstones.fetch_sub(1, SeqCst);
+            } else if self.sender.try_send(request).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn queue_full() -> Failure {
+    Failure::own(Reason::Busy, "the queue is full")
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let session = self
+            .login_session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(session) = session {
+            self.library.forget_session(session.handle, session.claim);
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! The NIFs: they decode, enqueue, cancel or close, and return at once. None of them calls a library.
+
+use crate::control::{Job, Login, Message};
+use crate::decode;
+use crate::encoded::Encoded;
+use crate::guard::guard;
+use crate::instance::{Instance, SessionJob, SessionRequest, State};
+use crate::library::Library;
+use crate::request::{Cancel, Request, encode_failure};
+use crate::session::{self, Command, Status};
+use crossbeam_channel::{Sender, unbounded};
+use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::handshake::Cancelled;
+use rustler::{Binary, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+
+mod atoms {
+    rustler::atoms! {
+        ok, error, queued, running, sent, queue, sessions, busy, overdue, epoch,
+    }
+}
+
+/// A user's hold on a library; letting go detaches it.
+pub struct LibraryResource {
+    library: Arc<Library>,
+    attached: AtomicBool,
+}
+
+impl LibraryResource {
+    /// For one more user.
+    pub fn new(library: Arc<Library>) -> Self {
+        Self {
+            library,
+            attached: AtomicBool::new(true),
+        }
+    }
+}
+
+impl Drop for LibraryResource {
+    fn drop(&mut self) {
+        if self.attached.load(SeqCst) {
+            self.library.tell(Message::Detach);
+        }
+    }
+}
+
+/// An instance.
+pub struct InstanceResource(Arc<Instance>);
+
+/// A session; letting go ends its thread.
+pub struct SessionResource {
+    commands: Sender<Command>,
+    status: Arc<Status>,
+}
+
+/// A session that serves one caller; letting go, or the caller's death, gives it back.
+pub struct PinnedResource {
+    requests: Mutex<Option<Sender<SessionRequest>>>,
+    instance: Arc<Instance>,
+}
+
+impl PinnedResource {
+    fn release(&self) {
+        drop(
+            self.requests
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+    }
+}
+
+/// A request; when its caller dies it is cancelled.
+pub struct RequestResource(Arc<dyn Cancel>);
+
+impl Drop for RequestResource {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+#[rustler::resource_impl]
+impl Resource for LibraryResource {}
+#[rustler::resource_impl]
+impl Resource for InstanceResource {}
+#[rustler::resource_impl]
+impl Resource for SessionResource {}
+#[rustler::resource_impl]
+impl Resource for RequestResource {}
+#[rustler::resource_impl]
+impl Resource for PinnedResource {
+    const IMPLEMENTS_DOWN: bool = true;
+
+    fn down<'a>(&'a self, _env: Env<'a>, _caller: LocalPid, _monitor: Monitor) {
+        self.release();
+    }
+}
+
+fn submitted<'a, J: Send + 'static>(env: Env<'a>, request: Arc<Request<J>>) -> Term<'a> {
+    (atoms::ok(), ResourceArc::new(RequestResource(request))).encode(env)
+}
+
+fn refused<'a>(env: Env<'a>, failure: &Failure) -> Term<'a> {
+    (atoms::error(), encode_failure(env, failure)).encode(env)
+}
+
+fn resource<T: Resource>(term: Term<'_>) -> Option<ResourceArc<T>> {
+    term.decode().ok()
+}
+
+fn control_request<'a>(
+    env: Env<'a>,
+    reference: Term<'a>,
+    library: &Library,
+    job: impl FnOnce() -> Option<Job>,
+) -> Option<Term<'a>> {
+    let request = Request::new(env.pid(), reference, None, |_| job())?;
+    library.tell(Message::Request(request.clone()));
+    Some(submitted(env, request))
+}
+
+#[rustler::nif]
+fn version<'a>(env: Env<'a>) -> Encoded {
+    guard(env, || Some(env!("CARGO_PKG_VERSION").encode(env)))
+}
+
+#[rustler::nif]
+fn open<'a>(env: Env<'a>, reference: Term<'a>, path: Term<'a>, init_args: Term<'a>) -> Encoded {
+    guard(env, || {
+        let path = PathBuf::from(std::ffi::OsString::from_vec(
+            path.decode::<Binary>().ok()?.to_vec(),
+        ));
+        let init_args = match decode::optional_secret(init_args)? {
+            None => None,
+            Some(text) => Some(CString::new(text.to_vec()).ok()?),
+        };
+        let request = Request::new(env.pid(), reference, None, |_| {
+            Some(Job::Attach { init_args })
+        })?;
+        let attaching = request.clone();
+        // Loading runs the library's constructors, which may take their time.
+        let thread = std::thread::Builder::new()
+            .name("cryptoki-open".into())
+            .stack_size(session::STACK);
+        let spawned = thread.spawn(move || match Library::find(&path) {
+            Ok(library) => library.tell(Message::Request(attaching)),
+            Err(failure) => drop(attaching.refuse(failure)),
+        });
+        Some(match spawned {
+            Ok(_) => submitted(env, request),
+            Err(error) => refused(
+                env,
+                &Failure::own(Reason::LibraryNotLoaded, error.to_string()),
+            ),
+        })
+    })
+}
+
+#[rustler::nif]
+fn close<'a>(env: Env<'a>, reference: Term<'a>, library: Term<'a>) -> Encoded {
+    guard(env, || {
+        let library = resource::<LibraryResource>(library)?;
+        let last = library.attached.swap(false, SeqCst);
+        let job = if last { Job::Detach } else { Job::Poll };
+        control_request(env, reference, &library.library, || Some(job))
+    })
+}
+
+#[rustler::nif]
+fn control<'a>(
+    env: Env<'a>,
+    reference: Term<'a>,
+    library: Term<'a>,
+    operation: Term<'a>,
+) -> Encoded {
+    guard(env, || {
+        let library = resource::<LibraryResource>(library)?;
+        control_request(env, reference, &library.library, || {
+            decode::control(operation)
+        })
+    })
+}
+
+#[rustler::nif]
+fn instance_new<'a>(env: Env<'a>, library: Term<'a>, queue_limit: Term<'a>) -> Encoded {
+    guard(env, || {
+        let library = resource::<LibraryResource>(library)?;
+        let instance = Instance::new(library.library.clone(), queue_limit.decode().ok()?);
+        Some(ResourceArc::new(InstanceResource(Arc::new(instance))).encode(env))
+    })
+}
+
+#[rustler::nif]
+fn instance_state<'a>(env: Env<'a>, instance: Term<'a>, state: Term<'a>) -> Encoded {
+    guard(env, || {
+        let state = match state.atom_to_string().ok()?.as_str() {
+            "absent" => State::Absent,
+            "locked" => State::Locked,
+            "ready" => State::Ready,
+            "shutdown" => State::Shutdown,
+            _ => return None,
+        };
+        resource::<InstanceResource>(instance)?.0.set_state(state);
+        Some(atoms::ok().encode(env))
+    })
+}
+
+#[rustler::nif]
+fn instance_info<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
+    guard(env, || {
+        let instance = &resource::<InstanceResource>(instance)?.0;
+        let counters = &instance.counters;
+        let entries = [
+            (atoms::queue(), instance.waiting() as u64),
+            (
+                atoms::sessions(),
+                counters.sessions.load(SeqCst).max(0).cast_unsigned() as u64,
+            ),
+            (
+                atoms::busy(),
+                counters.busy.load(SeqCst).max(0).cast_unsigned() as u64,
+            ),
+            (
+                atoms::overdue(),
+                counters.overdue.load(SeqCst).max(0).cast_unsigned() as u64,
+            ),
+            (atoms::epoch(), instance.epoch()),
+        ];
+        Term::map_from_pairs(env, &entries).ok()
+    })
+}
+
+#[rustler::nif]
+fn bump_epoch<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
+    guard(env, || {
+        resource::<InstanceResource>(instance)?.0.bump_epoch();
+        Some(atoms::ok().encode(env))
+    })
+}
+
+#[rustler::nif]
+#[allow(clippy::too_many_arguments)] // C_LoginUser has as many.
+fn login<'a>(
+    env: Env<'a>,
+    reference: Term<'a>,
+    instance: Term<'a>,
+    slot: Term<'a>,
+    user: Term<'a>,
+    pin: Term<'a>,
+    name: Term<'a>,
+    read_only: Term<'a>,
+) -> Encoded {
+    guard(env, || {
+        let instance = resource::<InstanceResource>(instance)?.0.clone();
+        let library = instance.library.clone();
+        control_request(env, reference, &library, || {
+            Some(Job::Login(Login {
+                instance,
+                slot: decode::ulong(slot)?,
+                user: decode::ulong(user)?,
+                pin: decode::optional_secret(pin)?,
+                name: decode::optional_secret(name)?.map(|name| name.to_vec()),
+                read_only: read_only.decode().ok()?,
+            }))
+        })
+    })
+}
+
+#[rustler::nif]
+fn session_open<'a>(
+    env: Env<'a>,
+    reference: Term<'a>,
+    instance: Term<'a>,
+    slot: Term<'a>,
+    read_only: Term<'a>,
+) -> Encoded {
+    guard(env, || {
+        let instance = resource::<InstanceResource>(instance)?.0.clone();
+        let (slot, read_only) = (decode::ulong(slot)?, read_only.decode().ok()?);
+        let request = Request::new(env.pid(), reference, None, |_| Some(()))?;
+        let spawned = session::spawn(
+            instance,
+            env.pid(),
+            slot,
+            read_only,
+            request.clone(),
+            make_session,
+        );
+        Some(match spawned {
+            Ok(()) => submitted(env, request),
+            Err(failure) => refused(env, &failure),
+        })
+    })
+}
+
+fn make_session(env: Env<'_>, commands: Sender<Command>, status: Arc<Status>) -> Term<'_> {
+    ResourceArc::new(SessionResource { commands, status }).encode(env)
+}
+
+#[rustler::nif]
+fn session_id<'a>(env: Env<'a>, session: Term<'a>) -> Encoded {
+    guard(env, || {
+        Some(resource::<SessionResource>(session)?.status.id.encode(env))
+    })
+}
+
+#[rustler::nif]
+fn session_close<'a>(env: Env<'a>, reference: Term<'a>, session: Term<'a>) -> Encoded {
+    guard(env, || {
+        let session = resource::<SessionResource>(session)?;
+        let request = Request::new(env.pid(), reference, None, |_| Some(()))?;
+        Some(
+            match session.commands.send(Command::Close(request.clone())) {
+                Ok(()) => submitted(env, request),
+                Err(_) => refused(
+                    env,
+                    &Failure::own(Reason::SessionLost, "the session has ended before"),
+                ),
+            },
+        )
+    })
+}
+
+fn session_job(
+    env: Env,
+    reference: Term,
+    instance: &Instance,
+    operation: Term,
+) -> Option<SessionRequest> {
+    Request::new(env.pid(), reference, Some(instance.tombstones()), |place| {
+        decode::operation(operation, place).map(SessionJob::Run)
+    })
+}
+
+#[rustler::nif]
+fn submit<'a>(env: Env<'a>, reference: Term<'a>, target: Term<'a>, operation: Term<'a>) -> Encoded {
+    guard(env, || {
+        let (request, outcome) = if let Some(instance) = resource::<InstanceResource>(target) {
+            let request = session_job(env, reference, &instance.0, operation)?;
+            let outcome = instance.0.submit(&request);
+            (request, outcome)
+        } else {
+            let pinned = resource::<PinnedResource>(target)?;
+            let request = Request::new(env.pid(), reference, None, |place| {
+                decode::operation(operation, place).map(SessionJob::Run)
+            })?;
+            let outcome = to_pinned(&pinned, request.clone());
+            (request, outcome)
+        };
+        Some(match outcome {
+            Ok(()) => submitted(env, request),
+            Err(failure) => refused(env, &failure),
+        })
+    })
+}
+
+fn to_pinned(pinned: &PinnedResource, request: SessionRequest) -> Outcome<()> {
+    let gone = || Failure::own(Reason::SessionLost, "the pinned session has ended");
+    let requests = pinned
+        .requests
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let sender = requests.as_ref().ok_or_else(gone)?;
+    sender.send(request).map_err(|_| gone())
+}
+
+#[rustler::nif]
+fn pin_session<'a>(env: Env<'a>, reference: Term<'a>, instance: Term<'a>) -> Encoded {
+    guard(env, || {
+        let instance = resource::<InstanceResource>(instance)?.0.clone();
+        let (sender, receiver) = unbounded();
+        let request = Request::new(env.pid(), reference, Some(instance.tombstones()), |_| {
+            Some(SessionJob::Pin(receiver))
+        })?;
+        let pinned = ResourceArc::new(PinnedResource {
+            requests: Mutex::new(Some(sender)),
+            instance: instance.clone(),
+        });
+        env.monitor(&pinned, &env.pid());
+        Some(match pinned.instance.submit(&request) {
+            Ok(()) => (
+                atoms::ok(),
+                ResourceArc::new(RequestResource(request)),
+                pinned,
+            )
+                .encode(env),
+            Err(failure) => refused(env, &failure),
+        })
+    })
+}
+
+#[rustler::nif]
+fn unpin<'a>(env: Env<'a>, pinned: Term<'a>) -> Encoded {
+    guard(env, || {
+        resource::<PinnedResource>(pinned)?.release();
+        Some(atoms::ok().encode(env))
+    })
+}
+
+#[rustler::nif]
+fn cancel<'a>(env: Env<'a>, request: Term<'a>) -> Encoded {
+    guard(env, || {
+        let request = resource::<RequestResource>(request)?;
+        let answer = match request.0.cancel() {
+            Cancelled::Queued | Cancelled::Already => atoms::queued(),
+            Cancelled::TooLate => atoms::sent(),
+            Cancelled::Running => {
+                if let Some(session) = request.0.runner() {
+                    session.mark_overdue(env);
+                }
+                atoms::running()
+            }
+        };
+        Some(answer.encode(env))
+    })
+}

@@ -1,0 +1,236 @@
+//! A request on its way from a caller to a thread and back.
+
+use crate::session::Status;
+use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
+use cryptoki_ffi::handshake::{Cancelled, Handshake};
+use rustler::env::SavedTerm;
+use rustler::{Atom, Encoder, Env, LocalPid, OwnedEnv, Term};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+mod atoms {
+    rustler::atoms! {
+        ok, error, rv, own,
+        session, login, absent, operation_active, pin, device, not_initialized, other,
+        shutdown, token_absent, locked, busy, panic, session_lost, stale_handle,
+        library_not_loaded, module_misbehaved, invalid_argument,
+    }
+}
+
+/// What a request needs besides its state: gone as soon as it is answered or cancelled.
+struct Payload<J> {
+    env: OwnedEnv,
+    reference: SavedTerm,
+    job: J,
+}
+
+/// One request. Callers and threads share it; the handshake says who may do what.
+pub struct Request<J> {
+    handshake: Handshake,
+    caller: LocalPid,
+    queued: Instant,
+    payload: Mutex<Option<Payload<J>>>,
+    runner: OnceLock<Arc<Status>>,
+    tombstones: Option<Arc<AtomicIsize>>,
+}
+
+/// How serving a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// The caller had given up before: nothing was run.
+    NotRun,
+    /// The caller has its answer.
+    Answered,
+    /// It ran, but the caller had given up.
+    Abandoned,
+    /// Our code panicked; the caller was told.
+    Panicked,
+}
+
+/// What the caller's side can do with a request of any kind.
+pub trait Cancel: Send + Sync {
+    /// Gives up; after that no message comes unless the answer says so.
+    fn cancel(&self) -> Cancelled;
+    /// The session that runs the request.
+    fn runner(&self) -> Option<Arc<Status>>;
+}
+
+impl<J> Request<J> {
+    /// A request of the calling process. `tombstones` counts cancelled requests left in a queue.
+    pub fn new(
+        caller: LocalPid,
+        reference: Term,
+        tombstones: Option<Arc<AtomicIsize>>,
+        job: impl FnOnce(&OwnedEnv) -> Option<J>,
+    ) -> Option<Arc<Self>> {
+        let env = OwnedEnv::new();
+        let reference = env.save(reference);
+        let job = job(&env)?;
+        Some(Arc::new(Self {
+            handshake: Handshake::new(),
+            caller,
+            queued: Instant::now(),
+            payload: Mutex::new(Some(Payload {
+                env,
+                reference,
+                job,
+            })),
+            runner: OnceLock::new(),
+            tombstones,
+        }))
+    }
+
+    fn take(&self) -> Option<Payload<J>> {
+        self.payload
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Whether the caller gave up.
+    pub fn is_cancelled(&self) -> bool {
+        self.handshake.is_cancelled()
+    }
+
+    /// Runs `work` and sends its outcome to the caller, encoded inside the guard.
+    pub fn serve<W>(&self, runner: Option<&Arc<Status>>, work: W) -> Served
+    where
+        W: for<'a> FnOnce(Env<'a>, J) -> Outcome<Term<'a>>,
+    {
+        if let Some(runner) = runner {
+            // Set before the state says RUNNING: whoever cancels then finds it.
+            let _ = self.runner.set(runner.clone());
+        }
+        if !self.handshake.start() {
+            return Served::NotRun;
+        }
+        let Some(Payload {
+            mut env,
+            reference,
+            job,
+        }) = self.take()
+        else {
+            return Served::NotRun;
+        };
+        let waited = self.queued.elapsed();
+        let begun = Instant::now();
+        let ran = guarded(|| env.run(|e| env.save(encode(e, work(e, job)))));
+        let panicked = ran.is_none();
+        let times = (nanoseconds(waited), nanoseconds(begun.elapsed()));
+        if !self.handshake.finish() {
+            return if panicked {
+                Served::Panicked
+            } else {
+                Served::Abandoned
+            };
+        }
+        // An error here means that the caller is dead: then nobody waits for the answer.
+        let _ = env.send_and_clear(&self.caller, |e| {
+            let answer = match &ran {
+                Some(saved) => saved.load(e),
+                None => encode(
+                    e,
+                    Err(Failure::own(Reason::Panic, "the native code panicked")),
+                ),
+            };
+            (reference.load(e), answer, times).encode(e)
+        });
+        if panicked {
+            Served::Panicked
+        } else {
+            Served::Answered
+        }
+    }
+
+    /// Answers without doing anything.
+    pub fn refuse(&self, failure: Failure) -> Served {
+        self.serve(None, |_, _| Err(failure))
+    }
+}
+
+impl<J: Send> Cancel for Request<J> {
+    fn cancel(&self) -> Cancelled {
+        let cancelled = self.handshake.cancel();
+        if cancelled == Cancelled::Queued {
+            if let Some(tombstones) = &self.tombstones {
+                tombstones.fetch_add(1, Ordering::Relaxed);
+            }
+            // Frees the data now, not when a thread finds the tombstone.
+            drop(self.take());
+        }
+        cancelled
+    }
+
+    fn runner(&self) -> Option<Arc<Status>> {
+        self.runner.get().cloned()
+    }
+}
+
+/// Runs `work` and survives its panic. The payload is forgotten: dropping it could panic again.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(std::mem::forget)
+        .ok()
+}
+
+fn nanoseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// `:ok`, `{:ok, value}` or `{:error, failure}`.
+pub fn encode<'a>(env: Env<'a>, outcome: Outcome<Term<'a>>) -> Term<'a> {
+    match outcome {
+        Ok(term) if atoms::ok() == term => term,
+        Ok(term) => (atoms::ok(), term).encode(env),
+        Err(failure) => (atoms::error(), encode_failure(env, &failure)).encode(env),
+    }
+}
+
+/// The answer of a call that gives nothing but success.
+pub fn ok(env: Env<'_>) -> Term<'_> {
+    atoms::ok().encode(env)
+}
+
+/// `{:rv, code, function, class}` or `{:own, reason, detail}`.
+pub fn encode_failure<'a>(env: Env<'a>, failure: &Failure) -> Term<'a> {
+    match failure {
+        Failure::Rv { code, function } => {
+            let function = Atom::from_str(env, function).unwrap_or_else(|_| atoms::other());
+            (atoms::rv(), *code, function, class(failure.class())).encode(env)
+        }
+        Failure::Own {
+            reason: name,
+            detail,
+        } => (atoms::own(), reason(*name), detail).encode(env),
+    }
+}
+
+fn class(class: Class) -> Atom {
+    match class {
+        Class::Session => atoms::session(),
+        Class::Login => atoms::login(),
+        Class::Absent => atoms::absent(),
+        Class::OperationActive => atoms::operation_active(),
+        Class::Pin => atoms::pin(),
+        Class::Device => atoms::device(),
+        Class::NotInitialized => atoms::not_initialized(),
+        Class::Other => atoms::other(),
+    }
+}
+
+fn reason(reason: Reason) -> Atom {
+    match reason {
+        Reason::Shutdown => atoms::shutdown(),
+        Reason::TokenAbsent => atoms::token_absent(),
+        Reason::Locked => atoms::locked(),
+        Reason::Busy => atoms::busy(),
+        Reason::Panic => atoms::panic(),
+        Reason::SessionLost => atoms::session_lost(),
+        Reason::StaleHandle => atoms::stale_handle(),
+        Reason::LibraryNotLoaded => atoms::library_not_loaded(),
+        Reason::ModuleMisbehaved => atoms::module_misbehaved(),
+        Reason::InvalidArgument => atoms::invalid_argument(),
+    }
+}

@@ -1,0 +1,398 @@
+//! A session thread: owns one session handle and is the only caller that ever uses it.
+
+use crate::instance::{Instance, SessionJob, SessionRequest};
+use crate::operation::Operation;
+use crate::request::{Request, Served, encode_failure, guarded};
+use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
+use cryptoki_ffi::crypto::Kind;
+use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
+use cryptoki_sys as ck;
+use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID};
+use rustler::{Atom, Encoder, Env, LocalPid, OwnedEnv, Term};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+mod atoms {
+    rustler::atoms! { cryptoki_session, reopened, lost, ended, overdue, closed, panic }
+}
+
+/// Some libraries need more stack than the VM's own threads have.
+pub const STACK: usize = 4 << 20;
+/// Device errors in a row after which the session is opened anew.
+const PATIENCE: u32 = 3;
+
+static IDS: AtomicU64 = AtomicU64::new(1);
+
+/// What others may know of a session.
+pub struct Status {
+    /// Its number, unique in this VM.
+    pub id: u64,
+    /// Its instance.
+    pub instance: Arc<Instance>,
+    owner: LocalPid,
+    overdue: AtomicBool,
+}
+
+impl Status {
+    /// A caller gave up on a call that still runs. Called in a NIF of that caller.
+    pub fn mark_overdue(&self, env: Env) {
+        if !self.overdue.swap(true, SeqCst) {
+            self.instance.counters.overdue.fetch_add(1, SeqCst);
+            let _ = env.send(
+                &self.owner,
+                (atoms::cryptoki_session(), self.id, atoms::overdue()),
+            );
+        }
+    }
+
+    fn tell(&self, event: impl FnOnce(Env<'_>) -> Term<'_>) {
+        let _ = OwnedEnv::new().send_and_clear(&self.owner, |env| {
+            (atoms::cryptoki_session(), self.id, event(env)).encode(env)
+        });
+    }
+}
+
+/// What the owner of a session can ask for.
+pub enum Command {
+    /// Close it and say so.
+    Close(Arc<Request<()>>),
+}
+
+/// How a thread ends, for its owner.
+enum End {
+    Closed(Option<Arc<Request<()>>>),
+    Lost(Failure),
+    Overdue,
+    Panicked,
+}
+
+/// A session and its thread's state.
+pub struct Session {
+    status: Arc<Status>,
+    slot: CK_SLOT_ID,
+    read_only: bool,
+    handle: CK_SESSION_HANDLE,
+    claim: u64,
+    epoch: u64,
+    device_errors: u32,
+    end: Option<End>,
+    /// The multi-part operation the session is in.
+    pub active: Option<Kind>,
+    /// Bytes given to a decryption that has not given them back.
+    pub held: usize,
+}
+
+/// Opens a session on a thread of its own and tells the request how to reach it.
+pub fn spawn(
+    instance: Arc<Instance>,
+    owner: LocalPid,
+    slot: CK_SLOT_ID,
+    read_only: bool,
+    request: Arc<Request<()>>,
+    resource: impl for<'a> FnOnce(Env<'a>, Sender<Command>, Arc<Status>) -> Term<'a> + Send + 'static,
+) -> Outcome<()> {
+    let status = Arc::new(Status {
+        id: IDS.fetch_add(1, SeqCst),
+        instance,
+        owner,
+        overdue: AtomicBool::new(false),
+    });
+    std::thread::Builder::new()
+        .name(format!("cryptoki-{}", status.id))
+        .stack_size(STACK)
+        .spawn(move || {
+            let (sender, receiver) = unbounded();
+            let mut session = Session::new(status.clone(), slot, read_only);
+            let served = request.serve(None, |env, ()| {
+                session.open()?;
+                Ok(resource(env, sender, status))
+            });
+            if served == Served::Answered && session.handle != ck::CK_INVALID_HANDLE {
+                session.run(&receiver);
+            } else {
+                session.close();
+            }
+        })
+        .map(drop)
+        .map_err(|error| Failure::own(Reason::Busy, format!("no thread for a session: {error}")))
+}
+
+impl Session {
+    fn new(status: Arc<Status>, slot: CK_SLOT_ID, read_only: bool) -> Self {
+        Self {
+            status,
+            slot,
+            read_only,
+            handle: ck::CK_INVALID_HANDLE,
+            claim: 0,
+            epoch: 0,
+            device_errors: 0,
+            end: None,
+            active: None,
+            held: 0,
+        }
+    }
+
+    /// The instance of the session.
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.status.instance
+    }
+
+    /// The handle; valid until the session is reopened.
+    pub fn handle(&self) -> CK_SESSION_HANDLE {
+        self.handle
+    }
+
+    fn open(&mut self) -> Outcome<()> {
+        let instance = self.instance().clone();
+        let epoch = instance.epoch();
+        let (handle, claim) = instance.library.open_session(self.slot, self.read_only)?;
+        (self.handle, self.claim, self.epoch) = (handle, claim, epoch);
+        (self.active, self.held, self.device_errors) = (None, 0, 0);
+        instance.counters.sessions.fetch_add(1, SeqCst);
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        if self.handle != ck::CK_INVALID_HANDLE {
+            self.instance()
+                .library
+                .close_session(self.handle, self.claim);
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.handle = ck::CK_INVALID_HANDLE;
+        self.active = None;
+        self.instance().counters.sessions.fetch_sub(1, SeqCst);
+    }
+
+    fn run(&mut self, commands: &Receiver<Command>) {
+        let instance = self.instance().clone();
+        let end = loop {
+            select_biased! {
+                recv(commands) -> command => break End::Closed(command.ok().map(|Command::Close(request)| request)),
+                recv(instance.queue()) -> request => match request {
+                    Ok(request) => self.serve(&request, commands),
+                    Err(_) => break End::Closed(None),
+                }
+            }
+            if let Some(end) = self.end.take() {
+                break end;
+            }
+        };
+        self.finish(end);
+    }
+
+    fn finish(&mut self, end: End) {
+        self.close();
+        match end {
+            End::Closed(request) => {
+                self.status
+                    .tell(|env| (atoms::ended(), atoms::closed()).encode(env));
+                if let Some(request) = request {
+                    request.serve(None, |env, ()| Ok(crate::request::ok(env)));
+                }
+            }
+            End::Lost(failure) => self
+                .status
+                .tell(|env| (atoms::lost(), encode_failure(env, &failure)).encode(env)),
+            End::Overdue => self.ended(atoms::overdue()),
+            End::Panicked => self.ended(atoms::panic()),
+        }
+        // From here on nobody can mark it any more.
+        if self.status.overdue.swap(true, SeqCst) {
+            self.instance().counters.overdue.fetch_sub(1, SeqCst);
+        }
+    }
+
+    fn ended(&self, why: Atom) {
+        self.status.tell(|env| (atoms::ended(), why).encode(env));
+    }
+
+    fn serve(&mut self, request: &SessionRequest, commands: &Receiver<Command>) {
+        let instance = self.instance().clone();
+        instance.counters.busy.fetch_add(1, SeqCst);
+        let mut pinned = None;
+        let status = self.status.clone();
+        let served = request.serve(Some(&status), |env, job| match job {
+            SessionJob::Run(operation) => self.perform(env, &operation),
+            SessionJob::Pin(requests) => {
+                self.ensure_open()?;
+                pinned = Some(requests);
+                Ok(crate::request::ok(env))
+            }
+        });
+        instance.served(served);
+        self.judge(served);
+        if let (Some(requests), Served::Answered, None) = (pinned, served, &self.end) {
+            self.serve_pinned(&requests, commands);
+        }
+        instance.counters.busy.fetch_sub(1, SeqCst);
+    }
+
+    fn judge(&mut self, served: Served) {
+        match served {
+            Served::Abandoned => self.end = Some(End::Overdue),
+            Served::Panicked => self.end = Some(End::Panicked),
+            Served::Answered | Served::NotRun => {}
+        }
+    }
+
+    /// Serves one caller only, until it is done or dead.
+    fn serve_pinned(&mut self, requests: &Receiver<SessionRequest>, commands: &Receiver<Command>) {
+        let status = self.status.clone();
+        while self.end.is_none() {
+            select_biased! {
+                recv(commands) -> command => {
+                    self.end = Some(End::Closed(command.ok().map(|Command::Close(request)| request)));
+                }
+                recv(requests) -> request => {
+                    let Ok(request) = request else { break };
+                    let served = request.serve(Some(&status), |env, job| match job {
+                        SessionJob::Run(operation) => self.perform(env, &operation),
+                        SessionJob::Pin(_) => Err(Failure::own(Reason::InvalidArgument, "a session is pinned already")),
+                    });
+                    self.judge(served);
+                }
+            }
+        }
+        // What a caller left behind is dirty: cancelled or closed, never handed on.
+        if self.end.is_none() && guarded(|| self.clean()).is_none() {
+            self.end = Some(End::Panicked);
+        }
+        for request in requests.try_iter() {
+            request.refuse(Failure::own(
+                Reason::SessionLost,
+                "the pinned session has ended",
+            ));
+        }
+    }
+
+    /// Makes sure that the handle is still ours.
+    fn ensure_open(&mut self) -> Outcome<()> {
+        if self.instance().library.owns(self.handle, self.claim) {
+            return Ok(());
+        }
+        self.reopen(&Failure::Rv {
+            code: ck::CKR_SESSION_HANDLE_INVALID,
+            function: "C_OpenSession",
+        })
+    }
+
+    /// Opens the session anew; when that fails the thread has nothing left to serve with.
+    fn reopen(&mut self, cause: &Failure) -> Outcome<()> {
+        self.close();
+        match self.open() {
+            Ok(()) => {
+                self.status
+                    .tell(|env| (atoms::reopened(), encode_failure(env, cause)).encode(env));
+                Ok(())
+            }
+            Err(failure) => {
+                self.end = Some(End::Lost(failure.clone()));
+                Err(failure)
+            }
+        }
+    }
+
+    /// Refuses a step of an operation that the session is not in.
+    pub fn expect(&self, kind: Kind) -> Outcome<()> {
+        if self.active == Some(kind) {
+            return Ok(());
+        }
+        Err(Failure::Rv {
+            code: ck::CKR_OPERATION_NOT_INITIALIZED,
+            function: "C_SignUpdate",
+        })
+    }
+
+    /// A step of the active operation; one that fails ends it.
+    pub fn step<T>(&mut self, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+        let outcome = work();
+        if outcome.is_err() {
+            self.clean();
+        }
+        outcome
+    }
+
+    /// Leaves whatever operation the session is in.
+    pub fn clean(&mut self) {
+        let Some(kind) = self.active.take() else {
+            return;
+        };
+        self.held = 0;
+        let functions = &self.instance().library.functions;
+        let left = match kind {
+            Kind::Find => functions.find_final(self.handle),
+            _ => functions.session_cancel(self.handle, kind.cancel_flag()),
+        };
+        if let Err(failure) = left {
+            // Before 3.0 nothing but closing ends an operation for certain. A failure to reopen
+            // is the end of the thread, which `reopen` has noted.
+            let _ = self.reopen(&failure);
+        }
+    }
+
+    /// Runs one operation by the recovery table.
+    fn perform<'a>(&mut self, env: Env<'a>, operation: &Operation) -> Outcome<Term<'a>> {
+        self.ensure_open()?;
+        let in_operation = self.active.is_some();
+        let failure = match self.attempt(env, operation) {
+            Ok(term) => return Ok(term),
+            Err(failure) => failure,
+        };
+        match failure.class() {
+            Class::Session => {
+                self.instance().end_epoch(self.epoch);
+                self.reopen(&failure)?;
+                if in_operation {
+                    return Err(Failure::own(Reason::SessionLost, failure.to_string()));
+                }
+                self.attempt(env, operation)
+            }
+            Class::OperationActive if !in_operation => {
+                self.reopen(&failure)?;
+                self.attempt(env, operation)
+            }
+            _ => Err(failure),
+        }
+    }
+
+    fn attempt<'a>(&mut self, env: Env<'a>, operation: &Operation) -> Outcome<Term<'a>> {
+        if operation
+            .epoch()
+            .is_some_and(|epoch| epoch != self.instance().epoch())
+        {
+            return Err(Failure::own(
+                Reason::StaleHandle,
+                "the handle is from an earlier epoch",
+            ));
+        }
+        let outcome = operation.run(env, self);
+        if let Err(failure) = &outcome {
+            self.react(failure);
+        } else {
+            self.device_errors = 0;
+        }
+        outcome
+    }
+
+    fn react(&mut self, failure: &Failure) {
+        match failure.class() {
+            Class::Absent | Class::NotInitialized => {
+                self.instance().end_epoch(self.epoch);
+                self.end = Some(End::Lost(failure.clone()));
+            }
+            Class::Device => {
+                self.device_errors += 1;
+                if self.device_errors >= PATIENCE {
+                    // A failure to reopen is the end of the thread, which `reopen` has noted.
+                    let _ = self.reopen(failure);
+                }
+            }
+            _ => {}
+        }
+    }
+}
