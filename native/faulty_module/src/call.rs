@@ -1,0 +1,201 @@
+//! What happens to one call: the rules before it, the target, the rules after it, the lies.
+
+use crate::rules::{Crash, Effect, Lie, Only, Rule};
+use crate::{control, journal, token};
+use cryptoki_sys::*;
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a hanging call looks whether it is released.
+pub const POLL: Duration = Duration::from_millis(5);
+
+/// A call, as far as faults depend on it.
+pub struct Call {
+    /// The function.
+    pub name: &'static str,
+    /// What has to be there for it.
+    pub scope: Scope,
+    /// Where it gives back a length.
+    pub claim: Claim,
+}
+
+/// What a call depends on.
+#[derive(Clone, Copy)]
+pub enum Scope {
+    /// The library only.
+    Library,
+    /// A slot, with or without a token.
+    Reader(CK_SLOT_ID),
+    /// The token in a slot.
+    Slot(CK_SLOT_ID),
+    /// A session.
+    Session(CK_SESSION_HANDLE),
+}
+
+/// The lengths a call gives back.
+pub enum Claim {
+    /// None.
+    Nothing,
+    /// One; `query` if the caller gave no buffer.
+    Length {
+        /// The caller only asks for the length.
+        query: bool,
+        /// Where the length goes.
+        len: *mut CK_ULONG,
+    },
+    /// One for each attribute of a template.
+    Attributes(*mut CK_ATTRIBUTE, CK_ULONG),
+}
+
+/// An argument that may stand for a buffer.
+pub trait Buffer {
+    /// Whether it is none, so that the call only asks for the length.
+    fn is_query(&self) -> bool;
+}
+
+impl<T> Buffer for *mut T {
+    fn is_query(&self) -> bool {
+        self.is_null()
+    }
+}
+
+impl Buffer for CK_ULONG {
+    fn is_query(&self) -> bool {
+        *self == 0
+    }
+}
+
+/// Runs a call. `forward` asks the target (`Ok`), or answers in its place (`Err`).
+pub fn run(call: &Call, forward: impl FnOnce() -> Result<CK_RV, CK_RV>) -> CK_RV {
+    let rules = control::rules();
+    let due = rules.due(call.name);
+    for rule in due.iter().filter(|rule| !rule.after_forward) {
+        if let Some(rv) = act(call, rule) {
+            journal::note(call.name, "faked", Some(rv));
+            return rv;
+        }
+    }
+    let result = match call.scope {
+        Scope::Library => forward(),
+        scope => {
+            // Rules may have waited, and the token may have gone meanwhile.
+            let rules = if due.is_empty() {
+                Arc::clone(&rules)
+            } else {
+                control::rules()
+            };
+            // Held while the target works: sessions are only taken away when no call is inside it.
+            let _gate = token::enter();
+            token::refusal(&rules, scope).map_or_else(forward, Err)
+        }
+    };
+    let (event, mut rv) = match result {
+        Ok(rv) => ("ran", rv),
+        Err(rv) => ("faked", rv),
+    };
+    journal::note(call.name, event, Some(rv));
+    for rule in &due {
+        lie(call, rule, rv);
+        if rule.after_forward
+            && let Some(other) = act(call, rule)
+        {
+            rv = other;
+        }
+    }
+    rv
+}
+
+/// Does what a rule says; the answer if it has one.
+fn act(call: &Call, rule: &Rule) -> Option<CK_RV> {
+    for effect in &rule.effects {
+        match effect {
+            Effect::Answer(rv) => return Some(*rv),
+            Effect::Delay(time) => std::thread::sleep(*time),
+            Effect::Hang => hang(call.name),
+            Effect::Crash(crash) => {
+                journal::note(call.name, "crashes", None);
+                crash_now(*crash);
+            }
+            Effect::Forget => token::forget(),
+            Effect::Logout => token::logout(),
+            Effect::Lie(_) => {}
+        }
+    }
+    None
+}
+
+fn hang(name: &str) {
+    journal::note(name, "hangs", None);
+    while !control::released() && control::rules().hangs(name) {
+        std::thread::sleep(POLL);
+    }
+    journal::note(name, "released", None);
+}
+
+/// Falsifies what the call gave back. Only the lengths: nothing is written to the buffers.
+fn lie(call: &Call, rule: &Rule, rv: CK_RV) {
+    for effect in &rule.effects {
+        let Effect::Lie(lie) = effect else { continue };
+        let tell = |length: &mut CK_ULONG, query: bool| {
+            if rule.only == Only::Both || (rule.only == Only::Query) == query {
+                *length = match lie {
+                    Lie::Exactly(n) => *n,
+                    Lie::More(n) => length.saturating_add(*n),
+                    Lie::Less(n) => length.saturating_sub(*n),
+                };
+            }
+        };
+        match call.claim {
+            Claim::Length { query, len }
+                if !len.is_null() && matches!(rv, CKR_OK | CKR_BUFFER_TOO_SMALL) =>
+            {
+                // SAFETY: not null, and the target has just used it as the caller's length.
+                tell(unsafe { &mut *len }, query);
+            }
+            Claim::Attributes(template, n) if !template.is_null() && rv == CKR_OK => {
+                // SAFETY: the target has just read `n` attributes there.
+                for attribute in unsafe { std::slice::from_raw_parts_mut(template, n as usize) } {
+                    tell(&mut attribute.ulValueLen, attribute.pValue.is_null());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn crash_now(crash: Crash) {
+    match crash {
+        // SAFETY: there is none; this is the crash that was asked for.
+        Crash::Segv => unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) },
+        Crash::Abort => std::process::abort(),
+        Crash::Cxx => {
+            if let Err(error) = throw() {
+                eprintln!("faulty_module: no C++ exception: {error}");
+                std::process::abort();
+            }
+        }
+    }
+}
+
+/// `throw 42` by the functions a C++ compiler would call.
+fn throw() -> Result<(), libloading::Error> {
+    type Allocate = unsafe extern "C" fn(usize) -> *mut c_void;
+    type Throw = unsafe extern "C-unwind" fn(*mut c_void, *mut c_void, *mut c_void) -> !;
+    // SAFETY: opening the C++ runtime runs nothing but its own initialisation.
+    let runtime = unsafe { libloading::Library::new("libstdc++.so.6") }?;
+    // SAFETY: the types are those of the Itanium C++ ABI.
+    let allocate = *unsafe { runtime.get::<Allocate>(b"__cxa_allocate_exception\0") }?;
+    // SAFETY: as above.
+    let throw = *unsafe { runtime.get::<Throw>(b"__cxa_throw\0") }?;
+    // SAFETY: as above: the type information of `int`.
+    let int = *unsafe { runtime.get::<*mut c_void>(b"_ZTIi\0") }?;
+    // The exception outlives this frame.
+    std::mem::forget(runtime);
+    // SAFETY: room for an int, filled before it is thrown; no destructor.
+    unsafe {
+        let exception = allocate(size_of::<i32>());
+        exception.cast::<i32>().write(42);
+        throw(exception, int, std::ptr::null_mut())
+    }
+}

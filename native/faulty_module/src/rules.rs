@@ -1,0 +1,305 @@
+//! The command language: what the lines of a control file say. `README.md` describes it.
+
+use crate::functions::NAMES;
+use cryptoki_sys::{CK_RV, CK_SLOT_ID, CK_ULONG, CKR_DEVICE_REMOVED};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What every call answers while the control file has an error: nobody's test passes by accident.
+pub const CKR_BAD_CONTROL: CK_RV = 0x8000_FA17;
+
+/// What a rule does to a call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Effect {
+    /// Answer this instead.
+    Answer(CK_RV),
+    /// Wait, then go on.
+    Delay(Duration),
+    /// Wait until released, then go on.
+    Hang,
+    /// End the process.
+    Crash(Crash),
+    /// Lose all sessions and logins, then go on.
+    Forget,
+    /// Lose all logins, then go on.
+    Logout,
+    /// Falsify the length or count that the call gives back.
+    Lie(Lie),
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Crash {
+    /// A write to an address nobody has.
+    Segv,
+    /// abort().
+    Abort,
+    /// A C++ exception (an int), which the caller may catch.
+    Cxx,
+}
+
+/// A false length.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Lie {
+    /// This length.
+    Exactly(CK_ULONG),
+    /// So much more than is true.
+    More(CK_ULONG),
+    /// So much less than is true.
+    Less(CK_ULONG),
+}
+
+/// Which of the two calls of a "how long is it, give it" pair a lie is told to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Only {
+    /// Both.
+    Both,
+    /// The one without a buffer.
+    Query,
+    /// The one with a buffer.
+    Data,
+}
+
+/// A function, or several, and what happens to a call of it.
+#[derive(Debug)]
+pub struct Rule {
+    pattern: String,
+    /// In the order of the line.
+    pub effects: Vec<Effect>,
+    /// The target runs the call first.
+    pub after_forward: bool,
+    /// Which calls a lie is told to.
+    pub only: Only,
+    after: u64,
+    every: u64,
+    times: u64,
+    probability: f64,
+    seen: AtomicU64,
+    fired: AtomicU64,
+}
+
+/// A token that is pulled, or a slot that is not there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Absence {
+    /// Which; all of them if not said.
+    pub slot: Option<CK_SLOT_ID>,
+    /// The reader is gone too.
+    pub whole_slot: bool,
+    /// What calls on its sessions answer.
+    pub rv: CK_RV,
+}
+
+/// What is done once, when a control file that says it is read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Once {
+    /// All sessions and logins are lost.
+    Forget,
+    /// All logins are lost.
+    Logout,
+    /// The token is pulled and put back between two calls.
+    Replug(Option<CK_SLOT_ID>),
+}
+
+/// A control file.
+#[derive(Debug, Default)]
+pub struct Rules {
+    /// In the order of the lines.
+    pub rules: Vec<Rule>,
+    /// Tokens and slots that are not there.
+    pub absent: Vec<Absence>,
+    /// What is done once.
+    pub once: Vec<Once>,
+    /// How many sessions a slot takes.
+    pub max_sessions: Option<usize>,
+    /// Slot events: not supported, emulated, or the target's.
+    pub slot_events: Option<bool>,
+}
+
+impl Rules {
+    /// The rules that apply to this call of `name`; counts it.
+    pub fn due(&self, name: &str) -> Vec<&Rule> {
+        self.rules
+            .iter()
+            .filter(|rule| rule.matches(name) && rule.fires())
+            .collect()
+    }
+
+    /// Whether a rule still makes `name` hang.
+    pub fn hangs(&self, name: &str) -> bool {
+        self.rules
+            .iter()
+            .any(|rule| rule.matches(name) && rule.effects.contains(&Effect::Hang))
+    }
+
+    /// Whether, and how, the token of a slot is gone.
+    pub fn absence(&self, slot: CK_SLOT_ID) -> Option<&Absence> {
+        let mine = || {
+            self.absent
+                .iter()
+                .filter(|absence| absence.slot.is_none_or(|id| id == slot))
+        };
+        mine()
+            .find(|absence| absence.whole_slot)
+            .or_else(|| mine().next())
+    }
+
+    /// Reads a control file. The error names the line and the word.
+    pub fn parse(text: &str) -> Result<Rules, String> {
+        let mut rules = Rules::default();
+        for (number, line) in text.lines().enumerate() {
+            let words: Vec<&str> = line
+                .split('#')
+                .next()
+                .unwrap_or("")
+                .split_whitespace()
+                .collect();
+            if !words.is_empty() {
+                rules
+                    .line(&words)
+                    .map_err(|word| format!("line {}: {word:?} is not known", number + 1))?;
+            }
+        }
+        Ok(rules)
+    }
+
+    /// What an unreadable control file amounts to.
+    pub fn broken() -> Rules {
+        Rules::parse(&format!("* rv={CKR_BAD_CONTROL}")).unwrap_or_default()
+    }
+
+    fn line(&mut self, words: &[&str]) -> Result<(), String> {
+        match words {
+            ["token" | "slot", "insert"] => {}
+            [what @ ("token" | "slot"), "remove", options @ ..] => {
+                let mut absence = Absence {
+                    slot: None,
+                    whole_slot: *what == "slot",
+                    rv: CKR_DEVICE_REMOVED,
+                };
+                for option in options {
+                    match option.split_once('=') {
+                        Some(("slot", id)) => absence.slot = Some(number(id)?),
+                        Some(("rv", rv)) => absence.rv = number(rv)?,
+                        _ => return Err((*option).to_owned()),
+                    }
+                }
+                self.absent.push(absence);
+            }
+            ["token", "replug"] => self.once.push(Once::Replug(None)),
+            ["token", "replug", slot] => {
+                let id = slot.strip_prefix("slot=").ok_or(*slot)?;
+                self.once.push(Once::Replug(Some(number(id)?)));
+            }
+            ["sessions", "forget"] => self.once.push(Once::Forget),
+            ["sessions", max] => {
+                let max = max.strip_prefix("max=").ok_or(*max)?;
+                self.max_sessions = Some(number(max)? as usize);
+            }
+            ["logout"] => self.once.push(Once::Logout),
+            ["slot_events", "on"] => self.slot_events = Some(true),
+            ["slot_events", "off"] => self.slot_events = Some(false),
+            ["lie", function, words @ ..] => self.rules.push(Rule::parse(function, words, true)?),
+            [function, words @ ..] => self.rules.push(Rule::parse(function, words, false)?),
+            [] => {}
+        }
+        Ok(())
+    }
+}
+
+impl Rule {
+    fn parse(pattern: &str, words: &[&str], lie: bool) -> Result<Rule, String> {
+        let mut rule = Rule {
+            pattern: pattern.to_owned(),
+            effects: Vec::new(),
+            after_forward: false,
+            only: Only::Both,
+            after: 0,
+            every: 1,
+            times: u64::MAX,
+            probability: 1.0,
+            seen: AtomicU64::new(0),
+            fired: AtomicU64::new(0),
+        };
+        if !NAMES.iter().any(|name| rule.matches(name)) {
+            return Err(pattern.to_owned());
+        }
+        for word in words {
+            let unknown = || (*word).to_owned();
+            match word.split_once('=').unwrap_or((word, "")) {
+                ("length" | "count", claim) if lie => {
+                    rule.effects.push(Effect::Lie(parse_lie(claim)?))
+                }
+                ("only", "query") if lie => rule.only = Only::Query,
+                ("only", "data") if lie => rule.only = Only::Data,
+                ("times" | "count", n) => rule.times = number(n)?,
+                ("after", n) => rule.after = number(n)?,
+                ("every", n) => rule.every = number(n)?.max(1),
+                ("probability", p) => rule.probability = p.parse().map_err(|_| unknown())?,
+                _ if lie => return Err(unknown()),
+                ("after_forward", "") => rule.after_forward = true,
+                ("rv", rv) => rule.effects.push(Effect::Answer(number(rv)?)),
+                ("delay", ms) => rule
+                    .effects
+                    .push(Effect::Delay(Duration::from_millis(number(ms)?))),
+                ("hang", "") => rule.effects.push(Effect::Hang),
+                ("forget", "") => rule.effects.push(Effect::Forget),
+                ("logout", "") => rule.effects.push(Effect::Logout),
+                ("crash", "segv") => rule.effects.push(Effect::Crash(Crash::Segv)),
+                ("crash", "abort") => rule.effects.push(Effect::Crash(Crash::Abort)),
+                ("crash", "cxx") => rule.effects.push(Effect::Crash(Crash::Cxx)),
+                _ => return Err(unknown()),
+            }
+        }
+        Ok(rule)
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match self.pattern.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => self.pattern == name,
+        }
+    }
+
+    /// Counts a call that matches, and says whether the rule applies to it.
+    fn fires(&self) -> bool {
+        let nth = self.seen.fetch_add(1, Ordering::Relaxed) + 1;
+        nth > self.after
+            && (nth - self.after).is_multiple_of(self.every)
+            && (self.probability >= 1.0 || random() < self.probability)
+            && self
+                .fired
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+                    (n < self.times).then_some(n + 1)
+                })
+                .is_ok()
+    }
+}
+
+fn parse_lie(text: &str) -> Result<Lie, String> {
+    Ok(
+        match (text, text.strip_prefix('+'), text.strip_prefix('-')) {
+            ("huge", ..) => Lie::Exactly(CK_ULONG::MAX / 2),
+            ("max", ..) => Lie::Exactly(CK_ULONG::MAX),
+            (_, Some(more), _) => Lie::More(number(more)?),
+            (_, _, Some(less)) => Lie::Less(number(less)?),
+            _ => Lie::Exactly(number(text)?),
+        },
+    )
+}
+
+fn number(text: &str) -> Result<CK_ULONG, String> {
+    match text.strip_prefix("0x") {
+        Some(hex) => CK_ULONG::from_str_radix(hex, 16),
+        None => text.parse(),
+    }
+    .map_err(|_| text.to_owned())
+}
+
+/// A number from 0 to 1 (splitmix64); the same sequence in every run, so that a failure can be seen again.
+fn random() -> f64 {
+    static STATE: AtomicU64 = AtomicU64::new(0);
+    let mut z = STATE.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+}

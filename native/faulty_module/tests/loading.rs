@@ -1,0 +1,142 @@
+//! What goes wrong, or right, when a library is loaded.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use cryptoki_sys::*;
+use std::path::Path;
+use std::process::Command;
+use support::*;
+
+#[test]
+fn hands_out_faulty_lists() {
+    let Some(module) = Module::open("null=C_Sign,C_Digest;version=1.0") else {
+        return;
+    };
+    let list = module.list().unwrap();
+    assert!(list.C_Sign.is_none() && list.C_Digest.is_none() && list.C_SignInit.is_some());
+    assert_eq!((list.version.major, list.version.minor), (1, 0));
+    let interface = |load: &str| {
+        let module = Module::open(load).unwrap();
+        let mut interface = std::ptr::null_mut();
+        // SAFETY: the type is that of PKCS #11, the interface lives for good.
+        unsafe {
+            let get = module
+                .library
+                .get::<CK_C_GetInterface>(b"C_GetInterface\0")
+                .unwrap()
+                .unwrap();
+            let rv = get(
+                c"PKCS 11".as_ptr().cast_mut().cast(),
+                std::ptr::null_mut(),
+                &raw mut interface,
+                0,
+            );
+            (
+                rv,
+                interface
+                    .as_ref()
+                    .map(|interface| interface.pFunctionList.is_null()),
+            )
+        }
+    };
+    assert_eq!(interface(""), (CKR_OK, Some(false)));
+    assert_eq!(interface("interface=fail"), (CKR_FUNCTION_FAILED, None));
+    assert_eq!(interface("interface=null"), (CKR_OK, None));
+    assert_eq!(interface("interface=no_list"), (CKR_OK, Some(true)));
+    let list = |load: &str| Module::open(load).unwrap().list().err();
+    assert_eq!(list("no_list"), Some(CKR_FUNCTION_FAILED));
+    assert_eq!(list("list=null"), Some(CKR_OK));
+    assert_eq!(list("nonsense"), Some(CKR_FUNCTION_FAILED));
+}
+
+#[test]
+fn hands_out_the_interfaces_of_the_target() {
+    let target = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so";
+    if !Path::new(target).exists() {
+        return eprintln!("no {target}: not tested");
+    }
+    let Some(dir) = Module::copy("null=C_SessionCancel") else {
+        return;
+    };
+    let env = std::fs::read_to_string(dir.join("faulty.so.env")).unwrap();
+    std::fs::write(
+        dir.join("faulty.so.env"),
+        env.replace(&format!("{}/target.so", dir.display()), target),
+    )
+    .unwrap();
+    // SAFETY: the types are those of PKCS #11; lists and interfaces live for good.
+    unsafe {
+        let library = libloading::Library::new(dir.join("faulty.so")).unwrap();
+        let count = library
+            .get::<CK_C_GetInterfaceList>(b"C_GetInterfaceList\0")
+            .unwrap()
+            .unwrap();
+        let get = library
+            .get::<CK_C_GetInterface>(b"C_GetInterface\0")
+            .unwrap()
+            .unwrap();
+        let mut n = 0;
+        assert_eq!(count(std::ptr::null_mut(), &raw mut n), CKR_OK);
+        assert!(n >= 2, "{n}");
+        let mut interface = std::ptr::null_mut();
+        for (major, minor, rv) in [(2, 20, CKR_OK), (3, 0, CKR_OK), (7, 0, CKR_FUNCTION_FAILED)] {
+            let mut version = CK_VERSION { major, minor };
+            assert_eq!(
+                get(
+                    std::ptr::null_mut(),
+                    &raw mut version,
+                    &raw mut interface,
+                    0
+                ),
+                rv,
+                "{major}.{minor}"
+            );
+        }
+        let list = (*interface)
+            .pFunctionList
+            .cast::<CK_FUNCTION_LIST_3_0>()
+            .as_ref()
+            .unwrap();
+        assert_eq!((list.version.major, list.version.minor), (3, 0));
+        assert!(list.C_LoginUser.is_some() && list.C_SessionCancel.is_none());
+        let mut info = CK_INFO::default();
+        assert_eq!(
+            list.C_GetInfo.unwrap()(&raw mut info),
+            CKR_CRYPTOKI_NOT_INITIALIZED
+        );
+        assert!(
+            std::fs::read_to_string(dir.join("journal"))
+                .unwrap()
+                .contains("C_GetInfo ran 0x190")
+        );
+    }
+}
+
+#[test]
+fn libraries_that_are_none() {
+    let Some(dir) = Module::copy("") else { return };
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("c");
+    let build = |name: &str| {
+        let library = dir.join(name).with_extension("so");
+        let source = sources.join(name).with_extension("c");
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .args([&library, &source])
+            .status()
+            .unwrap();
+        assert!(built.success());
+        // SAFETY: the library has no initialisers.
+        unsafe {
+            libloading::os::unix::Library::open(Some(library), libloading::os::unix::RTLD_NOW)
+        }
+    };
+    let error = build("unresolved").unwrap_err().to_string();
+    assert!(
+        error.contains("faulty_symbol_that_nobody_defines"),
+        "{error}"
+    );
+    let library = build("not_pkcs11").unwrap();
+    // SAFETY: the symbol is only looked for.
+    assert!(unsafe { library.get::<CK_C_GetFunctionList>(b"C_GetFunctionList") }.is_err());
+}
