@@ -30,9 +30,33 @@ pub enum Kind {
     VerifyRecover,
     /// `C_FindObjects*`
     Find,
+    /// `C_EncryptMessage*`
+    MessageEncrypt,
+    /// `C_DecryptMessage*`
+    MessageDecrypt,
+    /// `C_SignMessage*`
+    MessageSign,
+    /// `C_VerifyMessage*`
+    MessageVerify,
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 12] = [
+        Kind::Sign,
+        Kind::Verify,
+        Kind::Encrypt,
+        Kind::Decrypt,
+        Kind::Digest,
+        Kind::SignRecover,
+        Kind::VerifyRecover,
+        Kind::Find,
+        Kind::MessageEncrypt,
+        Kind::MessageDecrypt,
+        Kind::MessageSign,
+        Kind::MessageVerify,
+    ];
+
     /// The flag that cancels it in `C_SessionCancel`.
     pub fn cancel_flag(self) -> CK_FLAGS {
         match self {
@@ -44,11 +68,15 @@ impl Kind {
             Kind::SignRecover => cryptoki_sys::CKF_SIGN_RECOVER,
             Kind::VerifyRecover => cryptoki_sys::CKF_VERIFY_RECOVER,
             Kind::Find => cryptoki_sys::CKF_FIND_OBJECTS,
+            Kind::MessageEncrypt => cryptoki_sys::CKF_MESSAGE_ENCRYPT,
+            Kind::MessageDecrypt => cryptoki_sys::CKF_MESSAGE_DECRYPT,
+            Kind::MessageSign => cryptoki_sys::CKF_MESSAGE_SIGN,
+            Kind::MessageVerify => cryptoki_sys::CKF_MESSAGE_VERIFY,
         }
     }
 }
 
-fn no_such(kind: Kind, step: &str) -> Failure {
+pub(crate) fn no_such(kind: Kind, step: &str) -> Failure {
     Failure::own(
         Reason::InvalidArgument,
         format!("{kind:?} has no step {step}"),
@@ -78,7 +106,7 @@ impl Functions {
             Kind::Digest => call!(self, C_DigestInit(session, mechanism)),
             Kind::SignRecover => call!(self, C_SignRecoverInit(session, mechanism, key)),
             Kind::VerifyRecover => call!(self, C_VerifyRecoverInit(session, mechanism, key)),
-            Kind::Find => Err(no_such(kind, "init")),
+            _ => Err(no_such(kind, "init")),
         }
     }
 
@@ -108,7 +136,7 @@ impl Functions {
                     C_VerifyRecover(session, bytes, length, out, out_length)
                 )
             }),
-            Kind::Verify | Kind::Find => Err(no_such(kind, "single")),
+            _ => Err(no_such(kind, "single")),
         }
     }
 
@@ -153,7 +181,7 @@ impl Functions {
                 )
             })
             .map(Some),
-            Kind::SignRecover | Kind::VerifyRecover | Kind::Find => Err(no_such(kind, "update")),
+            _ => Err(no_such(kind, "update")),
         }
     }
 

@@ -1,7 +1,7 @@
 //! C structures, mechanisms and templates in memory, with the buffers their pointers point to.
 
 use crate::functions::ulong;
-use crate::values::{Field, Mechanism, Parameter, Template, Value};
+use crate::values::{Field, Mechanism, Parameter, Secret, Template, Value};
 use cryptoki_sys::{CK_ATTRIBUTE, CK_MECHANISM, CK_ULONG};
 use std::ffi::c_void;
 use zeroize::Zeroizing;
@@ -11,7 +11,11 @@ type Buffer = Zeroizing<Vec<u64>>;
 
 /// What pointers point to; its heap blocks stay where they are when it grows or moves.
 #[derive(Default)]
-struct Arena(Vec<Buffer>);
+struct Arena {
+    buffers: Vec<Buffer>,
+    /// Which of them are read back, and how long they are in bytes.
+    written: Vec<(usize, usize)>,
+}
 
 impl Arena {
     fn store(&mut self, bytes: &[u8]) -> *mut c_void {
@@ -25,8 +29,28 @@ impl Arena {
             *word = u64::from_ne_bytes(whole);
         }
         let pointer = buffer.as_mut_ptr().cast();
-        self.0.push(buffer);
+        self.buffers.push(buffer);
         pointer
+    }
+}
+
+impl Arena {
+    fn store_for_writing(&mut self, bytes: &[u8]) -> *mut c_void {
+        if !bytes.is_empty() {
+            self.written.push((self.buffers.len(), bytes.len()));
+        }
+        self.store(bytes)
+    }
+
+    /// What the library has written, in the order of the fields.
+    fn written(&self) -> Vec<Secret> {
+        let bytes = |(index, length): &(usize, usize)| {
+            let words = &self.buffers[*index];
+            let all: Secret =
+                Zeroizing::new(words.iter().flat_map(|word| word.to_ne_bytes()).collect());
+            Zeroizing::new(all[..*length].to_vec())
+        };
+        self.written.iter().map(bytes).collect()
     }
 }
 
@@ -62,6 +86,7 @@ impl Structure {
                 self.value(&nested.bytes, nested.align);
             }
             Field::Bytes(bytes) => self.pointer(arena.store(bytes)),
+            Field::InOut(bytes) => self.pointer(arena.store_for_writing(bytes)),
             Field::Struct(fields) => {
                 let nested = Structure::of(fields, arena);
                 self.pointer(arena.store(&nested.bytes));
@@ -95,17 +120,18 @@ impl Structure {
     }
 }
 
-/// A `CK_MECHANISM` and everything it points to.
-pub struct MechanismMemory {
-    mechanism: CK_MECHANISM,
-    _arena: Arena,
+/// A parameter and everything it points to.
+pub struct ParameterMemory {
+    pointer: *mut c_void,
+    length: usize,
+    arena: Arena,
 }
 
-impl MechanismMemory {
-    /// Lays the mechanism out.
-    pub fn new(mechanism: &Mechanism) -> Self {
+impl ParameterMemory {
+    /// Lays the parameter out.
+    pub fn new(parameter: &Parameter) -> Self {
         let mut arena = Arena::default();
-        let (parameter, length) = match &mechanism.parameter {
+        let (pointer, length) = match parameter {
             Parameter::Absent => (std::ptr::null_mut(), 0),
             Parameter::Raw(bytes) => (arena.store(bytes), bytes.len()),
             Parameter::Fields(fields) => {
@@ -113,20 +139,54 @@ impl MechanismMemory {
                 (arena.store(&structure.bytes), structure.bytes.len())
             }
         };
+        Self {
+            pointer,
+            length,
+            arena,
+        }
+    }
+
+    /// Pointer and length, for a call that ends before `self` does.
+    pub fn pointer(&mut self) -> (*mut c_void, CK_ULONG) {
+        (self.pointer, ulong(self.length))
+    }
+
+    /// What the library has written into the fields it may write to.
+    pub fn written(&self) -> Vec<Secret> {
+        self.arena.written()
+    }
+}
+
+/// A `CK_MECHANISM` and everything it points to.
+pub struct MechanismMemory {
+    mechanism: CK_MECHANISM,
+    parameter: ParameterMemory,
+}
+
+impl MechanismMemory {
+    /// Lays the mechanism out.
+    pub fn new(mechanism: &Mechanism) -> Self {
+        let mut parameter = ParameterMemory::new(&mechanism.parameter);
+        let (pointer, length) = parameter.pointer();
         let mechanism = CK_MECHANISM {
             mechanism: mechanism.kind,
-            pParameter: parameter,
-            ulParameterLen: ulong(length),
+            pParameter: pointer,
+            ulParameterLen: length,
         };
         Self {
             mechanism,
-            _arena: arena,
+            parameter,
         }
     }
 
     /// For a call that ends before `self` does.
     pub fn pointer(&mut self) -> *mut CK_MECHANISM {
         &mut self.mechanism
+    }
+
+    /// What the library has written into the parameter.
+    pub fn written(&self) -> Vec<Secret> {
+        self.parameter.written()
     }
 }
 

@@ -10,7 +10,7 @@ use cryptoki_sys::{CK_INVALID_HANDLE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_UL
 const WRAPPED: usize = 8 << 10;
 
 /// A call that gives one object handle.
-fn new_object(
+pub(crate) fn new_object(
     function: &str,
     call: impl FnOnce(*mut CK_OBJECT_HANDLE) -> Outcome<()>,
 ) -> Outcome<CK_OBJECT_HANDLE> {

@@ -24,6 +24,8 @@ pub enum Field {
     Byte(u8),
     /// A pointer to bytes; null when empty.
     Bytes(Secret),
+    /// A pointer to bytes that the library may overwrite, and that are read back.
+    InOut(Secret),
     /// Bytes inside the structure.
     Inline(Secret),
     /// A pointer to a structure.

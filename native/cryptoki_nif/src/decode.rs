@@ -3,6 +3,7 @@
 use crate::control::Job;
 use crate::operation::{Crypto, Input, Operation, Work};
 use cryptoki_ffi::crypto::Kind;
+use cryptoki_ffi::messages::Dual;
 use cryptoki_ffi::values::{Field, Handle, Mechanism, Parameter, Secret, Template, Value};
 use cryptoki_sys::CK_ULONG;
 use rustler::types::tuple::get_tuple;
@@ -70,6 +71,7 @@ fn field(term: Term) -> Option<Field> {
         "byte" => Field::Byte(value.decode().ok()?),
         "bool" => Field::Byte(u8::from(value.decode::<bool>().ok()?)),
         "bytes" => Field::Bytes(optional_secret(value)?.unwrap_or_default()),
+        "inout" => Field::InOut(secret(value)?),
         "inline" => Field::Inline(secret(value)?),
         "struct" => Field::Struct(list(value, field)?),
         "nested" => Field::Nested(list(value, field)?),
@@ -79,18 +81,21 @@ fn field(term: Term) -> Option<Field> {
     })
 }
 
-fn mechanism(term: Term) -> Option<Mechanism> {
-    let (kind, parameter): (Term, Term) = term.decode().ok()?;
-    let parameter = if is_nil(parameter) {
-        Parameter::Absent
-    } else if parameter.is_binary() {
-        Parameter::Raw(secret(parameter)?)
+fn parameter(term: Term) -> Option<Parameter> {
+    if is_nil(term) {
+        Some(Parameter::Absent)
+    } else if term.is_binary() {
+        secret(term).map(Parameter::Raw)
     } else {
-        Parameter::Fields(list(parameter, field)?)
-    };
+        list(term, field).map(Parameter::Fields)
+    }
+}
+
+fn mechanism(term: Term) -> Option<Mechanism> {
+    let (kind, of_kind): (Term, Term) = term.decode().ok()?;
     Some(Mechanism {
         kind: ulong(kind)?,
-        parameter,
+        parameter: parameter(of_kind)?,
     })
 }
 
@@ -133,6 +138,27 @@ fn kind(name: &str) -> Option<Kind> {
 
 fn kind_term(term: Term) -> Option<Kind> {
     kind(&term.atom_to_string().ok()?)
+}
+
+/// The message-based twin of an operation.
+fn message_kind(term: Term) -> Option<Kind> {
+    Some(match kind_term(term)? {
+        Kind::Sign => Kind::MessageSign,
+        Kind::Verify => Kind::MessageVerify,
+        Kind::Encrypt => Kind::MessageEncrypt,
+        Kind::Decrypt => Kind::MessageDecrypt,
+        _ => return None,
+    })
+}
+
+fn dual(term: Term) -> Option<Dual> {
+    Some(match term.atom_to_string().ok()?.as_str() {
+        "digest_encrypt" => Dual::DigestEncrypt,
+        "decrypt_digest" => Dual::DecryptDigest,
+        "sign_encrypt" => Dual::SignEncrypt,
+        "decrypt_verify" => Dual::DecryptVerify,
+        _ => return None,
+    })
 }
 
 /// `nil`, a PIN, or `:protected`.
@@ -244,6 +270,71 @@ pub fn operation(term: Term, env: &OwnedEnv) -> Option<Operation> {
             Work::DeriveKey(used(m)?, object(base)?, template(values)?)
         }
         ("session_info", &[]) => Work::SessionInfo,
+        ("verify_signature", &[m, key, data, signature, pin]) => Work::VerifySignature {
+            crypto: Crypto {
+                kind: Kind::Verify,
+                mechanism: used(m)?,
+                key: object(key)?,
+                context: context(pin)?,
+            },
+            data: input(data)?,
+            signature: input(signature)?,
+        },
+        ("digest_key", &[key]) => Work::DigestKey(object(key)?),
+        ("dual_update", &[name, data]) => Work::DualUpdate(dual(name)?, input(data)?),
+        ("save_state", &[]) => Work::SaveState,
+        ("restore_state", &[kind, state, encryption, authentication]) => Work::RestoreState {
+            kind: kind_term(kind)?,
+            state: input(state)?,
+            encryption: if is_nil(encryption) {
+                None
+            } else {
+                Some(object(encryption)?)
+            },
+            authentication: if is_nil(authentication) {
+                None
+            } else {
+                Some(object(authentication)?)
+            },
+        },
+        ("message_init", &[kind, m, key, pin]) => Work::MessageInit(Crypto {
+            kind: message_kind(kind)?,
+            mechanism: used(m)?,
+            key: object(key)?,
+            context: context(pin)?,
+        }),
+        ("message", &[kind, of_message, extra, data]) => Work::Message {
+            kind: message_kind(kind)?,
+            parameter: parameter(of_message)?,
+            extra: input(extra)?,
+            data: input(data)?,
+        },
+        ("message_final", &[kind]) => Work::MessageFinal(message_kind(kind)?),
+        ("encapsulate_key", &[m, public, values]) => {
+            Work::EncapsulateKey(used(m)?, object(public)?, template(values)?)
+        }
+        ("decapsulate_key", &[m, private, ciphertext, values]) => Work::DecapsulateKey {
+            mechanism: used(m)?,
+            private: object(private)?,
+            ciphertext: input(ciphertext)?,
+            template: template(values)?,
+        },
+        ("wrap_key_authenticated", &[m, wrapping, key, associated]) => Work::WrapKeyAuthenticated {
+            mechanism: used(m)?,
+            wrapping: object(wrapping)?,
+            key: object(key)?,
+            associated: input(associated)?,
+        },
+        ("unwrap_key_authenticated", &[m, unwrapping, wrapped, associated, values]) => {
+            Work::UnwrapKeyAuthenticated {
+                mechanism: used(m)?,
+                unwrapping: object(unwrapping)?,
+                wrapped: input(wrapped)?,
+                associated: input(associated)?,
+                template: template(values)?,
+            }
+        }
+        ("validation_flags", &[kind]) => Work::ValidationFlags(ulong(kind)?),
         _ => return None,
     };
     handles.append(&mut parameters);
@@ -258,7 +349,11 @@ fn in_parameter(parameter: &Parameter, found: &mut Vec<Handle>) {
                 Field::Handle(handle) => found.push(*handle),
                 Field::Struct(fields) | Field::Nested(fields) => walk(fields, found),
                 Field::Array(elements) => elements.iter().for_each(|fields| walk(fields, found)),
-                Field::Ulong(_) | Field::Byte(_) | Field::Bytes(_) | Field::Inline(_) => {}
+                Field::Ulong(_)
+                | Field::Byte(_)
+                | Field::Bytes(_)
+                | Field::InOut(_)
+                | Field::Inline(_) => {}
             }
         }
     }

@@ -132,12 +132,27 @@ impl Instance {
     /// Changes the state; what waits is answered when no session will come for it.
     pub fn set_state(self: &Arc<Self>, state: State) {
         self.state.store(state as u8, SeqCst);
+        if state == State::Shutdown {
+            self.end_login();
+        }
         if state != State::Ready && !self.receiver.is_empty() {
             let instance = self.clone();
             // Not here: messages cannot be sent from a scheduler in the name of another thread.
             let _ = std::thread::Builder::new()
                 .name("cryptoki-drain".into())
                 .spawn(move || instance.drain());
+        }
+    }
+
+    /// Closes the session that keeps the login; what still runs on others stays logged in.
+    fn end_login(&self) {
+        let session = self
+            .login_session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(session) = session {
+            self.library.forget_session(session.handle, session.claim);
         }
     }
 
@@ -220,13 +235,6 @@ fn queue_full() -> Failure {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        let session = self
-            .login_session
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(session) = session {
-            self.library.forget_session(session.handle, session.claim);
-        }
+        self.end_login();
     }
 }

@@ -164,9 +164,11 @@ fn open<'a>(env: Env<'a>, reference: Term<'a>, path: Term<'a>, init_args: Term<'
 fn close<'a>(env: Env<'a>, reference: Term<'a>, library: Term<'a>) -> Encoded {
     guard(env, || {
         let library = resource::<LibraryResource>(library)?;
-        let last = library.attached.swap(false, SeqCst);
-        let job = if last { Job::Detach } else { Job::Poll };
-        control_request(env, reference, &library.library, || Some(job))
+        if !library.attached.swap(false, SeqCst) {
+            let failure = Failure::own(Reason::Shutdown, "the library was given back before");
+            return Some(refused(env, &failure));
+        }
+        control_request(env, reference, &library.library, || Some(Job::Detach))
     })
 }
 

@@ -5,9 +5,10 @@ use crate::request::ok;
 use crate::session::Session;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
-use cryptoki_ffi::values::{Handle, Mechanism, NoValue, Read, Secret, Template};
+use cryptoki_ffi::messages::Dual;
+use cryptoki_ffi::values::{Handle, Mechanism, NoValue, Parameter, Read, Secret, Template};
 use cryptoki_sys as ck;
-use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_OBJECT_HANDLE};
+use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_OBJECT_HANDLE, CK_ULONG};
 use rustler::env::SavedTerm;
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, Term};
 use zeroize::Zeroizing;
@@ -94,6 +95,51 @@ pub enum Work {
     },
     DeriveKey(Mechanism, CK_OBJECT_HANDLE, Template),
     SessionInfo,
+    /// `C_VerifySignature*`: the signature comes first, the data after it.
+    VerifySignature {
+        crypto: Crypto,
+        data: Input,
+        signature: Input,
+    },
+    DigestKey(CK_OBJECT_HANDLE),
+    DualUpdate(Dual, Input),
+    SaveState,
+    RestoreState {
+        kind: Kind,
+        state: Input,
+        encryption: Option<CK_OBJECT_HANDLE>,
+        authentication: Option<CK_OBJECT_HANDLE>,
+    },
+    MessageInit(Crypto),
+    /// `extra`: associated data, or the signature to verify.
+    Message {
+        kind: Kind,
+        parameter: Parameter,
+        extra: Input,
+        data: Input,
+    },
+    MessageFinal(Kind),
+    EncapsulateKey(Mechanism, CK_OBJECT_HANDLE, Template),
+    DecapsulateKey {
+        mechanism: Mechanism,
+        private: CK_OBJECT_HANDLE,
+        ciphertext: Input,
+        template: Template,
+    },
+    WrapKeyAuthenticated {
+        mechanism: Mechanism,
+        wrapping: CK_OBJECT_HANDLE,
+        key: CK_OBJECT_HANDLE,
+        associated: Input,
+    },
+    UnwrapKeyAuthenticated {
+        mechanism: Mechanism,
+        unwrapping: CK_OBJECT_HANDLE,
+        wrapped: Input,
+        associated: Input,
+        template: Template,
+    },
+    ValidationFlags(CK_ULONG),
 }
 
 /// Work and the age of the handles in it.
@@ -127,11 +173,7 @@ impl Operation {
                 let data = data.bytes(env)?;
                 begin(session, crypto)?;
                 let bytes = functions.single(crypto.kind, handle, &data)?;
-                Ok(if crypto.kind == Kind::Decrypt {
-                    plaintext(env, bytes)
-                } else {
-                    binary(env, &bytes)
-                })
+                Ok(result(env, crypto.kind, bytes))
             }
             Work::Verify {
                 crypto,
@@ -146,8 +188,7 @@ impl Operation {
             }
             Work::Init(crypto) => {
                 begin(session, crypto)?;
-                session.active = Some(crypto.kind);
-                session.held = 0;
+                session.began(crypto.kind);
                 Ok(ok(env))
             }
             Work::Update { kind, data } => {
@@ -157,17 +198,13 @@ impl Operation {
                     None => Ok(ok(env)),
                     Some(bytes) => {
                         session.held = (session.held + data.len()).saturating_sub(bytes.len());
-                        Ok(if *kind == Kind::Decrypt {
-                            plaintext(env, bytes)
-                        } else {
-                            binary(env, &bytes)
-                        })
+                        Ok(result(env, *kind, bytes))
                     }
                 }
             }
             Work::Final { kind, signature } => {
                 session.expect(*kind)?;
-                session.active = None;
+                session.ended_operation(*kind);
                 let held = std::mem::take(&mut session.held);
                 match signature {
                     Some(signature) => functions
@@ -175,11 +212,7 @@ impl Operation {
                         .map(|()| ok(env)),
                     None => {
                         let bytes = functions.finish(*kind, handle, held)?;
-                        Ok(if *kind == Kind::Decrypt {
-                            plaintext(env, bytes)
-                        } else {
-                            binary(env, &bytes)
-                        })
+                        Ok(result(env, *kind, bytes))
                     }
                 }
             }
@@ -203,7 +236,7 @@ impl Operation {
             }
             Work::FindInit(template) => {
                 functions.find_init(handle, template)?;
-                session.active = Some(Kind::Find);
+                session.began(Kind::Find);
                 Ok(ok(env))
             }
             Work::FindNext(limit) => {
@@ -260,6 +293,128 @@ impl Operation {
                 .derive_key(handle, mechanism, *base, template)
                 .map(object),
             Work::SessionInfo => info::session(env, functions, handle),
+            Work::VerifySignature {
+                crypto,
+                data,
+                signature,
+            } => {
+                let (data, signature) = (data.bytes(env)?, signature.bytes(env)?);
+                functions.verify_signature_init(
+                    handle,
+                    &crypto.mechanism,
+                    crypto.key,
+                    &signature,
+                )?;
+                log_in_for_use(session, crypto)?;
+                functions.verify_signature(handle, &data).map(|()| ok(env))
+            }
+            Work::DigestKey(key) => {
+                session.expect(Kind::Digest)?;
+                session
+                    .step(|| functions.digest_key(handle, *key))
+                    .map(|()| ok(env))
+            }
+            Work::DualUpdate(dual, data) => {
+                let data = data.bytes(env)?;
+                let [ciphering, other] = dual.kinds();
+                session.expect(ciphering)?;
+                session.expect(other)?;
+                let bytes = session.step(|| functions.dual_update(*dual, handle, &data))?;
+                session.held = (session.held + data.len()).saturating_sub(bytes.len());
+                Ok(result(env, ciphering, bytes))
+            }
+            Work::SaveState => functions
+                .operation_state(handle)
+                .map(|bytes| plaintext(env, bytes)),
+            Work::RestoreState {
+                kind,
+                state,
+                encryption,
+                authentication,
+            } => {
+                let state = state.bytes(env)?;
+                functions.set_operation_state(handle, &state, *encryption, *authentication)?;
+                session.began(*kind);
+                Ok(ok(env))
+            }
+            Work::MessageInit(crypto) => {
+                functions.message_init(crypto.kind, handle, &crypto.mechanism, crypto.key)?;
+                log_in_for_use(session, crypto)?;
+                session.began(crypto.kind);
+                Ok(ok(env))
+            }
+            Work::Message {
+                kind,
+                parameter,
+                extra,
+                data,
+            } => {
+                let (extra, data) = (extra.bytes(env)?, data.bytes(env)?);
+                session.expect(*kind)?;
+                // A message that fails does not end the operation: the next one may be well.
+                let (bytes, written) =
+                    functions.message(*kind, handle, parameter, &extra, &data)?;
+                Ok(with_written(env, result(env, *kind, bytes), &written))
+            }
+            Work::MessageFinal(kind) => {
+                session.expect(*kind)?;
+                session.ended_operation(*kind);
+                functions.message_final(*kind, handle).map(|()| ok(env))
+            }
+            Work::EncapsulateKey(mechanism, public, template) => {
+                let (ciphertext, key) =
+                    functions.encapsulate_key(handle, mechanism, *public, template)?;
+                Ok((binary(env, &ciphertext), object(key)).encode(env))
+            }
+            Work::DecapsulateKey {
+                mechanism,
+                private,
+                ciphertext,
+                template,
+            } => {
+                let ciphertext = ciphertext.bytes(env)?;
+                functions
+                    .decapsulate_key(handle, mechanism, *private, &ciphertext, template)
+                    .map(object)
+            }
+            Work::WrapKeyAuthenticated {
+                mechanism,
+                wrapping,
+                key,
+                associated,
+            } => {
+                let associated = associated.bytes(env)?;
+                let (wrapped, written) = functions.wrap_key_authenticated(
+                    handle,
+                    mechanism,
+                    *wrapping,
+                    *key,
+                    &associated,
+                )?;
+                Ok(with_written(env, binary(env, &wrapped), &written))
+            }
+            Work::UnwrapKeyAuthenticated {
+                mechanism,
+                unwrapping,
+                wrapped,
+                associated,
+                template,
+            } => {
+                let (wrapped, associated) = (wrapped.bytes(env)?, associated.bytes(env)?);
+                functions
+                    .unwrap_key_authenticated(
+                        handle,
+                        mechanism,
+                        *unwrapping,
+                        &wrapped,
+                        &associated,
+                        template,
+                    )
+                    .map(object)
+            }
+            Work::ValidationFlags(kind) => functions
+                .validation_flags(handle, *kind)
+                .map(|flags| flags.encode(env)),
         }
     }
 }
@@ -269,20 +424,27 @@ fn begin(session: &mut Session, crypto: &Crypto) -> Outcome<()> {
     let instance = session.instance().clone();
     let functions = &instance.library.functions;
     functions.init(crypto.kind, session.handle(), &crypto.mechanism, crypto.key)?;
-    if let Some(pin) = &crypto.context {
-        let login = functions.login(
-            session.handle(),
-            ck::CKU_CONTEXT_SPECIFIC,
-            pin.as_ref(),
-            None,
-        );
-        if login.is_err() {
-            session.active = Some(crypto.kind);
-            session.clean();
-        }
-        login?;
+    log_in_for_use(session, crypto)
+}
+
+/// The context-specific login; without it the operation is not left half begun.
+fn log_in_for_use(session: &mut Session, crypto: &Crypto) -> Outcome<()> {
+    let Some(pin) = &crypto.context else {
+        return Ok(());
+    };
+    let instance = session.instance().clone();
+    let functions = &instance.library.functions;
+    let login = functions.login(
+        session.handle(),
+        ck::CKU_CONTEXT_SPECIFIC,
+        pin.as_ref(),
+        None,
+    );
+    if login.is_err() {
+        session.began(crypto.kind);
+        session.clean();
     }
-    Ok(())
+    login
 }
 
 /// All that match, up to `limit` (0: without limit).
@@ -296,7 +458,7 @@ fn find(
     let limit = if limit == 0 { usize::MAX } else { limit };
     let handle = session.handle();
     functions.find_init(handle, template)?;
-    session.active = Some(Kind::Find);
+    session.began(Kind::Find);
     let mut found = Vec::new();
     while found.len() < limit {
         let wanted = BATCH.min(limit - found.len());
@@ -312,6 +474,20 @@ fn find(
 
 fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
     NewBinary::from_slice(env, bytes).into()
+}
+
+/// What an operation gave: plaintexts do not linger in our memory.
+fn result(env: Env<'_>, kind: Kind, bytes: Vec<u8>) -> Term<'_> {
+    match kind {
+        Kind::Decrypt | Kind::MessageDecrypt => plaintext(env, bytes),
+        _ => binary(env, &bytes),
+    }
+}
+
+/// A result with what the library wrote into the parameter.
+fn with_written<'a>(env: Env<'a>, result: Term<'a>, written: &[Secret]) -> Term<'a> {
+    let written: Vec<_> = written.iter().map(|bytes| binary(env, bytes)).collect();
+    (result, written).encode(env)
 }
 
 /// The same for what should not linger in our memory.

@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
 use cryptoki_sys as ck;
-use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID};
+use cryptoki_sys::{CK_FLAGS, CK_SESSION_HANDLE, CK_SLOT_ID};
 use rustler::{Atom, Encoder, Env, LocalPid, OwnedEnv, Term};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -76,8 +76,8 @@ pub struct Session {
     epoch: u64,
     device_errors: u32,
     end: Option<End>,
-    /// The multi-part operation the session is in.
-    pub active: Option<Kind>,
+    /// The operations the session is in: one, or two that a dual-function update feeds.
+    active: Vec<Kind>,
     /// Bytes given to a decryption that has not given them back.
     pub held: usize,
 }
@@ -128,7 +128,7 @@ impl Session {
             epoch: 0,
             device_errors: 0,
             end: None,
-            active: None,
+            active: Vec::new(),
             held: 0,
         }
     }
@@ -148,7 +148,8 @@ impl Session {
         let epoch = instance.epoch();
         let (handle, claim) = instance.library.open_session(self.slot, self.read_only)?;
         (self.handle, self.claim, self.epoch) = (handle, claim, epoch);
-        (self.active, self.held, self.device_errors) = (None, 0, 0);
+        (self.held, self.device_errors) = (0, 0);
+        self.active.clear();
         instance.counters.sessions.fetch_add(1, SeqCst);
         Ok(())
     }
@@ -164,7 +165,7 @@ impl Session {
 
     fn forget(&mut self) {
         self.handle = ck::CK_INVALID_HANDLE;
-        self.active = None;
+        self.active.clear();
         self.instance().counters.sessions.fetch_sub(1, SeqCst);
     }
 
@@ -297,9 +298,20 @@ impl Session {
         }
     }
 
+    /// Notes that the library has begun an operation.
+    pub fn began(&mut self, kind: Kind) {
+        self.active.push(kind);
+        self.held = 0;
+    }
+
+    /// Notes that the library has ended one.
+    pub fn ended_operation(&mut self, kind: Kind) {
+        self.active.retain(|active| *active != kind);
+    }
+
     /// Refuses a step of an operation that the session is not in.
     pub fn expect(&self, kind: Kind) -> Outcome<()> {
-        if self.active == Some(kind) {
+        if self.active.contains(&kind) {
             return Ok(());
         }
         Err(Failure::Rv {
@@ -319,26 +331,33 @@ impl Session {
 
     /// Leaves whatever operation the session is in.
     pub fn clean(&mut self) {
-        let Some(kind) = self.active.take() else {
-            return;
-        };
+        let active = std::mem::take(&mut self.active);
         self.held = 0;
+        if active.is_empty() {
+            return;
+        }
+        let instance = self.instance().clone();
+        let found =
+            active == [Kind::Find] && instance.library.functions.find_final(self.handle).is_ok();
+        if !found {
+            // A failure is the end of the thread, which `reopen` has noted.
+            let _ = self.cancel(flags(&active));
+        }
+    }
+
+    /// Ends operations; before 3.0 nothing but closing does that for certain.
+    fn cancel(&mut self, operations: CK_FLAGS) -> Outcome<()> {
         let functions = &self.instance().library.functions;
-        let left = match kind {
-            Kind::Find => functions.find_final(self.handle),
-            _ => functions.session_cancel(self.handle, kind.cancel_flag()),
-        };
-        if let Err(failure) = left {
-            // Before 3.0 nothing but closing ends an operation for certain. A failure to reopen
-            // is the end of the thread, which `reopen` has noted.
-            let _ = self.reopen(&failure);
+        match functions.session_cancel(self.handle, operations) {
+            Ok(()) => Ok(()),
+            Err(failure) => self.reopen(&failure),
         }
     }
 
     /// Runs one operation by the recovery table.
     fn perform<'a>(&mut self, env: Env<'a>, operation: &Operation) -> Outcome<Term<'a>> {
         self.ensure_open()?;
-        let in_operation = self.active.is_some();
+        let in_operation = !self.active.is_empty();
         let failure = match self.attempt(env, operation) {
             Ok(term) => return Ok(term),
             Err(failure) => failure,
@@ -353,7 +372,11 @@ impl Session {
                 self.attempt(env, operation)
             }
             Class::OperationActive if !in_operation => {
-                self.reopen(&failure)?;
+                self.cancel(
+                    Kind::ALL
+                        .iter()
+                        .fold(0, |all, kind| all | kind.cancel_flag()),
+                )?;
                 self.attempt(env, operation)
             }
             _ => Err(failure),
@@ -395,4 +418,8 @@ impl Session {
             _ => {}
         }
     }
+}
+
+fn flags(kinds: &[Kind]) -> CK_FLAGS {
+    kinds.iter().fold(0, |all, kind| all | kind.cancel_flag())
 }
