@@ -1,17 +1,15 @@
 //! Elixir terms to owned values. Anything malformed is `None`: a mistake on our own Elixir side.
 
 use crate::control::Job;
-use crate::operation::{Crypto, Input, Operation, Work};
 use cryptoki_ffi::crypto::Kind;
-use cryptoki_ffi::messages::Dual;
 use cryptoki_ffi::values::{Field, Handle, Mechanism, Parameter, Secret, Template, Value};
 use cryptoki_sys::CK_ULONG;
 use rustler::types::tuple::get_tuple;
-use rustler::{Binary, OwnedEnv, Term};
+use rustler::{Binary, Term};
 use zeroize::Zeroizing;
 
 /// A tagged tuple: its name and its elements.
-fn tagged<'a>(term: Term<'a>) -> Option<(String, Vec<Term<'a>>)> {
+pub fn tagged<'a>(term: Term<'a>) -> Option<(String, Vec<Term<'a>>)> {
     let mut elements = get_tuple(term).ok()?;
     if elements.is_empty() {
         return None;
@@ -20,7 +18,8 @@ fn tagged<'a>(term: Term<'a>) -> Option<(String, Vec<Term<'a>>)> {
     Some((name, elements))
 }
 
-fn is_nil(term: Term) -> bool {
+/// Whether it is `nil`.
+pub fn is_nil(term: Term) -> bool {
     term.is_atom() && term.atom_to_string().is_ok_and(|name| name == "nil")
 }
 
@@ -47,7 +46,8 @@ pub fn optional_secret(term: Term) -> Option<Option<Secret>> {
     }
 }
 
-fn list<'a, T>(term: Term<'a>, element: impl Fn(Term<'a>) -> Option<T>) -> Option<Vec<T>> {
+/// A list whose elements all decode.
+pub fn list<'a, T>(term: Term<'a>, element: impl Fn(Term<'a>) -> Option<T>) -> Option<Vec<T>> {
     term.decode::<Vec<Term<'a>>>()
         .ok()?
         .into_iter()
@@ -55,7 +55,8 @@ fn list<'a, T>(term: Term<'a>, element: impl Fn(Term<'a>) -> Option<T>) -> Optio
         .collect()
 }
 
-fn handle(term: Term) -> Option<Handle> {
+/// An object handle with its epoch.
+pub fn handle(term: Term) -> Option<Handle> {
     let (object, epoch): (u64, u64) = term.decode().ok()?;
     Some(Handle {
         object: CK_ULONG::try_from(object).ok()?,
@@ -81,7 +82,8 @@ fn field(term: Term) -> Option<Field> {
     })
 }
 
-fn parameter(term: Term) -> Option<Parameter> {
+/// The parameter of a mechanism: none, raw bytes, or the members of a structure.
+pub fn parameter(term: Term) -> Option<Parameter> {
     if is_nil(term) {
         Some(Parameter::Absent)
     } else if term.is_binary() {
@@ -91,7 +93,8 @@ fn parameter(term: Term) -> Option<Parameter> {
     }
 }
 
-fn mechanism(term: Term) -> Option<Mechanism> {
+/// A mechanism.
+pub fn mechanism(term: Term) -> Option<Mechanism> {
     let (kind, of_kind): (Term, Term) = term.decode().ok()?;
     Some(Mechanism {
         kind: ulong(kind)?,
@@ -119,11 +122,13 @@ fn attribute(term: Term) -> Option<(CK_ULONG, Value)> {
     Some((ulong(kind)?, value))
 }
 
-fn template(term: Term) -> Option<Template> {
+/// A template.
+pub fn template(term: Term) -> Option<Template> {
     list(term, attribute)
 }
 
-fn kind(name: &str) -> Option<Kind> {
+/// The kind of an operation by its name.
+pub fn kind(name: &str) -> Option<Kind> {
     Some(match name {
         "sign" => Kind::Sign,
         "verify" => Kind::Verify,
@@ -136,229 +141,19 @@ fn kind(name: &str) -> Option<Kind> {
     })
 }
 
-fn kind_term(term: Term) -> Option<Kind> {
-    kind(&term.atom_to_string().ok()?)
-}
-
-/// The message-based twin of an operation.
-fn message_kind(term: Term) -> Option<Kind> {
-    Some(match kind_term(term)? {
-        Kind::Sign => Kind::MessageSign,
-        Kind::Verify => Kind::MessageVerify,
-        Kind::Encrypt => Kind::MessageEncrypt,
-        Kind::Decrypt => Kind::MessageDecrypt,
-        _ => return None,
-    })
-}
-
-fn dual(term: Term) -> Option<Dual> {
-    Some(match term.atom_to_string().ok()?.as_str() {
-        "digest_encrypt" => Dual::DigestEncrypt,
-        "decrypt_digest" => Dual::DecryptDigest,
-        "sign_encrypt" => Dual::SignEncrypt,
-        "decrypt_verify" => Dual::DecryptVerify,
-        _ => return None,
-    })
+/// The text of an atom.
+pub fn name(term: Term) -> Option<String> {
+    term.atom_to_string().ok()
 }
 
 /// `nil`, a PIN, or `:protected`.
-fn context(term: Term) -> Option<Option<Option<Secret>>> {
+pub fn context_login(term: Term) -> Option<Option<Option<Secret>>> {
     if is_nil(term) {
         Some(None)
     } else if term.is_atom() {
         (term.atom_to_string().ok()? == "protected").then_some(Some(None))
     } else {
         secret(term).map(|pin| Some(Some(pin)))
-    }
-}
-
-/// One of the operations for session threads. Data stays in the request's environment.
-pub fn operation(term: Term, env: &OwnedEnv) -> Option<Operation> {
-    let (name, arguments) = tagged(term)?;
-    let input = |term: Term| term.is_binary().then(|| Input::new(env.save(term)));
-    let mut handles = Vec::new();
-    let mut object = |term: Term| {
-        let handle = handle(term)?;
-        handles.push(handle);
-        Some(handle.object)
-    };
-    let mut parameters = Vec::new();
-    let mut used = |term: Term| {
-        let mechanism = mechanism(term)?;
-        in_parameter(&mechanism.parameter, &mut parameters);
-        Some(mechanism)
-    };
-    let work = match (name.as_str(), arguments.as_slice()) {
-        ("verify", &[m, key, data, signature, pin]) => Work::Verify {
-            crypto: Crypto {
-                kind: Kind::Verify,
-                mechanism: used(m)?,
-                key: object(key)?,
-                context: context(pin)?,
-            },
-            data: input(data)?,
-            signature: input(signature)?,
-        },
-        ("digest", &[m, data]) => Work::Single {
-            crypto: Crypto {
-                kind: Kind::Digest,
-                mechanism: used(m)?,
-                key: 0,
-                context: None,
-            },
-            data: input(data)?,
-        },
-        (
-            "sign" | "encrypt" | "decrypt" | "sign_recover" | "verify_recover",
-            &[m, key, data, pin],
-        ) => Work::Single {
-            crypto: Crypto {
-                kind: kind(&name)?,
-                mechanism: used(m)?,
-                key: object(key)?,
-                context: context(pin)?,
-            },
-            data: input(data)?,
-        },
-        ("init", &[kind, m, key, pin]) => Work::Init(Crypto {
-            kind: kind_term(kind)?,
-            mechanism: used(m)?,
-            key: if is_nil(key) { 0 } else { object(key)? },
-            context: context(pin)?,
-        }),
-        ("update", &[kind, data]) => Work::Update {
-            kind: kind_term(kind)?,
-            data: input(data)?,
-        },
-        ("final", &[kind, signature]) => Work::Final {
-            kind: kind_term(kind)?,
-            signature: if is_nil(signature) {
-                None
-            } else {
-                Some(input(signature)?)
-            },
-        },
-        ("cancel", &[_kind]) => Work::Cancel,
-        ("random", &[length]) => Work::Random(length.decode().ok()?),
-        ("seed_random", &[seed]) => Work::SeedRandom(input(seed)?),
-        ("find", &[attributes, limit]) => Work::Find(template(attributes)?, limit.decode().ok()?),
-        ("find_init", &[attributes]) => Work::FindInit(template(attributes)?),
-        ("find_next", &[limit]) => Work::FindNext(limit.decode().ok()?),
-        ("find_final", &[]) => Work::Cancel,
-        ("attributes", &[target, kinds]) => Work::Attributes(object(target)?, list(kinds, ulong)?),
-        ("set_attributes", &[target, values]) => {
-            Work::SetAttributes(object(target)?, template(values)?)
-        }
-        ("create", &[values]) => Work::Create(template(values)?),
-        ("copy", &[source, values]) => Work::Copy(object(source)?, template(values)?),
-        ("destroy", &[target]) => Work::Destroy(object(target)?),
-        ("object_size", &[target]) => Work::ObjectSize(object(target)?),
-        ("generate_key", &[m, values]) => Work::GenerateKey(used(m)?, template(values)?),
-        ("generate_key_pair", &[m, public, private]) => {
-            Work::GenerateKeyPair(used(m)?, template(public)?, template(private)?)
-        }
-        ("wrap_key", &[m, wrapping, key]) => {
-            Work::WrapKey(used(m)?, object(wrapping)?, object(key)?)
-        }
-        ("unwrap_key", &[m, unwrapping, wrapped, values]) => Work::UnwrapKey {
-            mechanism: used(m)?,
-            unwrapping: object(unwrapping)?,
-            wrapped: input(wrapped)?,
-            template: template(values)?,
-        },
-        ("derive_key", &[m, base, values]) => {
-            Work::DeriveKey(used(m)?, object(base)?, template(values)?)
-        }
-        ("session_info", &[]) => Work::SessionInfo,
-        ("verify_signature", &[m, key, data, signature, pin]) => Work::VerifySignature {
-            crypto: Crypto {
-                kind: Kind::Verify,
-                mechanism: used(m)?,
-                key: object(key)?,
-                context: context(pin)?,
-            },
-            data: input(data)?,
-            signature: input(signature)?,
-        },
-        ("digest_key", &[key]) => Work::DigestKey(object(key)?),
-        ("dual_update", &[name, data]) => Work::DualUpdate(dual(name)?, input(data)?),
-        ("save_state", &[]) => Work::SaveState,
-        ("restore_state", &[kind, state, encryption, authentication]) => Work::RestoreState {
-            kind: kind_term(kind)?,
-            state: input(state)?,
-            encryption: if is_nil(encryption) {
-                None
-            } else {
-                Some(object(encryption)?)
-            },
-            authentication: if is_nil(authentication) {
-                None
-            } else {
-                Some(object(authentication)?)
-            },
-        },
-        ("message_init", &[kind, m, key, pin]) => Work::MessageInit(Crypto {
-            kind: message_kind(kind)?,
-            mechanism: used(m)?,
-            key: object(key)?,
-            context: context(pin)?,
-        }),
-        ("message", &[kind, of_message, extra, data]) => Work::Message {
-            kind: message_kind(kind)?,
-            parameter: parameter(of_message)?,
-            extra: input(extra)?,
-            data: input(data)?,
-        },
-        ("message_final", &[kind]) => Work::MessageFinal(message_kind(kind)?),
-        ("encapsulate_key", &[m, public, values]) => {
-            Work::EncapsulateKey(used(m)?, object(public)?, template(values)?)
-        }
-        ("decapsulate_key", &[m, private, ciphertext, values]) => Work::DecapsulateKey {
-            mechanism: used(m)?,
-            private: object(private)?,
-            ciphertext: input(ciphertext)?,
-            template: template(values)?,
-        },
-        ("wrap_key_authenticated", &[m, wrapping, key, associated]) => Work::WrapKeyAuthenticated {
-            mechanism: used(m)?,
-            wrapping: object(wrapping)?,
-            key: object(key)?,
-            associated: input(associated)?,
-        },
-        ("unwrap_key_authenticated", &[m, unwrapping, wrapped, associated, values]) => {
-            Work::UnwrapKeyAuthenticated {
-                mechanism: used(m)?,
-                unwrapping: object(unwrapping)?,
-                wrapped: input(wrapped)?,
-                associated: input(associated)?,
-                template: template(values)?,
-            }
-        }
-        ("validation_flags", &[kind]) => Work::ValidationFlags(ulong(kind)?),
-        _ => return None,
-    };
-    handles.append(&mut parameters);
-    Some(Operation::new(work, &handles))
-}
-
-/// Handles inside a parameter age like any other.
-fn in_parameter(parameter: &Parameter, found: &mut Vec<Handle>) {
-    fn walk(fields: &[Field], found: &mut Vec<Handle>) {
-        for field in fields {
-            match field {
-                Field::Handle(handle) => found.push(*handle),
-                Field::Struct(fields) | Field::Nested(fields) => walk(fields, found),
-                Field::Array(elements) => elements.iter().for_each(|fields| walk(fields, found)),
-                Field::Ulong(_)
-                | Field::Byte(_)
-                | Field::Bytes(_)
-                | Field::InOut(_)
-                | Field::Inline(_) => {}
-            }
-        }
-    }
-    if let Parameter::Fields(fields) = parameter {
-        walk(fields, found);
     }
 }
 

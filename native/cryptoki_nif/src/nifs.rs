@@ -6,6 +6,7 @@ use crate::encoded::Encoded;
 use crate::guard::guard;
 use crate::instance::{Instance, SessionJob, SessionRequest, State};
 use crate::library::Library;
+use crate::operation::Operation;
 use crate::request::{Cancel, Request, encode_failure};
 use crate::session::{self, Command, Status};
 use crossbeam_channel::{Sender, unbounded};
@@ -334,7 +335,7 @@ fn session_job(
     operation: Term,
 ) -> Option<SessionRequest> {
     Request::new(env.pid(), reference, Some(instance.tombstones()), |place| {
-        decode::operation(operation, place).map(SessionJob::Run)
+        Operation::decode(operation, place).map(SessionJob::Run)
     })
 }
 
@@ -348,7 +349,7 @@ fn submit<'a>(env: Env<'a>, reference: Term<'a>, target: Term<'a>, operation: Te
         } else {
             let pinned = resource::<PinnedResource>(target)?;
             let request = Request::new(env.pid(), reference, None, |place| {
-                decode::operation(operation, place).map(SessionJob::Run)
+                Operation::decode(operation, place).map(SessionJob::Run)
             })?;
             let outcome = to_pinned(&pinned, request.clone());
             (request, outcome)

@@ -75,11 +75,11 @@ pub struct Session {
     claim: u64,
     epoch: u64,
     device_errors: u32,
-    end: Option<End>,
+    fate: Option<End>,
     /// The operations the session is in: one, or two that a dual-function update feeds.
     active: Vec<Kind>,
-    /// Bytes given to a decryption that has not given them back.
-    pub held: usize,
+    /// Bytes given to a cipher that has not given them back.
+    held: usize,
 }
 
 /// Opens a session on a thread of its own and tells the request how to reach it.
@@ -127,7 +127,7 @@ impl Session {
             claim: 0,
             epoch: 0,
             device_errors: 0,
-            end: None,
+            fate: None,
             active: Vec::new(),
             held: 0,
         }
@@ -179,7 +179,7 @@ impl Session {
                     Err(_) => break End::Closed(None),
                 }
             }
-            if let Some(end) = self.end.take() {
+            if let Some(end) = self.fate.take() {
                 break end;
             }
         };
@@ -227,7 +227,7 @@ impl Session {
         });
         instance.served(served);
         self.judge(served);
-        if let (Some(requests), Served::Answered, None) = (pinned, served, &self.end) {
+        if let (Some(requests), Served::Answered, None) = (pinned, served, &self.fate) {
             self.serve_pinned(&requests, commands);
         }
         instance.counters.busy.fetch_sub(1, SeqCst);
@@ -235,8 +235,8 @@ impl Session {
 
     fn judge(&mut self, served: Served) {
         match served {
-            Served::Abandoned => self.end = Some(End::Overdue),
-            Served::Panicked => self.end = Some(End::Panicked),
+            Served::Abandoned => self.fate = Some(End::Overdue),
+            Served::Panicked => self.fate = Some(End::Panicked),
             Served::Answered | Served::NotRun => {}
         }
     }
@@ -244,10 +244,10 @@ impl Session {
     /// Serves one caller only, until it is done or dead.
     fn serve_pinned(&mut self, requests: &Receiver<SessionRequest>, commands: &Receiver<Command>) {
         let status = self.status.clone();
-        while self.end.is_none() {
+        while self.fate.is_none() {
             select_biased! {
                 recv(commands) -> command => {
-                    self.end = Some(End::Closed(command.ok().map(|Command::Close(request)| request)));
+                    self.fate = Some(End::Closed(command.ok().map(|Command::Close(request)| request)));
                 }
                 recv(requests) -> request => {
                     let Ok(request) = request else { break };
@@ -260,8 +260,8 @@ impl Session {
             }
         }
         // What a caller left behind is dirty: cancelled or closed, never handed on.
-        if self.end.is_none() && guarded(|| self.clean()).is_none() {
-            self.end = Some(End::Panicked);
+        if self.fate.is_none() && guarded(|| self.clean()).is_none() {
+            self.fate = Some(End::Panicked);
         }
         for request in requests.try_iter() {
             request.refuse(Failure::own(
@@ -292,7 +292,7 @@ impl Session {
                 Ok(())
             }
             Err(failure) => {
-                self.end = Some(End::Lost(failure.clone()));
+                self.fate = Some(End::Lost(failure.clone()));
                 Err(failure)
             }
         }
@@ -304,9 +304,16 @@ impl Session {
         self.held = 0;
     }
 
-    /// Notes that the library has ended one.
-    pub fn ended_operation(&mut self, kind: Kind) {
+    /// Notes that the library ends one now; what it may still hold back of its input.
+    pub fn end(&mut self, kind: Kind) -> Outcome<usize> {
+        self.expect(kind)?;
         self.active.retain(|active| *active != kind);
+        Ok(std::mem::take(&mut self.held))
+    }
+
+    /// Counts what went into the library and what came out.
+    pub fn passed(&mut self, given: usize, got: usize) {
+        self.held = (self.held + given).saturating_sub(got);
     }
 
     /// Refuses a step of an operation that the session is not in.
@@ -318,15 +325,6 @@ impl Session {
             code: ck::CKR_OPERATION_NOT_INITIALIZED,
             function: "C_SignUpdate",
         })
-    }
-
-    /// A step of the active operation; one that fails ends it.
-    pub fn step<T>(&mut self, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-        let outcome = work();
-        if outcome.is_err() {
-            self.clean();
-        }
-        outcome
     }
 
     /// Leaves whatever operation the session is in.
@@ -406,7 +404,7 @@ impl Session {
         match failure.class() {
             Class::Absent | Class::NotInitialized => {
                 self.instance().end_epoch(self.epoch);
-                self.end = Some(End::Lost(failure.clone()));
+                self.fate = Some(End::Lost(failure.clone()));
             }
             Class::Device => {
                 self.device_errors += 1;

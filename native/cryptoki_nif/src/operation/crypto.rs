@@ -1,0 +1,192 @@
+//! Signing, verifying, encrypting, decrypting, digesting, random numbers (sections 5.8 to 5.16, 5.21).
+
+use super::{At, Crypto, Reader, Run, run};
+use crate::decode::{is_nil, kind, name};
+use cryptoki_ffi::crypto::Kind;
+use cryptoki_ffi::failure::Outcome;
+use cryptoki_ffi::messages::Dual;
+use rustler::Term;
+
+pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> Option<Run> {
+    match (operation, arguments) {
+        (
+            "sign" | "encrypt" | "decrypt" | "sign_recover" | "verify_recover",
+            &[m, key, data, pin],
+        ) => {
+            let (crypto, data) = (
+                read.crypto(kind(operation)?, m, key, pin)?,
+                read.input(data)?,
+            );
+            run(move |at| {
+                let data = data.bytes(at)?;
+                begin(at, &crypto)?;
+                let bytes =
+                    at.call(|functions, session| functions.single(crypto.kind, session, &data))?;
+                Ok(at.result(crypto.kind, bytes))
+            })
+        }
+        ("digest", &[m, data]) => {
+            let (mechanism, data) = (read.mechanism(m)?, read.input(data)?);
+            let crypto = Crypto {
+                kind: Kind::Digest,
+                mechanism,
+                key: 0,
+                login: None,
+            };
+            run(move |at| {
+                let data = data.bytes(at)?;
+                begin(at, &crypto)?;
+                at.call(|functions, session| functions.single(Kind::Digest, session, &data))
+                    .map(|bytes| at.binary(&bytes))
+            })
+        }
+        ("verify", &[m, key, data, signature, pin]) => {
+            let crypto = read.crypto(Kind::Verify, m, key, pin)?;
+            let (data, signature) = (read.input(data)?, read.input(signature)?);
+            run(move |at| {
+                let (data, signature) = (data.bytes(at)?, signature.bytes(at)?);
+                begin(at, &crypto)?;
+                at.call(|functions, session| functions.verify(session, &data, &signature))?;
+                Ok(at.ok())
+            })
+        }
+        // C_VerifySignature (3.2): the signature comes first, the data after it.
+        ("verify_signature", &[m, key, data, signature, pin]) => {
+            let crypto = read.crypto(Kind::Verify, m, key, pin)?;
+            let (data, signature) = (read.input(data)?, read.input(signature)?);
+            run(move |at| {
+                let (data, signature) = (data.bytes(at)?, signature.bytes(at)?);
+                at.call(|functions, session| {
+                    functions.verify_signature_init(
+                        session,
+                        &crypto.mechanism,
+                        crypto.key,
+                        &signature,
+                    )
+                })?;
+                at.log_in_for_use(&crypto)?;
+                at.call(|functions, session| functions.verify_signature(session, &data))?;
+                Ok(at.ok())
+            })
+        }
+        ("init", &[of, m, key, pin]) => {
+            let crypto = read.crypto(kind(&name(of)?)?, m, key, pin)?;
+            run(move |at| {
+                begin(at, &crypto)?;
+                at.session.began(crypto.kind);
+                Ok(at.ok())
+            })
+        }
+        ("update", &[of, data]) => {
+            let (kind, data) = (kind(&name(of)?)?, read.input(data)?);
+            run(move |at| {
+                let data = data.bytes(at)?;
+                match at.step(&[kind], |functions, session| {
+                    functions.update(kind, session, &data)
+                })? {
+                    None => Ok(at.ok()),
+                    Some(bytes) => {
+                        at.session.passed(data.len(), bytes.len());
+                        Ok(at.result(kind, bytes))
+                    }
+                }
+            })
+        }
+        ("digest_key", &[key]) => {
+            let key = read.object(key)?;
+            run(move |at| {
+                at.step(&[Kind::Digest], |functions, session| {
+                    functions.digest_key(session, key)
+                })?;
+                Ok(at.ok())
+            })
+        }
+        ("dual_update", &[of, data]) => {
+            let (dual, data) = (dual(&name(of)?)?, read.input(data)?);
+            run(move |at| {
+                let data = data.bytes(at)?;
+                let kinds = dual.kinds();
+                let bytes = at.step(&kinds, |functions, session| {
+                    functions.dual_update(dual, session, &data)
+                })?;
+                at.session.passed(data.len(), bytes.len());
+                Ok(at.result(kinds[0], bytes))
+            })
+        }
+        ("final", &[of, signature]) => {
+            let (kind, signature) = (kind(&name(of)?)?, read.optional_input(signature)?);
+            run(move |at| {
+                let held = at.session.end(kind)?;
+                match &signature {
+                    Some(signature) => {
+                        let signature = signature.bytes(at)?;
+                        at.call(|functions, session| functions.verify_final(session, &signature))?;
+                        Ok(at.ok())
+                    }
+                    None => {
+                        let bytes =
+                            at.call(|functions, session| functions.finish(kind, session, held))?;
+                        Ok(at.result(kind, bytes))
+                    }
+                }
+            })
+        }
+        ("cancel", &[_]) => run(|at| {
+            at.session.clean();
+            Ok(at.ok())
+        }),
+        ("save_state", &[]) => run(|at| {
+            let state = at.call(|functions, session| functions.operation_state(session))?;
+            Ok(at.secret(state))
+        }),
+        ("restore_state", &[of, state, encryption, authentication]) => {
+            let (kind, state) = (kind(&name(of)?)?, read.input(state)?);
+            let keys = (
+                read.optional_object(encryption)?,
+                read.optional_object(authentication)?,
+            );
+            run(move |at| {
+                let state = state.bytes(at)?;
+                at.call(|functions, session| {
+                    functions.set_operation_state(session, &state, keys.0, keys.1)
+                })?;
+                at.session.began(kind);
+                Ok(at.ok())
+            })
+        }
+        ("random", &[length]) => {
+            let length = length.decode().ok()?;
+            run(move |at| {
+                at.call(|functions, session| functions.random(session, length))
+                    .map(|bytes| at.binary(&bytes))
+            })
+        }
+        ("seed_random", &[seed]) if !is_nil(seed) => {
+            let seed = read.input(seed)?;
+            run(move |at| {
+                let seed = seed.bytes(at)?;
+                at.call(|functions, session| functions.seed_random(session, &seed))?;
+                Ok(at.ok())
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Init, and the login that some keys want for every single use.
+fn begin(at: &mut At, crypto: &Crypto) -> Outcome<()> {
+    at.call(|functions, session| {
+        functions.init(crypto.kind, session, &crypto.mechanism, crypto.key)
+    })?;
+    at.log_in_for_use(crypto)
+}
+
+fn dual(name: &str) -> Option<Dual> {
+    Some(match name {
+        "digest_encrypt" => Dual::DigestEncrypt,
+        "decrypt_digest" => Dual::DecryptDigest,
+        "sign_encrypt" => Dual::SignEncrypt,
+        "decrypt_verify" => Dual::DecryptVerify,
+        _ => return None,
+    })
+}

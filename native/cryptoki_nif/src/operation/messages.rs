@@ -1,0 +1,56 @@
+//! Message-based operations (3.0, sections 5.9, 5.11, 5.14 and 5.16).
+
+use super::{Reader, Run, run};
+use crate::decode::{self, kind, name};
+use cryptoki_ffi::crypto::Kind;
+use rustler::Term;
+
+pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> Option<Run> {
+    match (operation, arguments) {
+        ("message_init", &[of, m, key, pin]) => {
+            let crypto = read.crypto(message(of)?, m, key, pin)?;
+            run(move |at| {
+                at.call(|functions, session| {
+                    functions.message_init(crypto.kind, session, &crypto.mechanism, crypto.key)
+                })?;
+                at.log_in_for_use(&crypto)?;
+                at.session.began(crypto.kind);
+                Ok(at.ok())
+            })
+        }
+        // `extra` is the associated data of a cipher, or the signature to verify.
+        ("message", &[of, parameter, extra, data]) => {
+            let (kind, parameter) = (message(of)?, decode::parameter(parameter)?);
+            let (extra, data) = (read.input(extra)?, read.input(data)?);
+            run(move |at| {
+                let (extra, data) = (extra.bytes(at)?, data.bytes(at)?);
+                at.session.expect(kind)?;
+                // A message that fails does not end the operation: the next one may be well.
+                let (bytes, written) = at.call(|functions, session| {
+                    functions.message(kind, session, &parameter, &extra, &data)
+                })?;
+                Ok(at.with_written(at.result(kind, bytes), &written))
+            })
+        }
+        ("message_final", &[of]) => {
+            let kind = message(of)?;
+            run(move |at| {
+                at.session.end(kind)?;
+                at.call(|functions, session| functions.message_final(kind, session))?;
+                Ok(at.ok())
+            })
+        }
+        _ => None,
+    }
+}
+
+/// The message-based twin of an operation.
+fn message(term: Term) -> Option<Kind> {
+    Some(match kind(&name(term)?)? {
+        Kind::Sign => Kind::MessageSign,
+        Kind::Verify => Kind::MessageVerify,
+        Kind::Encrypt => Kind::MessageEncrypt,
+        Kind::Decrypt => Kind::MessageDecrypt,
+        _ => return None,
+    })
+}

@@ -1,0 +1,252 @@
+//! What a session does for a caller: one path from the Elixir term to each C function.
+//!
+//! A term such as `{:sign, mechanism, key, data, pin}` is decoded on the caller's scheduler into a
+//! closure that the session thread runs. [`crypto`], [`messages`], [`keys`] and [`objects`] hold one
+//! entry a function.
+
+mod crypto;
+mod keys;
+mod messages;
+mod objects;
+
+use crate::decode;
+use crate::session::Session;
+use cryptoki_ffi::crypto::Kind;
+use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::functions::Functions;
+use cryptoki_ffi::values::{Field, Handle, Mechanism, Parameter, Secret, Template};
+use cryptoki_sys::{self as ck, CK_OBJECT_HANDLE, CK_SESSION_HANDLE};
+use rustler::env::SavedTerm;
+use rustler::{Binary, Encoder, Env, NewBinary, OwnedEnv, Term};
+use zeroize::Zeroizing;
+
+/// Runs an operation at a session.
+type Run = Box<dyn for<'a> Fn(&mut At<'a, '_>) -> Outcome<Term<'a>> + Send>;
+
+/// Gives a closure its type.
+fn run<F>(work: F) -> Option<Run>
+where
+    F: for<'a> Fn(&mut At<'a, '_>) -> Outcome<Term<'a>> + Send + 'static,
+{
+    Some(Box::new(work))
+}
+
+/// An operation and the age of the handles in it.
+pub struct Operation {
+    run: Run,
+    epoch: Option<u64>,
+}
+
+impl Operation {
+    /// Reads a term; data stays in the request's environment.
+    pub fn decode(term: Term, env: &OwnedEnv) -> Option<Self> {
+        let (name, arguments) = decode::tagged(term)?;
+        let mut reader = Reader {
+            env,
+            handles: Vec::new(),
+        };
+        let (name, arguments) = (name.as_str(), arguments.as_slice());
+        let run = crypto::decode(name, arguments, &mut reader)
+            .or_else(|| keys::decode(name, arguments, &mut reader))
+            .or_else(|| objects::decode(name, arguments, &mut reader))
+            .or_else(|| messages::decode(name, arguments, &mut reader))?;
+        // Handles of different epochs cannot all be current: the oldest decides.
+        let epoch = reader.handles.iter().map(|handle| handle.epoch).min();
+        Some(Self { run, epoch })
+    }
+
+    /// The epoch of its handles.
+    pub fn epoch(&self) -> Option<u64> {
+        self.epoch
+    }
+
+    /// Runs it.
+    pub fn run<'a>(&self, env: Env<'a>, session: &mut Session) -> Outcome<Term<'a>> {
+        (self.run)(&mut At { env, session })
+    }
+}
+
+/// Reads arguments and remembers the handles among them.
+struct Reader<'e> {
+    env: &'e OwnedEnv,
+    handles: Vec<Handle>,
+}
+
+impl Reader<'_> {
+    fn input(&self, term: Term) -> Option<Input> {
+        term.is_binary().then(|| Input(self.env.save(term)))
+    }
+
+    fn optional_input(&self, term: Term) -> Option<Option<Input>> {
+        if decode::is_nil(term) {
+            Some(None)
+        } else {
+            self.input(term).map(Some)
+        }
+    }
+
+    fn object(&mut self, term: Term) -> Option<CK_OBJECT_HANDLE> {
+        let handle = decode::handle(term)?;
+        self.handles.push(handle);
+        Some(handle.object)
+    }
+
+    fn optional_object(&mut self, term: Term) -> Option<Option<CK_OBJECT_HANDLE>> {
+        if decode::is_nil(term) {
+            Some(None)
+        } else {
+            self.object(term).map(Some)
+        }
+    }
+
+    fn mechanism(&mut self, term: Term) -> Option<Mechanism> {
+        let mechanism = decode::mechanism(term)?;
+        if let Parameter::Fields(fields) = &mechanism.parameter {
+            self.walk(fields);
+        }
+        Some(mechanism)
+    }
+
+    /// Handles inside a parameter age like any other.
+    fn walk(&mut self, fields: &[Field]) {
+        for field in fields {
+            match field {
+                Field::Handle(handle) => self.handles.push(*handle),
+                Field::Struct(fields) | Field::Nested(fields) => self.walk(fields),
+                Field::Array(elements) => elements.iter().for_each(|fields| self.walk(fields)),
+                Field::Ulong(_)
+                | Field::Byte(_)
+                | Field::Bytes(_)
+                | Field::InOut(_)
+                | Field::Inline(_) => {}
+            }
+        }
+    }
+
+    fn template(&self, term: Term) -> Option<Template> {
+        decode::template(term)
+    }
+
+    /// Mechanism, key and login of an operation.
+    fn crypto(&mut self, kind: Kind, mechanism: Term, key: Term, pin: Term) -> Option<Crypto> {
+        Some(Crypto {
+            kind,
+            mechanism: self.mechanism(mechanism)?,
+            key: self.optional_object(key)?.unwrap_or(ck::CK_INVALID_HANDLE),
+            login: decode::context_login(pin)?,
+        })
+    }
+}
+
+/// Data of the caller; large binaries are shared with it, not copied.
+struct Input(SavedTerm);
+
+impl Input {
+    fn bytes<'a>(&self, at: &At<'a, '_>) -> Outcome<Binary<'a>> {
+        self.0
+            .load(at.env)
+            .into_binary()
+            .map_err(|_| Failure::own(Reason::InvalidArgument, "data must be a binary"))
+    }
+}
+
+/// What every cryptographic operation begins with.
+struct Crypto {
+    kind: Kind,
+    mechanism: Mechanism,
+    /// Invalid for a digest.
+    key: CK_OBJECT_HANDLE,
+    /// Context-specific login: none, by the protected path, or with a PIN.
+    login: Option<Option<Secret>>,
+}
+
+/// Where an operation runs.
+struct At<'a, 's> {
+    env: Env<'a>,
+    session: &'s mut Session,
+}
+
+impl<'a> At<'a, '_> {
+    /// Calls a function of the library with the session's handle.
+    fn call<T>(
+        &self,
+        work: impl FnOnce(&Functions, CK_SESSION_HANDLE) -> Outcome<T>,
+    ) -> Outcome<T> {
+        work(
+            &self.session.instance().library.functions,
+            self.session.handle(),
+        )
+    }
+
+    /// The same as a step of an operation the session is in: a failure ends the operation.
+    fn step<T>(
+        &mut self,
+        kinds: &[Kind],
+        work: impl FnOnce(&Functions, CK_SESSION_HANDLE) -> Outcome<T>,
+    ) -> Outcome<T> {
+        for kind in kinds {
+            self.session.expect(*kind)?;
+        }
+        let outcome = self.call(work);
+        if outcome.is_err() {
+            self.session.clean();
+        }
+        outcome
+    }
+
+    /// The context-specific login that some keys want for every use (section 5.6.8). Without it the
+    /// operation is not left half begun.
+    fn log_in_for_use(&mut self, crypto: &Crypto) -> Outcome<()> {
+        let Some(pin) = &crypto.login else {
+            return Ok(());
+        };
+        let login = self.call(|functions, session| {
+            functions.login(session, ck::CKU_CONTEXT_SPECIFIC, pin.as_ref(), None)
+        });
+        if login.is_err() {
+            self.session.began(crypto.kind);
+            self.session.clean();
+        }
+        login
+    }
+
+    fn ok(&self) -> Term<'a> {
+        crate::request::ok(self.env)
+    }
+
+    fn binary(&self, bytes: &[u8]) -> Term<'a> {
+        NewBinary::from_slice(self.env, bytes).into()
+    }
+
+    /// Bytes that should not linger in our memory.
+    fn secret(&self, bytes: Vec<u8>) -> Term<'a> {
+        self.binary(&Zeroizing::new(bytes))
+    }
+
+    /// What an operation gave.
+    fn result(&self, kind: Kind, bytes: Vec<u8>) -> Term<'a> {
+        match kind {
+            Kind::Decrypt | Kind::MessageDecrypt => self.secret(bytes),
+            _ => self.binary(&bytes),
+        }
+    }
+
+    /// A result with what the library wrote into the parameter.
+    fn with_written(&self, result: Term<'a>, written: &[Secret]) -> Term<'a> {
+        let written: Vec<_> = written.iter().map(|bytes| self.binary(bytes)).collect();
+        (result, written).encode(self.env)
+    }
+
+    /// A handle, valid in this epoch.
+    fn object(&self, object: CK_OBJECT_HANDLE) -> Term<'a> {
+        (object, self.session.instance().epoch()).encode(self.env)
+    }
+
+    fn objects(&self, objects: Vec<CK_OBJECT_HANDLE>) -> Term<'a> {
+        let objects: Vec<_> = objects
+            .into_iter()
+            .map(|object| self.object(object))
+            .collect();
+        objects.encode(self.env)
+    }
+}
