@@ -1,0 +1,190 @@
+# The arguments of a mechanism, checked and put into the members of its C structure.
+#
+# A structure is a keyword list: `arguments` in the order people read them, `name: type` or
+# `name: {type, options}`, and `layout`, the members of the C structure in their order, each with
+# its source:
+#
+#     :iv                      the argument, as its type goes into C
+#     {:size, :iv}             its length in bytes; {:bits, :iv} in bits
+#     {:count, :data}          how many elements it has
+#     {:given, :key}           whether it was given, a CK_BBOOL
+#     {:which, [key: 4], 1}    the number of the first one given, or the last number
+#     {:nested, layout}        a structure by value
+#     {:each_given, kind, [:pin]}, {:count_given, [:pin]}   an array of {type, pointer, length}
+#     {:ulong, 1}, {:bytes, nil}                            always this
+#
+# or `{:raw, :iv}`: the parameter is the argument's bytes.
+#
+# Options of an argument: `default`, `derive` (from others), `optional` (NULL when not given),
+# `as` (other names), `not_with`, and what `Cryptoki.Mechanism.Field` says of its type.
+defmodule Cryptoki.Mechanism.Encoder do
+  @moduledoc false
+
+  alias Cryptoki.Mechanism.{Field, Hash}
+  alias Cryptoki.Names
+
+  @type structure :: keyword
+  @type given :: %{optional(atom) => term}
+
+  @doc """
+  The parameter of a mechanism. `where` starts every error message; `context` says what derived
+  arguments need to know.
+  """
+  @spec encode!(structure, given, String.t(), keyword) :: binary | [Field.t()]
+  def encode!(structure, given, where, context) do
+    arguments = structure[:arguments]
+    {values, fields} = fields!(arguments, rename!(arguments, given, where), where, context)
+    complete!(arguments, values, where)
+
+    case structure[:layout] do
+      {:raw, name} -> elem(Map.fetch!(fields, name), 1)
+      layout -> members(layout, fields)
+    end
+  end
+
+  @doc "The type of an argument by any of its names."
+  @spec type(keyword, atom) :: atom | nil
+  def type(arguments, name) do
+    with {_, type} <- find(arguments, name), do: kind(type)
+  end
+
+  @doc "Arguments as a map: names that are atoms, each once."
+  @spec pairs!(term, String.t()) :: given
+  def pairs!(arguments, where) when is_list(arguments) or is_map(arguments) do
+    Enum.reduce(if(is_struct(arguments), do: [arguments], else: arguments), %{}, fn
+      {name, _}, done when is_map_key(done, name) -> twice(name, where)
+      {name, value}, done when is_atom(name) -> Map.put(done, name, value)
+      _, _ -> raise ArgumentError, "#{where}: arguments are a keyword list or a map"
+    end)
+  end
+
+  def pairs!(other, where) do
+    type = Names.type_of(other)
+    raise ArgumentError, "#{where}: expected a keyword list or a map, got #{type}"
+  end
+
+  defp rename!(arguments, given, where) do
+    Enum.reduce(given, %{}, fn {name, value}, done ->
+      case find(arguments, name) do
+        {own, _} when is_map_key(done, own) -> twice(own, where)
+        {own, _} -> Map.put(done, own, value)
+        nil -> unknown(arguments, name, where)
+      end
+    end)
+  end
+
+  defp find(arguments, name) do
+    Enum.find(arguments, fn {own, type} -> name == own or name in (options(type)[:as] || []) end)
+  end
+
+  @spec twice(atom, String.t()) :: no_return
+  defp twice(name, where) do
+    raise ArgumentError, "#{where}: argument #{inspect(name)} is given twice"
+  end
+
+  @spec unknown(keyword, atom, String.t()) :: no_return
+  defp unknown(arguments, name, where) do
+    names = Enum.flat_map(arguments, fn {own, type} -> [own | options(type)[:as] || []] end)
+    near = Names.hint(names, name)
+    raise ArgumentError, "#{where}: there is no argument #{inspect(name)}#{near}"
+  end
+
+  # Values (given, derived from those before, or the default) and the fields made of them, which
+  # are `{:absent, field}` without a value.
+  defp fields!(arguments, given, where, context) do
+    Enum.reduce(arguments, {%{}, %{}}, fn {name, type}, {values, fields} ->
+      value = value(given[name], options(type), values, context)
+      field = field!(name, type, value, given, where)
+      {Map.put(values, name, value), Map.put(fields, name, field)}
+    end)
+  end
+
+  defp complete!(arguments, values, where) do
+    missing =
+      for {name, type} <- arguments,
+          values[name] == nil and options(type)[:optional] != true,
+          not waits?(options(type)[:derive], values),
+          do: name
+
+    if missing != [] do
+      takes = Enum.map_join(arguments, ", ", fn {name, _} -> "#{name}:" end)
+      raise ArgumentError, "#{where}: #{missing(missing)} missing; it takes #{takes}"
+    end
+  end
+
+  # What derives from a missing argument is not missing itself.
+  defp waits?({_, other}, values), do: values[other] == nil
+  defp waits?(_, _), do: false
+
+  defp value(nil, options, values, context) do
+    with nil <- derive(options[:derive], values, context), do: options[:default]
+  end
+
+  defp value(given, _, _, _), do: given
+
+  defp derive(nil, _, _), do: nil
+  defp derive(:hash_of_mechanism, _, context), do: Hash.of_mechanism(context[:mechanism])
+  defp derive({:mgf_of, name}, values, _), do: Hash.mgf(hash(values[name]))
+  defp derive({:digest_size_of, name}, values, _), do: Hash.size(hash(values[name]))
+
+  defp derive({:plaintext_size, mac}, values, context) do
+    case {context[:plaintext_size], context[:ciphertext_size], values[mac]} do
+      {nil, size, mac} when is_integer(size) and is_integer(mac) -> max(size - mac, 0)
+      {size, _, _} -> size
+    end
+  end
+
+  defp hash(code) when is_integer(code), do: Names.name(:mechanism, code)
+  defp hash(name), do: name
+
+  defp missing([name]), do: "argument #{inspect(name)} is"
+  defp missing(names), do: "arguments #{Enum.map_join(names, " and ", &inspect/1)} are"
+
+  defp field!(_, type, nil, _, _), do: {:absent, Field.absent(kind(type))}
+
+  defp field!(name, type, value, given, where) do
+    other = options(type)[:not_with]
+
+    if other && given[other] != nil do
+      raise ArgumentError, "#{where}: give #{inspect(name)} or #{inspect(other)}, not both"
+    end
+
+    Field.encode!(kind(type), options(type), value, "#{where}: argument #{inspect(name)}")
+  end
+
+  defp kind({type, _}), do: type
+  defp kind(type), do: type
+
+  defp options({_, options}), do: options
+  defp options(_), do: []
+
+  # Members of the C structure.
+
+  defp members(layout, fields), do: for({_, source} <- layout, do: member(source, fields))
+
+  defp member(name, fields) when is_atom(name) do
+    with {:absent, field} <- Map.fetch!(fields, name), do: field
+  end
+
+  defp member({:size, name}, fields), do: {:ulong, size(fields[name])}
+  defp member({:bits, name}, fields), do: {:ulong, 8 * size(fields[name])}
+  defp member({:given, name}, fields), do: {:bool, given?(fields[name])}
+  defp member({:nested, layout}, fields), do: {:nested, members(layout, fields)}
+  defp member({:count, name}, fields), do: {:ulong, length(elem(fields[name], 1))}
+
+  defp member({:which, numbers, none}, fields) do
+    {:ulong, Enum.find_value(numbers, none, fn {name, n} -> given?(fields[name]) && n end)}
+  end
+
+  defp member({:each_given, kind, names}, fields) do
+    {:array, for(name <- names, given?(fields[name]), do: Field.tagged(kind, name, fields[name]))}
+  end
+
+  defp member({:count_given, names}, fields), do: {:ulong, Enum.count(names, &given?(fields[&1]))}
+  defp member({type, _} = always, _) when type in [:ulong, :bytes], do: always
+
+  defp size({:absent, _}), do: 0
+  defp size({_, bytes}), do: byte_size(bytes)
+
+  defp given?(field), do: not match?({:absent, _}, field)
+end

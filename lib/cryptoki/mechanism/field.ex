@@ -1,0 +1,207 @@
+# One argument of a mechanism as a field of a C structure, by its type.
+#
+#     :bytes       a pointer; size: n, list or range, multiple_of: n, inline: true (an array)
+#     :c_string    a pointer to bytes that end with 0
+#     :ulong       CK_ULONG; in: list or range            :byte, :boolean
+#     :name        a number with a name; of: its kind     :hash, the name of a hash mechanism
+#     :choice      one of a few; of: [name: number]       :flags, a list; of: their structure
+#     :key         CK_OBJECT_HANDLE                       :version, a pointer to CK_VERSION
+#     :struct      a pointer; of: a structure             :mechanism, a pointer to CK_MECHANISM
+#     :tagged      an array of {type, pointer, length}; kind: of the types, of: [type: argument]
+defmodule Cryptoki.Mechanism.Field do
+  @moduledoc false
+
+  alias Cryptoki.Mechanism
+  alias Cryptoki.Mechanism.{Encoder, Hash}
+  alias Cryptoki.Names
+
+  @type t ::
+          {:ulong | :byte, non_neg_integer}
+          | {:bool, boolean}
+          | {:bytes, binary | nil}
+          | {:inline, binary}
+          | {:handle, term}
+          | {:struct | :nested, [t]}
+          | {:array, [[t]]}
+
+  # CK_ULONG and pointers are as wide as a word wherever the Erlang VM runs on a Unix.
+  @word :erlang.system_info(:wordsize)
+  @largest Bitwise.bsl(1, 8 * @word) - 1
+
+  defguardp is_name(term) when is_atom(term) and term not in [nil, true, false]
+
+  @doc "What an argument that was not given is in C."
+  @spec absent(atom) :: t
+  def absent(:key), do: {:ulong, 0}
+  def absent(_), do: {:bytes, nil}
+
+  @doc "A value as a field. A mistake says where, what was expected and what type was given."
+  @spec encode!(atom, keyword, term, String.t()) :: t
+  def encode!(:bytes, options, value, where) when is_binary(value) do
+    size = byte_size(value)
+    sizes = List.wrap(options[:size])
+    block = options[:multiple_of] || 1
+
+    if options[:size] && !Enum.any?(sizes, &fits?(size, &1)),
+      do: fail(where, "#{span(options[:size])} bytes", "#{size}")
+
+    if rem(size, block) != 0, do: fail(where, "a multiple of #{block} bytes", "#{size}")
+    {if(options[:inline], do: :inline, else: :bytes), value}
+  end
+
+  def encode!(:c_string, _, value, _) when is_binary(value), do: {:bytes, value <> <<0>>}
+  def encode!(:boolean, _, value, _) when is_boolean(value), do: {:bool, value}
+  def encode!(:byte, _, value, _) when value in 0..255, do: {:byte, value}
+  def encode!(:key, _, {:handle, handle}, _), do: {:handle, handle}
+
+  def encode!(:ulong, options, value, where) when is_integer(value) do
+    allowed = options[:in] || 0..@largest
+    if value not in allowed, do: fail(where, expected(:ulong, options), "#{value}")
+    {:ulong, value}
+  end
+
+  def encode!(type, _, value, _) when type in [:name, :hash, :flags] and value in 0..@largest,
+    do: {:ulong, value}
+
+  def encode!(:name, options, value, where) when is_name(value) do
+    kind = options[:of]
+    {:ulong, code!(Names.code(kind, value), expected(:name, options), kind, value, where)}
+  end
+
+  def encode!(:hash, _, value, where) when is_name(value) do
+    code = if value in Hash.names(), do: Names.code(:mechanism, value), else: :error
+    {:ulong, code!(code, expected(:hash, []), Hash.names(), value, where)}
+  end
+
+  def encode!(:choice, options, value, where) when is_name(value) do
+    code = Keyword.fetch(options[:of], value)
+    {:ulong, code!(code, expected(:choice, options), [], value, where)}
+  end
+
+  def encode!(:flags, options, values, where) when is_list(values) do
+    kind = {:flag, options[:of]}
+
+    bits =
+      for value <- values do
+        if not is_name(value), do: fail(where, "names of flags", Names.type_of(value))
+        code!(Names.code(kind, value), "the name of a flag", kind, value, where)
+      end
+
+    {:ulong, Enum.reduce(bits, 0, &Bitwise.bor/2)}
+  end
+
+  def encode!(:version, _, {major, minor}, _) when major in 0..255 and minor in 0..255,
+    do: {:struct, [{:byte, major}, {:byte, minor}]}
+
+  def encode!(:struct, options, value, where),
+    do: {:struct, Encoder.encode!(options[:of], Encoder.pairs!(value, where), where, [])}
+
+  def encode!(:mechanism, _, spec, where) do
+    {code, parameter} = Mechanism.encode!(spec)
+    {:struct, [{:ulong, code} | pointer_and_size(parameter)]}
+  rescue
+    error in ArgumentError ->
+      reraise ArgumentError, [message: "#{where}: #{error.message}"], __STACKTRACE__
+  end
+
+  def encode!(:tagged, options, values, where) when is_list(values),
+    do: {:array, Enum.map(values, &element!(&1, options, where))}
+
+  def encode!(type, options, value, where),
+    do: fail(where, expected(type, options), Names.type_of(value))
+
+  @doc "The element `{type, pointer, length}` of an array, for a field and the name of its type."
+  @spec tagged(Names.kind(), atom, t) :: [t]
+  def tagged(kind, tag, field) do
+    {:ok, code} = Names.code(kind, tag)
+    [{:ulong, code} | pointer_and_size(field)]
+  end
+
+  defp element!(tag, options, where) when is_name(tag), do: element!({tag, nil}, options, where)
+
+  defp element!({tag, value}, options, where) when is_name(tag) do
+    {type, settings} =
+      case options[:of][tag] do
+        nil -> fail(where, "one of #{list(Keyword.keys(options[:of]))}", inspect(tag))
+        {type, settings} -> {type, settings}
+        type -> {type, []}
+      end
+
+    field =
+      if value == nil and settings[:optional],
+        do: absent(type),
+        else: encode!(type, settings, value, "#{where}: #{inspect(tag)}")
+
+    tagged(options[:kind], tag, field)
+  end
+
+  defp element!(value, _, where), do: fail(where, "a list of {tag, value}", Names.type_of(value))
+
+  # A void pointer and what it points to the length of.
+  defp pointer_and_size({:bytes, bytes}), do: pointer_and_size(bytes)
+  defp pointer_and_size({:struct, fields}), do: pointer_and_size(fields)
+  defp pointer_and_size(nil), do: [{:bytes, nil}, {:ulong, 0}]
+  defp pointer_and_size(field) when is_tuple(field), do: pointer_and_size([field])
+
+  defp pointer_and_size(bytes) when is_binary(bytes),
+    do: [{:bytes, bytes}, {:ulong, byte_size(bytes)}]
+
+  defp pointer_and_size(fields), do: [{:struct, fields}, {:ulong, sizeof(fields)}]
+
+  # What C's sizeof says of a structure with natural alignment.
+  defp sizeof(fields) do
+    {size, alignment} =
+      Enum.reduce(fields, {0, 1}, fn field, {at, alignment} ->
+        {size, align} = extent(field)
+        {up(at, align) + size, max(alignment, align)}
+      end)
+
+    up(size, alignment)
+  end
+
+  defp extent({type, _}) when type in [:bool, :byte], do: {1, 1}
+  defp extent({:inline, bytes}), do: {byte_size(bytes), 1}
+  defp extent({:nested, fields}), do: {sizeof(fields), @word}
+  defp extent(_), do: {@word, @word}
+
+  defp up(size, align), do: div(size + align - 1, align) * align
+
+  defp fits?(size, size), do: true
+  defp fits?(_, exact) when is_integer(exact), do: false
+  defp fits?(size, range), do: size in range
+
+  defp code!({:ok, code}, _, _, _, _), do: code
+
+  defp code!(:error, expected, candidates, value, where),
+    do: fail(where, expected, inspect(value) <> Names.hint(candidates, value))
+
+  defp expected(:bytes, _), do: "a binary"
+  defp expected(:c_string, _), do: "a string"
+  defp expected(:boolean, _), do: "a boolean"
+  defp expected(:byte, _), do: "an integer, 0 to 255"
+  defp expected(:key, _), do: "a key"
+  defp expected(:hash, _), do: "the name of a hash or its number"
+  defp expected(:name, options), do: "the name of #{Names.in_words(options[:of])} or its number"
+  defp expected(:choice, options), do: "one of #{list(Keyword.keys(options[:of]))}"
+  defp expected(:flags, _), do: "a list of flags or their number"
+  defp expected(:version, _), do: "{major, minor}"
+  defp expected(:tagged, _), do: "a list"
+
+  defp expected(:ulong, options) do
+    case options[:in] do
+      nil -> "an integer of at least 0 that fits CK_ULONG"
+      allowed -> "an integer, #{span(allowed)}"
+    end
+  end
+
+  defp span(first..last//_), do: "#{first} to #{last}"
+  defp span(list) when is_list(list), do: Enum.join(list, " or ")
+  defp span(only), do: "#{only}"
+
+  defp list(names), do: Enum.map_join(names, ", ", &inspect/1)
+
+  @spec fail(String.t(), String.t(), String.t()) :: no_return
+  defp fail(where, expected, got) do
+    raise ArgumentError, "#{where}: expected #{expected}, got #{got}"
+  end
+end
