@@ -1,0 +1,428 @@
+defmodule Cryptoki.Options do
+  @moduledoc false
+  # One table for the options of `Cryptoki.start_link/1` and one for those of a call: what is
+  # checked, what is documented and the types all come from here. Reads `CRYPTOKI_LIBRARY` and
+  # looks for the library that a `module-name` names; otherwise pure.
+
+  alias Cryptoki.{Pin, URI}
+
+  # The longest time that a `receive` can wait.
+  @forever 0xFFFFFFFF
+  @reconnect [min: 100, max: 30_000]
+  @pin "(() -> String.t()) | {module, atom, [term]} | {:env, String.t()} | {:file, Path.t()} | " <>
+         ":protected_path | String.t()"
+
+  @start [
+    name: [
+      cast: :name,
+      type: "atom",
+      must: "an atom",
+      doc: "what the functions of `Cryptoki` know the instance by, besides its pid"
+    ],
+    library: [
+      cast: :path,
+      type: "Path.t()",
+      must: "a path",
+      doc:
+        "the vendor's PKCS #11 library. Without it the environment variable " <>
+          "`CRYPTOKI_LIBRARY` names it"
+    ],
+    token: [
+      cast: :token,
+      type: "keyword | String.t() | Cryptoki.URI.t()",
+      must: "a keyword list such as [label: \"payments\"] or a PKCS #11 URI",
+      doc:
+        "which token: `label:`, `serial:`, `manufacturer:`, `model:`, `slot:` (the slot's " <>
+          "id), or a PKCS #11 URI. It need not be present yet"
+    ],
+    uri: [
+      cast: :uri,
+      type: "String.t() | Cryptoki.URI.t()",
+      must: "a PKCS #11 URI",
+      doc: "a PKCS #11 URI that gives library, token and PIN in place of their options"
+    ],
+    pin: [
+      cast: :pin,
+      type: @pin,
+      must: Pin.expected(),
+      doc:
+        "where the PIN comes from at each login: a function without arguments, " <>
+          "`{module, function, arguments}`, `{:env, name}`, `{:file, path}` (its first line), " <>
+          "`:protected_path` (the token's own keypad), or a string in `iex`. Without it there " <>
+          "is no login"
+    ],
+    sessions: [
+      cast: {:integer, 1, 1024},
+      type: "1..1024",
+      default: 4,
+      must: "an integer from 1 to 1024",
+      doc: "how many calls the token works on at the same time"
+    ],
+    user: [
+      cast: :user,
+      type: ":user | :so | {:named, String.t()}",
+      default: :user,
+      must: ":user, :so or {:named, name}",
+      doc: "who logs in"
+    ],
+    read_only: [
+      cast: :boolean,
+      type: "boolean",
+      default: false,
+      must: "true or false",
+      doc: "whether the sessions are read-only: then token objects cannot be changed"
+    ],
+    timeout: [
+      cast: :timeout,
+      type: "timeout",
+      default: 5_000,
+      must: "milliseconds, at least 1, or :infinity",
+      doc:
+        "how long a call may take that does not say so itself, waiting included, in milliseconds"
+    ],
+    queue_limit: [
+      cast: {:integer, 1, @forever},
+      type: "pos_integer",
+      default: 10_000,
+      must: "a positive integer",
+      doc: "how many calls may wait for a session; the next one is answered `:busy`"
+    ],
+    init_args: [
+      cast: :text,
+      type: "String.t()",
+      must: "a string without NUL bytes",
+      doc: "the reserved string of `C_Initialize`, for libraries such as NSS"
+    ],
+    reconnect: [
+      cast: :reconnect,
+      type: "[min: pos_integer, max: pos_integer]",
+      default: @reconnect,
+      must: "a keyword list of min: and max:, positive integers, min not above max",
+      doc: "shortest and longest pause between two tries to reach a lost token, in milliseconds"
+    ],
+    locking: [
+      cast: {:only, [:os], [:serialized]},
+      type: ":os",
+      default: :os,
+      must: ":os",
+      doc: "how the library guards itself against threads: with locks of the operating system"
+    ],
+    isolation: [
+      cast: {:only, [:none], [:peer]},
+      type: ":none",
+      default: :none,
+      must: ":none",
+      doc: "where the library runs: in this VM"
+    ]
+  ]
+
+  @call [
+    timeout: [
+      cast: :timeout,
+      type: "timeout",
+      must: "milliseconds, at least 1, or :infinity",
+      doc:
+        "how long the call may take, in milliseconds. Without it the instance's `timeout:` holds"
+    ],
+    pin: [
+      cast: :pin,
+      type: @pin,
+      must: Pin.expected(),
+      doc: "the PIN for a key that wants one at each use (context-specific login)"
+    ],
+    metadata: [
+      cast: :map,
+      type: "map",
+      default: %{},
+      must: "a map",
+      doc: "what the call's telemetry events carry along"
+    ],
+    format: [
+      cast: {:only, [:raw, :der], []},
+      type: ":raw | :der",
+      default: :raw,
+      must: ":raw or :der",
+      doc: "the form of an ECDSA signature: r and s in a row as in the standard, or DER"
+    ]
+  ]
+
+  # Their values are never shown: a PIN may be in them.
+  @secret [:token, :uri, :pin]
+
+  @token [
+    label: :token,
+    serial: :serial,
+    manufacturer: :manufacturer,
+    model: :model,
+    slot: :slot_id
+  ]
+
+  types = fn table ->
+    table
+    |> Enum.map(fn {name, row} -> {name, Code.string_to_quoted!(row[:type])} end)
+    |> Enum.reverse()
+    |> Enum.reduce(fn type, others -> {:|, [], [type, others]} end)
+  end
+
+  @type start_option :: unquote(types.(@start))
+  @type call_option :: unquote(types.(@call))
+
+  @typedoc "The start options, checked and complete; `token` is a URI that names a place only."
+  @type start :: %{
+          name: atom,
+          library: Path.t(),
+          token: URI.t(),
+          pin: Pin.t(),
+          sessions: 1..1024,
+          user: :user | :so | {:named, String.t()},
+          read_only: boolean,
+          timeout: timeout,
+          queue_limit: pos_integer,
+          init_args: String.t() | nil,
+          reconnect: %{min: pos_integer, max: pos_integer},
+          locking: :os,
+          isolation: :none
+        }
+
+  @doc """
+  The start options, checked, with their defaults. `ArgumentError` says which one is wrong and
+  why. What it returns holds no PIN in the open and may be given to it again.
+  """
+  @spec start!([start_option] | map) :: start
+  def start!(options) do
+    options
+    |> cast_all!(@start, "start option")
+    |> with_uri!()
+    |> Map.update!(:library, &(&1 || library!()))
+    |> Map.update!(:token, &token!/1)
+    |> Map.update!(:pin, &(&1 || Pin.wrap(nil)))
+  end
+
+  @doc "The options of a call that takes `allowed`, checked, with their defaults."
+  @spec call!([call_option] | map, [atom]) :: map
+  def call!(options, allowed),
+    do: cast_all!(options, Keyword.take(@call, allowed), "option")
+
+  @doc "Whether the slot, as the control thread describes it, holds the wanted token."
+  @spec matches_token?(URI.t(), map) :: boolean
+  def matches_token?(_wanted, %{token: nil}), do: false
+
+  def matches_token?(wanted, %{token: token} = slot),
+    do: URI.matches_slot?(wanted, slot) and URI.matches_token?(wanted, token)
+
+  @doc "The start options as Markdown."
+  @spec docs() :: String.t()
+  def docs, do: markdown(@start)
+
+  @doc "The options of a call that takes `allowed`, as Markdown."
+  @spec docs([atom]) :: String.t()
+  def docs(allowed), do: markdown(Keyword.take(@call, allowed))
+
+  defp markdown(table) do
+    Enum.map_join(table, "\n", fn {name, row} ->
+      default =
+        if row[:default] in [nil, %{}], do: "", else: "Default: `#{inspect(row[:default])}`."
+
+      String.trim_trailing("  * `#{name}:` (`#{row[:type]}`): #{row[:doc]}. #{default}")
+    end)
+  end
+
+  # The table
+
+  defp cast_all!(options, table, what) do
+    unless is_map(options) or Keyword.keyword?(options) do
+      raise ArgumentError, "expected a keyword list or a map, got: #{Pin.kind_of(options)}"
+    end
+
+    :ok = known!(options, Keyword.keys(table), what)
+    Map.new(table, fn {name, row} -> {name, value!(name, options[name], row)} end)
+  end
+
+  defp known!(options, known, what) do
+    case for({key, _value} <- options, key not in known, do: key) do
+      [] ->
+        :ok
+
+      [key | _others] ->
+        raise ArgumentError,
+              "unknown #{what} #{inspect(key)}#{near(key, known)}; " <>
+                "known: #{Enum.map_join(known, ", ", &inspect/1)}"
+    end
+  end
+
+  defp near(key, [_ | _] = known) when is_atom(key) do
+    distance = &String.jaro_distance(Atom.to_string(key), Atom.to_string(&1))
+    best = Enum.max_by(known, distance)
+    if distance.(best) > 0.77, do: ", did you mean #{inspect(best)}?", else: ""
+  end
+
+  defp near(_key, _known), do: ""
+
+  # nil is an option not given.
+  defp value!(name, nil, row) do
+    if row[:default] == nil, do: nil, else: value!(name, row[:default], row)
+  end
+
+  defp value!(name, given, row) do
+    case cast(row[:cast], given) do
+      {:ok, value} -> value
+      {:error, sentence} -> raise ArgumentError, "#{name}: #{sentence}"
+      _no -> raise ArgumentError, "#{name}: must be #{row[:must]}, got: #{shown(name, given)}"
+    end
+  end
+
+  defp shown(name, given) when name in @secret, do: Pin.kind_of(given)
+  defp shown(_name, given), do: inspect(given)
+
+  # Casts: {:ok, value}, {:error, sentence}, or false for a value that is not what it must be.
+
+  defp cast(:boolean, value), do: is_boolean(value) and {:ok, value}
+  defp cast(:map, value), do: is_map(value) and {:ok, value}
+  defp cast(:name, value), do: is_atom(value) and not is_boolean(value) and {:ok, value}
+  defp cast(:pin, source), do: Pin.cast(source)
+  defp cast(:timeout, :infinity), do: {:ok, :infinity}
+  defp cast(:timeout, value), do: cast({:integer, 1, @forever}, value)
+  defp cast({:integer, min, max}, n), do: is_integer(n) and n in min..max and {:ok, n}
+
+  defp cast({:only, values, later}, value) do
+    if value in later,
+      do: {:error, "#{inspect(value)} is not supported by this version"},
+      else: value in values and {:ok, value}
+  end
+
+  defp cast(:user, {:named, name}),
+    do: with({:ok, name} <- cast(:path, name), do: {:ok, {:named, name}})
+
+  defp cast(:user, user), do: user in [:user, :so] and {:ok, user}
+
+  defp cast(:text, text) when is_binary(text) or is_list(text) do
+    text = to_string(text)
+    not String.contains?(text, <<0>>) and {:ok, text}
+  rescue
+    _not_text -> false
+  end
+
+  defp cast(:path, path), do: with({:ok, ""} <- cast(:text, path), do: false)
+
+  defp cast(:reconnect, pauses) do
+    with {:ok, pauses} <- pairs(pauses),
+         [] <- Map.keys(pauses) -- [:min, :max],
+         %{min: min, max: max} = pauses <- Map.merge(Map.new(@reconnect), pauses),
+         {:ok, _min} <- cast({:integer, 1, @forever}, min),
+         {:ok, _max} <- cast({:integer, min, @forever}, max) do
+      {:ok, pauses}
+    else
+      _wrong -> false
+    end
+  end
+
+  defp cast(:uri, %URI{} = uri), do: {:ok, uri}
+
+  defp cast(:uri, text) do
+    with {:ok, text} <- cast(:text, text),
+         {:error, error} <- URI.parse(text),
+         do: {:error, error.detail}
+  end
+
+  defp cast(:token, %URI{} = uri) do
+    if String.contains?(to_string(uri), "?"),
+      do: {:error, "what stands behind the ? of a PKCS #11 URI belongs in uri:"},
+      else: place(uri)
+  end
+
+  defp cast(:token, text) when is_binary(text) or (is_list(text) and is_integer(hd(text))),
+    do: with({:ok, uri} <- cast(:uri, text), do: cast(:token, uri))
+
+  defp cast(:token, parts) do
+    with {:ok, parts} <- pairs(parts) do
+      :ok = known!(parts, Keyword.keys(@token), "part of token:")
+      {:ok, URI.new(for {name, value} <- parts, do: {@token[name], part!(name, value)})}
+    end
+  end
+
+  defp cast(_kind, _value), do: false
+
+  defp part!(:slot, id) do
+    case cast({:integer, 0, 0xFFFFFFFFFFFFFFFF}, id) do
+      {:ok, id} -> id
+      false -> raise ArgumentError, "token: slot: must be the id of a slot, got: #{inspect(id)}"
+    end
+  end
+
+  defp part!(name, text) do
+    with {:ok, text} <- cast(:text, text), true <- String.valid?(text) do
+      text
+    else
+      _wrong -> raise ArgumentError, "token: #{name}: must be UTF-8 text, got: #{inspect(text)}"
+    end
+  end
+
+  defp pairs(pairs), do: (is_map(pairs) or Keyword.keyword?(pairs)) and {:ok, Map.new(pairs)}
+
+  # What a URI gives
+
+  defp with_uri!(%{uri: nil} = options), do: Map.delete(options, :uri)
+
+  defp with_uri!(%{uri: uri} = options) do
+    options
+    |> Map.delete(:uri)
+    |> supply!(:library, library(uri))
+    |> supply!(:token, place(uri))
+    |> supply!(:pin, pin(uri))
+  end
+
+  defp supply!(options, _key, {:ok, nil}), do: options
+
+  defp supply!(options, key, {:ok, value}) do
+    if options[key] == nil,
+      do: Map.put(options, key, value),
+      else: raise(ArgumentError, "uri: and #{key}: both give the #{key}; leave one of them out")
+  end
+
+  defp supply!(_options, _key, {:error, sentence}), do: raise(ArgumentError, "uri: #{sentence}")
+
+  defp library(%URI{module_path: nil, module_name: nil}), do: {:ok, nil}
+
+  defp library(uri),
+    do: with({:error, error} <- URI.library(uri), do: {:error, error.detail})
+
+  defp place(%URI{vendor: [{name, _value} | _]}),
+    do: {:error, "no token can be found by #{name}, which RFC 7512 does not define"}
+
+  defp place(uri) do
+    place = URI.place(uri)
+    {:ok, if(place != %URI{}, do: place)}
+  end
+
+  defp pin(uri) do
+    case URI.pin(uri) do
+      {:ok, source} -> {:ok, if(source != nil, do: Pin.wrap(source))}
+      {:error, error} -> {:error, error.detail}
+    end
+  end
+
+  # What must be known in the end
+
+  defp library! do
+    case System.get_env("CRYPTOKI_LIBRARY", "") do
+      "" ->
+        raise ArgumentError,
+              "no library given: set library: to the path of the vendor's PKCS #11 library, " <>
+                "uri: to a URI with module-path, or the environment variable CRYPTOKI_LIBRARY"
+
+      path ->
+        path
+    end
+  end
+
+  # Only a URI that asks for no property of a slot or token fits what has none.
+  defp token!(uri) do
+    if uri == nil or (URI.matches_slot?(uri, %{}) and URI.matches_token?(uri, %{})) do
+      raise ArgumentError,
+            "no token given: set token: to [label: \"...\"], [serial: \"...\"], [slot: 0] " <>
+              "or a PKCS #11 URI such as \"pkcs11:token=...\""
+    end
+
+    uri
+  end
+end

@@ -1,0 +1,91 @@
+defmodule Cryptoki.Selector do
+  @moduledoc false
+  # How a key is named: attributes, a PKCS #11 URI, or a `Cryptoki.Key`, brought to one form that
+  # key resolution works on.
+
+  alias Cryptoki.{Key, Pin, URI}
+
+  # The classes a verb looks for when the selector has none; nil for all.
+  @classes %{
+    sign: [:private_key, :secret_key],
+    verify: [:public_key, :secret_key],
+    encrypt: [:public_key, :secret_key],
+    decrypt: [:private_key, :secret_key],
+    digest: [:secret_key],
+    sign_recover: [:private_key],
+    verify_recover: [:public_key],
+    wrap: [:public_key, :secret_key],
+    unwrap: [:private_key, :secret_key],
+    derive: [:private_key, :secret_key],
+    encapsulate: [:public_key],
+    decapsulate: [:private_key],
+    public_key: [:public_key],
+    private_key: [:private_key],
+    certificate: [:certificate],
+    any: nil,
+    find: nil
+  }
+
+  @example "give attributes such as [label: \"invoice\"], a PKCS #11 URI such as " <>
+             "\"pkcs11:object=invoice\", or a Cryptoki.Key"
+
+  @type selector :: keyword | %{(atom | non_neg_integer) => term} | String.t() | URI.t() | Key.t()
+  @type class :: atom | non_neg_integer
+  @type template :: [{atom | non_neg_integer, term}]
+  @type t :: {:key, Key.t()} | {:search, template, [class] | nil}
+
+  @doc """
+  What to look for. The class is never in the template: it is the one class of the list when the
+  selector has one, else the list has those that `verb` works with, or is nil for any.
+  Only `:find` takes an empty selector.
+  """
+  @spec normalize!(selector, verb :: atom) :: t
+  def normalize!(%Key{} = key, _verb), do: {:key, key}
+
+  def normalize!(selector, verb) do
+    attributes = attributes!(selector)
+
+    if attributes == [] and verb != :find do
+      raise ArgumentError, "an empty selector names no key: #{@example}"
+    end
+
+    case List.keytake(attributes, :class, 0) do
+      {{:class, class}, template} -> {:search, template, [class]}
+      nil -> {:search, attributes, Map.fetch!(@classes, verb)}
+    end
+  end
+
+  @doc "The library, slot and token that a URI selector asks for, nil when it asks for none."
+  @spec place(selector) :: URI.t() | nil
+  def place(%URI{} = uri) do
+    place = URI.place(uri)
+    if place != %URI{}, do: place
+  end
+
+  def place("" <> _ = text), do: text |> uri!() |> place()
+  def place(_attributes), do: nil
+
+  defp attributes!(%URI{} = uri), do: URI.to_selector(uri)
+  defp attributes!("" <> _ = text), do: text |> uri!() |> URI.to_selector()
+
+  defp attributes!(attributes) when is_list(attributes) or is_map(attributes) do
+    if is_struct(attributes) or not Enum.all?(attributes, &attribute?/1), do: no!(attributes)
+    Enum.to_list(attributes)
+  end
+
+  defp attributes!(other), do: no!(other)
+
+  defp attribute?({name, _value}), do: is_atom(name) or (is_integer(name) and name >= 0)
+  defp attribute?(_other), do: false
+
+  defp uri!(text) do
+    case URI.parse(text) do
+      {:ok, uri} -> uri
+      {:error, error} -> raise ArgumentError, "#{error.detail}; #{@example}"
+    end
+  end
+
+  # Only its type: it may be key bytes in the wrong place.
+  @spec no!(term) :: no_return
+  defp no!(other), do: raise(ArgumentError, "#{Pin.kind_of(other)} names no key: #{@example}")
+end
