@@ -1,0 +1,61 @@
+Code.require_file("build/cryptoki_native.ex", __DIR__)
+
+defmodule Cryptoki.MixProject do
+  use Mix.Project
+
+  # Cargo.toml is the one place where the version is written.
+  @cargo_toml Path.join(__DIR__, "Cargo.toml")
+  @external_resource @cargo_toml
+  @version ~r/^version = "(.+)"$/m |> Regex.run(File.read!(@cargo_toml)) |> List.last()
+
+  def project do
+    [
+      app: :cryptoki,
+      version: @version,
+      name: "Cryptoki",
+      description: "PKCS #11 for Elixir and Erlang: keys stay in the HSM, applications use them",
+      elixir: "~> 1.14",
+      elixirc_paths: elixirc_paths(Mix.env()),
+      erlc_paths: ["src"],
+      compilers: [:cryptoki_native] ++ Mix.compilers(),
+      start_permanent: Mix.env() == :prod,
+      test_coverage: [summary: [threshold: 0]],
+      deps: [],
+      package: package(),
+      docs: docs()
+    ]
+  end
+
+  def application do
+    [
+      mod: {Cryptoki.Application, []},
+      extra_applications: [:logger, :crypto, :public_key]
+    ]
+  end
+
+  defp elixirc_paths(:test), do: ["lib", "test/support"]
+  defp elixirc_paths(_), do: ["lib"]
+
+  defp package do
+    [
+      licenses: ["MIT", "Apache-2.0"],
+      files:
+        ~w(lib src build guides native/cryptoki_nif native/faulty_module Cargo.toml Cargo.lock) ++
+          ~w(mix.exs rebar.config .formatter.exs README.md CHANGELOG.md LICENSE LICENSE-MIT LICENSE-APACHE)
+    ]
+  end
+
+  # For `ex_doc` when it is installed as an archive or escript; it is no dependency.
+  defp docs do
+    [
+      main: "readme",
+      source_ref: "v#{@version}",
+      extras: ["README.md", "CHANGELOG.md"] ++ Path.wildcard("guides/*.md"),
+      groups_for_extras: [Guides: ~r"^guides/"],
+      groups_for_modules: [
+        "Keys and objects": [Cryptoki.Key, Cryptoki.URI, Cryptoki.Token],
+        "Where keys are used": ~r/^Elixir\.Cryptoki\.(X509|JWS|JWK|CMS|SSL)$/
+      ]
+    ]
+  end
+end

@@ -1,0 +1,364 @@
+defmodule Cryptoki.BuildTest do
+  use ExUnit.Case, async: true
+
+  # The Mix compile task of build/, in a small project of its own: the same mix.exs, Cargo.toml and
+  # build/, with a crate that compiles in a blink in the place of the real one.
+
+  alias Cryptoki.Native.Loader
+  alias Cryptoki.Test.SoftHSM
+
+  @root File.cwd!()
+  @moduletag timeout: 120_000
+
+  setup_all do
+    project = Path.join(SoftHSM.directory(), "build-test")
+    for folder <- ~w(lib native/cryptoki_nif/src), do: File.mkdir_p!(Path.join(project, folder))
+
+    for file <- ~w(mix.exs build),
+        do: File.cp_r!(Path.join(@root, file), Path.join(project, file))
+
+    cargo = File.read!(Path.join(@root, "Cargo.toml"))
+
+    File.write!(
+      Path.join(project, "Cargo.toml"),
+      String.replace(cargo, ~r/, "native\/[^"]+"/, "")
+    )
+
+    File.write!(Path.join(project, "native/cryptoki_nif/Cargo.toml"), """
+    [package]
+    name = "cryptoki_nif"
+    version.workspace = true
+    edition.workspace = true
+    rust-version.workspace = true
+
+    [lib]
+    crate-type = ["cdylib"]
+    """)
+
+    File.write!(Path.join(project, "Cargo.lock"), """
+    version = 4
+
+    [[package]]
+    name = "cryptoki_nif"
+    version = "#{Mix.Project.config()[:version]}"
+    """)
+
+    source(project, "pub fn one() {}")
+    on_exit(fn -> File.rm_rf!(project) end)
+    %{project: project, folder: Path.join(project, "_build/dev/lib/cryptoki/priv/native")}
+  end
+
+  setup %{project: project} do
+    source(project, "pub fn one() {}")
+  end
+
+  test "installs once, and does nothing when nothing changed", %{project: project, folder: folder} do
+    build(project)
+    before = listing(folder)
+    assert result(project) == {:noop, []}
+    assert listing(folder) == before
+    assert [library, "current"] = Enum.sort(File.ls!(folder))
+    version = Mix.Project.config()[:version]
+    assert library =~ ~r/^cryptoki_nif-#{version}-[\w-]+-[0-9a-f]{32}\.so$/
+    assert File.read!(Path.join(folder, "current")) == library <> "\n"
+    refute File.exists?(Path.join(project, "priv"))
+  end
+
+  test "a library that is mapped is never written over", %{project: project, folder: folder} do
+    build(project)
+    old = library(folder)
+    inode = File.stat!(old).inode
+    # As a VM that runs holds it.
+    {:ok, held} = :file.open(old, [:read, :raw, :binary])
+    bytes = File.read!(old)
+
+    source(project, "#[unsafe(no_mangle)] pub extern \"C\" fn two() -> u64 { 2 }")
+    assert {:ok, []} = result(project)
+
+    new = library(folder)
+    assert Path.basename(new) != Path.basename(old)
+    assert File.stat!(new).inode != inode
+    assert {:ok, ^bytes} = :file.pread(held, 0, byte_size(bytes) + 1)
+    assert Enum.sort(File.ls!(folder)) == [Path.basename(new), "current"]
+  end
+
+  test "installs again what was deleted or cut short", %{project: project, folder: folder} do
+    build(project)
+    library = library(folder)
+    File.rm!(library)
+    assert {:ok, []} = result(project)
+    assert File.exists?(library)
+
+    bytes = File.read!(library)
+    File.write!(library, binary_part(bytes, 0, 100))
+    assert {:ok, []} = result(project)
+    assert File.read!(library) == bytes
+
+    File.rm_rf!(folder)
+    assert {:ok, []} = result(project)
+    assert File.read!(library) == bytes
+  end
+
+  test "does not write through a priv that is a link into the source tree",
+       %{project: project, folder: folder} do
+    source_priv = Path.join(project, "priv")
+    File.mkdir_p!(source_priv)
+    File.write!(Path.join(source_priv, "kept.txt"), "kept")
+    File.rm_rf!(Path.dirname(folder))
+
+    build(project)
+    assert File.ls!(source_priv) == ["kept.txt"]
+    assert File.read!(Path.join(folder, "../kept.txt")) == "kept"
+    assert File.exists?(library(folder))
+    assert result(project) == {:noop, []}
+  after
+    File.rm_rf!(Path.join(project, "priv"))
+  end
+
+  test "dev and prod share what cargo compiled", %{project: project} do
+    build(project)
+    assert {text, 0} = mix(project, "Mix.Task.run(:compile)", [{"MIX_ENV", "prod"}])
+    refute text =~ "Compiling cryptoki_nif"
+    assert File.exists?(library(Path.join(project, "_build/prod/lib/cryptoki/priv/native")))
+  end
+
+  test "messages of the compiler become diagnostics", %{project: project} do
+    source(project, "pub fn one() {}\npub fn wrong() -> u32 {\n    \"é\\t\\u{1F600}\"\n}")
+    assert {:error, [diagnostic]} = result(project)
+    assert diagnostic.severity == :error
+    assert diagnostic.compiler_name == "cargo"
+    assert diagnostic.message == "mismatched types"
+    assert diagnostic.file == Path.join(project, "native/cryptoki_nif/src/lib.rs")
+    assert diagnostic.position == 3
+    assert diagnostic.details == "E0308"
+
+    source(project, "pub fn one() {}\nfn unused() {}")
+    assert {_, [%{severity: :warning, position: 2} = warning]} = result(project)
+    assert warning.message =~ "never used"
+    assert {:error, [_]} = result(project, ["--warnings-as-errors"])
+  end
+
+  test "a person sees what rustc said, and mix fails", %{project: project} do
+    source(project, "pub fn wrong() -> u32 { \"é\" }")
+    assert {text, 1} = mix(project, "Mix.Task.run(:compile)")
+    assert text =~ "mismatched types"
+    assert text =~ "\"é\""
+  end
+
+  test "refuses to build for this machine when another is asked for", %{project: project} do
+    build(project)
+
+    for {name, value} <- [{"MIX_TARGET", "rpi4"}, {"CROSSCOMPILE", "/opt/arm-linux"}] do
+      assert {:error, [%{message: message}]} = result(project, [], [{name, value}])
+      assert message =~ "#{name}=#{value} asks for another machine"
+      assert message =~ "CARGO_BUILD_TARGET"
+    end
+
+    assert result(project, [], [{"MIX_TARGET", "host"}]) == {:noop, []}
+  end
+
+  test "CARGO_BUILD_TARGET is in the name of what it built", %{project: project, folder: folder} do
+    {text, 0} = System.cmd("rustc", ["-vV"])
+    [_, triple] = Regex.run(~r/^host: (.+)$/m, text)
+    environment = [{"CARGO_BUILD_TARGET", triple}, {"CROSSCOMPILE", "yes"}]
+    assert {:ok, []} = result(project, [], environment)
+    assert Path.basename(library(folder)) =~ "-#{triple}-"
+  end
+
+  test "takes a ready-made library, without cargo", %{project: project, folder: folder} do
+    ready = Path.join(project, "ready.so")
+    File.write!(ready, "ready-made")
+    environment = [{"CRYPTOKI_NATIVE_LIBRARY", ready}, {"PATH", path_without_cargo(project)}]
+
+    assert {:ok, []} = result(project, [], environment)
+    assert File.read!(library(folder)) == "ready-made"
+    assert result(project, [], [{"MIX_TARGET", "rpi4"} | environment]) |> elem(0) == :ok
+
+    assert {:error, [%{message: message}]} =
+             result(project, [], [{"CRYPTOKI_NATIVE_LIBRARY", "/nowhere.so"}])
+
+    assert message == "the native library /nowhere.so cannot be read: no such file or directory"
+  end
+
+  test "says what to do when cargo is not there or too old", %{project: project} do
+    path = path_without_cargo(project)
+    assert {:error, [%{message: message}]} = result(project, [], [{"PATH", path}])
+    assert message =~ "cargo is needed"
+    assert message =~ "rustup.rs"
+
+    old = Path.join(path, "cargo")
+    File.write!(old, "#!/bin/sh\necho 'cargo 1.70.0 (ec8a8a0ca 2023-04-25)'\nexit 101\n")
+    File.chmod!(old, 0o755)
+    assert {:error, [%{message: message}]} = result(project, [], [{"PATH", path}])
+    assert message =~ "cargo 1.70.0 is too old"
+    assert message =~ ~r/needs Rust 1\.\d+ or newer/
+  after
+    File.rm_rf!(Path.join(project, "bin"))
+  end
+
+  test "a lock file that does not fit is an error, not an update", %{project: project} do
+    lock = Path.join(project, "Cargo.lock")
+    right = File.read!(lock)
+    File.write!(lock, String.replace(right, "cryptoki_nif", "another"))
+    assert {:error, [%{message: message}]} = result(project)
+    assert message =~ "cargo could not build"
+    assert File.read!(lock) =~ "another"
+    File.write!(lock, right)
+  end
+
+  test "mix clean removes what was installed", %{project: project, folder: folder} do
+    assert {_, 0} = mix(project, "Mix.Task.run(:clean)")
+    refute File.exists?(folder)
+    assert {:ok, []} = result(project)
+    assert File.exists?(library(folder))
+  end
+
+  describe "the loader" do
+    @version Mix.Project.config()[:version]
+
+    setup do
+      folder = Path.join(SoftHSM.directory(), "loader-#{System.unique_integer([:positive])}")
+      File.mkdir_p!(folder)
+      on_exit(fn -> File.rm_rf!(folder) end)
+      %{folder: folder}
+    end
+
+    test "finds what current names, and hands over the version", %{folder: folder} do
+      name = install(folder, @version, "bytes")
+      path = to_charlist(Path.join(folder, Path.rootname(name)))
+      assert Loader.find(folder) == {:ok, path, @version}
+      assert String.starts_with?(Loader.path(), Application.app_dir(:cryptoki, "priv/native"))
+      assert Loader.error() == nil
+    end
+
+    test "says that nothing was built", %{folder: folder} do
+      assert {:not_built, text} = why(folder)
+      assert text =~ "was never built here"
+      assert text =~ "mix deps.compile cryptoki --force"
+    end
+
+    test "says that the file has gone", %{folder: folder} do
+      File.rm!(Path.join(folder, install(folder, @version, "bytes")))
+      assert {:missing, text} = why(folder)
+      assert text =~ "no such file or directory"
+    end
+
+    test "refuses another version, and does not open the file", %{folder: folder} do
+      install(folder, "0.0.9", "bytes")
+      assert {:version, text} = why(folder)
+      assert text =~ "is not of version #{@version}"
+    end
+
+    test "refuses a file that was replaced or cut short", %{folder: folder} do
+      path = Path.join(folder, install(folder, @version, "bytes"))
+
+      for bytes <- ["byte", "", "other"] do
+        File.write!(path, bytes)
+        assert {:foreign, text} = why(folder)
+        assert text =~ "was replaced or is incomplete"
+      end
+    end
+
+    test "explains what the VM answers" do
+      for {reason, words} <- [
+            load_failed: "cannot be loaded into this VM (OTP #{System.otp_release()}",
+            bad_lib: "built for another one",
+            load: "refused to be loaded by version #{@version}",
+            reload: "loaded already",
+            upgrade: "restart the VM",
+            old_code: "restart the VM"
+          ] do
+        text = Loader.explain(reason, "dlopen said so")
+        assert text =~ words, "#{reason}: #{text}"
+      end
+    end
+
+    test "what is no library for this VM gives a sentence", %{folder: folder} do
+      install(folder, @version, "a library for another machine")
+      {:ok, path, version} = Loader.find(folder)
+
+      # load_nif wants to be called by the module itself.
+      [{module, _}] =
+        Code.compile_string("""
+        defmodule Cryptoki.BuildTest.Foreign do
+          def load(path, info), do: :erlang.load_nif(path, info)
+        end
+        """)
+
+      assert {:error, {:load_failed, text}} = module.load(path, version)
+      assert Loader.explain(:load_failed, to_string(text)) =~ "cannot be loaded into this VM"
+    end
+
+    defp install(folder, version, bytes) do
+      name = "cryptoki_nif-#{version}-x-#{Base.encode16(:erlang.md5(bytes), case: :lower)}.so"
+      File.write!(Path.join(folder, name), bytes)
+      File.write!(Path.join(folder, "current"), name <> "\n")
+      name
+    end
+
+    defp why(folder) do
+      {:error, {reason, text}} = Loader.find(folder)
+      {reason, Loader.explain(reason, to_string(text))}
+    end
+  end
+
+  defp build(project), do: assert({_, 0} = mix(project, "Mix.Task.run(:compile)"))
+
+  # What the task alone answers, in a mix of its own.
+  defp result(project, args \\ [], environment \\ []) do
+    file = Path.join(project, "result.term")
+
+    code = """
+    result = Mix.Task.run("compile.cryptoki_native", #{inspect(args)})
+    File.write!(#{inspect(file)}, :erlang.term_to_binary(result))
+    """
+
+    {text, 0} = mix(project, code, environment)
+    if File.exists?(file), do: file |> File.read!() |> :erlang.binary_to_term(), else: flunk(text)
+  end
+
+  defp mix(project, code, environment \\ []) do
+    clean =
+      for name <- ~w(MIX_BUILD_PATH MIX_TARGET CARGO_TARGET_DIR CARGO_BUILD_TARGET),
+          do: {name, nil}
+
+    environment = clean ++ [{"MIX_ENV", "dev"}] ++ environment
+    options = [cd: project, env: environment, stderr_to_stdout: true]
+
+    System.cmd(
+      System.find_executable("mix"),
+      ["run", "--no-compile", "--no-start", "-e", code],
+      options
+    )
+  end
+
+  defp source(project, text) do
+    path = Path.join(project, "native/cryptoki_nif/src/lib.rs")
+    unless File.read(path) == {:ok, text}, do: File.write!(path, text)
+    :ok
+  end
+
+  defp library(folder),
+    do: Path.join(folder, String.trim(File.read!(Path.join(folder, "current"))))
+
+  defp listing(folder) do
+    for name <- Enum.sort(File.ls!(folder)) do
+      stat = File.stat!(Path.join(folder, name))
+      {name, stat.inode, stat.mtime}
+    end
+  end
+
+  # Everything of the PATH that mix needs, in one folder, and no cargo.
+  defp path_without_cargo(project) do
+    folder = Path.join(project, "bin")
+    File.mkdir_p!(folder)
+
+    for name <- ~w(elixir mix erl sh sed readlink dirname basename expr uname env) do
+      link = Path.join(folder, name)
+      executable = System.find_executable(name)
+      unless File.exists?(link) or is_nil(executable), do: File.ln_s!(executable, link)
+    end
+
+    folder
+  end
+end

@@ -1,0 +1,210 @@
+defmodule Cryptoki.ConsumersTest do
+  use ExUnit.Case, async: true
+
+  # Somebody else's project that depends on this one, by path and by git, in dev, test and prod, and
+  # its release; each asks the token's library for its slots. The crates that are not ours come from
+  # the cargo cache of this project.
+
+  alias Cryptoki.Test.SoftHSM
+
+  @root File.cwd!()
+  @moduletag timeout: 600_000
+
+  @question "{:ok, [_ | _]} = Cryptoki.slots(library: #{inspect(SoftHSM.library())})"
+
+  setup_all do
+    directory = Path.join(SoftHSM.directory(), "consumers")
+    File.mkdir_p!(directory)
+    on_exit(fn -> File.rm_rf!(directory) end)
+    %{directory: directory, repository: repository(directory)}
+  end
+
+  test "by path, in dev, test and prod", %{directory: directory} do
+    before = source_tree()
+    project = consumer(directory, "by_path", "path: #{inspect(@root)}")
+
+    for env <- ~w(dev test prod) do
+      assert {text, 0} = mix(project, ["run", "-e", @question <> "; IO.puts(:works)"], env)
+      assert text =~ "works", text
+    end
+
+    assert source_tree() == before
+  end
+
+  test "by git, in dev, test and prod, in a release, and at the top", context do
+    url = "file://" <> context.repository
+    project = consumer(context.directory, "by_git", "git: #{inspect(url)}")
+    assert {_, 0} = mix(project, ["deps.get"], "dev")
+
+    for env <- ~w(dev test prod) do
+      assert {text, 0} = mix(project, ["run", "-e", @question <> "; IO.puts(:works)"], env)
+      assert text =~ "works", text
+    end
+
+    release(project)
+    top_level(Path.join(project, "deps/cryptoki"), Path.join(project, "_build/native"))
+  end
+
+  test "by rebar3, with a release", %{directory: directory, repository: repository} do
+    project = Path.join(directory, "by_rebar3")
+    File.mkdir_p!(Path.join(project, "src"))
+    copy_cache!(Path.join(@root, "_build/native"), Path.join(project, "_build/default/native"))
+
+    File.write!(Path.join(project, "rebar.config"), """
+    {deps, [{cryptoki, {git, "file://#{repository}", {branch, "main"}}}]}.
+    {relx, [{release, {by_rebar3, "1.0.0"}, [by_rebar3]}, {mode, prod}]}.
+    """)
+
+    File.write!(Path.join(project, "src/by_rebar3.app.src"), """
+    {application, by_rebar3, [{vsn, "1.0.0"}, {mod, {by_rebar3, []}}, {applications, [kernel, stdlib, cryptoki]}]}.
+    """)
+
+    File.write!(Path.join(project, "src/by_rebar3.erl"), """
+    -module(by_rebar3).
+    -behaviour(application).
+    -export([start/2, stop/1]).
+    start(_, _) ->
+        {ok, [_ | _]} = 'Elixir.Cryptoki':slots([{library, <<"#{SoftHSM.library()}">>}]),
+        io:format("~p: works~n", [code:get_mode()]),
+        {ok, spawn_link(fun init:stop/0)}.
+    stop(_) -> ok.
+    """)
+
+    elixir = :code.lib_dir(:elixir) |> to_string() |> Path.dirname() |> Path.expand()
+    environment = clean_environment() ++ [{"ERL_LIBS", elixir}]
+    options = [cd: project, env: environment, stderr_to_stdout: true]
+    assert {text, 0} = System.cmd("rebar3", ["release"], options)
+    assert text =~ "successfully assembled", text
+
+    command = Path.join(project, "_build/default/rel/by_rebar3/bin/by_rebar3")
+    assert {text, 0} = System.cmd(command, ["foreground"], options)
+    assert text =~ "embedded: works", text
+  end
+
+  defp release(project) do
+    assert {_, 0} = mix(project, ["release", "--quiet"], "prod")
+    release = Path.join(project, "_build/prod/rel/by_git")
+    # Nothing of the place where it was built is needed where it runs.
+    moved = Path.join(project, "moved")
+    File.rename!(release, moved)
+    File.rm_rf!(Path.join(project, "_build/prod/lib"))
+    command = Path.join(moved, "bin/by_git")
+
+    eval = "{:ok, _} = Application.ensure_all_started(:cryptoki); #{@question}; IO.puts(:works)"
+    assert {text, 0} = System.cmd(command, ["eval", eval], stderr_to_stdout: true)
+    assert text =~ "works", text
+
+    # As it runs in production: all code is loaded before anything starts.
+    environment = [{"BY_GIT_REPORT", "yes"}, {"RELEASE_DISTRIBUTION", "none"}]
+    assert {text, 0} = System.cmd(command, ["start"], env: environment, stderr_to_stdout: true)
+    assert text =~ "embedded: works", text
+  end
+
+  # The clone as a project of its own: in prod, for in test and dev bin/test and bin/demo have it. It
+  # stands where the dependency stood, so the crate is built already.
+  defp top_level(clone, cache) do
+    copy_cache!(cache, Path.join(clone, "_build/native"))
+    assert {text, 0} = mix(clone, ["run", "-e", @question <> "; IO.puts(:works)"], "prod")
+    assert text =~ "works", text
+    assert {"", 0} = mix(clone, ["compile"], "prod")
+
+    # .fetch is Mix's own note in every git dependency.
+    assert {"?? .fetch\n", 0} = System.cmd("git", ["status", "--porcelain"], cd: clone)
+  end
+
+  # A project with one module that can start, run and report.
+  defp consumer(directory, name, dependency) do
+    project = Path.join(directory, name)
+    File.mkdir_p!(Path.join(project, "lib"))
+    module = Macro.camelize(name)
+
+    File.write!(Path.join(project, "mix.exs"), """
+    defmodule #{module}.MixProject do
+      use Mix.Project
+
+      def project do
+        [app: :#{name}, version: "1.0.0", deps: [{:cryptoki, #{dependency}}]]
+      end
+
+      def application, do: [mod: {#{module}, []}]
+    end
+    """)
+
+    File.write!(Path.join(project, "lib/#{name}.ex"), """
+    defmodule #{module} do
+      use Application
+
+      def start(_, _) do
+        if System.get_env("#{String.upcase(name)}_REPORT") do
+          spawn(fn ->
+            #{@question}
+            IO.puts("\#{:code.get_mode()}: works")
+            System.stop(0)
+          end)
+        end
+
+        Supervisor.start_link([], strategy: :one_for_one)
+      end
+    end
+    """)
+
+    File.mkdir_p!(Path.join(project, "_build"))
+    copy_cache!(Path.join(@root, "_build/native"), Path.join(project, "_build/native"))
+    project
+  end
+
+  # With its times, which cargo compares.
+  defp copy_cache!(from, to) do
+    File.mkdir_p!(to)
+
+    for name <- ~w(release source .rustc_info.json CACHEDIR.TAG),
+        path = Path.join(from, name),
+        File.exists?(path) do
+      {_, 0} = System.cmd("cp", ["-a", path, to])
+    end
+  end
+
+  # What a commit of the work tree as it is now would hold.
+  defp repository(directory) do
+    repository = Path.join(directory, "repository")
+
+    for file <- files(), File.regular?(Path.join(@root, file)) do
+      target = Path.join(repository, file)
+      File.mkdir_p!(Path.dirname(target))
+      File.cp!(Path.join(@root, file), target)
+    end
+
+    identity = ~w(-c user.name=test -c user.email=test@localhost -c init.defaultBranch=main)
+
+    for arguments <- [~w(init -q), ~w(add -A -f), ~w(commit -q -m test)] do
+      assert {_, 0} =
+               System.cmd("git", identity ++ arguments, cd: repository, stderr_to_stdout: true)
+    end
+
+    repository
+  end
+
+  defp files do
+    {text, 0} = System.cmd("git", ~w(ls-files -z -co --exclude-standard), cd: @root)
+    String.split(text, "\0", trim: true)
+  end
+
+  # Nothing new in the source tree, ignored files included, but for _build.
+  defp source_tree do
+    {text, 0} =
+      System.cmd("git", ~w(status --porcelain --ignored --untracked-files=all), cd: @root)
+
+    text |> String.split("\n") |> Enum.reject(&(&1 =~ ~r/_build/))
+  end
+
+  defp mix(project, arguments, env) do
+    environment = clean_environment() ++ [{"MIX_ENV", env}]
+    System.cmd("mix", arguments, cd: project, env: environment, stderr_to_stdout: true)
+  end
+
+  # What bin/test or a person set for this project and not for that one.
+  defp clean_environment do
+    for name <- ~w(MIX_ENV MIX_BUILD_PATH MIX_TARGET CARGO_TARGET_DIR CARGO_BUILD_TARGET),
+        do: {name, nil}
+  end
+end

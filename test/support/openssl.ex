@@ -1,0 +1,110 @@
+defmodule Cryptoki.Test.OpenSSL do
+  @moduledoc false
+  # The referee: what OpenSSL's command says about a signature, without any of our code.
+
+  @doc """
+  Whether OpenSSL accepts `signature` over `data` under `public_key`, an Erlang public key as
+  Cryptoki.public_key/2 gives it or a PEM.
+
+  Schemes: `{:rsa_pkcs1, hash}`, `{:rsa_pss, hash}`, `{:rsa_pss, hash, salt_length}`, `{:ecdsa, hash}` (the signature is r‖s),
+  `{:ecdsa_der, hash}`, `:eddsa`.
+  """
+  @spec valid?(term, binary, tuple | :eddsa, iodata) :: boolean
+  def valid?(public_key, signature, scheme, data) do
+    in_directory(fn directory ->
+      key = write(directory, "key.pem", pem(public_key))
+      file = write(directory, "data", data)
+      sig = write(directory, "signature", signature_bytes(scheme, signature))
+
+      case openssl(arguments(scheme, key, sig, file)) do
+        {_, 0} -> true
+        {text, _} -> refused!(text)
+      end
+    end)
+  end
+
+  # "no" is an answer; a key or a command that OpenSSL cannot read is a mistake of the test.
+  defp refused!(text) do
+    if text =~ ~r/Verification failure|Signature Verification Failure/i,
+      do: false,
+      else: raise("openssl could not judge: #{text}")
+  end
+
+  @doc "Encrypts with OpenSSL for a key in the token: `:rsa_pkcs1` or `{:rsa_oaep, hash}`."
+  @spec encrypt(term, :rsa_pkcs1 | {:rsa_oaep, atom}, iodata) :: binary
+  def encrypt(public_key, scheme, data) do
+    padding =
+      case scheme do
+        :rsa_pkcs1 -> ~w(-pkeyopt rsa_padding_mode:pkcs1)
+        {:rsa_oaep, hash} -> ~w(-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:#{hash})
+      end
+
+    in_directory(fn directory ->
+      key = write(directory, "key.pem", pem(public_key))
+      file = write(directory, "data", data)
+      out = Path.join(directory, "out")
+      command = ~w(pkeyutl -encrypt -pubin -inkey #{key} -in #{file} -out #{out}) ++ padding
+      {"", 0} = openssl(command)
+      File.read!(out)
+    end)
+  end
+
+  @doc "Runs `openssl` with these arguments: `{output, status}`."
+  @spec openssl([binary]) :: {binary, non_neg_integer}
+  def openssl(arguments), do: System.cmd("openssl", arguments, stderr_to_stdout: true)
+
+  @doc "A public key of `:public_key` as PEM (SubjectPublicKeyInfo)."
+  @spec pem(term) :: binary
+  def pem("-----BEGIN" <> _ = pem), do: pem
+
+  def pem(public_key) do
+    entry = :public_key.pem_entry_encode(:SubjectPublicKeyInfo, public_key)
+    :public_key.pem_encode([entry])
+  end
+
+  @doc "r‖s, as PKCS #11 gives an ECDSA signature, as the DER that OpenSSL wants."
+  @spec ecdsa_der(binary) :: binary
+  def ecdsa_der(signature) do
+    half = div(byte_size(signature), 2)
+    <<r::unsigned-size(half)-unit(8), s::unsigned-size(half)-unit(8)>> = signature
+    :public_key.der_encode(:"ECDSA-Sig-Value", {:"ECDSA-Sig-Value", r, s})
+  end
+
+  defp signature_bytes({:ecdsa, _}, signature), do: ecdsa_der(signature)
+  defp signature_bytes(_, signature), do: signature
+
+  defp arguments(:eddsa, key, sig, file),
+    do: ~w(pkeyutl -verify -pubin -inkey #{key} -rawin -in #{file} -sigfile #{sig})
+
+  defp arguments({:rsa_pss, hash}, key, sig, file),
+    do: arguments({:rsa_pss, hash, "digest"}, key, sig, file)
+
+  defp arguments({:rsa_pss, hash, salt}, key, sig, file) do
+    options = ~w(-sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:#{salt})
+    ~w(dgst -#{digest(hash)} -verify #{key} -signature #{sig}) ++ options ++ [file]
+  end
+
+  defp arguments({_rsa_pkcs1_or_ecdsa, hash}, key, sig, file),
+    do: ~w(dgst -#{digest(hash)} -verify #{key} -signature #{sig} #{file})
+
+  # :sha3_256 is sha3-256 to OpenSSL.
+  defp digest(hash), do: hash |> to_string() |> String.replace("_", "-")
+
+  defp in_directory(function) do
+    name = "openssl-#{System.unique_integer([:positive])}"
+    directory = Path.join(Cryptoki.Test.SoftHSM.directory(), name)
+    File.mkdir_p!(directory)
+
+    try do
+      function.(directory)
+    after
+      File.rm_rf!(directory)
+    end
+  end
+
+  defp write(directory, name, data) do
+    path = Path.join(directory, name)
+    File.write!(path, data)
+    path
+  end
+end
