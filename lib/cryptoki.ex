@@ -1,0 +1,783 @@
+defmodule Cryptoki do
+  alias Cryptoki.{Attribute, Error, Information, Instance, Instances, Key, Mechanism, Objects}
+  alias Cryptoki.{Operation, Operations, Options, Pin, Selector, Session, Target, TokenServer}
+
+  @moduledoc """
+  Keys in an HSM, smart card, TPM or software token, through the vendor's PKCS #11 library.
+
+      children = [
+        {Cryptoki,
+         name: MyApp.HSM,
+         library: "/usr/lib/softhsm/libsofthsm2.so",
+         token: [label: "payments"],
+         pin: {:file, "/run/secrets/pin"},
+         sessions: 8}
+      ]
+
+      {:ok, signature} = Cryptoki.sign(MyApp.HSM, [label: "invoice"], :sha256_rsa_pkcs, data)
+
+  ## What functions take
+
+    * `hsm` is an **instance**, by its name or pid, or the session that `with_session/3` gives.
+    * A **key** is named by a selector: attributes (`[label: "invoice", id: <<1>>]`), a PKCS #11 URI
+      (`"pkcs11:object=invoice;type=private"`) or a `Cryptoki.Key`. A selector without a class gets
+      those the verb can use: `sign/5` looks for a private or a secret key. None is
+      `:key_not_found`, more than one `:key_ambiguous`.
+    * A **mechanism** is an atom, `{atom, arguments}` or `{atom_or_number, binary}`:
+      `Cryptoki.Mechanism`.
+    * A **template** is a keyword list of attributes: `Cryptoki.Attribute`.
+    * **Data** is iodata, or `{:stream, enumerable}` of iodata: then the operation runs piece by
+      piece on one session, with no more than 64 KiB of the data in memory.
+
+  A name of the standard is itself in lower case without its prefix: `CKM_AES_GCM` is `:aes_gcm`.
+
+  ## What functions answer
+
+  `:ok`, `{:ok, value}` or `{:error, %Cryptoki.Error{}}`; the twins with `!` answer the value or
+  raise the error. A mistake in the call itself, such as a name that does not exist, raises
+  `ArgumentError` before anything is sent. Besides the errors a function names, each can answer
+  `:timeout`, `:busy`, `:shutdown`, `:token_absent`, `:locked` and what the token has to say:
+  `Cryptoki.Error`. A call that may have been executed is never repeated, and its error has
+  `executed: :maybe`.
+
+  ## Options of a call
+
+  #{Options.docs([:timeout, :metadata, :pin, :format])}
+
+  `pin:` is for operations with a key, `format:` for `sign/5` and `verify/6`. Of a multi-part
+  operation or a stream, `timeout:` counts for each step.
+  """
+
+  import Cryptoki.Bang, only: [bang: 1]
+
+  @typedoc "An instance, or a session of one."
+  @type hsm :: atom | pid | {:global, term} | {:via, module, term} | Session.t()
+  @type key :: Selector.selector()
+  @type mechanism :: Mechanism.spec()
+  @type template :: Attribute.template()
+  @type data :: iodata | {:stream, Enumerable.t()}
+  @type opts :: [Options.call_option()]
+  @type error :: {:error, Error.t()}
+  @type kind :: Operation.kind()
+
+  ## Instances
+
+  @doc """
+  Starts an instance: finds the token, logs in, opens the sessions.
+
+  #{Options.docs()}
+
+  Returns when the first attempt to reach the token is over, or `timeout:` is. It need not have
+  succeeded: without the token the instance is `:absent` and connects by itself when it comes; after
+  a refused PIN it is `:locked` until `unlock/3`. `status/1` tells.
+
+  Errors: `:library_not_loaded` when the library is missing, is no PKCS #11 library or cannot be
+  initialised. A wrong option raises `ArgumentError`. PKCS #11 v3.2, sections 5.4 to 5.6.
+
+      {:ok, hsm} =
+        Cryptoki.start_link(
+          library: "/usr/lib/softhsm/libsofthsm2.so",
+          token: "pkcs11:token=payments",
+          pin: {:env, "HSM_PIN"}
+        )
+
+      {:ok, %{state: :ready}} = Cryptoki.status(hsm)
+  """
+  @spec start_link([Options.start_option()] | map) :: {:ok, pid} | {:error, Error.t() | term}
+  def start_link(opts), do: opts |> Options.start!() |> Instance.start_link()
+
+  @doc """
+  The child of a supervisor. The options are checked here already, and a PIN given as a string is
+  wrapped so that no supervisor report shows it.
+
+      iex> Cryptoki.child_spec(name: MyApp.HSM, library: "/opt/hsm.so", token: [slot: 3]).id
+      MyApp.HSM
+  """
+  @spec child_spec([Options.start_option()] | map) :: Supervisor.child_spec()
+  def child_spec(opts) do
+    options = Options.start!(opts)
+
+    %{
+      id: options.name || __MODULE__,
+      start: {__MODULE__, :start_link, [options]},
+      type: :supervisor,
+      shutdown: :infinity
+    }
+  end
+
+  @doc """
+  Stops an instance: new calls and those in the queue get `:shutdown`, those that run are waited for,
+  the sessions are closed and the library is given back. `:ok` also when it does not run. An
+  instance of a supervisor is stopped by its supervisor.
+
+  PKCS #11 v3.2, sections 5.6.2 (C_CloseSession) and 5.4.2 (C_Finalize).
+
+      iex> Cryptoki.stop(MyApp.Other)
+      :ok
+  """
+  @spec stop(hsm) :: :ok
+  def stop(hsm) do
+    case Instances.whereis(hsm) do
+      nil -> :ok
+      pid -> Instance.stop(pid)
+    end
+  end
+
+  @doc """
+  What is the matter with the HSM: answers at once, whatever the token does.
+
+    * `:state` is `:ready`, `:absent` or `:locked`; `:reason` why, an error or nil. When ready, it is
+      the reason for fewer sessions than were asked for
+    * `:token` has `:slot`, `:label` and `:serial`, nil while there is none
+    * `:sessions` counts those `:wanted`, `:open`, `:busy` with a call, and `:overdue`: their caller
+      gave up, the library has not returned yet
+    * `:queue` is how many calls wait for a session, `:epoch` how often handles have become stale
+
+  Errors: `:shutdown`.
+
+      iex> {:ok, status} = Cryptoki.status(MyApp.HSM)
+      iex> {status.state, status.reason, status.queue}
+      {:ready, nil, 0}
+  """
+  @spec status(hsm) :: {:ok, map} | error
+  def status(hsm) do
+    with {:ok, target} <- Target.fetch(hsm), do: {:ok, Instance.status(target)}
+  end
+
+  bang(status(hsm) :: map)
+
+  @doc """
+  Logs in with another PIN, given in any form that `pin:` of `start_link/1` may have; it takes the
+  place of that one. `:ok` at once when the instance is logged in.
+
+  A PIN that this token has refused in this VM is not tried again, nor is the last try that a token
+  allows used up, unless `force: true` says so.
+
+  Errors: `:pin_incorrect`, `:pin_locked`, `:token_absent`. PKCS #11 v3.2, section 5.6.8 (C_Login).
+
+      iex> Cryptoki.unlock(MyApp.HSM, fn -> IO.gets("PIN: ") |> String.trim() end)
+      :ok
+  """
+  @spec unlock(hsm, Pin.source(), force: boolean, timeout: timeout) :: :ok | error
+  def unlock(hsm, pin, opts \\ []) do
+    pin = Pin.wrap(pin)
+    {force, opts} = Keyword.pop(opts, :force, false)
+
+    with {:ok, target} <- Target.fetch(hsm, Options.call!(opts, [:timeout])),
+         do: TokenServer.unlock(target, pin, force == true)
+  end
+
+  @doc """
+  Has the calling process told about the token, until it ends or `unsubscribe/2`:
+
+    * `{:cryptoki, ref, {:token_inserted, %{slot: id, label: label, serial: serial}}}`
+    * `{:cryptoki, ref, {:token_removed, %{...}}}`, for tokens that the instance is meant for
+    * `{:cryptoki, ref, {:state, :ready | :absent | :locked, nil | %Cryptoki.Error{}}}`
+
+  The slots are looked at twice a second. PKCS #11 v3.2, section 5.5.4 (C_WaitForSlotEvent).
+
+      iex> {:ok, ref} = Cryptoki.subscribe(MyApp.HSM)
+      iex> Cryptoki.unsubscribe(MyApp.HSM, ref)
+      :ok
+  """
+  @spec subscribe(hsm) :: {:ok, reference} | error
+  def subscribe(hsm),
+    do: with({:ok, target} <- Target.fetch(hsm), do: TokenServer.subscribe(target))
+
+  @doc """
+  Ends what `subscribe/1` began, in the process that did; no message of it is left or comes later.
+
+      iex> {:ok, ref} = Cryptoki.subscribe(MyApp.HSM)
+      iex> Cryptoki.unsubscribe(MyApp.HSM, ref)
+      :ok
+  """
+  @spec unsubscribe(hsm, reference) :: :ok | error
+  def unsubscribe(hsm, ref) when is_reference(ref) do
+    with {:ok, target} <- Target.fetch(hsm),
+         :ok <- TokenServer.unsubscribe(target, ref),
+         do: flush(ref)
+  end
+
+  defp flush(ref) do
+    receive do
+      {:cryptoki, ^ref, _event} -> flush(ref)
+    after
+      0 -> :ok
+    end
+  end
+
+  ## Looking around
+
+  @doc """
+  The library: `:manufacturer`, `:description`, `:version`, the `:cryptoki_version` it says it has
+  and the `:interface` in use, versions as `{major, minor}`.
+
+  PKCS #11 v3.2, section 5.4.3 (C_GetInfo).
+
+      iex> {:ok, info} = Cryptoki.library_info(MyApp.HSM)
+      iex> info.cryptoki_version
+      {2, 40}
+  """
+  @spec library_info(hsm, opts) :: {:ok, map} | error
+  def library_info(hsm, opts \\ []), do: Information.library_info(hsm, opts)
+
+  bang(library_info(hsm, opts) :: map)
+
+  @doc """
+  All slots of a library, of an instance or by path, with what is in them: `:id`, `:description`,
+  `:manufacturer`, `:flags`, versions, and `:token` as `token_info/2` has it, nil for an empty slot.
+
+  PKCS #11 v3.2, sections 5.5.1 (C_GetSlotList) and 5.5.2 (C_GetSlotInfo).
+
+      iex> {:ok, slots} = Cryptoki.slots(MyApp.HSM)
+      iex> "payments" in Enum.map(slots, & &1.token.label)
+      true
+      iex> {:error, error} = Cryptoki.slots(library: "/no/such/library.so")
+      iex> error.reason
+      :library_not_loaded
+  """
+  @spec slots(hsm | [library: Path.t()], opts) :: {:ok, [map]} | error
+  def slots(hsm, opts \\ []), do: Information.slots(hsm, opts)
+
+  bang(slots(hsm, opts) :: [map])
+
+  @doc """
+  The token: `:label`, `:manufacturer`, `:model`, `:serial`, `:flags` by name, counts of sessions
+  (`:infinite` or `:unavailable` when the token says so), lengths of PINs and sizes of memory in
+  bytes, versions, and `:utc_time` as `"YYYYMMDDhhmmss00"` when it has a clock.
+
+  PKCS #11 v3.2, section 5.5.3 (C_GetTokenInfo).
+
+      iex> {:ok, token} = Cryptoki.token_info(MyApp.HSM)
+      iex> {token.label, :token_initialized in token.flags}
+      {"payments", true}
+  """
+  @spec token_info(hsm, opts) :: {:ok, map} | error
+  def token_info(hsm, opts \\ []), do: Information.token_info(hsm, opts)
+
+  bang(token_info(hsm, opts) :: map)
+
+  @doc """
+  All mechanisms of the token; those without a name as numbers.
+
+  PKCS #11 v3.2, section 5.5.5 (C_GetMechanismList).
+
+      iex> {:ok, mechanisms} = Cryptoki.mechanisms(MyApp.HSM)
+      iex> :aes_gcm in mechanisms
+      true
+  """
+  @spec mechanisms(hsm, opts) :: {:ok, [atom | non_neg_integer]} | error
+  def mechanisms(hsm, opts \\ []), do: Information.mechanisms(hsm, opts)
+
+  bang(mechanisms(hsm, opts) :: [atom | non_neg_integer])
+
+  @doc """
+  What the token does with a mechanism: `:flags` by name, `:min_key_size` and `:max_key_size` in bits
+  or bytes, as the standard has it for the mechanism.
+
+  Errors: `:mechanism_invalid`. PKCS #11 v3.2, section 5.5.6 (C_GetMechanismInfo).
+
+      iex> {:ok, info} = Cryptoki.mechanism_info(MyApp.HSM, :rsa_pkcs)
+      iex> :sign in info.flags
+      true
+  """
+  @spec mechanism_info(hsm, mechanism, opts) :: {:ok, map} | error
+  def mechanism_info(hsm, mechanism, opts \\ []),
+    do: Information.mechanism_info(hsm, mechanism, opts)
+
+  bang(mechanism_info(hsm, mechanism, opts) :: map)
+
+  ## Objects
+
+  @doc """
+  All objects that fit a selector, of any class unless it says; `[]` fits all.
+
+  PKCS #11 v3.2, sections 5.7.7 to 5.7.9 (C_FindObjects).
+
+      iex> {:ok, [key]} = Cryptoki.find(MyApp.HSM, class: :private_key, label: "invoice")
+      iex> {key.key_type, key.id}
+      {:rsa, <<1>>}
+  """
+  @spec find(hsm, key, opts) :: {:ok, [Key.t()]} | error
+  def find(hsm, selector, opts \\ []), do: Objects.find(hsm, selector, opts)
+
+  bang(find(hsm, key, opts) :: [Key.t()])
+
+  @doc """
+  The one object that fits a selector.
+
+  Errors: `:key_not_found`, `:key_ambiguous`. PKCS #11 v3.2, sections 5.7.7 to 5.7.9.
+
+      iex> {:ok, key} = Cryptoki.find_one(MyApp.HSM, "pkcs11:object=invoice;type=private")
+      iex> key
+      #Cryptoki.Key<private rsa "invoice" id=01>
+  """
+  @spec find_one(hsm, key, opts) :: {:ok, Key.t()} | error
+  def find_one(hsm, selector, opts \\ []), do: Objects.find_one(hsm, selector, opts)
+
+  bang(find_one(hsm, key, opts) :: Key.t())
+
+  @doc """
+  A lazy `find/3`: objects are read as the stream is consumed, by the process that does it. Holds no
+  session. Raises `Cryptoki.Error`. PKCS #11 v3.2, sections 5.7.7 to 5.7.9.
+
+      iex> MyApp.HSM |> Cryptoki.stream(class: :secret_key, token: true) |> Enum.map(& &1.label)
+      ["archive"]
+  """
+  @spec stream(hsm, key, opts) :: Enumerable.t()
+  def stream(hsm, selector, opts \\ []), do: Objects.stream(hsm, selector, opts)
+
+  @doc """
+  Attributes of an object by name. One that cannot be read is `{:error, reason}`, with
+  `:attribute_sensitive`, `:attribute_type_invalid` or `:unavailable`, and spoils no other.
+
+  Errors: `:key_not_found`, `:key_ambiguous`. PKCS #11 v3.2, section 5.7.5 (C_GetAttributeValue).
+
+      iex> Cryptoki.attributes(MyApp.HSM, [class: :secret_key, label: "archive"], [:id, :value])
+      {:ok, %{id: <<3>>, value: {:error, :attribute_sensitive}}}
+  """
+  @spec attributes(hsm, key, [Attribute.name()], opts) :: {:ok, map} | error
+  def attributes(hsm, selector, names, opts \\ []),
+    do: Objects.attributes(hsm, selector, names, opts)
+
+  bang(attributes(hsm, key, names :: [Attribute.name()], opts) :: map)
+
+  @doc """
+  Changes attributes of an object. A `Cryptoki.Key` from before keeps naming the object, but after
+  a reconnect it is looked for by the label and id it knows: find it again.
+
+  Errors: `:attribute_read_only`, `:session_read_only`, `:token_write_protected`. PKCS #11 v3.2,
+  section 5.7.6 (C_SetAttributeValue).
+
+      iex> {:ok, note} = Cryptoki.create(MyApp.HSM, class: :data, label: "a note", value: "hello")
+      iex> Cryptoki.update(MyApp.HSM, note, label: "another")
+      :ok
+      iex> Cryptoki.destroy(MyApp.HSM, note)
+      :ok
+  """
+  @spec update(hsm, key, template, opts) :: :ok | error
+  def update(hsm, selector, template, opts \\ []),
+    do: Objects.update(hsm, selector, template, opts)
+
+  bang(update(hsm, key, template, opts) :: :ok)
+
+  @doc """
+  Makes an object of a template: data, a certificate, a public key, a key whose bytes are known.
+
+  Errors: `:template_incomplete`, `:template_inconsistent`, `:session_read_only`. PKCS #11 v3.2,
+  section 5.7.1 (C_CreateObject).
+
+      iex> {:ok, key} = Cryptoki.create(MyApp.HSM, class: :secret_key, key_type: :aes,
+      ...>   value: <<0::128>>, encrypt: true)
+      iex> Cryptoki.destroy(MyApp.HSM, key)
+      :ok
+  """
+  @spec create(hsm, template, opts) :: {:ok, Key.t()} | error
+  def create(hsm, template, opts \\ []), do: Objects.create(hsm, template, opts)
+
+  bang(create(hsm, template, opts) :: Key.t())
+
+  @doc """
+  Copies an object; the template says what is different in the copy.
+
+  Errors: `:action_prohibited`, `:template_inconsistent`. PKCS #11 v3.2, section 5.7.2 (C_CopyObject).
+
+      iex> {:ok, copy} = Cryptoki.copy(MyApp.HSM, [class: :secret_key, label: "archive"],
+      ...>   label: "copy", token: false)
+      iex> Cryptoki.destroy(MyApp.HSM, copy)
+      :ok
+  """
+  @spec copy(hsm, key, template, opts) :: {:ok, Key.t()} | error
+  def copy(hsm, selector, template, opts \\ []), do: Objects.copy(hsm, selector, template, opts)
+
+  bang(copy(hsm, key, template, opts) :: Key.t())
+
+  @doc """
+  Destroys an object.
+
+  Errors: `:key_not_found`, `:key_ambiguous`, `:action_prohibited`, `:session_read_only`. PKCS #11
+  v3.2, section 5.7.3 (C_DestroyObject).
+
+      iex> {:error, error} = Cryptoki.destroy(MyApp.HSM, label: "no such thing")
+      iex> error.reason
+      :key_not_found
+  """
+  @spec destroy(hsm, key, opts) :: :ok | error
+  def destroy(hsm, selector, opts \\ []), do: Objects.destroy(hsm, selector, opts)
+
+  bang(destroy(hsm, key, opts) :: :ok)
+
+  @doc """
+  A public key for `:public_key`: of the public key object, else of what the private key shows, else
+  of a certificate with the same id. RSA, elliptic curves, Ed25519, Ed448, X25519 and X448.
+
+  Errors: `:key_not_found`, `:key_ambiguous`, `:unsupported` when nothing shows it. PKCS #11 v3.2,
+  section 5.7.5 (C_GetAttributeValue).
+
+      iex> {:ok, public_key} = Cryptoki.public_key(MyApp.HSM, label: "invoice")
+      iex> {:ok, signature} = Cryptoki.sign(MyApp.HSM, [label: "invoice"], :sha256_rsa_pkcs, "text")
+      iex> :public_key.verify("text", :sha256, signature, public_key)
+      true
+  """
+  @spec public_key(hsm, key, opts) :: {:ok, :public_key.public_key()} | error
+  def public_key(hsm, selector, opts \\ []), do: Objects.public_key(hsm, selector, opts)
+
+  bang(public_key(hsm, key, opts) :: :public_key.public_key())
+
+  @doc """
+  The DER of a certificate on the token; of a `Cryptoki.Key` that is a key, the one with its id.
+
+  Errors: `:key_not_found`, `:key_ambiguous`, `:unsupported` when the token keeps only a URL. PKCS
+  #11 v3.2, sections 4.6 and 5.7.5 (C_GetAttributeValue).
+
+      iex> {:ok, der} = Cryptoki.certificate(MyApp.HSM, label: "invoice")
+      iex> elem(:public_key.pkix_decode_cert(der, :plain), 0)
+      :Certificate
+  """
+  @spec certificate(hsm, key, opts) :: {:ok, binary} | error
+  def certificate(hsm, selector, opts \\ []), do: Objects.certificate(hsm, selector, opts)
+
+  bang(certificate(hsm, key, opts) :: binary)
+
+  ## Making keys
+
+  @doc """
+  Generates a secret key. What the template says wins over these:
+
+  | mechanism | attributes |
+  |---|---|
+  | all | `sensitive: true, extractable: false` |
+  | block and stream ciphers: `:aes_key_gen`, `:chacha20_key_gen` ... | `encrypt: true, decrypt: true` |
+  | `:hkdf_key_gen` | `derive: true` |
+  | the others: `:generic_secret_key_gen` ... | `sign: true, verify: true` |
+
+  As soon as the template says what the key is for (`wrap: true`), that alone is what it is for.
+  `value_len:` is in bytes. Without `token: true` the key ends with its session.
+
+  Errors: `:template_incomplete`, `:key_size_range`, `:session_read_only`. PKCS #11 v3.2, section
+  5.18.1 (C_GenerateKey).
+
+      iex> {:ok, key} = Cryptoki.generate_key(MyApp.HSM, :aes_key_gen, id: <<9>>, value_len: 32)
+      iex> {key.key_type, key.id}
+      {:aes, <<9>>}
+  """
+  @spec generate_key(hsm, mechanism, template, opts) :: {:ok, Key.t()} | error
+  def generate_key(hsm, mechanism, template, opts \\ []),
+    do: Objects.generate_key(hsm, mechanism, template, opts)
+
+  bang(generate_key(hsm, mechanism, template, opts) :: Key.t())
+
+  @doc """
+  Generates a key pair. One template serves both halves, each attribute where it belongs:
+
+  | half | attributes |
+  |---|---|
+  | public | `curve`, `ec_params`, `modulus_bits`, `public_exponent`, `parameter_set`, domain parameters, `verify`, `encrypt`, `wrap`, `encapsulate`, `trusted` |
+  | private | `sign`, `decrypt`, `unwrap`, `derive`, `decapsulate`, `sensitive`, `extractable`, `private`, `always_authenticate` |
+  | both | all others: `label`, `id`, `token` ... |
+
+  `public: [...]` and `private: [...]` are for one half only and win. What is not said is
+
+  | mechanism | public | private |
+  |---|---|---|
+  | all | | `private: true, sensitive: true, extractable: false` |
+  | RSA | `public_exponent: 65537` | |
+  | X25519, X448, Diffie-Hellman | | `derive: true` |
+  | ML-KEM | `encapsulate: true` | `decapsulate: true` |
+  | the others | `verify: true` | `sign: true` |
+
+  As soon as a template says what a half is for (`encrypt: true, decrypt: true`), that alone is what
+  the pair is for. `modulus_bits:` is in bits. Without `token: true` the keys end with their session.
+
+  Errors: `:template_inconsistent`, `:curve_not_supported`, `:session_read_only`. PKCS #11 v3.2,
+  section 5.18.2 (C_GenerateKeyPair).
+
+      iex> {:ok, {public, private}} =
+      ...>   Cryptoki.generate_key_pair(MyApp.HSM, :ec_key_pair_gen, label: "k", curve: :secp256r1)
+      iex> {public.class, private.class, private.label}
+      {:public_key, :private_key, "k"}
+  """
+  @spec generate_key_pair(hsm, mechanism, template, opts) :: {:ok, {Key.t(), Key.t()}} | error
+  def generate_key_pair(hsm, mechanism, template, opts \\ []),
+    do: Objects.generate_key_pair(hsm, mechanism, template, opts)
+
+  bang(generate_key_pair(hsm, mechanism, template, opts) :: {Key.t(), Key.t()})
+
+  ## Signatures
+
+  @doc """
+  Signs data, or computes a MAC. ECDSA answers r and s one after the other, as the standard says;
+  `format: :der` gives what X.509 and `:public_key` want.
+
+  Errors: `:key_not_found`, `:key_ambiguous`, `:key_function_not_permitted`, `:mechanism_invalid`,
+  `:data_len_range` when a mechanism without hash gets too much. PKCS #11 v3.2, section 5.13 (C_Sign).
+
+      iex> file = {:stream, File.stream!("mix.exs")}
+      iex> {:ok, signature} = Cryptoki.sign(MyApp.HSM, [label: "invoice"], :sha256_rsa_pkcs, file)
+      iex> byte_size(signature)
+      256
+      iex> digest = :crypto.hash(:sha256, "text")
+      iex> {:ok, signature} = Cryptoki.sign(MyApp.HSM, [label: "contract"], :ecdsa, digest)
+      iex> byte_size(signature)
+      64
+  """
+  @spec sign(hsm, key, mechanism, data, opts) :: {:ok, binary} | error
+  def sign(hsm, key, mechanism, data, opts \\ []),
+    do: Operations.sign(hsm, key, mechanism, data, opts)
+
+  bang(sign(hsm, key, mechanism, data, opts) :: binary)
+
+  @doc """
+  Verifies a signature or a MAC; `format: :der` for one of ECDSA in DER.
+
+  Errors: `:signature_invalid`, `:signature_len_range`, and those of `sign/5`. PKCS #11 v3.2, section
+  5.15 (C_Verify).
+
+      iex> {:ok, signature} = Cryptoki.sign(MyApp.HSM, [label: "invoice"], :sha256_rsa_pkcs, "text")
+      iex> Cryptoki.verify(MyApp.HSM, [label: "invoice"], :sha256_rsa_pkcs, "text", signature)
+      :ok
+      iex> {:error, error} = Cryptoki.verify(MyApp.HSM, [label: "invoice"], :sha256_rsa_pkcs, "", signature)
+      iex> error.reason
+      :signature_invalid
+  """
+  @spec verify(hsm, key, mechanism, data, signature :: iodata, opts) :: :ok | error
+  def verify(hsm, key, mechanism, data, signature, opts \\ []),
+    do: Operations.verify(hsm, key, mechanism, data, signature, opts)
+
+  bang(verify(hsm, key, mechanism, data, signature :: iodata, opts) :: :ok)
+
+  @doc """
+  Whether a signature is right: `verify/6` as a question. One of the wrong length is a no; raises
+  `Cryptoki.Error` for anything but yes or no.
+
+      iex> {:ok, signature} = Cryptoki.sign(MyApp.HSM, [label: "invoice"], :sha256_rsa_pkcs, "text")
+      iex> Cryptoki.valid?(MyApp.HSM, [label: "invoice"], :sha256_rsa_pkcs, "another", signature)
+      false
+  """
+  @spec valid?(hsm, key, mechanism, data, signature :: iodata, opts) :: boolean
+  def valid?(hsm, key, mechanism, data, signature, opts \\ []),
+    do: Operations.valid?(hsm, key, mechanism, data, signature, opts)
+
+  @doc """
+  Signs data that can be recovered from the signature (RSA, with `:rsa_pkcs` or `:rsa_x_509`).
+
+  Errors: `:function_not_supported`, `:data_len_range`. PKCS #11 v3.2, section 5.13 (C_SignRecover).
+
+      {:ok, signature} = Cryptoki.sign_recover(hsm, [label: "invoice"], :rsa_pkcs, "text")
+  """
+  @spec sign_recover(hsm, key, mechanism, data, opts) :: {:ok, binary} | error
+  def sign_recover(hsm, key, mechanism, data, opts \\ []),
+    do: Operations.sign_recover(hsm, key, mechanism, data, opts)
+
+  bang(sign_recover(hsm, key, mechanism, data, opts) :: binary)
+
+  @doc """
+  Verifies a signature of `sign_recover/5` and answers the data in it.
+
+  Errors: `:signature_invalid`, `:function_not_supported`. PKCS #11 v3.2, section 5.15
+  (C_VerifyRecover).
+
+      {:ok, "text"} = Cryptoki.verify_recover(hsm, [label: "invoice"], :rsa_pkcs, signature)
+  """
+  @spec verify_recover(hsm, key, mechanism, signature :: iodata, opts) :: {:ok, binary} | error
+  def verify_recover(hsm, key, mechanism, signature, opts \\ []),
+    do: Operations.verify_recover(hsm, key, mechanism, signature, opts)
+
+  bang(verify_recover(hsm, key, mechanism, signature :: iodata, opts) :: binary)
+
+  ## Encryption
+
+  @doc """
+  Encrypts data. AES-GCM and AES-CCM answer the ciphertext with the tag behind it.
+
+  Errors: `:key_not_found`, `:key_ambiguous`, `:key_function_not_permitted`, `:data_len_range` for
+  data too long for RSA or not a multiple of the block. PKCS #11 v3.2, section 5.8 (C_Encrypt).
+
+      iex> {:ok, iv} = Cryptoki.random(MyApp.HSM, 12)
+      iex> gcm = {:aes_gcm, iv: iv, aad: "header", tag_bits: 128}
+      iex> {:ok, ciphertext} = Cryptoki.encrypt(MyApp.HSM, [label: "archive"], gcm, "text")
+      iex> Cryptoki.decrypt(MyApp.HSM, [label: "archive"], gcm, ciphertext)
+      {:ok, "text"}
+  """
+  @spec encrypt(hsm, key, mechanism, data, opts) :: {:ok, binary} | error
+  def encrypt(hsm, key, mechanism, data, opts \\ []),
+    do: Operations.encrypt(hsm, key, mechanism, data, opts)
+
+  bang(encrypt(hsm, key, mechanism, data, opts) :: binary)
+
+  @doc """
+  Decrypts data.
+
+  Errors: `:encrypted_data_invalid`, `:encrypted_data_len_range`, `:aead_decrypt_failed`, and those of
+  `encrypt/5`. PKCS #11 v3.2, section 5.10 (C_Decrypt).
+
+      iex> {:ok, iv} = Cryptoki.random(MyApp.HSM, 16)
+      iex> {:ok, ciphertext} = Cryptoki.encrypt(MyApp.HSM, [label: "archive"], {:aes_cbc_pad, iv: iv}, "text")
+      iex> Cryptoki.decrypt(MyApp.HSM, [label: "archive"], {:aes_cbc_pad, iv: iv}, ciphertext)
+      {:ok, "text"}
+  """
+  @spec decrypt(hsm, key, mechanism, data, opts) :: {:ok, binary} | error
+  def decrypt(hsm, key, mechanism, data, opts \\ []),
+    do: Operations.decrypt(hsm, key, mechanism, data, opts)
+
+  bang(decrypt(hsm, key, mechanism, data, opts) :: binary)
+
+  ## Digests and random numbers
+
+  @doc """
+  Computes a digest on the token.
+
+  Errors: `:mechanism_invalid`. PKCS #11 v3.2, section 5.12 (C_Digest).
+
+      iex> {:ok, digest} = Cryptoki.digest(MyApp.HSM, :sha256, ["a", "bc"])
+      iex> digest == :crypto.hash(:sha256, "abc")
+      true
+  """
+  @spec digest(hsm, mechanism, data, opts) :: {:ok, binary} | error
+  def digest(hsm, mechanism, data, opts \\ []), do: Operations.digest(hsm, mechanism, data, opts)
+
+  bang(digest(hsm, mechanism, data, opts) :: binary)
+
+  @doc """
+  Random bytes of the token, as many as asked for.
+
+  Errors: `:random_no_rng`. PKCS #11 v3.2, section 5.19 (C_GenerateRandom).
+
+      iex> {:ok, bytes} = Cryptoki.random(MyApp.HSM, 32)
+      iex> byte_size(bytes)
+      32
+  """
+  @spec random(hsm, count :: non_neg_integer, opts) :: {:ok, binary} | error
+  def random(hsm, count, opts \\ []), do: Operations.random(hsm, count, opts)
+
+  bang(random(hsm, count :: non_neg_integer, opts) :: binary)
+
+  @doc """
+  Mixes bytes into the token's random number generator.
+
+  Errors: `:random_seed_not_supported`, `:random_no_rng`. PKCS #11 v3.2, section 5.19 (C_SeedRandom).
+
+      iex> Cryptoki.seed_random(MyApp.HSM, "what the weather is like")
+      :ok
+  """
+  @spec seed_random(hsm, seed :: iodata, opts) :: :ok | error
+  def seed_random(hsm, seed, opts \\ []), do: Operations.seed_random(hsm, seed, opts)
+
+  bang(seed_random(hsm, seed :: iodata, opts) :: :ok)
+
+  ## Keys under keys
+
+  @doc """
+  Wraps a private or secret key with another key, to be stored or carried elsewhere.
+
+  Errors: `:key_unextractable`, `:key_not_wrappable`, `:wrapping_key_type_inconsistent`. PKCS #11
+  v3.2, section 5.18.3 (C_WrapKey).
+
+      iex> {:ok, kek} = Cryptoki.generate_key(MyApp.HSM, :aes_key_gen, value_len: 32, wrap: true, unwrap: true)
+      iex> {:ok, key} = Cryptoki.generate_key(MyApp.HSM, :aes_key_gen, value_len: 16, extractable: true)
+      iex> {:ok, blob} = Cryptoki.wrap_key(MyApp.HSM, kek, :aes_key_wrap, key)
+      iex> {:ok, again} = Cryptoki.unwrap_key(MyApp.HSM, kek, :aes_key_wrap, blob,
+      ...>   class: :secret_key, key_type: :aes, label: "again")
+      iex> {again.key_type, again.label}
+      {:aes, "again"}
+  """
+  @spec wrap_key(hsm, wrapping_key :: key, mechanism, key, opts) :: {:ok, binary} | error
+  def wrap_key(hsm, wrapping_key, mechanism, key, opts \\ []),
+    do: Operations.wrap_key(hsm, wrapping_key, mechanism, key, opts)
+
+  bang(wrap_key(hsm, wrapping_key :: key, mechanism, key, opts) :: binary)
+
+  @doc """
+  Makes a key of what `wrap_key/5` gave. The template says what it is and what it may do; nothing is
+  added to it.
+
+  Errors: `:wrapped_key_invalid`, `:wrapped_key_len_range`, `:template_incomplete`. PKCS #11 v3.2,
+  section 5.18.4 (C_UnwrapKey).
+
+      {:ok, key} =
+        Cryptoki.unwrap_key(hsm, [label: "kek"], :aes_key_wrap, blob, class: :secret_key, key_type: :aes)
+  """
+  @spec unwrap_key(hsm, unwrapping_key :: key, mechanism, blob :: iodata, template, opts) ::
+          {:ok, Key.t()} | error
+  def unwrap_key(hsm, unwrapping_key, mechanism, blob, template, opts \\ []),
+    do: Operations.unwrap_key(hsm, unwrapping_key, mechanism, blob, template, opts)
+
+  bang(
+    unwrap_key(hsm, unwrapping_key :: key, mechanism, blob :: iodata, template, opts) :: Key.t()
+  )
+
+  @doc """
+  Derives a key from another: a key agreement, a key derivation function. The template says what it
+  is and what it may do; nothing is added to it.
+
+  Errors: `:mechanism_param_invalid`, `:domain_params_invalid`, `:template_inconsistent`. PKCS #11
+  v3.2, section 5.18.5 (C_DeriveKey).
+
+      iex> {:ok, {public, private}} = Cryptoki.generate_key_pair(MyApp.HSM, :ec_key_pair_gen,
+      ...>   label: "agreement", curve: :secp256r1, derive: true)
+      iex> {:ok, {{:ECPoint, point}, _curve}} = Cryptoki.public_key(MyApp.HSM, public)
+      iex> {:ok, key} = Cryptoki.derive_key(MyApp.HSM, private, {:ecdh1_derive, public: point, kdf: :null},
+      ...>   class: :secret_key, key_type: :aes, value_len: 32, label: "agreed")
+      iex> {key.key_type, key.label}
+      {:aes, "agreed"}
+  """
+  @spec derive_key(hsm, base_key :: key, mechanism, template, opts) :: {:ok, Key.t()} | error
+  def derive_key(hsm, base_key, mechanism, template, opts \\ []),
+    do: Operations.derive_key(hsm, base_key, mechanism, template, opts)
+
+  bang(derive_key(hsm, base_key :: key, mechanism, template, opts) :: Key.t())
+
+  ## Sessions and multi-part operations
+
+  @doc """
+  Runs a function with a session that serves this process only, until the function ends, and answers
+  what it answers. What it leaves behind is cancelled, also when it raises.
+
+  The session stands wherever an instance does. `timeout:` is how long to wait for one. Inside, a
+  call to the instance itself would need a second session: use the one you have. Another process
+  that uses it gets an `ArgumentError`, and a use after the end is `:session_lost`.
+
+      iex> Cryptoki.with_session(MyApp.HSM, fn session ->
+      ...>   {:ok, op} = Cryptoki.start(session, :sign, [label: "invoice"], :sha256_rsa_pkcs)
+      ...>   for chunk <- ["some ", "text"], do: :ok = Cryptoki.Operation.update(op, chunk)
+      ...>   {:ok, signature} = Cryptoki.Operation.finish(op)
+      ...>   Cryptoki.verify(session, [label: "invoice"], :sha256_rsa_pkcs, "some text", signature)
+      ...> end)
+      :ok
+  """
+  @spec with_session(hsm, (Session.t() -> result), timeout: timeout) :: result | error
+        when result: term
+  def with_session(hsm, fun, opts \\ []) when is_function(fun, 1),
+    do: Session.run(hsm, Options.call!(opts, [:timeout]), fun)
+
+  @doc """
+  Begins a multi-part operation on a session of `with_session/3`: `:sign`, `:verify`, `:encrypt`,
+  `:decrypt`, or `:digest` (see `start/3`). `Cryptoki.Operation` goes on from there.
+
+  Errors: those of the verb, `:operation_active` when the session is in one of that kind already.
+  PKCS #11 v3.2, sections 5.8, 5.10, 5.13 and 5.15 (C_...Init).
+
+      {:ok, op} = Cryptoki.start(session, :verify, [label: "invoice"], :sha256_rsa_pkcs)
+      :ok = Cryptoki.Operation.update(op, "some text")
+      :ok = Cryptoki.Operation.finish(op, signature)
+  """
+  @spec start(Session.t(), kind, key | nil, mechanism, opts) :: {:ok, Operation.t()} | error
+  def start(session, kind, key, mechanism, opts \\ []),
+    do: Operations.start(session, kind, key, mechanism, opts)
+
+  bang(start(session :: Session.t(), kind, key :: key | nil, mechanism, opts) :: Operation.t())
+
+  @doc """
+  Begins a digest. PKCS #11 v3.2, section 5.12 (C_DigestInit).
+
+      iex> Cryptoki.with_session(MyApp.HSM, fn session ->
+      ...>   {:ok, op} = Cryptoki.start(session, :digest, :sha256)
+      ...>   :ok = Cryptoki.Operation.update(op, "abc")
+      ...>   {:ok, digest} = Cryptoki.Operation.finish(op)
+      ...>   digest == :crypto.hash(:sha256, "abc")
+      ...> end)
+      true
+  """
+  @spec start(Session.t(), :digest, mechanism) :: {:ok, Operation.t()} | error
+  def start(session, :digest, mechanism), do: start(session, :digest, nil, mechanism, [])
+end

@@ -1,0 +1,22 @@
+defmodule Cryptoki.Application do
+  @moduledoc false
+  # The tables belong to the process that runs `start/2`, which lives as long as the application:
+  # they survive a crash of `Cryptoki.Instances`.
+
+  use Application
+
+  alias Cryptoki.{Instance, Instances}
+
+  @impl true
+  def start(_type, _args) do
+    Instances.create_tables()
+    Supervisor.start_link([Instances], strategy: :one_for_one, name: Cryptoki.Supervisor)
+  end
+
+  # Instances live in other people's trees: those that are left end before the tables do.
+  @impl true
+  def prep_stop(state) do
+    Instances.all() |> Enum.map(&Task.async(Instance, :stop, [&1])) |> Task.await_many(:infinity)
+    state
+  end
+end

@@ -1,0 +1,47 @@
+defmodule Cryptoki.Bang do
+  @moduledoc false
+  # `bang sign(hsm, key, mechanism, data, opts) :: binary` defines `sign!` for `sign`, which answers
+  # the value or raises the error. Arguments are written as their types; `opts` may be left out.
+
+  defmacro bang({:"::", _meta, [{name, _call_meta, types}, result]}) do
+    twin = :"#{name}!"
+    arity = length(types)
+    arguments = Macro.generate_unique_arguments(arity, __MODULE__) |> named(types)
+
+    parameters =
+      if match?({:opts, _, _}, List.last(types)),
+        do: List.update_at(arguments, -1, &quote(do: unquote(&1) \\ [])),
+        else: arguments
+
+    quote do
+      @doc unquote(doc(name, arity, arguments))
+      @spec unquote(twin)(unquote_splicing(types)) :: unquote(result)
+      def unquote(twin)(unquote_splicing(parameters)) do
+        case unquote(name)(unquote_splicing(arguments)) do
+          {:ok, value} -> value
+          :ok -> :ok
+          {:error, error} -> raise error
+        end
+      end
+    end
+  end
+
+  defp doc(name, arity, arguments) do
+    arguments = Enum.map_join(arguments, ", ", &Atom.to_string(elem(&1, 0)))
+
+    """
+    As `#{name}/#{arity}`: answers what is in its `{:ok, value}` and raises its `Cryptoki.Error`.
+
+        Cryptoki.#{name}!(#{arguments})
+    """
+  end
+
+  defp named(unique, types) do
+    for {{_unique, meta, context}, type} <- Enum.zip(unique, types) do
+      case type do
+        {:"::", _, [{name, _, _}, _type]} -> {name, meta, context}
+        {name, _, _} -> {name, meta, context}
+      end
+    end
+  end
+end

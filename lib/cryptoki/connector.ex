@@ -1,0 +1,236 @@
+defmodule Cryptoki.Connector do
+  @moduledoc false
+  # The slow work of a token server, each piece in a process of its own that ends with it: finding
+  # the token, fetching the PIN, logging in, opening sessions, looking at the slots. The PIN lives
+  # here, and only between its being fetched and its being handed to the library.
+
+  alias Cryptoki.{Error, Instance, Instances, Names, Options, Pin, Request, SessionServer}
+
+  # A person types it on the device.
+  @protected_path_timeout 120_000
+
+  # Overdue sessions are replaced until there are this many times the sessions asked for.
+  @overdue_factor 2
+  @final_try "the token allows one more try, which is left to a person (Cryptoki.unlock/3)"
+
+  @type facts :: %{slot: non_neg_integer, token: map, read_only: boolean, logged_in: boolean}
+  @type look :: {polled :: [map], tokens :: [map]}
+  @type opened :: {[pid], shortage :: Error.t() | nil}
+  @type trouble :: {:locked, Error.t()} | {:error, Error.t()}
+
+  @doc "Runs a job for the calling process, which gets `{:connector, pid, result}`."
+  @spec start((() -> term)) :: pid
+  def start(job) do
+    owner = self()
+
+    spawn_link(fn ->
+      Process.flag(:sensitive, true)
+      send(owner, {:connector, self(), quietly(job)})
+    end)
+  end
+
+  # What was raised, or where, could show a PIN.
+  defp quietly(job) do
+    job.()
+  catch
+    _kind, _reason -> {:error, Error.new(:panic, "connecting to the token failed unexpectedly")}
+  end
+
+  @doc "Finds the token, logs in and opens sessions."
+  @spec connect(map) :: {:ok, facts, opened} | trouble
+  def connect(context) do
+    with {:ok, slots} <- control(context, {:slots}),
+         {:ok, %{id: slot, token: token}} <- choose(slots, context.options),
+         {:ok, logged_in} <- login(context, slot, token) do
+      facts = %{
+        slot: slot,
+        token: token,
+        logged_in: logged_in,
+        read_only: context.options.read_only or :write_protected in flags(token)
+      }
+
+      case min(context.options.sessions, room(context)) do
+        count when count > 0 -> {:ok, facts, open(context, facts, count)}
+        _none -> {:error, Error.new(:busy, "all sessions are held by calls that do not return")}
+      end
+    end
+  end
+
+  @doc "How many sessions there may be beside the overdue ones, which may never come back."
+  @spec room(map) :: integer
+  def room(context) do
+    overdue = Request.instance_info(context.native).overdue
+    @overdue_factor * context.options.sessions - overdue
+  end
+
+  @doc "Logs in again to the token found before."
+  @spec login_again(map, facts) :: {:ok, logged_in :: boolean} | trouble
+  def login_again(context, facts) do
+    with {:ok, token} <- control(context, {:token_info, facts.slot}),
+         do: login(context, facts.slot, token)
+  end
+
+  @doc "Opens up to `count` sessions; stops at the first that cannot be opened."
+  @spec open(map, facts, non_neg_integer) :: opened
+  def open(context, facts, count), do: open(context, facts, count, [])
+
+  defp open(_context, _facts, 0, opened), do: {opened, nil}
+
+  defp open(context, facts, count, opened) do
+    {:ok, server} = Instance.start_session(context.instance)
+
+    request = %{
+      instance: context.instance,
+      native: context.native,
+      slot: facts.slot,
+      read_only: facts.read_only,
+      timeout: context.options.timeout
+    }
+
+    case SessionServer.open(server, request) do
+      :ok -> open(context, facts, count - 1, [server | opened])
+      {:error, error} -> {opened, error}
+    end
+  end
+
+  @doc "The tokens now in the slots that the instance is meant for; cheap when nothing has changed."
+  @spec look(map, previous :: look | nil) :: {:ok, look} | {:error, Error.t()}
+  def look(context, previous) do
+    with {:ok, slots} <- control(context, {:poll}) do
+      case previous do
+        {^slots, _tokens} -> {:ok, previous}
+        _changed -> look_closer(context, slots)
+      end
+    end
+  end
+
+  defp look_closer(context, polled) do
+    with {:ok, slots} <- control(context, {:slots}) do
+      tokens = for slot <- matching(slots, context.options), do: summary(slot.id, slot.token)
+      {:ok, {polled, Enum.sort(tokens)}}
+    end
+  end
+
+  @doc "What subscribers and `status` are told of a token."
+  @spec summary(non_neg_integer, map) :: map
+  def summary(slot, token), do: %{slot: slot, label: token.label, serial: token.serial}
+
+  ## The token
+
+  defp choose(slots, options) do
+    found = matching(slots, options)
+    # Libraries show blank tokens as well: those are meant only when there is nothing else.
+    used = Enum.filter(found, &(:token_initialized in flags(&1.token)))
+
+    case if(length(found) > 1, do: used, else: found) do
+      [slot] -> {:ok, slot}
+      [] -> absent("no token is #{options.token}", slots)
+      more -> absent("#{length(more)} tokens are #{options.token}", more)
+    end
+  end
+
+  defp absent(why, slots), do: {:error, Error.new(:token_absent, "#{why}; #{seen(slots)}")}
+
+  defp matching(slots, options),
+    do: Enum.filter(slots, &Options.matches_token?(options.token, &1))
+
+  defp seen(slots) do
+    case for %{token: %{label: label}, id: id} <- slots, do: "#{inspect(label)} in slot #{id}" do
+      [] -> "no slot has a token"
+      tokens -> "there are: " <> Enum.join(tokens, ", ")
+    end
+  end
+
+  ## The login
+
+  defp login(context, slot, token) do
+    user = context.options.user
+    started = System.monotonic_time()
+
+    result =
+      with {:ok, secret} when secret != :none <- Pin.fetch(Instances.pin(context.instance)),
+           :ok <- tries_left(flags(token), user, context.force),
+           :ok <- not_refused(token, user, secret, context.force) do
+        hand_over(context, slot, token, user, secret)
+      else
+        {:ok, :none} -> {:ok, false}
+        trouble -> trouble
+      end
+
+    Cryptoki.Telemetry.event(
+      [:login, :stop],
+      %{duration: System.monotonic_time() - started},
+      %{instance: context.name, result: outcome(result)}
+    )
+
+    result
+  end
+
+  defp hand_over(context, slot, token, user, secret) do
+    {code, username} = user(user)
+    who = %{slot: slot, user: code, username: username, read_only: context.options.read_only}
+
+    {pin, timeout} =
+      if secret == :protected_path,
+        do: {nil, @protected_path_timeout},
+        else: {secret, context.options.timeout}
+
+    case Request.login(context.native, who, pin, Request.deadline(timeout)) do
+      :ok ->
+        {:ok, true}
+
+      {:error, %Error{reason: :user_already_logged_in}} ->
+        {:ok, true}
+
+      {:refused, error} ->
+        Instances.refuse(token, user, secret)
+        {:locked, error}
+
+      {:error, error} ->
+        {:error, error}
+    end
+  end
+
+  defp user(:user), do: {code(:user), nil}
+  defp user(:so), do: {code(:so), nil}
+  defp user({:named, name}), do: {code(:user), name}
+
+  defp code(user) do
+    {:ok, code} = Names.code(:user, user)
+    code
+  end
+
+  defp tries_left(_flags, _user, true), do: :ok
+
+  defp tries_left(flags, user, false) do
+    {locked, final_try} =
+      if user == :so,
+        do: {:so_pin_locked, :so_pin_final_try},
+        else: {:user_pin_locked, :user_pin_final_try}
+
+    cond do
+      locked in flags -> {:locked, Error.new(:pin_locked, "the token says so; no PIN was tried")}
+      final_try in flags -> {:locked, Error.new(:locked, @final_try)}
+      true -> :ok
+    end
+  end
+
+  defp not_refused(token, user, secret, false) do
+    if Instances.refused?(token, user, secret) do
+      {:locked,
+       Error.new(:pin_incorrect, "the token has refused it before, it was not tried again")}
+    else
+      :ok
+    end
+  end
+
+  defp not_refused(_token, _user, _secret, true), do: :ok
+
+  defp outcome({:ok, _logged_in}), do: :ok
+  defp outcome({_trouble, error}), do: error.reason
+
+  defp flags(token), do: Names.flags(:token, token.flags)
+
+  defp control(context, op),
+    do: Request.control(context.library, op, Request.deadline(context.options.timeout))
+end

@@ -1,0 +1,102 @@
+defmodule Cryptoki.Information do
+  @moduledoc false
+  # What the library, its slots, the token and its mechanisms say about themselves, with names in
+  # place of numbers.
+
+  alias Cryptoki.{Error, Instances, Mechanism, Names, Native, Options, Request, Target}
+
+  @options [:timeout, :metadata]
+
+  def library_info(hsm, opts) do
+    with {:ok, target} <- target(hsm, opts), do: control(target, {:library_info})
+  end
+
+  # A keyword list is a library without an instance.
+  def slots(library, []) when is_list(library), do: library |> library!() |> slots()
+
+  def slots(hsm, opts) do
+    with {:ok, target} <- target(hsm, opts),
+         {:ok, slots} <- control(target, {:slots}),
+         do: {:ok, Enum.map(slots, &slot/1)}
+  end
+
+  defp slots(options) do
+    with_library(options, fn library, deadline ->
+      with {:ok, slots} <- Request.control(library, {:slots}, deadline),
+           do: {:ok, Enum.map(slots, &slot/1)}
+    end)
+  end
+
+  @doc "The options for a library alone, without a token, checked as those of an instance are."
+  @spec library!(keyword) :: map
+  def library!(opts), do: opts |> Keyword.put_new(:token, slot: 0) |> Options.start!()
+
+  @doc "Lends a library to a function that needs no instance."
+  @spec with_library(map, (Native.library(), Request.deadline() -> result)) ::
+          result | {:error, Error.t()}
+        when result: term
+  def with_library(options, fun) do
+    deadline = Request.deadline(options.timeout)
+
+    with {:ok, library} <- Request.open(options.library, options.init_args, deadline) do
+      try do
+        fun.(library, deadline)
+      after
+        Instances.close(library)
+      end
+    end
+  end
+
+  def token_info(hsm, opts) do
+    with {:ok, target} <- target(hsm, opts),
+         {:ok, slot} <- current_slot(target),
+         {:ok, token} <- control(target, {:token_info, slot}),
+         do: {:ok, token(token)}
+  end
+
+  def mechanisms(hsm, opts) do
+    with {:ok, target} <- target(hsm, opts),
+         {:ok, slot} <- current_slot(target),
+         {:ok, codes} <- control(target, {:mechanisms, slot}),
+         do: {:ok, Enum.map(codes, &Names.name(:mechanism, &1))}
+  end
+
+  def mechanism_info(hsm, mechanism, opts) do
+    {code, _parameter} = Mechanism.encode!(code!(mechanism))
+
+    with {:ok, target} <- target(hsm, opts),
+         {:ok, slot} <- current_slot(target),
+         {:ok, info} <- control(target, {:mechanism_info, slot, code}),
+         do: {:ok, Map.update!(info, :flags, &Names.flags(:mechanism, &1))}
+  end
+
+  # A name alone, which need not come with its arguments here.
+  defp code!(mechanism) when is_atom(mechanism) do
+    case Names.code(:mechanism, mechanism) do
+      {:ok, code} -> code
+      :error -> mechanism
+    end
+  end
+
+  defp code!(mechanism), do: mechanism
+
+  defp target(hsm, opts), do: Target.fetch(hsm, Options.call!(opts, @options))
+
+  defp control(target, op), do: Request.control(target.library, op, target.deadline)
+
+  defp current_slot(target) do
+    case {Instances.get(target.instance, :facts), Instances.state(target.instance)} do
+      {%{slot: slot}, _state} -> {:ok, slot}
+      {nil, {:locked, why}} -> {:error, Error.new(:locked, why && Exception.message(why))}
+      {nil, {_absent, why}} -> {:error, Error.new(:token_absent, why && Exception.message(why))}
+    end
+  end
+
+  defp slot(slot) do
+    slot
+    |> Map.update!(:flags, &Names.flags(:slot, &1))
+    |> Map.update!(:token, &(&1 && token(&1)))
+  end
+
+  defp token(token), do: Map.update!(token, :flags, &Names.flags(:token, &1))
+end

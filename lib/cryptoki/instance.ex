@@ -1,0 +1,135 @@
+defmodule Cryptoki.Instance do
+  @moduledoc false
+  # The supervisor of one instance. Its pid and its name are what users call `hsm`.
+  #
+  #     Instance ── TokenServer    absent, locked or ready: looks for the token, logs in, heals
+  #              └─ Sessions ── SessionServer ...    one a session, started by the token server
+  #
+  # one_for_all: sessions nobody watches and a watcher that has lost its sessions are both worse
+  # than a fresh start; the library, the queue and its callers survive it.
+
+  use Supervisor
+
+  alias Cryptoki.{Connector, Error, Instances, Request, SessionServer, Target, TokenServer}
+
+  @stop_timeout 10_000
+
+  @doc """
+  Opens the library, starts the processes and waits for the first attempt to reach the token. The
+  library is opened here, not in a child, so that a wrong one is the plain error of `start_link`.
+  """
+  @spec start_link(map) :: {:ok, pid} | {:error, Error.t() | term}
+  def start_link(options) do
+    deadline = Request.deadline(options.timeout)
+
+    with :ok <- application_started(),
+         {:ok, library} <- Request.open(options.library, options.init_args, deadline) do
+      name = if options.name, do: [name: options.name], else: []
+
+      case Supervisor.start_link(__MODULE__, {options, library}, name) do
+        {:ok, pid} ->
+          TokenServer.await_first_attempt(pid, deadline)
+          {:ok, pid}
+
+        not_started ->
+          Instances.close(library)
+          not_started
+      end
+    end
+  end
+
+  defp application_started do
+    if Process.whereis(Instances),
+      do: :ok,
+      else: {:error, Error.new(:shutdown, "the application :cryptoki is not started")}
+  end
+
+  @doc "Refuses new calls, closes the sessions, gives the library back."
+  @spec stop(pid) :: :ok
+  def stop(pid) do
+    library = Instances.release(pid)
+
+    try do
+      Supervisor.stop(pid, :normal, @stop_timeout)
+    catch
+      :exit, {:timeout, _call} -> Process.exit(pid, :kill)
+      :exit, _not_running -> :ok
+    end
+
+    with {:ok, library} <- library, do: Instances.close(library)
+    :ok
+  end
+
+  @impl true
+  def init({options, library}) do
+    native = Request.instance_new(library, options.queue_limit)
+    cache = :ets.new(__MODULE__, [:set, :public, read_concurrency: true])
+
+    target = %Target{
+      instance: self(),
+      name: options.name,
+      native: native,
+      queue: native,
+      library: library,
+      cache: cache,
+      timeout: options.timeout
+    }
+
+    :ok = Instances.register(target, options)
+
+    sessions = %{
+      id: :sessions,
+      type: :supervisor,
+      start: {__MODULE__, :start_sessions, [self()]}
+    }
+
+    children = [sessions, {TokenServer, self()}]
+    Supervisor.init(children, strategy: :one_for_all, max_restarts: 10, max_seconds: 60)
+  end
+
+  @doc "Starts the supervisor of the sessions and says where it is."
+  @spec start_sessions(pid) :: Supervisor.on_start()
+  def start_sessions(instance) do
+    with {:ok, pid} <- DynamicSupervisor.start_link(strategy: :one_for_one) do
+      Instances.put(instance, :sessions, pid)
+      {:ok, pid}
+    end
+  end
+
+  @doc "Starts a session server; it opens nothing yet."
+  @spec start_session(pid) :: DynamicSupervisor.on_start_child()
+  def start_session(instance),
+    do: instance |> Instances.get(:sessions) |> DynamicSupervisor.start_child(SessionServer)
+
+  @doc "The processes of an instance's sessions, those being opened or closed among them."
+  @spec sessions(pid) :: [pid]
+  def sessions(instance) do
+    children = instance |> Instances.get(:sessions) |> DynamicSupervisor.which_children()
+    for {_id, pid, _type, _modules} <- children, is_pid(pid), do: pid
+  end
+
+  @doc "What `Cryptoki.status/1` answers; asks no process."
+  @spec status(Target.t()) :: map
+  def status(%Target{instance: pid} = target) do
+    {state, reason} = Instances.state(pid)
+    info = Request.instance_info(target.native)
+    options = Instances.get(pid, :options) || %{sessions: 0}
+
+    %{
+      state: state,
+      reason: reason,
+      token: token(Instances.get(pid, :facts)),
+      sessions: %{
+        wanted: options.sessions,
+        open: info.sessions,
+        busy: info.busy,
+        overdue: info.overdue
+      },
+      queue: info.queue,
+      epoch: info.epoch
+    }
+  end
+
+  defp token(nil), do: nil
+  defp token(facts), do: Connector.summary(facts.slot, facts.token)
+end

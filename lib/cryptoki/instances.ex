@@ -1,0 +1,173 @@
+defmodule Cryptoki.Instances do
+  @moduledoc false
+  # Everything about the running instances that callers need without asking a process, the
+  # libraries that have to be given back when an instance is gone, and the PINs that were refused.
+  #
+  # Rows: `{pid, %Target{}}`, and `{{what, pid}, value}` for `:options`, `:pin`, `:server` (the
+  # token server), `:sessions` (their supervisor), `:facts` (about the token) and `:state`. The
+  # process only watches.
+
+  use GenServer
+
+  alias Cryptoki.{Error, Native, Pin, Request, Target}
+
+  @table __MODULE__
+  @refused Cryptoki.Instances.Refused
+  @secret {__MODULE__, :secret}
+  @close_timeout 5_000
+
+  @type state :: :ready | :absent | :locked
+  @type what :: :options | :pin | :server | :sessions | :facts | :state
+
+  @doc "Makes the tables, owned by the caller."
+  @spec create_tables() :: :ok
+  def create_tables do
+    for table <- [@table, @refused] do
+      :ets.new(table, [:set, :public, :named_table, read_concurrency: true])
+    end
+
+    # One key a VM: it outlives a restart of the application, nothing else.
+    if :persistent_term.get(@secret, nil) == nil,
+      do: :persistent_term.put(@secret, :crypto.strong_rand_bytes(32))
+
+    :ok
+  end
+
+  ## Instances
+
+  @doc "Registers the calling supervisor as an instance."
+  @spec register(Target.t(), options :: map) :: :ok
+  def register(%Target{instance: pid} = target, options) when pid == self() do
+    # Watched before there are rows: they cannot be left behind.
+    :ok = GenServer.call(__MODULE__, {:watch, pid})
+    {pin, options} = Map.pop(options, :pin)
+
+    :ets.insert(@table, [
+      {{:options, pid}, options},
+      {{:pin, pid}, pin},
+      {{:state, pid}, {:absent, nil}},
+      {pid, target}
+    ])
+
+    :ok
+  end
+
+  @doc "Ends an instance for callers; whoever gets the library has to give it back."
+  @spec release(pid) :: {:ok, Native.library()} | :error
+  def release(pid) do
+    case :ets.take(@table, pid) do
+      [{_pid, target}] ->
+        Request.instance_state(target.native, :shutdown)
+        {:ok, target.library}
+
+      [] ->
+        :error
+    end
+  end
+
+  @doc "Gives a library back."
+  @spec close(Native.library()) :: :ok | {:error, Error.t()}
+  def close(library), do: Request.close(library, Request.deadline(@close_timeout))
+
+  @doc "The pids of all instances."
+  @spec all() :: [pid]
+  def all, do: for([pid] <- :ets.match(@table, {:"$1", :_}), is_pid(pid), do: pid)
+
+  @doc "Finds an instance by pid or by name."
+  @spec lookup(term) :: {:ok, Target.t()} | :error
+  def lookup(hsm) do
+    with pid when is_pid(pid) <- whereis(hsm),
+         [{_pid, target}] <- :ets.lookup(@table, pid) do
+      {:ok, target}
+    else
+      _not_running -> :error
+    end
+  end
+
+  @doc "The pid that a name stands for."
+  @spec whereis(term) :: pid | nil
+  def whereis(pid) when is_pid(pid), do: pid
+  def whereis(name) when is_atom(name) and name != nil, do: Process.whereis(name)
+  def whereis({:global, _term} = name), do: GenServer.whereis(name)
+  def whereis({:via, _module, _term} = name), do: GenServer.whereis(name)
+
+  def whereis(other) do
+    raise ArgumentError,
+          "expected an instance (a pid, a name, {:global, term} or {:via, module, term}) " <>
+            "or a session of with_session/3, got: #{inspect(other)}"
+  end
+
+  @doc "One of the facts about an instance."
+  @spec get(pid, what) :: term
+  def get(pid, what) do
+    case :ets.lookup(@table, {what, pid}) do
+      [{_key, value}] -> value
+      [] -> nil
+    end
+  end
+
+  @spec put(pid, what, term) :: true
+  def put(pid, what, value), do: :ets.insert(@table, {{what, pid}, value})
+
+  @doc "The state of an instance's token and why it is not ready."
+  @spec state(pid) :: {state, Error.t() | nil}
+  def state(pid), do: get(pid, :state) || {:absent, nil}
+
+  @doc "Where the PIN of an instance is to be fetched; nil when it does not log in."
+  @spec pin(pid) :: Pin.t() | nil
+  def pin(pid), do: get(pid, :pin)
+
+  ## Refused PINs
+
+  @doc """
+  Remembers that a token refused a PIN, as a keyed hash that means nothing outside this VM. The
+  token is what stays the same through whatever instance, library or slot it is reached.
+  """
+  @spec refuse(token :: map, user :: term, binary | :protected_path) :: true
+  def refuse(token, user, pin), do: :ets.insert(@refused, {refusal(token, user, pin)})
+
+  @doc "Whether it did."
+  @spec refused?(token :: map, user :: term, binary | :protected_path) :: boolean
+  def refused?(token, user, pin), do: :ets.member(@refused, refusal(token, user, pin))
+
+  @doc "Forgets what one token refused: its PIN was set anew."
+  @spec forgive(token :: map) :: :ok
+  def forgive(token) do
+    :ets.match_delete(@refused, {{identity(token), :_, :_}})
+    :ok
+  end
+
+  defp refusal(token, user, pin) do
+    key = :persistent_term.get(@secret)
+    {identity(token), user, :crypto.mac(:hmac, :sha256, key, to_string(pin))}
+  end
+
+  defp identity(token), do: {token.manufacturer, token.model, token.serial, token.label}
+
+  ## The process
+
+  @spec start_link(term) :: GenServer.on_start()
+  def start_link(_args), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  @impl true
+  def init(nil) do
+    Enum.each(all(), &Process.monitor/1)
+    {:ok, nil}
+  end
+
+  @impl true
+  def handle_call({:watch, pid}, _from, nil) do
+    Process.monitor(pid)
+    {:reply, :ok, nil}
+  end
+
+  @impl true
+  def handle_info({:DOWN, _ref, :process, pid, _reason}, nil) do
+    # Not linked and not waited for: a library that hangs on its way out concerns nobody here.
+    with {:ok, library} <- release(pid), do: spawn(__MODULE__, :close, [library])
+    :ets.match_delete(@table, {{:_, pid}, :_})
+    {:noreply, nil}
+  end
+
+  def handle_info(_other, nil), do: {:noreply, nil}
+end

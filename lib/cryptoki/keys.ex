@@ -1,0 +1,333 @@
+defmodule Cryptoki.Keys do
+  @moduledoc false
+  # From what names a key to the handle the library knows it by.
+  #
+  # Handles live for one epoch. The cache of an instance maps what was looked for to the handle it
+  # was found under; a `%Key{}` carries its handle and is used as it is until the native side calls
+  # it stale. Then the key is looked for by what identifies it, and its fingerprint has to agree: it
+  # is found again or not at all, but never another one.
+
+  alias Cryptoki.{Attribute, Error, Instances, Key, Mechanism, Names, Request, Selector}
+  alias Cryptoki.{Target, TokenServer, URI}
+
+  @type handle :: {non_neg_integer, non_neg_integer}
+
+  @typedoc "A checked selector: every template to look with, where, and how to call it."
+  @type wanted ::
+          {:key, Key.t()} | {:search, [Attribute.wire()], URI.t() | nil, shown :: String.t()}
+
+  @typedoc "A checked mechanism and the keys that its arguments name."
+  @type mechanism :: {Mechanism.wire(), [wanted]}
+
+  # What may be shown of a selector; other attributes may be key bytes.
+  @shown [:class, :label, :id, :key_type, :unique_id, :application, :token]
+
+  @doc "Checks a selector for a verb; raises `ArgumentError`."
+  @spec wanted!(Selector.selector(), atom) :: wanted
+  def wanted!(selector, verb) do
+    case Selector.normalize!(selector, verb) do
+      {:key, key} ->
+        {:key, key}
+
+      {:search, template, classes} ->
+        templates =
+          for class <- classes || [nil] do
+            Attribute.encode!(if(class == nil, do: template, else: [{:class, class} | template]))
+          end
+
+        {:search, templates, Selector.place(selector), shown(template, classes)}
+    end
+  end
+
+  defp shown(template, classes) do
+    classes = if classes, do: [Enum.map_join(classes, " or ", &"class: #{inspect(&1)}")], else: []
+
+    (classes ++ Enum.map(template, &shown/1)) |> Enum.join(", ")
+  end
+
+  defp shown({name, value}) when name in @shown, do: "#{name}: #{inspect(value)}"
+  defp shown({name, _value}) when is_atom(name), do: "#{name}: ..."
+  defp shown({code, _value}), do: "0x#{Integer.to_string(code, 16)}: ..."
+
+  @doc "Checks a mechanism, with the selectors of keys among its arguments; raises `ArgumentError`."
+  @spec mechanism!(Mechanism.spec(), keyword) :: mechanism
+  def mechanism!(spec, context \\ [])
+
+  def mechanism!({name, arguments} = spec, context) when is_atom(name) or is_integer(name) do
+    spec = if is_list(arguments) or is_map(arguments), do: with_wanted!(spec), else: spec
+    {_type, parameter} = wire = Mechanism.encode!(spec, context)
+    {wire, parameter |> inner() |> Enum.uniq()}
+  end
+
+  def mechanism!(spec, context), do: {Mechanism.encode!(spec, context), []}
+
+  defp with_wanted!(spec) do
+    {:ok, spec} = Mechanism.resolve_keys(spec, &{:ok, wanted!(&1, :any)})
+    spec
+  end
+
+  defp inner({:handle, {kind, _} = wanted}) when is_atom(kind), do: [wanted]
+  defp inner({:handle, {:search, _, _, _} = wanted}), do: [wanted]
+  defp inner({kind, fields}) when kind in [:struct, :nested, :array], do: inner(fields)
+  defp inner(fields) when is_list(fields), do: Enum.flat_map(fields, &inner/1)
+  defp inner(_plain), do: []
+
+  @doc """
+  Runs an operation on keys: `op` makes it of their handles, in the order given, and of the
+  mechanism, when there is one.
+  """
+  @spec run(
+          Target.t(),
+          atom,
+          [wanted],
+          mechanism | nil,
+          ([handle], Mechanism.wire() | nil -> tuple)
+        ) ::
+          Request.answer()
+  def run(%Target{} = target, operation, wanted, mechanism \\ nil, op) do
+    Request.run(target, operation, fn keys ->
+      with {:ok, handles} <- resolve_all(target, wanted, keys, []),
+           {:ok, mechanism} <- fill(target, mechanism, keys),
+           do: {:ok, op.(handles, mechanism)}
+    end)
+  end
+
+  defp resolve_all(_target, [], _keys, handles), do: {:ok, Enum.reverse(handles)}
+
+  defp resolve_all(target, [wanted | rest], keys, handles) do
+    with {:ok, handle} <- resolve(target, wanted, keys),
+         do: resolve_all(target, rest, keys, [handle | handles])
+  end
+
+  defp fill(_target, nil, _keys), do: {:ok, nil}
+  defp fill(_target, {wire, []}, _keys), do: {:ok, wire}
+
+  defp fill(target, {{type, parameter}, wanted}, keys) do
+    with {:ok, handles} <- resolve_all(target, wanted, keys, []),
+         do: {:ok, {type, replace(parameter, wanted |> Enum.zip(handles) |> Map.new())}}
+  end
+
+  defp replace({:handle, wanted}, handles), do: {:handle, Map.get(handles, wanted, wanted)}
+
+  defp replace({kind, fields}, handles) when kind in [:struct, :nested, :array],
+    do: {kind, replace(fields, handles)}
+
+  defp replace(fields, handles) when is_list(fields), do: Enum.map(fields, &replace(&1, handles))
+  defp replace(plain, _handles), do: plain
+
+  @doc "The one object that is wanted."
+  @spec resolve(Target.t(), wanted, :cached | :fresh) :: {:ok, handle} | {:error, Error.t()}
+  def resolve(target, wanted, :cached) do
+    case :ets.lookup(target.cache, cache_key(target, wanted)) do
+      [{_key, handle}] -> {:ok, handle}
+      [] -> known(target, wanted)
+    end
+  end
+
+  def resolve(target, wanted, :fresh) do
+    with {:ok, handle} <- look(target, wanted) do
+      :ets.insert(target.cache, {cache_key(target, wanted), handle})
+      {:ok, handle}
+    end
+  end
+
+  @doc "Forgets the handles: an object was made, changed or destroyed."
+  @spec forget(Target.t()) :: :ok
+  def forget(%Target{cache: cache}) do
+    :ets.delete_all_objects(cache)
+    :ok
+  end
+
+  defp cache_key(_target, {:search, templates, _place, _shown}), do: templates
+
+  defp cache_key(target, {:key, key}) do
+    if ours?(target, key),
+      do: key.handle,
+      else: {key.class, key.unique_id, key.id, key.label, key.fingerprint}
+  end
+
+  defp known(target, {:key, key} = wanted) do
+    if ours?(target, key), do: {:ok, key.handle}, else: resolve(target, wanted, :fresh)
+  end
+
+  defp known(target, wanted), do: resolve(target, wanted, :fresh)
+
+  # A handle means something to the instance that gave it, only.
+  defp ours?(%Target{instance: instance}, %Key{handle: {_, _}, token_info: %{instance: instance}}),
+    do: true
+
+  defp ours?(_target, _key), do: false
+
+  ## Looking
+
+  defp look(target, {:search, templates, place, shown}) do
+    with :ok <- on_this_token(target, place, shown),
+         {:ok, handles} <- search(target, templates, 2),
+         do: one(handles, shown)
+  end
+
+  defp look(target, {:key, key}) do
+    with :ok <- same_token(target, key),
+         {:ok, template} <- identity(key),
+         {:ok, handles} <- search(target, [template], 0),
+         {:ok, handles} <- same(target, key, handles),
+         do: one(handles, inspect(key))
+  end
+
+  defp one([handle], _shown), do: {:ok, handle}
+  defp one([], shown), do: {:error, Error.new(:key_not_found, shown)}
+  defp one(_several, shown), do: {:error, Error.new(:key_ambiguous, shown)}
+
+  defp on_this_token(_target, nil, _shown), do: :ok
+
+  defp on_this_token(target, place, shown) do
+    with %{slot: slot, token: token} <- Instances.get(target.instance, :facts),
+         true <- place.slot_id in [nil, slot] and URI.matches_token?(place, token) do
+      :ok
+    else
+      nil -> :ok
+      false -> {:error, Error.new(:key_not_found, "#{shown} is asked for on #{place}")}
+    end
+  end
+
+  defp same_token(target, %Key{token_info: %{serial: serial} = there} = key) do
+    case Instances.get(target.instance, :facts) do
+      %{token: %{serial: here} = token}
+      when here != serial or token.model != there.model ->
+        {:error, Error.new(:key_not_found, "#{inspect(key)} is on another token")}
+
+      _the_same ->
+        :ok
+    end
+  end
+
+  defp same_token(_target, _key), do: :ok
+
+  # What a key is known by: its unique id where the token gives one, else class, label and id.
+  defp identity(%Key{unique_id: unique_id} = key) when unique_id not in [nil, ""],
+    do: {:ok, template(class: key.class, unique_id: unique_id)}
+
+  defp identity(%Key{label: label, id: id} = key) do
+    if label in [nil, ""] and id in [nil, ""] do
+      detail = "#{inspect(key)} has neither label nor id and was found before the token restarted"
+      {:error, Error.new(:key_not_found, detail)}
+    else
+      {:ok, template(class: key.class, key_type: key.key_type, label: label, id: id)}
+    end
+  end
+
+  defp template(attributes),
+    do: attributes |> Enum.reject(&match?({_name, nil}, &1)) |> Attribute.encode!()
+
+  defp same(_target, %Key{fingerprint: nil}, handles), do: {:ok, handles}
+
+  defp same(target, key, handles) do
+    with {:ok, candidates} <- describe_all(target, handles),
+         do:
+           {:ok, for(found <- candidates, found.fingerprint == key.fingerprint, do: found.handle)}
+  end
+
+  @doc "The handles of all objects that fit one of the templates; at most `max` each, 0 for all."
+  @spec search(Target.t(), [Attribute.wire()], non_neg_integer) ::
+          {:ok, [handle]} | {:error, Error.t()}
+  def search(target, templates, max) do
+    with {:ok, []} <- find(target, templates, max),
+         :logged_out <- login_state(target),
+         :ok <- TokenServer.login(target) do
+      find(target, templates, max)
+    else
+      :logged_in -> {:ok, []}
+      found_or_error -> found_or_error
+    end
+  end
+
+  @doc "The handles of everything that fits a selector."
+  @spec find_all(Target.t(), wanted) :: {:ok, [handle]} | {:error, Error.t()}
+  def find_all(target, {:search, templates, place, shown}) do
+    with :ok <- on_this_token(target, place, shown), do: search(target, templates, 0)
+  end
+
+  defp find(target, templates, max) do
+    Enum.reduce_while(templates, {:ok, []}, fn template, {:ok, found} ->
+      case Request.run(target, {:find, template, max}) do
+        {:ok, handles} -> {:cont, {:ok, found ++ handles}}
+        {:error, _error} = error -> {:halt, error}
+      end
+    end)
+  end
+
+  # A token that lost the login shows no private objects and calls that success.
+  defp login_state(target) do
+    with %{logged_in: true} <- Instances.get(target.instance, :facts),
+         {:ok, %{state: state}} <- Request.run(target, {:session_info}),
+         true <- Names.name(:session_state, state) in [:ro_public_session, :rw_public_session] do
+      :logged_out
+    else
+      _logged_in_or_not_known -> :logged_in
+    end
+  end
+
+  ## Describing
+
+  @doc "The object just made. What selectors find has changed with it."
+  @spec made(Target.t(), handle) :: {:ok, Key.t()} | {:error, Error.t()}
+  def made(target, handle) do
+    forget(target)
+    # It exists, whatever becomes of the attempt to read it.
+    with {:error, error} <- describe(target, handle), do: {:error, %{error | executed: :maybe}}
+  end
+
+  @doc "The objects behind handles; those that were destroyed meanwhile are left out."
+  @spec describe_all(Target.t(), [handle]) :: {:ok, [Key.t()]} | {:error, Error.t()}
+  def describe_all(target, handles) do
+    result =
+      Enum.reduce_while(handles, [], fn handle, keys ->
+        case describe(target, handle) do
+          {:ok, key} -> {:cont, [key | keys]}
+          {:error, %Error{reason: :object_handle_invalid}} -> {:cont, keys}
+          {:error, _error} = error -> {:halt, error}
+        end
+      end)
+
+    if is_list(result), do: {:ok, Enum.reverse(result)}, else: result
+  end
+
+  @doc "The object behind a handle."
+  @spec describe(Target.t(), handle) :: {:ok, Key.t()} | {:error, Error.t()}
+  def describe(target, handle) do
+    names = Key.attributes() ++ Key.fingerprint_attributes(nil)
+
+    with {:ok, attributes} <- read(target, handle, names),
+         more = Key.fingerprint_attributes(attributes[:class]) -- names,
+         {:ok, others} <- read(target, handle, more) do
+      private = [
+        handle: handle,
+        token_info: token_info(target),
+        fingerprint: Key.fingerprint(Map.merge(attributes, others))
+      ]
+
+      {:ok, Key.new(attributes, private)}
+    end
+  end
+
+  defp token_info(target) do
+    case Instances.get(target.instance, :facts) do
+      %{token: token} ->
+        token
+        |> Map.take([:label, :manufacturer, :model, :serial])
+        |> Map.put(:instance, target.instance)
+
+      nil ->
+        %{instance: target.instance}
+    end
+  end
+
+  @doc "Attributes of the object behind a handle, by name."
+  @spec read(Target.t(), handle, [Attribute.name()]) :: {:ok, map} | {:error, Error.t()}
+  def read(_target, _handle, []), do: {:ok, %{}}
+
+  def read(target, handle, names) do
+    with {:ok, answer} <- Request.run(target, {:attributes, handle, Attribute.types!(names)}),
+         do: {:ok, Attribute.decode(answer, names)}
+  end
+end

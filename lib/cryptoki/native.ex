@@ -1,0 +1,120 @@
+defmodule Cryptoki.Native do
+  @moduledoc false
+  # Stubs and nothing else. `Cryptoki.Request` is the only caller; the bodies are in
+  # `native/cryptoki_nif`. Everything that takes a `ref` answers at once and sends
+  # `{ref, :ok | {:ok, value} | {:error, failure}, {queue_ns, device_ns}}` to the caller later.
+
+  # Not while it is being compiled: the loader may not be there yet.
+  @compile {:autoload, false}
+  @on_load :load
+
+  @type library :: reference
+  @type instance :: reference
+  @type session :: reference
+  @type pinned :: reference
+  @type request :: reference
+  @type slot :: non_neg_integer
+
+  @type class ::
+          :session
+          | :login
+          | :absent
+          | :operation_active
+          | :pin
+          | :device
+          | :not_initialized
+          | :other
+
+  @type failure ::
+          {:rv, code :: non_neg_integer, function :: atom, class}
+          | {:own, reason :: atom, detail :: binary}
+
+  # The VM wants load_nif/2 called by the module itself.
+  @doc false
+  @spec load() :: :ok | {:error, {atom, charlist}}
+  def load do
+    with {:ok, path, info} <- Cryptoki.Native.Loader.find() do
+      :erlang.load_nif(path, info)
+    end
+    |> Cryptoki.Native.Loader.done()
+  end
+
+  # The version of the crate, compared with ours when it is loaded.
+  @spec version() :: binary
+  def version, do: :erlang.nif_error(:nif_not_loaded)
+
+  # dlopen and C_Initialize; `{:ok, library}` comes.
+  @spec open(reference, binary, binary | nil) :: {:ok, request} | {:error, failure}
+  def open(_ref, _path, _init_args), do: :erlang.nif_error(:nif_not_loaded)
+
+  # Gives a library back; the last one to do so finalises it.
+  @spec close(reference, library) :: {:ok, request} | {:error, failure}
+  def close(_ref, _library), do: :erlang.nif_error(:nif_not_loaded)
+
+  # Runs an operation on the library's control thread.
+  @spec control(reference, library, tuple) :: {:ok, request} | {:error, failure}
+  def control(_ref, _library, _op), do: :erlang.nif_error(:nif_not_loaded)
+
+  # A queue with its epoch and state, empty of sessions.
+  @spec instance_new(library, pos_integer) :: instance
+  def instance_new(_library, _queue_limit), do: :erlang.nif_error(:nif_not_loaded)
+
+  # What `submit/3` answers at once when the instance is not ready.
+  @spec instance_state(instance, :absent | :locked | :ready | :shutdown) :: :ok
+  def instance_state(_instance, _state), do: :erlang.nif_error(:nif_not_loaded)
+
+  # Counters of the queue and its sessions.
+  @spec instance_info(instance) :: %{
+          queue: non_neg_integer,
+          sessions: non_neg_integer,
+          busy: non_neg_integer,
+          overdue: non_neg_integer,
+          epoch: non_neg_integer
+        }
+  def instance_info(_instance), do: :erlang.nif_error(:nif_not_loaded)
+
+  # Makes every handle given out before stale.
+  @spec bump_epoch(instance) :: :ok
+  def bump_epoch(_instance), do: :erlang.nif_error(:nif_not_loaded)
+
+  # C_Login; a PIN of nil is the protected authentication path.
+  @spec login(
+          reference,
+          instance,
+          slot,
+          non_neg_integer,
+          binary | nil,
+          binary | nil,
+          boolean
+        ) :: {:ok, request} | {:error, failure}
+  def login(_ref, _instance, _slot, _user, _pin, _username, _read_only),
+    do: :erlang.nif_error(:nif_not_loaded)
+
+  # Opens a session that serves the instance's queue; the caller owns it.
+  @spec session_open(reference, instance, slot, boolean) :: {:ok, request} | {:error, failure}
+  def session_open(_ref, _instance, _slot, _read_only), do: :erlang.nif_error(:nif_not_loaded)
+
+  # The number that the messages about a session carry.
+  @spec session_id(session) :: integer
+  def session_id(_session), do: :erlang.nif_error(:nif_not_loaded)
+
+  # Closes a session after the call it is running.
+  @spec session_close(reference, session) :: {:ok, request} | {:error, failure}
+  def session_close(_ref, _session), do: :erlang.nif_error(:nif_not_loaded)
+
+  # Queues an operation.
+  @spec submit(reference, instance | pinned, tuple) :: {:ok, request} | {:error, failure}
+  def submit(_ref, _target, _op), do: :erlang.nif_error(:nif_not_loaded)
+
+  # Asks for a session of one's own; `:ok` comes when there is one.
+  @spec pin_session(reference, instance) :: {:ok, request, pinned} | {:error, failure}
+  def pin_session(_ref, _instance), do: :erlang.nif_error(:nif_not_loaded)
+
+  # Gives the session back to the queue.
+  @spec unpin(pinned) :: :ok
+  def unpin(_pinned), do: :erlang.nif_error(:nif_not_loaded)
+
+  # Gives up: never executed, perhaps executed, or the message comes for certain.
+  @spec cancel(request) :: :queued | :running | :sent
+  def cancel(_request), do: :erlang.nif_error(:nif_not_loaded)
+end

@@ -1,0 +1,138 @@
+defmodule Cryptoki.Native.Loader do
+  @moduledoc false
+  # Finds the native library, and says in a sentence why it cannot be used. Called by the @on_load
+  # of Cryptoki.Native, which must itself call :erlang.load_nif/2 (the VM checks who calls):
+  #
+  #     @on_load :load
+  #     def load do
+  #       with {:ok, path, info} <- Loader.find(), do: :erlang.load_nif(path, info)
+  #     end
+  #     |> Loader.done()
+  #
+  # The compile task in build/ installs the library as
+  # priv/native/cryptoki_nif-<version>-<target>-<md5>.so and writes that name into priv/native/current.
+
+  @version Mix.Project.config()[:version]
+  @key {Cryptoki.Native, :load_error}
+  @again "Compile cryptoki again on this machine (mix deps.compile cryptoki --force)."
+
+  @doc "The library to load: its path without `.so`, as load_nif wants it, and the version to agree on."
+  @spec find(Path.t() | nil) :: {:ok, charlist, binary} | {:error, {atom, charlist}}
+  def find(folder \\ folder()) do
+    with {:ok, folder} <- folder_exists(folder),
+         {:ok, name} <- read_current(folder),
+         path = Path.join(folder, name),
+         {:ok, bytes} <- read_library(path),
+         :ok <- same_version(name),
+         :ok <- same_bytes(name, bytes) do
+      {:ok, to_charlist(Path.rootname(path, ".so")), @version}
+    end
+  end
+
+  @doc "Keeps the sentence about what load_nif answered; the answer goes on to the VM as it is."
+  @spec done(term) :: :ok | {:error, {atom, charlist}}
+  def done(:ok) do
+    :persistent_term.erase(@key)
+    :ok
+  end
+
+  def done({:error, {reason, text}}) do
+    sentence = explain(reason, to_string(text))
+    :persistent_term.put(@key, sentence)
+    {:error, {reason, to_charlist(sentence)}}
+  end
+
+  @doc "Why the native library is not loaded, or nil."
+  @spec error :: binary | nil
+  def error, do: :persistent_term.get(@key, nil)
+
+  @doc "The version the library must have: that of mix.exs."
+  @spec version :: binary
+  def version, do: @version
+
+  @doc "The file that is loaded, or nil when it is not there."
+  @spec path :: binary | nil
+  def path do
+    case find() do
+      {:ok, path, _} -> to_string(path) <> ".so"
+      {:error, _} -> nil
+    end
+  end
+
+  defp folder do
+    case :code.priv_dir(:cryptoki) do
+      {:error, :bad_name} -> nil
+      priv -> Path.join(to_string(priv), "native")
+    end
+  end
+
+  defp folder_exists(nil),
+    do: failure(:no_application, "the application :cryptoki is not on the code path")
+
+  defp folder_exists(folder), do: {:ok, folder}
+
+  defp read_current(folder) do
+    file = Path.join(folder, "current")
+
+    case :file.read_file(file) do
+      {:ok, name} -> {:ok, String.trim(name)}
+      {:error, reason} -> failure(:not_built, "#{file}: #{:file.format_error(reason)}")
+    end
+  end
+
+  defp read_library(path) do
+    with {:error, reason} <- :file.read_file(path),
+         do: failure(:missing, "#{path}: #{:file.format_error(reason)}")
+  end
+
+  defp same_version(name) do
+    if String.starts_with?(name, "cryptoki_nif-#{@version}-"),
+      do: :ok,
+      else: failure(:version, "#{name} is not of version #{@version}")
+  end
+
+  # Half a file would be mapped, and end the VM with a SIGBUS when the missing half is touched.
+  defp same_bytes(name, bytes) do
+    md5 = bytes |> :erlang.md5() |> Base.encode16(case: :lower)
+
+    if String.ends_with?(name, "-#{md5}.so"),
+      do: :ok,
+      else: failure(:foreign, "the content of #{name} is not what was built")
+  end
+
+  defp failure(reason, text), do: {:error, {reason, to_charlist(text)}}
+
+  @doc "The sentence about an error of find/1 or of load_nif."
+  @spec explain(atom, binary) :: binary
+  def explain(:no_application, text),
+    do: "The native library of cryptoki cannot be found: #{text}."
+
+  def explain(:not_built, text),
+    do: "The native library of cryptoki was never built here (#{text}). #{@again}"
+
+  def explain(:missing, text),
+    do: "The native library of cryptoki has been removed (#{text}). #{@again}"
+
+  def explain(:version, text),
+    do: "The native library of cryptoki is from another version: #{text}. #{@again}"
+
+  def explain(:foreign, text),
+    do: "The native library of cryptoki was replaced or is incomplete: #{text}. #{@again}"
+
+  # The library's own load callback said no to the version it was given.
+  def explain(:load, text),
+    do:
+      "The native library of cryptoki refused to be loaded by version #{@version}: #{text}. #{@again}"
+
+  def explain(:reload, text), do: "The native library of cryptoki is loaded already: #{text}"
+
+  def explain(reason, _text) when reason in [:old_code, :upgrade],
+    do:
+      "The native library of cryptoki belongs to code that is still running; restart the VM to change it."
+
+  def explain(_load_failed_or_bad_lib, text) do
+    "The native library of cryptoki cannot be loaded into this VM " <>
+      "(OTP #{:erlang.system_info(:otp_release)}, #{:erlang.system_info(:system_architecture)}); " <>
+      "it was built for another one or lacks something here: #{text}. #{@again}"
+  end
+end

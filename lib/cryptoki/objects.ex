@@ -1,0 +1,201 @@
+defmodule Cryptoki.Objects do
+  @moduledoc false
+  # The verbs for objects: finding, reading, changing, making and destroying them.
+
+  alias Cryptoki.{Attribute, Error, Key, KeyTemplate, Keys, Mechanism, Options}
+  alias Cryptoki.{PublicKey, Request, Target}
+
+  @options [:timeout, :metadata]
+  # Epochs that may end while a list of objects is read.
+  @attempts 5
+
+  ## Finding
+
+  def find(hsm, selector, opts) do
+    options = Options.call!(opts, @options)
+    wanted = Keys.wanted!(selector, :find)
+    with {:ok, target} <- Target.fetch(hsm, options), do: all(target, wanted, @attempts)
+  end
+
+  defp all(target, wanted, attempts) do
+    with {:ok, handles} <- handles(target, wanted),
+         {:ok, keys} <- Keys.describe_all(target, handles) do
+      {:ok, keys}
+    else
+      {:error, %Error{reason: :stale_handle}} when attempts > 1 ->
+        all(target, wanted, attempts - 1)
+
+      {:error, _error} = error ->
+        error
+    end
+  end
+
+  defp handles(target, {:key, _key} = wanted) do
+    case Keys.resolve(target, wanted, :cached) do
+      {:ok, handle} -> {:ok, [handle]}
+      {:error, %Error{reason: :key_not_found}} -> {:ok, []}
+      {:error, _error} = error -> error
+    end
+  end
+
+  defp handles(target, {:search, _, _, _} = wanted), do: Keys.find_all(target, wanted)
+
+  def find_one(hsm, selector, opts) do
+    options = Options.call!(opts, @options)
+    wanted = Keys.wanted!(selector, :any)
+
+    with {:ok, target} <- Target.fetch(hsm, options),
+         {:ok, handle} <- Keys.resolve(target, wanted, :cached),
+         do: describe(target, wanted, handle)
+  end
+
+  # The handle may have been in the cache for longer than the object has lived.
+  defp describe(target, wanted, handle) do
+    case Keys.describe(target, handle) do
+      {:error, %Error{reason: reason}} when reason in [:stale_handle, :object_handle_invalid] ->
+        with {:ok, handle} <- Keys.resolve(target, wanted, :fresh),
+             do: Keys.describe(target, handle)
+
+      described ->
+        described
+    end
+  end
+
+  # No session is held while the stream is consumed: the handles are taken at once, they are small,
+  # and the objects read as they are asked for.
+  def stream(hsm, selector, opts) do
+    options = Options.call!(opts, @options)
+    wanted = Keys.wanted!(selector, :find)
+
+    Stream.resource(
+      fn -> hsm |> target!(options) |> handles(wanted) |> value!() end,
+      fn
+        [] ->
+          {:halt, []}
+
+        [handle | rest] ->
+          {hsm |> target!(options) |> Keys.describe_all([handle]) |> value!(), rest}
+      end,
+      fn _rest -> :ok end
+    )
+  end
+
+  defp target!(hsm, options), do: hsm |> Target.fetch(options) |> value!()
+
+  defp value!({:ok, value}), do: value
+  defp value!({:error, error}), do: raise(error)
+
+  ## Reading and changing
+
+  def attributes(hsm, selector, names, opts) do
+    unless is_list(names), do: raise(ArgumentError, "give a list of attributes to read")
+    types = Attribute.types!(names)
+
+    with {:ok, answer} <- on(hsm, selector, :attributes, opts, &{:attributes, &1, types}),
+         do: {:ok, Attribute.decode(answer, names)}
+  end
+
+  def update(hsm, selector, template, opts) do
+    template = Attribute.encode!(template)
+    changed(hsm, on(hsm, selector, :set_attributes, opts, &{:set_attributes, &1, template}))
+  end
+
+  def destroy(hsm, selector, opts),
+    do: changed(hsm, on(hsm, selector, :destroy, opts, &{:destroy, &1}))
+
+  def copy(hsm, selector, template, opts) do
+    template = Attribute.encode!(template)
+
+    with {:ok, handle} <- on(hsm, selector, :copy, opts, &{:copy, &1, template}),
+         do: made(hsm, handle, opts)
+  end
+
+  defp on(hsm, selector, operation, opts, op) do
+    options = Options.call!(opts, @options)
+    wanted = Keys.wanted!(selector, :any)
+
+    with {:ok, target} <- Target.fetch(hsm, options),
+         do: Keys.run(target, operation, [wanted], fn [handle], nil -> op.(handle) end)
+  end
+
+  defp changed(hsm, result) do
+    with {:ok, target} <- Target.fetch(hsm), do: Keys.forget(target)
+    result
+  end
+
+  def certificate(hsm, selector, opts) do
+    options = Options.call!(opts, @options)
+    wanted = Keys.wanted!(selector_of_certificate(selector), :certificate)
+
+    with {:ok, target} <- Target.fetch(hsm, options),
+         {:ok, answer} <-
+           Keys.run(target, :attributes, [wanted], fn [handle], nil ->
+             {:attributes, handle, Attribute.types!([:value])}
+           end) do
+      case Attribute.decode(answer, [:value]) do
+        %{value: der} when is_binary(der) and der != "" ->
+          {:ok, der}
+
+        _no_value ->
+          {:error, Error.new(:unsupported, "the token keeps no value of the certificate")}
+      end
+    end
+  end
+
+  # The certificate of a key has its id.
+  defp selector_of_certificate(%Key{class: class, id: id})
+       when class != :certificate and id not in [nil, ""],
+       do: [class: :certificate, id: id]
+
+  defp selector_of_certificate(selector), do: selector
+
+  def public_key(hsm, selector, opts) do
+    options = Options.call!(opts, @options)
+    search = PublicKey.search!(selector)
+    with {:ok, target} <- Target.fetch(hsm, options), do: PublicKey.fetch(target, search)
+  end
+
+  ## Making
+
+  def create(hsm, template, opts) do
+    options = Options.call!(opts, @options)
+    template = Attribute.encode!(template)
+
+    with {:ok, target} <- Target.fetch(hsm, options),
+         {:ok, handle} <- Request.run(target, {:create, template}),
+         do: Keys.made(target, handle)
+  end
+
+  def generate_key(hsm, mechanism, template, opts) do
+    options = Options.call!(opts, @options)
+    encoded = Mechanism.encode!(mechanism)
+    template = mechanism |> KeyTemplate.secret(template) |> Attribute.encode!()
+
+    with {:ok, target} <- target(hsm, options, mechanism),
+         {:ok, handle} <- Request.run(target, {:generate_key, encoded, template}),
+         do: Keys.made(target, handle)
+  end
+
+  def generate_key_pair(hsm, mechanism, template, opts) do
+    options = Options.call!(opts, @options)
+    encoded = Mechanism.encode!(mechanism)
+    {public, private} = KeyTemplate.pair(mechanism, template)
+    op = {:generate_key_pair, encoded, Attribute.encode!(public), Attribute.encode!(private)}
+
+    with {:ok, target} <- target(hsm, options, mechanism),
+         {:ok, {public, private}} <- Request.run(target, op),
+         {:ok, public} <- Keys.made(target, public),
+         {:ok, private} <- Keys.made(target, private),
+         do: {:ok, {public, private}}
+  end
+
+  defp target(hsm, options, mechanism) do
+    with {:ok, target} <- Target.fetch(hsm, options),
+         do: {:ok, %{target | mechanism: Mechanism.name_or_code(mechanism)}}
+  end
+
+  defp made(hsm, handle, opts) do
+    with {:ok, target} <- Target.fetch(hsm, Options.call!(opts, @options)),
+         do: Keys.made(target, handle)
+  end
+end

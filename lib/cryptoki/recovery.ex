@@ -1,0 +1,63 @@
+defmodule Cryptoki.Recovery do
+  @moduledoc false
+  # What an error means for the caller and for the instance: the one table.
+  #
+  # | failure                                | action       | again | what happens
+  # |----------------------------------------|--------------|-------|-------------------------------
+  # | `:session` session handle invalid      | `:answer`    | 0     | the session thread has reopened and tried again once
+  # | `:operation_active`                    | `:answer`    | 0     | the session thread has cancelled and tried again once
+  # | `:login` user not logged in            | `:login`     | 1     | log in, run again
+  # | `:stale_handle`, nothing executed      | `:resolve`   | 5     | look the keys up in the new epoch, run again
+  # | object or key handle invalid           | `:resolve`   | 1     | somebody else destroyed it; look it up, run again
+  # | `:absent` token gone                   | `:answer`    | 0     | the session ends and the instance goes absent, see `lost/1`
+  # | `:not_initialized` somebody finalised  | `:answer`    | 0     | the same
+  # | `:pin` at a context-specific login     | `:answer`    | 0     | the caller's PIN, the caller's error
+  # | `:device`, everything else             | `:answer`    | 0     | the caller gets the error
+  #
+  # A PIN refused at the instance's own login never comes this way: see `Cryptoki.Connector`.
+  # Running again is safe in all of these: the library has refused before it did anything. Several
+  # epochs can pass while a token reboots, hence more than one `:resolve` for stale handles.
+
+  alias Cryptoki.Error
+
+  @type action :: :answer | :login | {:resolve, attempts :: pos_integer}
+
+  @object_handle_invalid 0x82
+  @key_handle_invalid 0x60
+
+  # With all C_...Init: functions that only look or prepare.
+  @harmless ~w(C_OpenSession C_Login C_LoginUser C_GetAttributeValue C_FindObjects
+               C_GetObjectSize C_GetSessionInfo C_GetTokenInfo C_GetSlotInfo C_GetSlotList)a
+
+  @doc "What to do about a native failure."
+  @spec action(Cryptoki.Native.failure()) :: action
+  def action({:own, :stale_handle, _detail}), do: {:resolve, 5}
+  def action({:own, _reason, _detail}), do: :answer
+  def action({:rv, _code, _function, :login}), do: :login
+
+  def action({:rv, code, _function, _class})
+      when code in [@object_handle_invalid, @key_handle_invalid],
+      do: {:resolve, 1}
+
+  def action({:rv, _code, _function, _class}), do: :answer
+
+  @doc "The error as users get it: one from looking or preparing has executed nothing."
+  @spec error(Cryptoki.Native.failure()) :: Error.t()
+  def error(failure) do
+    error = Error.from_native(failure)
+    if prepares?(error.function), do: %{error | executed: false}, else: error
+  end
+
+  @doc "A session that ended with this failure: another one at once, or is the token gone?"
+  @spec lost(Cryptoki.Native.failure()) :: :absent | :replace
+  def lost({:rv, _code, _function, class}) when class in [:absent, :not_initialized, :device],
+    do: :absent
+
+  def lost(_failure), do: :replace
+
+  defp prepares?(nil), do: false
+
+  defp prepares?(function) do
+    function in @harmless or String.ends_with?(Atom.to_string(function), "Init")
+  end
+end

@@ -1,0 +1,230 @@
+defmodule Cryptoki.Request do
+  @moduledoc false
+  # The one place that talks to `Cryptoki.Native`: the reference, the receive, the deadline, and
+  # what is done about an error (decided by `Cryptoki.Recovery`).
+  #
+  # A caller whose deadline passes cancels its request. Exactly one side wins: either no message
+  # will ever come, or it is certain to come and is received here. No mailbox sees a late reply.
+
+  alias Cryptoki.{Error, Instances, Native, Recovery, Target, Telemetry, TokenServer}
+
+  @type deadline :: integer | :infinity
+  @type answer :: :ok | {:ok, term} | {:error, Error.t()}
+  @type build :: (:cached | :fresh -> {:ok, tuple} | {:error, Error.t()})
+
+  @no_time {0, 0}
+  @resolves_nothing %{login: 0, resolve: :never}
+
+  @doc "The moment at which `timeout` milliseconds from now are over."
+  @spec deadline(timeout) :: deadline
+  def deadline(:infinity), do: :infinity
+  def deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
+
+  @doc "The milliseconds left until then."
+  @spec remaining(deadline) :: timeout
+  def remaining(:infinity), do: :infinity
+  def remaining(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
+
+  ## Calls of the queue
+
+  @doc "Runs an operation that names no key."
+  @spec run(Target.t(), tuple) :: answer
+  def run(%Target{} = target, op),
+    do: call(target, elem(op, 0), fn _keys -> {:ok, op} end, @resolves_nothing)
+
+  @doc """
+  Runs the operation that `build` makes, again when the recovery table says so. `build` resolves
+  the keys: from the cache, or afresh when the handles that the cache gave are stale.
+  """
+  @spec run(Target.t(), atom, build) :: answer
+  def run(%Target{} = target, operation, build),
+    do: call(target, operation, build, %{login: 0, resolve: 0})
+
+  defp call(target, operation, build, tried) do
+    Telemetry.call(
+      fn -> metadata(target, operation) end,
+      fn -> attempt(target, build, :cached, tried, @no_time) end
+    )
+  end
+
+  defp metadata(target, operation) do
+    %{
+      instance: Target.called(target),
+      operation: operation,
+      mechanism: target.mechanism,
+      metadata: target.metadata
+    }
+  end
+
+  defp attempt(target, build, keys, tried, times) do
+    case build.(keys) do
+      {:ok, op} ->
+        {result, more} = await(&Native.submit(&1, target.queue, op), target.deadline)
+        answer(result, target, build, tried, add(times, more))
+
+      # The epoch ended while the keys were looked up.
+      {:error, %Error{reason: :stale_handle} = error} ->
+        answer({:error, {:own, :stale_handle, error.detail}}, target, build, tried, times)
+
+      {:error, %Error{}} = error ->
+        {error, times}
+    end
+  end
+
+  defp answer({:error, failure}, target, build, tried, times) do
+    case {Recovery.action(failure), tried} do
+      {:login, %{login: 0}} ->
+        case TokenServer.login(target) do
+          :ok -> attempt(target, build, :cached, %{tried | login: 1}, times)
+          {:error, %Error{}} = error -> {error, times}
+        end
+
+      {{:resolve, limit}, %{resolve: n}} when is_integer(n) and n < limit ->
+        attempt(target, build, :fresh, %{tried | resolve: n + 1}, times)
+
+      _answer ->
+        {{:error, explained(failure, target)}, times}
+    end
+  end
+
+  defp answer(result, _target, _build, _tried, times), do: {result, times}
+
+  defp add({queue, device}, {more_queue, more_device}),
+    do: {queue + more_queue, device + more_device}
+
+  # The instance knows better than its queue why there is no token.
+  defp explained({:own, reason, _detail} = failure, target)
+       when reason in [:token_absent, :locked] do
+    case Instances.state(target.instance) do
+      {_state, %Error{} = why} -> Error.new(reason, Exception.message(why))
+      _ready -> error(failure)
+    end
+  end
+
+  defp explained(failure, _target), do: error(failure)
+
+  ## A session of one's own
+
+  @doc "Takes a session out of the queue for this process."
+  @spec pin(Target.t()) :: {:ok, Native.pinned()} | {:error, Error.t()}
+  def pin(%Target{} = target) do
+    case await(&Native.pin_session(&1, target.native), target.deadline) do
+      {{:ok, pinned}, _times} -> {:ok, pinned}
+      {{:error, failure}, _times} -> {:error, explained(failure, target)}
+    end
+  end
+
+  @doc "Gives it back."
+  @spec unpin(Native.pinned()) :: :ok
+  def unpin(pinned), do: Native.unpin(pinned)
+
+  ## Libraries, tokens, sessions: for the processes that own them
+
+  @spec open(binary, binary | nil, deadline) :: {:ok, Native.library()} | {:error, Error.t()}
+  def open(path, init_args, deadline) do
+    case plain(&Native.open(&1, path, init_args), deadline) do
+      # C_Initialize or one of its like has refused.
+      {:error, %Error{code: code} = error} when code != nil ->
+        {:error, Error.new(:library_not_loaded, Exception.message(error))}
+
+      library_or_error ->
+        library_or_error
+    end
+  end
+
+  @spec close(Native.library(), deadline) :: :ok | {:error, Error.t()}
+  def close(library, deadline), do: plain(&Native.close(&1, library), deadline)
+
+  @spec control(Native.library(), tuple, deadline) :: answer
+  def control(library, op, deadline), do: plain(&Native.control(&1, library, op), deadline)
+
+  @doc "Logs in; `{:refused, error}` is a PIN that must not be tried again."
+  @spec login(Native.instance(), map, binary | nil, deadline) ::
+          :ok | {:refused, Error.t()} | {:error, Error.t()}
+  def login(native, who, pin, deadline) do
+    submit = &Native.login(&1, native, who.slot, who.user, pin, who.username, who.read_only)
+
+    case await(submit, deadline) do
+      {:ok, _times} -> :ok
+      {{:error, {:rv, _, _, :pin} = failure}, _times} -> {:refused, error(failure)}
+      {{:error, failure}, _times} -> {:error, error(failure)}
+    end
+  end
+
+  @spec session_open(Native.instance(), Native.slot(), boolean, deadline) ::
+          {:ok, Native.session()} | {:error, Error.t()}
+  def session_open(native, slot, read_only, deadline),
+    do: plain(&Native.session_open(&1, native, slot, read_only), deadline)
+
+  @spec session_close(Native.session(), deadline) :: :ok | {:error, Error.t()}
+  def session_close(session, deadline), do: plain(&Native.session_close(&1, session), deadline)
+
+  @spec session_id(Native.session()) :: integer
+  def session_id(session), do: Native.session_id(session)
+
+  @spec instance_new(Native.library(), pos_integer) :: Native.instance()
+  def instance_new(library, queue_limit), do: Native.instance_new(library, queue_limit)
+
+  @spec instance_state(Native.instance(), :absent | :locked | :ready | :shutdown) :: :ok
+  def instance_state(native, state), do: Native.instance_state(native, state)
+
+  @spec instance_info(Native.instance()) :: map
+  def instance_info(native), do: Native.instance_info(native)
+
+  @spec bump_epoch(Native.instance()) :: :ok
+  def bump_epoch(native), do: Native.bump_epoch(native)
+
+  @doc "What a native failure is to a user."
+  @spec error(Native.failure() | {:timeout, :queued | :running}) :: Error.t()
+  def error({:timeout, :queued}),
+    do: Error.new(:timeout, "no session was free, nothing was executed", executed: false)
+
+  def error({:timeout, :running}) do
+    detail = "the library did not return from it, it may have been executed"
+    Error.new(:timeout, detail, executed: :maybe)
+  end
+
+  def error(failure), do: Recovery.error(failure)
+
+  defp plain(submit, deadline) do
+    case await(submit, deadline) do
+      {{:error, failure}, _times} -> {:error, error(failure)}
+      {result, _times} -> result
+    end
+  end
+
+  ## The handshake
+
+  # The reference is made in the function of the receive: the VM then skips the old mailbox.
+  defp await(submit, deadline) do
+    ref = make_ref()
+
+    case submit.(ref) do
+      {:error, failure} ->
+        {{:error, failure}, @no_time}
+
+      accepted ->
+        receive do
+          {^ref, result, times} -> {granted(result, accepted), times}
+        after
+          remaining(deadline) ->
+            case Native.cancel(elem(accepted, 1)) do
+              :sent ->
+                receive do
+                  {^ref, result, times} -> {granted(result, accepted), times}
+                end
+
+              state ->
+                abandon(accepted)
+                {{:error, {:timeout, state}}, @no_time}
+            end
+        end
+    end
+  end
+
+  defp granted(:ok, {:ok, _request, pinned}), do: {:ok, pinned}
+  defp granted(result, _accepted), do: result
+
+  defp abandon({:ok, _request, pinned}), do: Native.unpin(pinned)
+  defp abandon(_accepted), do: :ok
+end

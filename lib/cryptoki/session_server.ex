@@ -1,0 +1,70 @@
+defmodule Cryptoki.SessionServer do
+  @moduledoc false
+  # Owns one session. Callers never talk to it: the session's thread takes its work from the
+  # instance's queue and tells this process what becomes of the session; it tells the token server.
+
+  use GenServer, restart: :temporary, shutdown: 5_000
+
+  alias Cryptoki.{Error, Request, TokenServer}
+
+  # Below the shutdown time of the child: a session that hangs is left to its thread.
+  @close_timeout 2_000
+
+  @spec start_link(term) :: GenServer.on_start()
+  def start_link(_arg), do: GenServer.start_link(__MODULE__, nil)
+
+  @doc "Opens the session; the server ends when that fails."
+  @spec open(pid, map) :: :ok | {:error, Error.t()}
+  def open(server, facts) do
+    GenServer.call(server, {:open, facts}, :infinity)
+  catch
+    :exit, _ended -> {:error, Error.new(:session_lost, "its process ended while it was opened")}
+  end
+
+  @doc "Closes the session and ends, without making anybody wait."
+  @spec close(pid) :: :ok
+  def close(server), do: GenServer.cast(server, :close)
+
+  @impl true
+  def init(nil) do
+    Process.flag(:trap_exit, true)
+    {:ok, nil}
+  end
+
+  @impl true
+  def handle_call({:open, facts}, _from, nil) do
+    deadline = Request.deadline(facts.timeout)
+
+    case Request.session_open(facts.native, facts.slot, facts.read_only, deadline) do
+      {:ok, session} ->
+        id = Request.session_id(session)
+        {:reply, :ok, %{session: session, id: id, instance: facts.instance, closes: true}}
+
+      {:error, error} ->
+        {:stop, :normal, {:error, error}, nil}
+    end
+  end
+
+  @impl true
+  def handle_cast(:close, state), do: {:stop, :normal, state}
+
+  @impl true
+  def handle_info({:cryptoki_session, id, event}, %{id: id} = state) do
+    TokenServer.session_event(state.instance, event)
+
+    case event do
+      {:reopened, _failure} -> {:noreply, state}
+      # Closing would wait for a call that does not return; its thread closes it when it does.
+      :overdue -> {:noreply, %{state | closes: false}}
+      {_ended, _why} -> {:stop, :normal, %{state | closes: false}}
+    end
+  end
+
+  def handle_info(_other, state), do: {:noreply, state}
+
+  @impl true
+  def terminate(_reason, %{closes: true, session: session}),
+    do: Request.session_close(session, Request.deadline(@close_timeout))
+
+  def terminate(_reason, _state), do: :ok
+end

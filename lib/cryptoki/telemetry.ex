@@ -1,0 +1,125 @@
+defmodule Cryptoki.Telemetry do
+  @moduledoc false
+  # What the library tells about itself: one log line per change of an instance's state, and
+  # telemetry events, emitted only when the `:telemetry` module is loaded.
+  #
+  #   * `[:cryptoki, :call, :start]`      `%{system_time, monotonic_time}`
+  #   * `[:cryptoki, :call, :stop]`       `%{duration, queue_time, device_time}`, also after an error
+  #   * `[:cryptoki, :call, :exception]`  `%{duration}`, with `kind`, `reason`, `stacktrace`
+  #
+  # Their metadata: `instance`, `operation`, `mechanism` (or nil), `metadata` (the caller's), and
+  # at stop `result`, `:ok` or the reason of the error.
+  #
+  #   * `[:cryptoki, :session, :opened | :reopened | :lost | :overdue | :ended]`  `%{system_time}`
+  #   * `[:cryptoki, :token, :ready | :absent | :locked]`  `%{system_time}`, metadata `reason`
+  #   * `[:cryptoki, :login, :stop]`  `%{duration}`, metadata `result`
+  #
+  # Times are in native units, `queue_time` and `device_time` as measured by the session thread.
+  # Never a PIN, never data, never key bytes.
+
+  require Logger
+
+  alias Cryptoki.Error
+
+  @type times :: {queue_ns :: non_neg_integer, device_ns :: non_neg_integer}
+
+  @doc "Whether anybody can listen."
+  @spec on?() :: boolean
+  def on?, do: :erlang.function_exported(:telemetry, :execute, 3)
+
+  @doc "Emits one event."
+  @spec event([atom], map, map) :: :ok
+  def event(name, measurements \\ %{}, metadata) do
+    if on?() do
+      measurements = Map.put_new_lazy(measurements, :system_time, &System.system_time/0)
+      execute([:cryptoki | name], measurements, metadata)
+    end
+
+    :ok
+  end
+
+  @doc "Runs a call of the queue between its start and stop events."
+  @spec call(
+          (() -> metadata :: map),
+          (() -> {:ok | {:ok, term} | {:error, Cryptoki.Error.t()}, times})
+        ) :: :ok | {:ok, term} | {:error, Cryptoki.Error.t()}
+  def call(metadata, fun) do
+    if on?() do
+      measured(metadata.(), fun)
+    else
+      {result, _times} = fun.()
+      result
+    end
+  end
+
+  @doc "Says that an instance's token came, went or was locked."
+  @spec changed(term, {from :: atom, to :: atom}, Error.t() | nil, {integer, integer}) :: :ok
+  def changed(instance, {from, to}, reason, sessions) do
+    {level, sentence} = change(from, to, reason && Exception.message(reason), sessions)
+    Logger.log(level, fn -> "cryptoki #{inspect(instance)}: #{sentence}" end)
+    event([:token, to], %{instance: instance, reason: reason && reason.reason})
+  end
+
+  defp change(:starting, :ready, nil, _sessions), do: {:debug, "ready"}
+  defp change(_from, :ready, nil, _sessions), do: {:notice, "ready again"}
+
+  defp change(_from, :ready, shortage, {open, wanted}),
+    do: {:warning, "ready with #{open} of #{wanted} sessions: #{shortage}"}
+
+  defp change(_from, :absent, why, _sessions),
+    do: {:warning, "no token, it is looked for again and again: #{why}"}
+
+  defp change(_from, :locked, why, _sessions),
+    do: {:warning, "locked until Cryptoki.unlock/3 is called: #{why}"}
+
+  defp measured(metadata, fun) do
+    start = System.monotonic_time()
+    times = %{system_time: System.system_time(), monotonic_time: start}
+    execute([:cryptoki, :call, :start], times, metadata)
+
+    try do
+      fun.()
+    catch
+      kind, reason ->
+        detail = %{kind: kind, reason: reason, stacktrace: without_data(__STACKTRACE__)}
+        duration = System.monotonic_time() - start
+        metadata = Map.merge(metadata, detail)
+        execute([:cryptoki, :call, :exception], %{duration: duration}, metadata)
+        :erlang.raise(kind, reason, __STACKTRACE__)
+    else
+      {result, {queue, device}} ->
+        measurements = %{
+          duration: System.monotonic_time() - start,
+          queue_time: native(queue),
+          device_time: native(device)
+        }
+
+        execute(
+          [:cryptoki, :call, :stop],
+          measurements,
+          Map.put(metadata, :result, outcome(result))
+        )
+
+        result
+    end
+  end
+
+  # A stack can carry the arguments of the call that failed.
+  defp without_data(stacktrace) do
+    for {module, function, arity_or_arguments, location} <- stacktrace do
+      arity =
+        if is_list(arity_or_arguments), do: length(arity_or_arguments), else: arity_or_arguments
+
+      {module, function, arity, location}
+    end
+  end
+
+  defp native(nanoseconds), do: System.convert_time_unit(nanoseconds, :nanosecond, :native)
+
+  defp outcome({:error, error}), do: error.reason
+  defp outcome(_ok), do: :ok
+
+  # apply/3 because the module is not a dependency of ours and need not exist.
+  defp execute(name, measurements, metadata),
+    do: apply(:telemetry, :execute, [name, measurements, metadata])
+end

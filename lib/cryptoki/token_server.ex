@@ -1,0 +1,494 @@
+defmodule Cryptoki.TokenServer do
+  @moduledoc false
+  # Keeps one token usable. Its state is what the token is:
+  #
+  #     absent ──connected──> ready ──token gone, session count zero──> absent
+  #        └──────PIN refused──┴──> locked ──unlock──> ready
+  #
+  # It never waits for the library. One job at a time (connect, log in again, open sessions) runs in
+  # a `Cryptoki.Connector`; `next_job/1` decides which from what is wanted, after every event. A
+  # look at the slots every half second runs beside it while the token is absent or somebody
+  # subscribed. A PIN the token refused stops everything until `Cryptoki.unlock/3`.
+
+  use GenServer, restart: :permanent, shutdown: 5_000
+
+  alias Cryptoki.{Connector, Error, Instance, Instances, Pin, Recovery}
+  alias Cryptoki.{Request, SessionServer, Target, Telemetry, Watch}
+
+  @look_interval 500
+  @job_limit 180_000
+  @restart_pause 10
+  @removed [:token_not_present, :device_removed, :token_not_recognized, :slot_id_invalid]
+
+  ## Calls
+
+  @spec start_link(pid) :: GenServer.on_start()
+  def start_link(instance), do: GenServer.start_link(__MODULE__, instance)
+
+  @doc "Returns when the first attempt to reach the token is over, or the time is."
+  @spec await_first_attempt(pid, Request.deadline()) :: :ok
+  def await_first_attempt(instance, deadline) do
+    _ = ask(instance, :await_first_attempt, deadline)
+    :ok
+  end
+
+  @doc "Logs in again after the library has forgotten the login."
+  @spec login(Target.t()) :: :ok | {:error, Error.t()}
+  def login(%Target{} = target), do: ask(target.instance, :login, target.deadline)
+
+  @doc "Logs in with another PIN, which does not go through the mailbox."
+  @spec unlock(Target.t(), Pin.t(), force :: boolean) :: :ok | {:error, Error.t()}
+  def unlock(%Target{} = target, pin, force) do
+    with :locked <- ask(target.instance, :locked?, target.deadline) do
+      Instances.put(target.instance, :pin, pin)
+      ask(target.instance, {:unlock, force}, target.deadline)
+    end
+  end
+
+  @doc "Tells what became of the session of the calling process."
+  @spec session_event(pid, term) :: :ok
+  def session_event(instance, event) do
+    with server when is_pid(server) <- Instances.get(instance, :server),
+         do: GenServer.cast(server, {:session, self(), event})
+
+    :ok
+  end
+
+  @doc "Messages about the token for the calling process."
+  @spec subscribe(Target.t()) :: {:ok, reference} | {:error, Error.t()}
+  def subscribe(%Target{} = target),
+    do: ask(target.instance, {:subscribe, self()}, target.deadline)
+
+  @spec unsubscribe(Target.t(), reference) :: :ok | {:error, Error.t()}
+  def unsubscribe(%Target{} = target, ref),
+    do: ask(target.instance, {:unsubscribe, ref}, target.deadline)
+
+  defp ask(instance, question, deadline) do
+    case Instances.get(instance, :server) do
+      nil -> stopping()
+      server -> GenServer.call(server, question, Request.remaining(deadline))
+    end
+  catch
+    :exit, {:timeout, _call} -> {:error, Error.new(:timeout, "the token was not reached in time")}
+    :exit, {:noproc, _call} -> ask_the_next(instance, question, deadline)
+    :exit, _ended -> stopping()
+  end
+
+  # Its supervisor is starting another one, or is stopping itself.
+  defp ask_the_next(instance, question, deadline) do
+    if Process.alive?(instance) and Request.remaining(deadline) != 0 do
+      receive after: (@restart_pause -> ask(instance, question, deadline))
+    else
+      stopping()
+    end
+  end
+
+  defp stopping, do: {:error, Error.new(:shutdown, "the instance is stopping")}
+
+  ## Start and end
+
+  @impl true
+  def init(instance) do
+    Process.flag(:trap_exit, true)
+
+    case Instances.lookup(instance) do
+      {:ok, target} -> {:ok, new(target, Instances.get(instance, :options)), {:continue, :start}}
+      # The instance is being stopped.
+      :error -> :ignore
+    end
+  end
+
+  defp new(target, options) do
+    %{
+      instance: target.instance,
+      target: target,
+      options: options,
+      # :starting, then :absent, :locked or :ready
+      state: :starting,
+      reason: nil,
+      facts: nil,
+      # pid => :open | :overdue
+      sessions: %{},
+      # how many sessions the token has shown to allow; more are not asked for until it reconnects
+      limit: options.sessions,
+      job: nil,
+      connect_due: true,
+      login_due: false,
+      open_due: true,
+      failures: 0,
+      first_waiters: [],
+      login_waiters: [],
+      unlock_waiters: [],
+      force: false,
+      watch: %Watch{},
+      looker: nil,
+      look_timer: nil,
+      connect_timer: nil
+    }
+  end
+
+  @impl true
+  def handle_continue(:start, state) do
+    Instances.put(state.instance, :server, self())
+    Request.instance_state(state.target.native, :absent)
+    new_epoch(state)
+
+    proceed(state)
+  end
+
+  @impl true
+  def terminate(_reason, state), do: Request.instance_state(state.target.native, :shutdown)
+
+  ## What callers ask
+
+  @impl true
+  def handle_call(:await_first_attempt, _from, %{state: now} = state) when now != :starting,
+    do: {:reply, :ok, state}
+
+  def handle_call(:await_first_attempt, from, state),
+    do: {:noreply, %{state | first_waiters: [from | state.first_waiters]}}
+
+  def handle_call(:login, from, %{state: :ready} = state),
+    do: proceed(%{state | login_waiters: [from | state.login_waiters]})
+
+  def handle_call(:login, _from, state) do
+    reason = if state.state == :locked, do: :locked, else: :token_absent
+    {:reply, {:error, Error.new(reason, why(state.reason))}, state}
+  end
+
+  def handle_call(:locked?, _from, %{state: :ready, facts: %{logged_in: true}} = state),
+    do: {:reply, :ok, state}
+
+  def handle_call(:locked?, _from, state), do: {:reply, :locked, state}
+
+  def handle_call({:unlock, force}, from, state) do
+    waiters = [from | state.unlock_waiters]
+    proceed(%{state | unlock_waiters: waiters, force: force or state.force})
+  end
+
+  def handle_call({:subscribe, pid}, _from, state) do
+    {ref, watch} = Watch.subscribe(state.watch, pid)
+    proceed(%{state | watch: watch}, {:ok, ref})
+  end
+
+  def handle_call({:unsubscribe, ref}, _from, state),
+    do: proceed(%{state | watch: Watch.unsubscribe(state.watch, ref)}, :ok)
+
+  ## What sessions and callers tell
+
+  @impl true
+  def handle_cast({:session, pid, event}, state) when is_map_key(state.sessions, pid) do
+    tell_session(state, event)
+    event |> session(pid, state) |> proceed()
+  end
+
+  def handle_cast({:session, _pid, _event}, state), do: {:noreply, state}
+
+  # Something closed our session, perhaps a reboot: then the login is gone as well.
+  defp session({:reopened, {:rv, _code, _function, :session}}, _pid, %{facts: facts} = state),
+    do: %{state | login_due: facts != nil and facts.logged_in}
+
+  defp session({:reopened, _failure}, _pid, state), do: state
+
+  defp session(:overdue, pid, state),
+    do: %{state | sessions: Map.put(state.sessions, pid, :overdue), open_due: true}
+
+  defp session({:lost, failure}, pid, state) do
+    state = %{state | sessions: Map.delete(state.sessions, pid), open_due: true}
+    error = Request.error(failure)
+
+    if Recovery.lost(failure) == :absent and state.state == :ready,
+      do: %{state | watch: removed(state, error)} |> lose(error),
+      else: state
+  end
+
+  # One that is gone makes room, if the token had none.
+  defp session({:ended, _why}, pid, state) do
+    sessions = Map.delete(state.sessions, pid)
+    %{state | sessions: sessions, limit: state.options.sessions, open_due: true}
+  end
+
+  ## Messages: jobs, looks at the slots, timers, the ends of processes
+
+  @impl true
+  def handle_info({:connector, pid, result}, %{job: %{pid: pid} = job} = state) do
+    Process.cancel_timer(job.timer)
+    {answer, state} = done(job.kind, result, %{state | job: nil})
+    Enum.each(job.serves, &GenServer.reply(&1, answer))
+    Enum.each(state.first_waiters, &GenServer.reply(&1, :ok))
+    proceed(%{state | first_waiters: []})
+  end
+
+  def handle_info({:connector, pid, result}, %{looker: pid} = state) do
+    case result do
+      {:ok, look} -> %{state | looker: nil} |> looked(look) |> proceed()
+      {:error, _error} -> {:noreply, %{state | looker: nil}}
+    end
+  end
+
+  def handle_info(:look, state), do: look(%{state | look_timer: nil}) |> proceed()
+  def handle_info(:connect, state), do: proceed(%{state | connect_due: true})
+  def handle_info(:open, state), do: proceed(%{state | open_due: true})
+
+  def handle_info({:job_limit, pid}, %{job: %{pid: pid}} = state) do
+    Process.exit(pid, :kill)
+    {:noreply, state}
+  end
+
+  # A job that ended without a result: killed, by its time limit or by somebody.
+  def handle_info({:EXIT, pid, _reason}, %{job: %{pid: pid}} = state) do
+    error = Error.new(:timeout, "connecting to the token took too long and was given up")
+    close_sessions(stray_sessions(state))
+    handle_info({:connector, pid, {:error, error}}, state)
+  end
+
+  def handle_info({:EXIT, pid, _reason}, %{looker: pid} = state),
+    do: {:noreply, %{state | looker: nil}}
+
+  def handle_info({:DOWN, ref, :process, pid, _reason}, state) do
+    state = %{state | watch: Watch.unsubscribe(state.watch, ref)}
+
+    case Map.pop(state.sessions, pid) do
+      {nil, _sessions} -> proceed(state)
+      {_, sessions} -> proceed(%{state | sessions: sessions, open_due: true})
+    end
+  end
+
+  def handle_info(_other, state), do: {:noreply, state}
+
+  ## Jobs: what is wanted decides which one is next
+
+  defp proceed(state), do: {:noreply, state |> next_job() |> next_look()}
+  defp proceed(state, reply), do: {:reply, reply, state |> next_job() |> next_look()}
+
+  defp next_job(%{job: nil} = state) do
+    missing = missing(state)
+
+    cond do
+      state.unlock_waiters != [] and state.state != :starting ->
+        kind = if state.state == :ready, do: :login, else: :connect
+        waiters = state.unlock_waiters
+        unlocking = %{state | unlock_waiters: [], force: false, connect_due: false}
+        start_job(unlocking, kind, waiters, state.force)
+
+      state.state == :ready and (state.login_due or state.login_waiters != []) ->
+        waiters = state.login_waiters
+        start_job(%{state | login_due: false, login_waiters: []}, :login, waiters)
+
+      state.state == :ready and state.open_due and missing > 0 ->
+        start_job(%{state | open_due: false}, {:open, missing}, [])
+
+      state.state in [:starting, :absent] and state.connect_due ->
+        start_job(%{state | connect_due: false}, :connect, [])
+
+      true ->
+        state
+    end
+  end
+
+  defp next_job(state), do: state
+
+  defp start_job(state, kind, waiters, force \\ false) do
+    context = %{context(state) | force: force}
+    facts = state.facts
+
+    pid =
+      Connector.start(fn ->
+        case kind do
+          :connect -> Connector.connect(context)
+          :login -> Connector.login_again(context, facts)
+          {:open, count} -> Connector.open(context, facts, count)
+        end
+      end)
+
+    timer = Process.send_after(self(), {:job_limit, pid}, @job_limit)
+    %{state | job: %{pid: pid, kind: kind, serves: waiters, timer: timer}}
+  end
+
+  defp context(state) do
+    %{
+      instance: state.instance,
+      name: Target.called(state.target),
+      native: state.target.native,
+      library: state.target.library,
+      options: state.options,
+      force: false
+    }
+  end
+
+  # How many sessions to open now, as far as the token is known to allow.
+  defp missing(state) do
+    open = open(state)
+    max(min(state.limit, Connector.room(context(state))) - open, 0)
+  end
+
+  defp open(state), do: Enum.count(state.sessions, &match?({_pid, :open}, &1))
+
+  ## What a job has brought
+
+  defp done(:connect, {:ok, _facts, {[], shortage}}, state),
+    do: {{:error, shortage}, lose(state, shortage)}
+
+  defp done(:connect, {:ok, facts, {servers, shortage}}, state) do
+    limit = if shortage, do: length(servers), else: state.options.sessions
+    state = %{state | facts: facts, limit: limit, failures: 0, looker: nil}
+    state = %{state | watch: Watch.inserted(state.watch, token(state))}
+    {:ok, state |> adopt(servers) |> enter(:ready, shortage)}
+  end
+
+  # The token went while the job was running.
+  defp done({:open, _count}, result, %{facts: nil} = state) do
+    with {servers, _shortage} when is_list(servers) <- result, do: close_sessions(servers)
+    {:ok, state}
+  end
+
+  defp done(:login, _result, %{facts: nil} = state),
+    do: {{:error, Error.new(:token_absent, why(state.reason))}, state}
+
+  defp done(:login, {:ok, true}, state) do
+    state = put_in(state.facts.logged_in, true)
+    Instances.put(state.instance, :facts, state.facts)
+    {:ok, state}
+  end
+
+  defp done(:login, {:ok, false}, state), do: {{:error, no_pin()}, state}
+
+  defp done({:open, _count}, {servers, nil}, state), do: {:ok, adopt(state, servers)}
+
+  defp done({:open, _count}, {servers, shortage}, state) when is_list(servers) do
+    state = adopt(state, servers)
+
+    cond do
+      state.sessions == %{} ->
+        {:ok, lose(state, shortage)}
+
+      shortage.reason == :session_count ->
+        {:ok, %{state | limit: open(state)}}
+
+      true ->
+        Process.send_after(self(), :open, state.options.reconnect.max)
+        {:ok, state}
+    end
+  end
+
+  defp done(_kind, {:locked, error}, state), do: {{:error, error}, lock(state, error)}
+  defp done(_kind, {:error, error}, state), do: {{:error, error}, lose(state, error)}
+
+  defp adopt(state, servers) do
+    Enum.each(servers, &Process.monitor/1)
+    for _server <- servers, do: tell_session(state, :opened)
+    %{state | sessions: Map.merge(state.sessions, Map.new(servers, &{&1, :open}))}
+  end
+
+  ## Changes of state
+
+  defp lose(state, error) do
+    state = state |> let_go(:token_absent, error) |> enter(:absent, error)
+    if state.connect_timer, do: Process.cancel_timer(state.connect_timer)
+    timer = Process.send_after(self(), :connect, delay(state))
+    %{state | connect_timer: timer, failures: state.failures + 1}
+  end
+
+  defp lock(state, error), do: state |> let_go(:locked, error) |> enter(:locked, error)
+
+  defp let_go(state, reason, error) do
+    close_sessions(Map.keys(state.sessions))
+    new_epoch(state)
+
+    for from <- state.login_waiters,
+        do: GenServer.reply(from, {:error, Error.new(reason, why(error))})
+
+    %{state | facts: nil, sessions: %{}, login_waiters: [], login_due: false}
+  end
+
+  # Before sessions are opened, never after: a session remembers the epoch it was opened in.
+  defp new_epoch(state) do
+    Request.bump_epoch(state.target.native)
+    :ets.delete_all_objects(state.target.cache)
+  end
+
+  defp close_sessions(servers), do: Enum.each(servers, &SessionServer.close/1)
+
+  defp stray_sessions(state), do: Instance.sessions(state.instance) -- Map.keys(state.sessions)
+
+  # Doubles from `min` to `max`, less up to a half of it, so that instances do not knock in step.
+  defp delay(%{options: %{reconnect: %{min: min, max: max}}, failures: failures}) do
+    full = min(max, min * Integer.pow(2, min(failures, 20)))
+    full - :rand.uniform(div(full, 2) + 1) + 1
+  end
+
+  defp enter(state, now, reason) do
+    Instances.put(state.instance, :state, {now, reason})
+    Instances.put(state.instance, :facts, state.facts)
+    Request.instance_state(state.target.native, now)
+    if now != state.state, do: announce(state, now, reason)
+    %{state | state: now, reason: reason}
+  end
+
+  defp announce(state, now, reason) do
+    sessions = {map_size(state.sessions), state.options.sessions}
+    Telemetry.changed(Target.called(state.target), {state.state, now}, reason, sessions)
+    Watch.notify(state.watch, {:state, now, reason})
+  end
+
+  defp why(nil), do: "the token was not reached yet"
+  defp why(error), do: Exception.message(error)
+
+  defp token(%{facts: nil}), do: nil
+  defp token(%{facts: facts}), do: Connector.summary(facts.slot, facts.token)
+
+  defp no_pin, do: Error.new(:user_not_logged_in, "the instance has no PIN (option pin:)")
+
+  defp tell_session(state, event) do
+    {name, reason} =
+      case event do
+        {name, {:rv, _, _, _} = failure} -> {name, Request.error(failure).reason}
+        {name, {:own, reason, _detail}} -> {name, reason}
+        {name, why} -> {name, why}
+        name -> {name, nil}
+      end
+
+    Telemetry.event([:session, name], %{instance: Target.called(state.target), reason: reason})
+  end
+
+  ## Looks at the slots
+
+  defp next_look(%{look_timer: nil} = state) do
+    if looks?(state),
+      do: %{state | look_timer: Process.send_after(self(), :look, @look_interval)},
+      else: state
+  end
+
+  defp next_look(state), do: state
+
+  defp looks?(state), do: state.state == :absent or Watch.anybody?(state.watch)
+
+  defp look(%{looker: nil} = state) do
+    context = context(state)
+    previous = state.watch.look
+    %{state | looker: Connector.start(fn -> Connector.look(context, previous) end)}
+  end
+
+  defp look(state), do: state
+
+  defp looked(state, look) do
+    {came?, watch} = Watch.looked(state.watch, look)
+    state = %{state | watch: watch}
+
+    cond do
+      state.state == :ready and token(state) not in watch.tokens ->
+        lose(state, Error.new(:token_absent, "the token was removed"))
+
+      state.state == :absent and came? ->
+        %{state | connect_due: true, failures: 0}
+
+      true ->
+        state
+    end
+  end
+
+  defp removed(state, %Error{reason: reason}) when reason in @removed,
+    do: Watch.removed(state.watch, token(state))
+
+  defp removed(state, _error), do: state.watch
+end

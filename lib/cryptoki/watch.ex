@@ -1,0 +1,63 @@
+defmodule Cryptoki.Watch do
+  @moduledoc false
+  # Who is told about an instance's token, and the tokens that were there when last looked: a part
+  # of the token server's state.
+
+  alias Cryptoki.Connector
+
+  defstruct subscribers: %{}, tokens: [], look: nil
+
+  @type token :: %{slot: non_neg_integer, label: String.t(), serial: String.t()}
+  @type t :: %__MODULE__{
+          subscribers: %{reference => pid},
+          tokens: [token],
+          look: Connector.look() | nil
+        }
+
+  @spec subscribe(t, pid) :: {reference, t}
+  def subscribe(%__MODULE__{} = watch, pid) do
+    ref = Process.monitor(pid)
+    {ref, put_in(watch.subscribers[ref], pid)}
+  end
+
+  @spec unsubscribe(t, reference) :: t
+  def unsubscribe(%__MODULE__{} = watch, ref) do
+    Process.demonitor(ref, [:flush])
+    %{watch | subscribers: Map.delete(watch.subscribers, ref)}
+  end
+
+  @spec anybody?(t) :: boolean
+  def anybody?(%__MODULE__{subscribers: subscribers}), do: subscribers != %{}
+
+  @spec notify(t, tuple) :: :ok
+  def notify(%__MODULE__{subscribers: subscribers}, event) do
+    for {ref, pid} <- subscribers, do: send(pid, {:cryptoki, ref, event})
+    :ok
+  end
+
+  @doc "Somebody has looked: tells what has changed, and answers whether a token has come."
+  @spec looked(t, Connector.look()) :: {came? :: boolean, t}
+  def looked(%__MODULE__{tokens: before} = watch, {_slots, tokens} = look) do
+    for token <- before -- tokens, do: notify(watch, {:token_removed, token})
+    for token <- tokens -- before, do: notify(watch, {:token_inserted, token})
+    {tokens -- before != [], %{watch | look: look, tokens: tokens}}
+  end
+
+  @doc "Connecting sees an insertion before anybody looks,"
+  @spec inserted(t, token) :: t
+  def inserted(%__MODULE__{} = watch, token) do
+    if token in watch.tokens do
+      watch
+    else
+      notify(watch, {:token_inserted, token})
+      %{watch | tokens: Enum.sort([token | watch.tokens])}
+    end
+  end
+
+  @doc "and a call sees a removal."
+  @spec removed(t, token) :: t
+  def removed(%__MODULE__{} = watch, token) do
+    if token in watch.tokens, do: notify(watch, {:token_removed, token})
+    %{watch | tokens: List.delete(watch.tokens, token)}
+  end
+end

@@ -1,0 +1,230 @@
+defmodule Cryptoki.DocsTest do
+  use ExUnit.Case, async: true
+
+  # What the documents say is true: versions, links, commands, and the functions in their examples;
+  # and every public function has a text, an example and a @spec.
+
+  @pages ~w(README.md CHANGELOG.md CONTRIBUTING.md) |> Enum.filter(&File.exists?/1)
+  @pages @pages ++ Path.wildcard("guides/*.md")
+
+  describe "the version" do
+    @version Mix.Project.config()[:version]
+
+    test "is the same in Cargo.toml, Cargo.lock and cryptoki.app.src" do
+      assert File.read!("Cargo.toml") =~ ~r/\[workspace\.package\]\nversion = "#{@version}"\n/
+      assert File.read!("Cargo.lock") =~ ~s(name = "cryptoki_nif"\nversion = "#{@version}"\n)
+      assert app_src()[:vsn] == to_charlist(@version)
+    end
+
+    test "is the first one in CHANGELOG.md" do
+      assert [_, @version] = Regex.run(~r/^## (\d\S*)/m, File.read!("CHANGELOG.md"))
+    end
+
+    test "is the one that README.md says to depend on" do
+      readme = File.read!("README.md")
+      minor = @version |> String.split(".") |> Enum.take(2) |> Enum.join(".")
+
+      for [line] <- Regex.scan(~r/\{:cryptoki,[^}]*\}/, readme),
+          [_, said] <- Regex.scan(~r/(?:~> |tag: "v)(\d[^"]*)"/, line) do
+        assert said in [@version, minor], "README.md says #{line}, the version is #{@version}"
+      end
+    end
+  end
+
+  test "cryptoki.app.src says what mix.exs says" do
+    {:ok, [{:application, :cryptoki, mix}]} =
+      :file.consult(Application.app_dir(:cryptoki, "ebin/cryptoki.app"))
+
+    assert app_src()[:mod] == mix[:mod]
+    assert app_src()[:description] == mix[:description]
+    assert Enum.sort(app_src()[:applications]) == Enum.sort(mix[:applications])
+  end
+
+  for page <- @pages do
+    describe page do
+      @page page
+
+      test "links to files and headings that exist" do
+        text = @page |> File.read!() |> without_code()
+
+        for [_, target] <- Regex.scan(~r/\]\(([^)\s]+)\)/, text), not (target =~ ~r/^[a-z]+:/) do
+          {path, heading} =
+            case String.split(target, "#", parts: 2) do
+              [path] -> {path, nil}
+              ["", heading] -> {Path.basename(@page), heading}
+              [path, heading] -> {path, heading}
+            end
+
+          file = Path.expand(path, Path.dirname(@page))
+          assert File.exists?(file), "#{@page} links to #{target}, and there is no such file"
+          if heading, do: assert(heading in headings(file), "#{@page} links to #{target}")
+        end
+      end
+
+      test "names commands that exist" do
+        text = File.read!(@page)
+
+        for [_, command] <- Regex.scan(~r{(?<![\w/.-])(bin/[a-z][\w/-]*)}, text) do
+          assert executable?(command), "#{@page} names #{command}, which is no command"
+        end
+
+        for [_, command, option] <- Regex.scan(~r/(bin\/[a-z]\w*)[^\n`|]*? (--[a-z-]+)/, text) do
+          assert File.read!(command) =~ option, "#{command} has no option #{option}"
+        end
+
+        for [_, task] <- Regex.scan(~r/mix (cryptoki\.[a-z.]+[a-z])/, text) do
+          assert Mix.Task.get(task), "#{@page} names mix #{task}, which is no task"
+        end
+      end
+
+      test "has Elixir code that parses and calls functions that exist" do
+        for {code, line} <- elixir_blocks(File.read!(@page)) do
+          quoted = Code.string_to_quoted(code, line: line, file: @page)
+          assert {:ok, ast} = quoted, "#{@page}:#{line}: #{inspect(quoted)}"
+
+          for {module, function, arity, line} <- calls(ast) do
+            assert Code.ensure_loaded?(module) and exported?(module, function, arity),
+                   "#{@page}:#{line} calls #{inspect(module)}.#{function}/#{arity}, which does not exist"
+          end
+        end
+      end
+    end
+  end
+
+  describe "every public function" do
+    test "has a text, an example and a spec, and every module says whether it is public" do
+      missing =
+        for module <- modules(),
+            problem <- problems(module),
+            do: problem
+
+      assert missing == [], Enum.join(missing, "\n")
+    end
+  end
+
+  defp problems(module) do
+    case Code.fetch_docs(module) do
+      {:docs_v1, _, :elixir, _, :hidden, _, _} ->
+        []
+
+      {:docs_v1, _, :elixir, _, :none, _, _} ->
+        ["#{inspect(module)} has no @moduledoc, not even false"]
+
+      {:docs_v1, _, :elixir, _, %{}, _, docs} ->
+        {:ok, specs} = Code.Typespec.fetch_specs(module)
+        specs = MapSet.new(specs, &elem(&1, 0))
+
+        for {{kind, name, arity}, _, _, doc, meta} <- docs,
+            kind in [:function, :macro],
+            doc != :hidden,
+            not generated?(name),
+            problem <-
+              [
+                text(doc),
+                example(doc, meta),
+                kind == :function and spec(specs, name, arity, meta)
+              ],
+            problem,
+            do: "#{inspect(module)}.#{name}/#{arity} has no #{problem}"
+
+      {:error, _no_elixir} ->
+        []
+    end
+  end
+
+  defp generated?(name), do: name |> to_string() |> String.starts_with?("__")
+
+  defp text(%{"en" => text}), do: if(String.trim(text) == "", do: "@doc")
+  defp text(:none), do: "@doc"
+
+  # A deprecated function shows the way to its successor; all others show themselves.
+  defp example(%{"en" => text}, meta) do
+    unless meta[:deprecated] || text =~ ~r/iex>|^    \S/m || text =~ "```", do: "example"
+  end
+
+  defp example(:none, _), do: nil
+
+  # A function with defaults has a spec for one of its arities at least.
+  defp spec(specs, name, arity, meta) do
+    arities = (arity - (meta[:defaults] || 0))..arity
+    unless Enum.any?(arities, &({name, &1} in specs)), do: "@spec"
+  end
+
+  defp modules do
+    {:ok, modules} = :application.get_key(:cryptoki, :modules)
+    Enum.reject(modules, &String.starts_with?(inspect(&1), "Cryptoki.Test."))
+  end
+
+  # Documents ----------------------------------------------------------------------------------
+
+  defp app_src do
+    {:ok, [{:application, :cryptoki, terms}]} = :file.consult("src/cryptoki.app.src")
+    terms
+  end
+
+  defp without_code(text) do
+    text |> String.replace(~r/^```.*?^```/ms, "") |> String.replace(~r/`[^`\n]*`/, "")
+  end
+
+  # The name that a heading has in a link, as GitHub and ex_doc make it.
+  defp headings(file) do
+    text = file |> File.read!() |> String.replace(~r/^```.*?^```/ms, "")
+
+    for [_, heading] <- Regex.scan(~r/^\#{1,6} (.+)$/m, text) do
+      heading
+      |> String.downcase()
+      |> String.replace(~r/[^\p{L}\p{N} _-]/u, "")
+      |> String.replace(" ", "-")
+    end
+  end
+
+  defp executable?(command) do
+    match?(
+      {:ok, %{type: :regular, mode: mode}} when rem(div(mode, 64), 2) == 1,
+      File.stat(command)
+    )
+  end
+
+  defp elixir_blocks(text) do
+    for [{at, _}, {from, length}] <- Regex.scan(~r/^```elixir\n(.*?)^```/ms, text, return: :index) do
+      code = binary_part(text, from, length)
+      line = text |> binary_part(0, at) |> String.split("\n") |> length()
+      {if(code =~ ~r/^iex/m, do: from_iex(code), else: code), line + 1}
+    end
+  end
+
+  # The lines after a prompt are code, the others are results; as many lines as before.
+  defp from_iex(code) do
+    code
+    |> String.split("\n")
+    |> Enum.map_join("\n", fn line ->
+      case Regex.run(~r/^(?:iex|\.\.\.)(?:\(\d+\))?> ?(.*)$/, line) do
+        [_, rest] -> rest
+        nil -> ""
+      end
+    end)
+  end
+
+  # `Cryptoki.X.f(a, b)`, with one more argument behind a pipe.
+  defp calls(ast) do
+    {_, calls} =
+      Macro.prewalk(ast, [], fn
+        {:|>, meta, [left, {{:., dot, target}, call, arguments}]}, found
+        when is_list(arguments) ->
+          {{:|>, meta, [left, {{:., dot, target}, call, [:piped | arguments]}]}, found}
+
+        {{:., _, [{:__aliases__, _, [:Cryptoki | _] = names}, function]}, meta, arguments} = node,
+        found ->
+          {node, [{Module.concat(names), function, length(arguments), meta[:line]} | found]}
+
+        node, found ->
+          {node, found}
+      end)
+
+    Enum.reverse(calls)
+  end
+
+  defp exported?(module, function, arity) do
+    function_exported?(module, function, arity) or macro_exported?(module, function, arity)
+  end
+end
