@@ -209,10 +209,11 @@ defmodule Cryptoki do
   ## Looking around
 
   @doc """
-  The library: `:manufacturer`, `:description`, `:version`, the `:cryptoki_version` it says it has
-  and the `:interface` in use, versions as `{major, minor}`.
+  The library: `:manufacturer`, `:description`, `:version`, the `:cryptoki_version` it says it has,
+  the `:interface` in use and all `:interfaces` it offers (none before 3.0), each with `:name`,
+  `:version` and `:flags`. Versions are `{major, minor}`.
 
-  PKCS #11 v3.2, section 5.4.3 (C_GetInfo).
+  PKCS #11 v3.2, sections 5.4.3 (C_GetInfo) and 5.4.5 (C_GetInterfaceList).
 
       iex> {:ok, info} = Cryptoki.library_info(MyApp.HSM)
       iex> info.cryptoki_version
@@ -451,7 +452,7 @@ defmodule Cryptoki do
   | `:hkdf_key_gen` | `derive: true` |
   | the others: `:generic_secret_key_gen` ... | `sign: true, verify: true` |
 
-  As soon as the template says what the key is for (`wrap: true`), that alone is what it is for.
+  As soon as the template says itself what the key is for (`wrap: true`), it is left to do so alone.
   `value_len:` is in bytes. Without `token: true` the key ends with its session.
 
   Errors: `:template_incomplete`, `:key_size_range`, `:session_read_only`. PKCS #11 v3.2, section
@@ -486,8 +487,8 @@ defmodule Cryptoki do
   | ML-KEM | `encapsulate: true` | `decapsulate: true` |
   | the others | `verify: true` | `sign: true` |
 
-  As soon as a template says what a half is for (`encrypt: true, decrypt: true`), that alone is what
-  the pair is for. `modulus_bits:` is in bits. Without `token: true` the keys end with their session.
+  As soon as a template says itself what a half is for (`encrypt: true, decrypt: true`), it is left
+  to do so alone. `modulus_bits:` is in bits. Without `token: true` the keys end with their session.
 
   Errors: `:template_inconsistent`, `:curve_not_supported`, `:session_read_only`. PKCS #11 v3.2,
   section 5.18.2 (C_GenerateKeyPair).
@@ -507,7 +508,8 @@ defmodule Cryptoki do
 
   @doc """
   Signs data, or computes a MAC. ECDSA answers r and s one after the other, as the standard says;
-  `format: :der` gives what X.509 and `:public_key` want.
+  `format: :der` gives what X.509 and `:public_key` want. For a token that has `:ecdsa` but not, say,
+  `:ecdsa_sha256`, the data is hashed in this VM (here and in `verify/6`, not in `start/5`).
 
   Errors: `:key_not_found`, `:key_ambiguous`, `:key_function_not_permitted`, `:mechanism_invalid`,
   `:data_len_range` when a mechanism without hash gets too much. PKCS #11 v3.2, section 5.13 (C_Sign).
@@ -516,8 +518,7 @@ defmodule Cryptoki do
       iex> {:ok, signature} = Cryptoki.sign(MyApp.HSM, [label: "invoice"], :sha256_rsa_pkcs, file)
       iex> byte_size(signature)
       256
-      iex> digest = :crypto.hash(:sha256, "text")
-      iex> {:ok, signature} = Cryptoki.sign(MyApp.HSM, [label: "contract"], :ecdsa, digest)
+      iex> {:ok, signature} = Cryptoki.sign(MyApp.HSM, [label: "contract"], :ecdsa_sha256, "text")
       iex> byte_size(signature)
       64
   """

@@ -31,6 +31,25 @@ defmodule Cryptoki.DocsTest do
     end
   end
 
+  describe "the front page" do
+    test "names the Rust that Cargo.toml needs" do
+      [_, needed] = Regex.run(~r/^rust-version = "(.+)"$/m, File.read!("Cargo.toml"))
+
+      for [_, said] <- Regex.scan(~r/Rust\]?(?:\([^)]*\))? (\d+\.\d+)/, File.read!("README.md")),
+          do: assert(said == needed)
+    end
+
+    test "shows what the commands print" do
+      sources = Enum.map_join(~w(bin/demo bin/support/demo.exs bin/test), &File.read!/1)
+
+      for [_, block] <- Regex.scan(~r/^```console\n(.*?)^```/ms, File.read!("README.md")),
+          line <- String.split(block, "\n"),
+          [_, said] <- [Regex.run(~r/^([A-Z].*?)(?: +[\d.]+ ms| in \d+ s\.)?$/, line)] do
+        assert sources =~ said, "README.md shows #{inspect(said)}, which no command prints"
+      end
+    end
+  end
+
   test "cryptoki.app.src says what mix.exs says" do
     {:ok, [{:application, :cryptoki, mix}]} =
       :file.consult(Application.app_dir(:cryptoki, "ebin/cryptoki.app"))
@@ -152,8 +171,14 @@ defmodule Cryptoki.DocsTest do
 
   defp modules do
     {:ok, modules} = :application.get_key(:cryptoki, :modules)
-    Enum.reject(modules, &String.starts_with?(inspect(&1), "Cryptoki.Test."))
+
+    Enum.reject(modules, fn module ->
+      String.starts_with?(inspect(module), "Cryptoki.Test.") or implements_protocol?(module)
+    end)
   end
+
+  defp implements_protocol?(module),
+    do: Code.ensure_loaded?(module) and function_exported?(module, :__impl__, 1)
 
   # Documents ----------------------------------------------------------------------------------
 

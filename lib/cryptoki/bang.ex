@@ -13,14 +13,17 @@ defmodule Cryptoki.Bang do
         do: List.update_at(arguments, -1, &quote(do: unquote(&1) \\ [])),
         else: arguments
 
+    # Nothing but what the function can answer, for dialyzer.
+    value = Macro.var(:value, __MODULE__)
+    {answered, answer} = if result == :ok, do: {:ok, :ok}, else: {{:ok, value}, value}
+
     quote do
       @doc unquote(doc(name, arity, arguments))
       @spec unquote(twin)(unquote_splicing(types)) :: unquote(result)
       def unquote(twin)(unquote_splicing(parameters)) do
         case unquote(name)(unquote_splicing(arguments)) do
-          {:ok, value} -> value
-          :ok -> :ok
           {:error, error} -> raise error
+          unquote(answered) -> unquote(answer)
         end
       end
     end

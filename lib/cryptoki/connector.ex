@@ -4,7 +4,8 @@ defmodule Cryptoki.Connector do
   # the token, fetching the PIN, logging in, opening sessions, looking at the slots. The PIN lives
   # here, and only between its being fetched and its being handed to the library.
 
-  alias Cryptoki.{Error, Instance, Instances, Names, Options, Pin, Request, SessionServer}
+  alias Cryptoki.{Ecdsa, Error, Instance, Instances, Names, Options, Pin, Request}
+  alias Cryptoki.SessionServer
 
   # A person types it on the device.
   @protected_path_timeout 120_000
@@ -13,7 +14,13 @@ defmodule Cryptoki.Connector do
   @overdue_factor 2
   @final_try "the token allows one more try, which is left to a person (Cryptoki.unlock/3)"
 
-  @type facts :: %{slot: non_neg_integer, token: map, read_only: boolean, logged_in: boolean}
+  @type facts :: %{
+          slot: non_neg_integer,
+          token: map,
+          read_only: boolean,
+          logged_in: boolean,
+          missing_ecdsa: [atom]
+        }
   @type look :: {polled :: [map], tokens :: [map]}
   @type opened :: {[pid], shortage :: Error.t() | nil}
   @type trouble :: {:locked, Error.t()} | {:error, Error.t()}
@@ -41,11 +48,13 @@ defmodule Cryptoki.Connector do
   def connect(context) do
     with {:ok, slots} <- control(context, {:slots}),
          {:ok, %{id: slot, token: token}} <- choose(slots, context.options),
+         {:ok, mechanisms} <- control(context, {:mechanisms, slot}),
          {:ok, logged_in} <- login(context, slot, token) do
       facts = %{
         slot: slot,
         token: token,
         logged_in: logged_in,
+        missing_ecdsa: Ecdsa.missing(mechanisms),
         read_only: context.options.read_only or :write_protected in flags(token)
       }
 

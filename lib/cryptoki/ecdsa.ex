@@ -1,9 +1,42 @@
 defmodule Cryptoki.Ecdsa do
   @moduledoc false
   # The two forms of an ECDSA signature: r and s one after the other, as PKCS #11 has it (v3.2,
-  # section 6.3.1), and the DER that X.509, CMS and TLS want.
+  # section 6.3.1), and the DER that X.509, CMS and TLS want. And the digest of the data for tokens
+  # that know ECDSA, but not together with a hash.
 
-  alias Cryptoki.Error
+  alias Cryptoki.{Error, Mechanism, Names}
+
+  @hashes [
+    {:ecdsa_sha1, :sha}
+    | for(
+        hash <- ~w(sha224 sha256 sha384 sha512 sha3_224 sha3_256 sha3_384 sha3_512)a,
+        do: {:"ecdsa_#{hash}", hash}
+      )
+  ]
+
+  @doc "Of the mechanisms with a hash those that a token with these mechanisms lacks, but could do."
+  @spec missing([non_neg_integer]) :: [atom]
+  def missing(mechanisms) do
+    has? = &(code(&1) in mechanisms)
+    if has?.(:ecdsa), do: for({name, _hash} <- @hashes, not has?.(name), do: name), else: []
+  end
+
+  @doc "The same operation for a token that lacks the mechanism: on the digest, with plain ECDSA."
+  @spec on_digest(atom, iodata | {:stream, Enumerable.t()}) :: {Mechanism.wire(), binary}
+  def on_digest(mechanism, data), do: {{code(:ecdsa), nil}, digest(@hashes[mechanism], data)}
+
+  defp digest(hash, {:stream, chunks}) do
+    chunks
+    |> Enum.reduce(:crypto.hash_init(hash), &:crypto.hash_update(&2, &1))
+    |> :crypto.hash_final()
+  end
+
+  defp digest(hash, data), do: :crypto.hash(hash, data)
+
+  defp code(name) do
+    {:ok, code} = Names.code(:mechanism, name)
+    code
+  end
 
   @doc "The DER form of what a token gave."
   @spec to_der(binary) :: binary

@@ -8,8 +8,12 @@ defmodule Cryptoki.Information do
   @options [:timeout, :metadata]
 
   def library_info(hsm, opts) do
-    with {:ok, target} <- target(hsm, opts), do: control(target, {:library_info})
+    with {:ok, target} <- target(hsm, opts),
+         {:ok, info} <- control(target, {:library_info}),
+         do: {:ok, Map.update!(info, :interfaces, &Enum.map(&1, fn one -> interface(one) end))}
   end
+
+  defp interface(interface), do: %{interface | flags: Names.flags(:interface, interface.flags)}
 
   # A keyword list is a library without an instance.
   def slots(library, []) when is_list(library), do: library |> library!() |> slots()
@@ -38,7 +42,7 @@ defmodule Cryptoki.Information do
   def with_library(options, fun) do
     deadline = Request.deadline(options.timeout)
 
-    with {:ok, library} <- Request.open(options.library, options.init_args, deadline) do
+    with {:ok, library} <- Request.open(options, deadline) do
       try do
         fun.(library, deadline)
       after

@@ -23,7 +23,7 @@ defmodule Cryptoki.Instance do
     deadline = Request.deadline(options.timeout)
 
     with :ok <- application_started(),
-         {:ok, library} <- Request.open(options.library, options.init_args, deadline) do
+         {:ok, library} <- Request.open(options, deadline) do
       name = if options.name, do: [name: options.name], else: []
 
       case Supervisor.start_link(__MODULE__, {options, library}, name) do

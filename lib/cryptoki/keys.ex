@@ -232,11 +232,11 @@ defmodule Cryptoki.Keys do
           {:ok, [handle]} | {:error, Error.t()}
   def search(target, templates, max) do
     with {:ok, []} <- find(target, templates, max),
-         :logged_out <- login_state(target),
-         :ok <- TokenServer.login(target) do
+         %{logged_in: true} <- Instances.get(target.instance, :facts),
+         :ok <- logged_in(target) do
       find(target, templates, max)
     else
-      :logged_in -> {:ok, []}
+      no_login when no_login == nil or is_map(no_login) -> {:ok, []}
       found_or_error -> found_or_error
     end
   end
@@ -256,14 +256,13 @@ defmodule Cryptoki.Keys do
     end)
   end
 
-  # A token that lost the login shows no private objects and calls that success.
-  defp login_state(target) do
-    with %{logged_in: true} <- Instances.get(target.instance, :facts),
-         {:ok, %{state: state}} <- Request.run(target, {:session_info}),
-         true <- Names.name(:session_state, state) in [:ro_public_session, :rw_public_session] do
-      :logged_out
-    else
-      _logged_in_or_not_known -> :logged_in
+  # A token that lost the login shows no private objects and calls that success. It may also have
+  # been back a moment after the objects were looked for: hence a second look in any case.
+  defp logged_in(target) do
+    with {:ok, %{state: state}} <- Request.run(target, {:session_info}) do
+      if Names.name(:session_state, state) in [:ro_public_session, :rw_public_session],
+        do: TokenServer.login(target),
+        else: :ok
     end
   end
 

@@ -43,9 +43,11 @@ defmodule Cryptoki.Native do
   @spec version() :: binary
   def version, do: :erlang.nif_error(:nif_not_loaded)
 
-  # dlopen and C_Initialize; `{:ok, library}` comes.
-  @spec open(reference, binary, binary | nil) :: {:ok, request} | {:error, failure}
-  def open(_ref, _path, _init_args), do: :erlang.nif_error(:nif_not_loaded)
+  # dlopen and C_Initialize, for one call at a time if `serialized`; `{:ok, library}` comes.
+  @spec open(reference, binary, binary | nil, boolean, {byte, byte} | nil) ::
+          {:ok, request} | {:error, failure}
+  def open(_ref, _path, _init_args, _serialized, _interface),
+    do: :erlang.nif_error(:nif_not_loaded)
 
   # Gives a library back; the last one to do so finalises it.
   @spec close(reference, library) :: {:ok, request} | {:error, failure}

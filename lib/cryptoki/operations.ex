@@ -4,13 +4,15 @@ defmodule Cryptoki.Operations do
   # raises `ArgumentError`; then the keys are resolved and the operation runs as one request, or for
   # `{:stream, enumerable}` as a multi-part operation on a session of its own.
 
-  alias Cryptoki.{Attribute, Ecdsa, Error, Keys, Mechanism, Operation, Options}
+  alias Cryptoki.{Attribute, Ecdsa, Error, Instances, Keys, Mechanism, Operation, Options}
   alias Cryptoki.{Pin, Request, Session, Target}
+  alias Cryptoki.Mechanism.Hash
 
   @keyed [:timeout, :pin, :metadata]
   @signing [:format | @keyed]
   @keyless [:timeout, :metadata]
   @piece 64 * 1024
+  @vague [:general_error, :function_failed, :device_error, :arguments_bad, :data_invalid]
 
   @doc "The options of each verb."
   @spec options(atom) :: [atom]
@@ -24,7 +26,8 @@ defmodule Cryptoki.Operations do
   def sign(hsm, key, mechanism, data, opts) do
     call = call!(:sign, key, mechanism, data, opts)
 
-    with {:ok, signature} <- run(hsm, call, &{:sign, &2, &1, call.data, &3}) do
+    with {:ok, call} <- for_token(hsm, call),
+         {:ok, signature} <- run(hsm, call, &{:sign, &2, &1, call.data, &3}) do
       {:ok, if(call.format == :der, do: Ecdsa.to_der(signature), else: signature)}
     end
   end
@@ -33,7 +36,8 @@ defmodule Cryptoki.Operations do
     call = call!(:verify, key, mechanism, data, opts)
     signature = binary!(signature, "a signature")
 
-    with {:ok, raw} <- raw(hsm, call, signature) do
+    with {:ok, call} <- for_token(hsm, call),
+         {:ok, raw} <- raw(hsm, call, signature) do
       case call.data do
         {:stream, _enumerable} -> stream(hsm, call, raw)
         data -> run(hsm, call, &{:verify, &2, &1, data, raw, &3})
@@ -57,6 +61,20 @@ defmodule Cryptoki.Operations do
   def verify_recover(hsm, key, mechanism, signature, opts) do
     call = call!(:verify_recover, key, mechanism, signature, opts)
     run(hsm, call, &{:verify_recover, &2, &1, call.data, &3})
+  end
+
+  # Many tokens have ECDSA without a hash only; the digest is no secret of theirs.
+  defp for_token(hsm, %{named: named} = call) do
+    with true <- Mechanism.ecdsa?(named),
+         {:ok, target} <- Target.fetch(hsm, call.options),
+         %{missing_ecdsa: missing} <- Instances.get(target.instance, :facts),
+         true <- named in missing do
+      {mechanism, digest} = Ecdsa.on_digest(named, call.data)
+      {:ok, %{call | mechanism: {mechanism, []}, data: digest}}
+    else
+      {:error, _error} = error -> error
+      _as_it_is -> {:ok, call}
+    end
   end
 
   ## Encryption, digests, random numbers
@@ -234,6 +252,7 @@ defmodule Cryptoki.Operations do
       wanted: key && Keys.wanted!(key, kind),
       mechanism: mechanism_and_keys,
       named: named(mechanism),
+      limit: limit(kind, mechanism),
       data: data
     }
   end
@@ -250,9 +269,41 @@ defmodule Cryptoki.Operations do
     with {:ok, target} <- target(hsm, call),
          {:ok, pin} <- context_pin(call) do
       keys = List.wrap(call.wanted)
-      Keys.run(target, call.kind, keys, call.mechanism, &op.(List.first(&1), &2, pin))
+
+      with {:error, error} <-
+             Keys.run(target, call.kind, keys, call.mechanism, &op.(List.first(&1), &2, pin)),
+           do: {:error, too_long(target, call, error)}
     end
   end
+
+  # Libraries have many names for data too long for an RSA key: the sizes tell.
+  defp too_long(target, %{limit: limit} = call, %Error{reason: reason} = error)
+       when limit != nil and reason in @vague do
+    size = byte_size(call.data)
+
+    with {:ok, handle} <- Keys.resolve(target, call.wanted, :cached),
+         {:ok, %{modulus: <<_, _::binary>> = modulus}} <- Keys.read(target, handle, [:modulus]),
+         most when size > most <- byte_size(modulus) - limit do
+      detail = "#{size} bytes, this key and mechanism take at most #{max(most, 0)}"
+      Error.new(:data_len_range, detail, function: error.function)
+    else
+      _something_else -> error
+    end
+  end
+
+  defp too_long(_target, _call, error), do: error
+
+  # What RSA adds to data, in bytes.
+  defp limit(kind, mechanism) when kind in [:sign, :encrypt, :sign_recover] do
+    case Mechanism.name_or_code(mechanism) do
+      :rsa_pkcs -> 11
+      :rsa_x_509 -> 0
+      :rsa_pkcs_oaep -> 2 * (Hash.size(Mechanism.hash(mechanism) || :sha_1) || 0) + 2
+      _other -> nil
+    end
+  end
+
+  defp limit(_kind, _mechanism), do: nil
 
   defp target(hsm, call) do
     with {:ok, target} <- Target.fetch(hsm, call.options),

@@ -101,11 +101,22 @@ defmodule Cryptoki.Options do
       doc: "shortest and longest pause between two tries to reach a lost token, in milliseconds"
     ],
     locking: [
-      cast: {:only, [:os], [:serialized]},
-      type: ":os",
+      cast: {:only, [:os, :serialized], []},
+      type: ":os | :serialized",
       default: :os,
-      must: ":os",
-      doc: "how the library guards itself against threads: with locks of the operating system"
+      must: ":os or :serialized",
+      doc:
+        "`:os`: the library takes calls of several threads and locks by itself; `:serialized`: it " <>
+          "is initialised without locks and gets one call at a time, for libraries that hang or " <>
+          "crash otherwise (OpenSC before 0.24 when a card is pulled)"
+    ],
+    interface: [
+      cast: :interface,
+      type: "{major :: 2..3, minor :: 0..255}",
+      must: "a version such as {3, 0}",
+      doc:
+        "the version of the PKCS #11 interface to use, where the library offers several; by " <>
+          "default the newest of 3.2, 3.0 and 2.40. One for a library in a VM"
     ],
     isolation: [
       cast: {:only, [:none], [:peer]},
@@ -180,7 +191,8 @@ defmodule Cryptoki.Options do
           queue_limit: pos_integer,
           init_args: String.t() | nil,
           reconnect: %{min: pos_integer, max: pos_integer},
-          locking: :os,
+          locking: :os | :serialized,
+          interface: {2..3, 0..255} | nil,
           isolation: :none
         }
 
@@ -289,6 +301,11 @@ defmodule Cryptoki.Options do
       do: {:error, "#{inspect(value)} is not supported by this version"},
       else: value in values and {:ok, value}
   end
+
+  defp cast(:interface, {major, minor} = version),
+    do: major in 2..3 and minor in 0..255 and {:ok, version}
+
+  defp cast(:interface, _other), do: false
 
   defp cast(:user, {:named, name}),
     do: with({:ok, name} <- cast(:path, name), do: {:ok, {:named, name}})

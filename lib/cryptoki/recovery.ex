@@ -12,6 +12,7 @@ defmodule Cryptoki.Recovery do
   # | `:absent` token gone                   | `:answer`    | 0     | the session ends and the instance goes absent, see `lost/1`
   # | `:not_initialized` somebody finalised  | `:answer`    | 0     | the same
   # | `:pin` at a context-specific login     | `:answer`    | 0     | the caller's PIN, the caller's error
+  # | the caller's deadline has passed       | `:answer`    | 0     | the session is overdue if it was running
   # | `:device`, everything else             | `:answer`    | 0     | the caller gets the error
   #
   # A PIN refused at the instance's own login never comes this way: see `Cryptoki.Connector`.
@@ -30,7 +31,8 @@ defmodule Cryptoki.Recovery do
                C_GetObjectSize C_GetSessionInfo C_GetTokenInfo C_GetSlotInfo C_GetSlotList)a
 
   @doc "What to do about a native failure."
-  @spec action(Cryptoki.Native.failure()) :: action
+  @spec action(Cryptoki.Native.failure() | {:timeout, :queued | :running}) :: action
+  def action({:timeout, _state}), do: :answer
   def action({:own, :stale_handle, _detail}), do: {:resolve, 5}
   def action({:own, _reason, _detail}), do: :answer
   def action({:rv, _code, _function, :login}), do: :login

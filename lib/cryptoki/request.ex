@@ -120,9 +120,12 @@ defmodule Cryptoki.Request do
 
   ## Libraries, tokens, sessions: for the processes that own them
 
-  @spec open(binary, binary | nil, deadline) :: {:ok, Native.library()} | {:error, Error.t()}
-  def open(path, init_args, deadline) do
-    case plain(&Native.open(&1, path, init_args), deadline) do
+  @doc "Loads the library that the start options name, and initialises it as they say."
+  @spec open(map, deadline) :: {:ok, Native.library()} | {:error, Error.t()}
+  def open(%{library: path, init_args: init_args, interface: interface} = options, deadline) do
+    serialized = options.locking == :serialized
+
+    case plain(&Native.open(&1, path, init_args, serialized, interface), deadline) do
       # C_Initialize or one of its like has refused.
       {:error, %Error{code: code} = error} when code != nil ->
         {:error, Error.new(:library_not_loaded, Exception.message(error))}

@@ -34,7 +34,10 @@ defmodule Cryptoki.InstanceTest do
       Process.exit(pid, :kill)
       assert_receive {:DOWN, ^ref, :process, ^pid, :killed}
 
-      assert await(fn -> Cryptoki.status(__MODULE__.Child) end, &match?({:ok, %{state: :ready}}, &1))
+      assert await(
+               fn -> Cryptoki.status(__MODULE__.Child) end,
+               &match?({:ok, %{state: :ready}}, &1)
+             )
     end
 
     test "does not need the token to be there" do
@@ -178,7 +181,10 @@ defmodule Cryptoki.InstanceTest do
 
     test "that cannot be fetched leaves the instance absent, with the reason", context do
       opts = SoftHSM.options(label: context.label, library: context.library)
-      {:ok, hsm} = Cryptoki.start_link([pin: {:env, "CRYPTOKI_NO_SUCH"}] ++ Keyword.delete(opts, :pin))
+
+      {:ok, hsm} =
+        Cryptoki.start_link([pin: {:env, "CRYPTOKI_NO_SUCH"}] ++ Keyword.delete(opts, :pin))
+
       assert {:ok, %{state: :absent, reason: reason}} = Cryptoki.status(hsm)
       assert Exception.message(reason) =~ "CRYPTOKI_NO_SUCH"
       assert :ok = Cryptoki.unlock(hsm, fn -> SoftHSM.pin() end)
@@ -237,7 +243,10 @@ defmodule Cryptoki.InstanceTest do
       assert length(mechanisms) == 70
       assert :aes_gcm in mechanisms
       assert :generate_key_pair in Cryptoki.mechanism_info!(hsm, :rsa_pkcs_key_pair_gen).flags
-      assert {:error, %Error{reason: :mechanism_invalid}} = Cryptoki.mechanism_info(hsm, :idea_ecb)
+
+      assert {:error, %Error{reason: :mechanism_invalid}} =
+               Cryptoki.mechanism_info(hsm, :idea_ecb)
+
       assert_raise ArgumentError, ~r/:aes_gcm/, fn -> Cryptoki.mechanism_info(hsm, :aes_gmc) end
     end
   end
@@ -250,7 +259,9 @@ defmodule Cryptoki.InstanceTest do
   end
 
   test "an instance that does not run is an error that names it" do
-    assert {:error, %Error{reason: :shutdown} = error} = Cryptoki.sign(:no_hsm, [label: "x"], :ecdsa, "")
+    assert {:error, %Error{reason: :shutdown} = error} =
+             Cryptoki.sign(:no_hsm, [label: "x"], :ecdsa, "")
+
     assert Exception.message(error) =~ ":no_hsm"
     assert_raise ArgumentError, ~r/expected an instance/, fn -> Cryptoki.status("hsm") end
   end

@@ -30,6 +30,7 @@ defmodule Cryptoki.OptionsTest do
                init_args: nil,
                reconnect: %{min: 100, max: 30_000},
                locking: :os,
+               interface: nil,
                isolation: :none
              }
 
@@ -51,7 +52,8 @@ defmodule Cryptoki.OptionsTest do
           queue_limit: 1,
           init_args: "configdir='sql:/db'",
           reconnect: [min: 1],
-          locking: :os,
+          locking: :serialized,
+          interface: {3, 0},
           isolation: :none
         )
 
@@ -119,8 +121,9 @@ defmodule Cryptoki.OptionsTest do
             {[reconnect: 5], ~r/^reconnect: must be a keyword list of min: and max:/},
             {[reconnect: [mim: 5]], ~r/^reconnect: must be/},
             {[reconnect: [min: 5, max: 4]], ~r/min not above max, got: \[min: 5, max: 4\]/},
-            {[locking: :serialized], "locking: :serialized is not supported by this version"},
-            {[locking: :none], "locking: must be :os, got: :none"},
+            {[locking: :none], "locking: must be :os or :serialized, got: :none"},
+            {[interface: {4, 0}], "interface: must be a version such as {3, 0}, got: {4, 0}"},
+            {[interface: "3.0"], ~s(interface: must be a version such as {3, 0}, got: "3.0")},
             {[isolation: :peer], "isolation: :peer is not supported by this version"},
             {[token: 3], ~r/^token: must be a keyword list such as \[label: "payments"\]/},
             {[token: "payments"], "token: a PKCS #11 URI begins with pkcs11:"},

@@ -10,11 +10,11 @@
 
 parent = self()
 
-digest = :crypto.hash(:sha256, "data")
-
 sign = fn sign ->
   # The last calls fail when the application stops; that is not what is tested.
-  with {:ok, _signature} <- Cryptoki.sign(hsm, private, :ecdsa, digest), do: send(parent, :signed)
+  with {:ok, _signature} <- Cryptoki.sign(hsm, private, :ecdsa_sha256, "data"),
+       do: send(parent, :signed)
+
   sign.(sign)
 end
 

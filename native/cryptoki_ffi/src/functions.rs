@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Outcome};
 use crate::gate::Gate;
 use cryptoki_sys as ck;
-use cryptoki_sys::{CK_FUNCTION_LIST_3_2, CK_RV, CK_ULONG};
+use cryptoki_sys::{CK_FLAGS, CK_FUNCTION_LIST_3_2, CK_RV, CK_ULONG};
 
 /// No answer of a library may be larger than this beyond what it was given.
 const OUTPUT_LIMIT: usize = 64 << 20;
@@ -11,10 +11,23 @@ const OUTPUT_LIMIT: usize = 64 << 20;
 /// The functions of one library behind its gate. What a library lacks is `None`.
 pub struct Functions {
     pub(crate) list: CK_FUNCTION_LIST_3_2,
-    /// The interface the list came from, 2.40 to 3.2.
+    /// The version of the interface in use, 2.40 to 3.2.
     pub interface: (u8, u8),
+    /// All that the library offers; empty before 3.0.
+    pub interfaces: Vec<Interface>,
     /// Who may call.
     pub gate: Gate,
+}
+
+/// One entry of `C_GetInterfaceList` (3.0).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// "PKCS 11" for the standard's own.
+    pub name: String,
+    /// The version of its function list.
+    pub version: (u8, u8),
+    /// `CKF_INTERFACE_FORK_SAFE`
+    pub flags: CK_FLAGS,
 }
 
 /// Calls one function through the gate: `call!(self, C_Sign(session, ...))`.

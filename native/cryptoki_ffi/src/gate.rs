@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Outcome, Reason};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Set once the VM is on its way out; never cleared.
@@ -13,10 +14,16 @@ static IN_FLIGHT: AtomicUsize = AtomicUsize::new(0);
 pub struct Gate {
     closed: AtomicBool,
     in_flight: AtomicUsize,
+    /// For libraries that cannot stand threads: whoever is inside holds the turn.
+    serialized: AtomicBool,
+    turn: Mutex<()>,
 }
 
 /// The right to be inside the library; given back on drop.
-pub struct Pass<'a>(&'a Gate);
+pub struct Pass<'a> {
+    gate: &'a Gate,
+    _turn: Option<MutexGuard<'a, ()>>,
+}
 
 impl Gate {
     /// A gate that stays shut until [`Gate::open`].
@@ -24,15 +31,35 @@ impl Gate {
         Self {
             closed: AtomicBool::new(true),
             in_flight: AtomicUsize::new(0),
+            serialized: AtomicBool::new(false),
+            turn: Mutex::new(()),
         }
+    }
+
+    /// Whether calls go in one at a time from now on.
+    pub fn serialize(&self, serialized: bool) {
+        self.serialized.store(serialized, SeqCst);
+    }
+
+    /// Whether calls go in one at a time.
+    pub fn is_serialized(&self) -> bool {
+        self.serialized.load(SeqCst)
     }
 
     /// Enters, or says that the library is being shut down.
     pub fn enter(&self) -> Outcome<Pass<'_>> {
+        // Waiting for the turn does not count as being inside.
+        let turn = self
+            .serialized
+            .load(SeqCst)
+            .then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
         // Counted before the check: a closer that sees zero afterwards knows that nobody slips in.
         IN_FLIGHT.fetch_add(1, SeqCst);
         self.in_flight.fetch_add(1, SeqCst);
-        let pass = Pass(self);
+        let pass = Pass {
+            gate: self,
+            _turn: turn,
+        };
         if EXITING.load(SeqCst) {
             drop(pass);
             // The VM is taking itself apart: a thread that came back would touch what is gone.
@@ -64,7 +91,7 @@ impl Gate {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, SeqCst);
+        self.gate.in_flight.fetch_sub(1, SeqCst);
         IN_FLIGHT.fetch_sub(1, SeqCst);
     }
 }
@@ -102,5 +129,25 @@ mod tests {
         drop(pass);
         assert!(gate.wait_until_idle(Duration::ZERO));
         assert!(gate.enter().is_err());
+    }
+
+    #[test]
+    fn a_serialized_gate_lets_one_in_at_a_time() {
+        let gate = Gate::shut();
+        gate.open();
+        gate.serialize(true);
+        let inside = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        let pass = gate.enter();
+                        assert!(pass.is_ok());
+                        assert_eq!(inside.fetch_add(1, SeqCst), 0);
+                        inside.fetch_sub(1, SeqCst);
+                    }
+                });
+            }
+        });
     }
 }

@@ -1,13 +1,14 @@
 //! Loads a PKCS #11 library and takes its function list.
 
 use crate::failure::{Failure, Outcome, Reason};
-use crate::functions::Functions;
+use crate::functions::{Functions, Interface};
 use crate::gate::Gate;
 use cryptoki_sys as ck;
 use cryptoki_sys::{
     CK_FUNCTION_LIST, CK_FUNCTION_LIST_3_0, CK_FUNCTION_LIST_3_2, CK_INTERFACE, CK_VERSION,
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use std::ffi::CStr;
 use std::path::Path;
 
 /// Interfaces asked for by version, best first; then whatever the library calls its default.
@@ -19,28 +20,103 @@ fn refused(sentence: String) -> Failure {
 
 /// Loads the library for ever. Every symbol is bound now: a missing one is a sentence here, not an
 /// exit of the VM with status 127 at the first call.
-pub fn load(path: &Path) -> Outcome<Functions> {
+/// With `wanted`, only that version of the interface will do.
+pub fn load(path: &Path, wanted: Option<(u8, u8)>) -> Outcome<Functions> {
     // SAFETY: loading runs the library's constructors: that is what the user asked for by naming it.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
         .map_err(|error| refused(format!("{}: {error}", path.display())))?;
     // Never unloaded: threads may be inside at any time, and destructors must not run under them.
     let library: &'static Library = Box::leak(Box::new(library));
-    let (list, interface) = match newest_interface(library) {
+    let interfaces = interfaces(library);
+    let (list, interface) = match best_interface(library, wanted) {
         Some(found) => found,
         None => classic_list(library, path)?,
     };
+    if wanted.is_some_and(|wanted| wanted != interface) {
+        return Err(refused(format!(
+            "{} has no interface {}, it has {}",
+            path.display(),
+            wanted.map_or_else(String::new, dotted),
+            if interfaces.is_empty() {
+                dotted(interface)
+            } else {
+                interfaces
+                    .iter()
+                    .map(|i| dotted(i.version))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            }
+        )));
+    }
     Ok(Functions {
         list,
         interface,
+        interfaces,
         gate: Gate::shut(),
     })
 }
 
-fn newest_interface(library: &Library) -> Option<(CK_FUNCTION_LIST_3_2, (u8, u8))> {
+fn dotted((major, minor): (u8, u8)) -> String {
+    format!("{major}.{minor}")
+}
+
+/// `C_GetInterfaceList`, as far as it can be believed.
+fn interfaces(library: &Library) -> Vec<Interface> {
+    // SAFETY: the standard fixes the type of the function with this name.
+    let function = unsafe { library.get::<ck::CK_C_GetInterfaceList>(b"C_GetInterfaceList\0") };
+    let Some(get_list) = function.ok().and_then(|function| *function) else {
+        return Vec::new();
+    };
+    let mut count = 0;
+    // SAFETY: asks for the count only.
+    let rv = unsafe { get_list(std::ptr::null_mut(), &mut count) };
+    if rv != ck::CKR_OK || count > 64 {
+        return Vec::new();
+    }
+    let capacity = count as usize;
+    let mut list: Vec<CK_INTERFACE> = Vec::with_capacity(capacity);
+    // SAFETY: there is room for `count` entries; as many as the library says it wrote are taken.
+    unsafe {
+        if get_list(list.as_mut_ptr(), &mut count) != ck::CKR_OK || count as usize > capacity {
+            return Vec::new();
+        }
+        list.set_len(count as usize);
+    }
+    list.iter().filter_map(describe).collect()
+}
+
+fn describe(interface: &CK_INTERFACE) -> Option<Interface> {
+    if interface.pInterfaceName.is_null() || interface.pFunctionList.is_null() {
+        return None;
+    }
+    // SAFETY: the standard says that the name is a zero-terminated string and that every function
+    // list begins with its version; both live as long as the library.
+    let (name, version) = unsafe {
+        (
+            CStr::from_ptr(interface.pInterfaceName.cast()),
+            *interface.pFunctionList.cast::<CK_VERSION>(),
+        )
+    };
+    Some(Interface {
+        name: name.to_string_lossy().into_owned(),
+        version: (version.major, version.minor),
+        flags: interface.flags,
+    })
+}
+
+fn best_interface(
+    library: &Library,
+    wanted: Option<(u8, u8)>,
+) -> Option<(CK_FUNCTION_LIST_3_2, (u8, u8))> {
     // SAFETY: the standard fixes the type of the function with this name.
     let function = unsafe { library.get::<ck::CK_C_GetInterface>(b"C_GetInterface\0") }.ok()?;
     let get_interface = (*function)?;
-    INTERFACES.iter().find_map(|wanted| {
+    let asked: &[_] = if wanted.is_some() {
+        &[wanted]
+    } else {
+        INTERFACES
+    };
+    asked.iter().find_map(|wanted| {
         let mut version = wanted.map(|(major, minor)| CK_VERSION { major, minor });
         let version = version
             .as_mut()

@@ -46,9 +46,18 @@ impl Functions {
         Ok(unsafe { structure.assume_init() })
     }
 
-    /// `C_Initialize` with `CKF_OS_LOCKING_OK`; `reserved` is the string some libraries want.
+    /// `C_Initialize`, by the gate's rule: with `CKF_OS_LOCKING_OK`, or for one thread at a time.
+    /// `reserved` is the string some libraries want.
     pub fn initialize(&self, reserved: Option<&'static CStr>) -> Outcome<()> {
-        let flags = CInitializeFlags::OS_LOCKING_OK;
+        let serialized = self.gate.is_serialized();
+        if serialized && reserved.is_none() {
+            return call!(self, C_Initialize(null_mut()));
+        }
+        let flags = if serialized {
+            CInitializeFlags::empty()
+        } else {
+            CInitializeFlags::OS_LOCKING_OK
+        };
         let args = match reserved.and_then(|text| NonNull::new(text.as_ptr().cast_mut())) {
             None => CInitializeArgs::new(flags),
             // SAFETY: the string lives for ever.

@@ -51,10 +51,19 @@ pub struct Login {
     pub read_only: bool,
 }
 
+/// How a library is initialised: once, for all its users.
+#[derive(PartialEq, Eq)]
+pub struct Settings {
+    /// The reserved string.
+    pub init_args: Option<CString>,
+    /// One call at a time.
+    pub serialized: bool,
+}
+
 /// What can be asked of the control thread.
 pub enum Job {
     /// One more user; initialises the library for the first.
-    Attach { init_args: Option<CString> },
+    Attach(Settings),
     /// One user less; finalises the library after the last.
     Detach,
     /// `C_GetInfo`
@@ -118,7 +127,7 @@ pub fn spawn(library: Arc<Library>, messages: Receiver<Message>) -> Outcome<()> 
 
 /// How the library was initialised.
 struct Initialized {
-    init_args: Option<&'static CStr>,
+    settings: Settings,
     /// Somebody else in the process did it, and will finalise it.
     adopted: bool,
 }
@@ -147,8 +156,8 @@ impl Control {
     fn run<'a>(&mut self, env: Env<'a>, job: Job) -> Outcome<Term<'a>> {
         let functions = &self.library.functions;
         match job {
-            Job::Attach { init_args } => {
-                self.attach(init_args)?;
+            Job::Attach(settings) => {
+                self.attach(settings)?;
                 Ok(ResourceArc::new(LibraryResource::new(self.library.clone())).encode(env))
             }
             Job::Detach => self.detach().map(|()| ok(env)),
@@ -184,35 +193,49 @@ impl Control {
         }
     }
 
-    fn attach(&mut self, init_args: Option<CString>) -> Outcome<()> {
-        let alive = self.initialized.is_some()
-            && match self.library.functions.info() {
-                Err(failure) => !failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED),
-                Ok(_) => true,
-            };
-        match &self.initialized {
-            Some(initialized) if alive => {
-                if self.users > 0 && initialized.init_args != init_args.as_deref() {
-                    return Err(Failure::own(
-                        Reason::InvalidArgument,
-                        "the library is in use with another init_args string: it can be initialised only once",
-                    ));
-                }
+    fn attach(&mut self, settings: Settings) -> Outcome<()> {
+        if self.is_alive() {
+            let same = self
+                .initialized
+                .as_ref()
+                .is_some_and(|known| known.settings == settings);
+            if !same && self.users > 0 {
+                return Err(Failure::own(
+                    Reason::InvalidArgument,
+                    "the library is in use with another init_args: or locking:, and can be initialised only once",
+                ));
             }
-            _ => self.initialize(init_args)?,
+        } else {
+            self.initialize(settings)?;
         }
         self.library.functions.gate.open();
         self.users += 1;
         Ok(())
     }
 
-    fn initialize(&mut self, init_args: Option<CString>) -> Outcome<()> {
+    /// Whether the library is initialised: somebody else may have finalised it.
+    fn is_alive(&self) -> bool {
+        if self.initialized.is_none() {
+            return false;
+        }
+        let gate = &self.library.functions.gate;
+        gate.open();
+        match self.library.functions.info() {
+            Err(failure) => !failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED),
+            Ok(_) => true,
+        }
+    }
+
+    fn initialize(&mut self, settings: Settings) -> Outcome<()> {
         // Kept for ever: some libraries read the string again later.
-        let init_args: Option<&'static CStr> =
-            init_args.map(|text| &*Box::leak(text.into_boxed_c_str()));
+        let reserved: Option<&'static CStr> = settings
+            .init_args
+            .clone()
+            .map(|text| &*Box::leak(text.into_boxed_c_str()));
         let functions = &self.library.functions;
+        functions.gate.serialize(settings.serialized);
         functions.gate.open();
-        let answer = functions.initialize(init_args);
+        let answer = functions.initialize(reserved);
         // After C_Initialize, so that it runs before the destructors registered there.
         exit::hook();
         let adopted = match answer {
@@ -224,7 +247,7 @@ impl Control {
             }
         };
         self.library.forget_all_sessions();
-        self.initialized = Some(Initialized { init_args, adopted });
+        self.initialized = Some(Initialized { settings, adopted });
         Ok(())
     }
 

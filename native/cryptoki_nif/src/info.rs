@@ -7,7 +7,7 @@ use cryptoki_ffi::failure::{Failure, Outcome};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_sys as ck;
 use cryptoki_sys::{CK_FLAGS, CK_MECHANISM_TYPE, CK_SLOT_ID, CK_TOKEN_INFO, CK_ULONG};
-use rustler::{Encoder, Env, Term};
+use rustler::{Atom, Encoder, Env, Term};
 use serde::Serialize;
 
 mod atoms {
@@ -18,7 +18,7 @@ mod atoms {
         session_count, max_rw_session_count, rw_session_count, max_pin_len, min_pin_len,
         total_public_memory, free_public_memory, total_private_memory, free_private_memory,
         utc_time, min_key_size, max_key_size, present, infinite, unavailable,
-        state, slot, device_error, nil,
+        state, slot, device_error, nil, interfaces, name,
     }
 }
 
@@ -49,6 +49,13 @@ struct Library {
     description: String,
     version: (u8, u8),
     interface: (u8, u8),
+}
+
+#[derive(Serialize)]
+struct Interface<'a> {
+    name: &'a str,
+    version: (u8, u8),
+    flags: CK_FLAGS,
 }
 
 #[derive(Serialize)]
@@ -149,16 +156,36 @@ pub fn library<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
     raw.flags = 0;
     let info = Info::try_from(raw)
         .map_err(|_| Failure::misbehaved("C_GetInfo", "gave no readable answer"))?;
-    map(
-        env,
-        &Library {
-            cryptoki_version: version(info.cryptoki_version()),
-            manufacturer: info.manufacturer_id().to_owned(),
-            description: info.library_description().to_owned(),
-            version: version(info.library_version()),
-            interface: functions.interface,
-        },
+    let library = Library {
+        cryptoki_version: version(info.cryptoki_version()),
+        manufacturer: info.manufacturer_id().to_owned(),
+        description: info.library_description().to_owned(),
+        version: version(info.library_version()),
+        interface: functions.interface,
+    };
+    let interfaces: Outcome<Vec<_>> = functions
+        .interfaces
+        .iter()
+        .map(|offered| {
+            let interface = Interface {
+                name: &offered.name,
+                version: offered.version,
+                flags: offered.flags,
+            };
+            map(env, &interface)
+        })
+        .collect();
+    put(
+        map(env, &library)?,
+        atoms::interfaces(),
+        interfaces?.encode(env),
     )
+}
+
+/// A map with one more entry.
+fn put<'a>(map: Term<'a>, key: Atom, value: Term<'a>) -> Outcome<Term<'a>> {
+    map.map_put(key, value)
+        .map_err(|_| Failure::misbehaved("serde", "gave no map"))
 }
 
 /// Every slot with its token, `nil` where there is none.
@@ -180,10 +207,7 @@ pub fn slots<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
             None => atoms::nil().encode(env),
         };
         let map = map(env, &slot)?;
-        slots.push(
-            map.map_put(atoms::token(), token)
-                .map_err(|_| Failure::misbehaved("serde", "gave no map"))?,
-        );
+        slots.push(put(map, atoms::token(), token)?);
     }
     Ok(slots.encode(env))
 }

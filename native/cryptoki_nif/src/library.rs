@@ -30,8 +30,9 @@ pub struct Library {
 }
 
 impl Library {
-    /// Loads the library, or finds it loaded, under whatever name.
-    pub fn find(path: &Path) -> Outcome<Arc<Self>> {
+    /// Loads the library, or finds it loaded, under whatever name. The first to load it chooses the
+    /// interface; `wanted` asks for one.
+    pub fn find(path: &Path, wanted: Option<(u8, u8)>) -> Outcome<Arc<Self>> {
         let real = path.canonicalize().map_err(|error| {
             Failure::own(
                 Reason::LibraryNotLoaded,
@@ -42,11 +43,22 @@ impl Library {
             let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
             registry.entry(real.clone()).or_default().clone()
         };
-        cell.get_or_try_init(|| Self::load(&real)).cloned()
+        let library = cell.get_or_try_init(|| Self::load(&real, wanted))?;
+        let interface = library.functions.interface;
+        if wanted.is_some_and(|wanted| wanted != interface) {
+            return Err(Failure::own(
+                Reason::InvalidArgument,
+                format!(
+                    "the library was loaded with interface {}.{} in this VM, and one is all it can have",
+                    interface.0, interface.1
+                ),
+            ));
+        }
+        Ok(library.clone())
     }
 
-    fn load(path: &Path) -> Outcome<Arc<Self>> {
-        let functions = loader::load(path)?;
+    fn load(path: &Path, wanted: Option<(u8, u8)>) -> Outcome<Arc<Self>> {
+        let functions = loader::load(path, wanted)?;
         let (control, messages) = unbounded();
         let library = Arc::new(Self {
             functions,

@@ -1,6 +1,6 @@
 //! The NIFs: they decode, enqueue, cancel or close, and return at once. None of them calls a library.
 
-use crate::control::{Job, Login, Message};
+use crate::control::{Job, Login, Message, Settings};
 use crate::decode;
 use crate::encoded::Encoded;
 use crate::guard::guard;
@@ -130,24 +130,37 @@ fn version<'a>(env: Env<'a>) -> Encoded {
 }
 
 #[rustler::nif]
-fn open<'a>(env: Env<'a>, reference: Term<'a>, path: Term<'a>, init_args: Term<'a>) -> Encoded {
+fn open<'a>(
+    env: Env<'a>,
+    reference: Term<'a>,
+    path: Term<'a>,
+    init_args: Term<'a>,
+    serialized: Term<'a>,
+    interface: Term<'a>,
+) -> Encoded {
     guard(env, || {
-        let path = PathBuf::from(std::ffi::OsString::from_vec(
-            path.decode::<Binary>().ok()?.to_vec(),
-        ));
+        let path = path.decode::<Binary>().ok()?.to_vec();
+        let path = PathBuf::from(std::ffi::OsString::from_vec(path));
         let init_args = match decode::optional_secret(init_args)? {
             None => None,
             Some(text) => Some(CString::new(text.to_vec()).ok()?),
         };
-        let request = Request::new(env.pid(), reference, None, |_| {
-            Some(Job::Attach { init_args })
-        })?;
+        let wanted: Option<(u8, u8)> = if decode::is_nil(interface) {
+            None
+        } else {
+            Some(interface.decode().ok()?)
+        };
+        let settings = Settings {
+            init_args,
+            serialized: serialized.decode().ok()?,
+        };
+        let request = Request::new(env.pid(), reference, None, |_| Some(Job::Attach(settings)))?;
         let attaching = request.clone();
         // Loading runs the library's constructors, which may take their time.
         let thread = std::thread::Builder::new()
             .name("cryptoki-open".into())
             .stack_size(session::STACK);
-        let spawned = thread.spawn(move || match Library::find(&path) {
+        let spawned = thread.spawn(move || match Library::find(&path, wanted) {
             Ok(library) => library.tell(Message::Request(attaching)),
             Err(failure) => drop(attaching.refuse(failure)),
         });

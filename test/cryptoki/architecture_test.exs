@@ -1,0 +1,100 @@
+defmodule Cryptoki.ArchitectureTest do
+  use ExUnit.Case, async: true
+
+  # Who calls whom, read from the compiled modules.
+
+  @pure [
+    Cryptoki.Attribute,
+    Cryptoki.Ecdsa,
+    Cryptoki.Error,
+    Cryptoki.Key,
+    Cryptoki.KeyTemplate,
+    Cryptoki.Mechanism,
+    Cryptoki.Names,
+    Cryptoki.Recovery,
+    Cryptoki.Selector,
+    Cryptoki.URI
+  ]
+
+  @processes [
+    Cryptoki.Application,
+    Cryptoki.Instance,
+    Cryptoki.Instances,
+    Cryptoki.SessionServer,
+    Cryptoki.TokenServer
+  ]
+
+  setup_all do
+    directory = Application.app_dir(:cryptoki, "ebin")
+
+    calls =
+      for beam <- Path.wildcard(Path.join(directory, "Elixir.Cryptoki*.beam")),
+          {:ok, {module, [imports: imports]}} = :beam_lib.chunks(to_charlist(beam), [:imports]),
+          not test?(module),
+          into: %{},
+          do: {module, imports |> Enum.map(&elem(&1, 0)) |> Enum.uniq()}
+
+    %{calls: calls, imports: &imports(directory, &1)}
+  end
+
+  test "only Request calls Native, whose functions are stubs", %{calls: calls} do
+    assert callers(calls, Cryptoki.Native) == [Cryptoki.Request]
+    assert calls[Cryptoki.Native] -- [:erlang, Cryptoki.Native.Loader, Cryptoki.Native] == []
+  end
+
+  test "nobody but users calls Cryptoki", %{calls: calls} do
+    users = ~r/^Elixir\.(Mix\.Tasks\.|Cryptoki\.(IEx|X509|JWS|JWK|CMS|SSL))/
+    assert Enum.reject(callers(calls, Cryptoki), &(Atom.to_string(&1) =~ users)) == []
+  end
+
+  test "pure modules call no process and no native code", %{calls: calls} do
+    inside = fn module -> Enum.find(@pure, &within?(module, &1)) end
+
+    for {module, called} <- calls, inside.(module), other <- called do
+      assert other not in [GenServer, Supervisor, Process, Agent, Task, :ets, :gen_server, :gen],
+             "#{inspect(module)} calls #{inspect(other)}"
+
+      assert other not in @processes and other not in [Cryptoki.Native, Cryptoki.Request],
+             "#{inspect(module)} calls #{inspect(other)}"
+    end
+  end
+
+  test "processes do not call what stands in front of them", %{calls: calls} do
+    front = [Cryptoki.Objects, Cryptoki.Operations, Cryptoki.Keys, Cryptoki.Information]
+
+    for process <- @processes ++ [Cryptoki.Connector, Cryptoki.Request],
+        other <- calls[process],
+        do: assert(other not in front, "#{inspect(process)} calls #{inspect(other)}")
+  end
+
+  test "the front door only exposes", %{calls: calls} do
+    assert Enum.filter(calls[Cryptoki], &(&1 in [GenServer, Supervisor, :ets, Cryptoki.Native])) ==
+             []
+  end
+
+  test "files stay small" do
+    for file <- Path.wildcard("lib/**/*.ex"), file != "lib/cryptoki.ex" do
+      lines = file |> File.stream!() |> Enum.count()
+      assert lines <= 500, "#{file} has #{lines} lines"
+    end
+  end
+
+  test "the receive of Request skips the old mailbox" do
+    {:ok, {_module, [abstract_code: {:raw_abstract_v1, forms}]}} =
+      Cryptoki.Request |> :code.which() |> :beam_lib.chunks([:abstract_code])
+
+    {:ok, _module, assembly} = :compile.forms(forms, [:S, :binary])
+    assert inspect(assembly, limit: :infinity) =~ "recv_marker_use"
+  end
+
+  defp callers(calls, module) do
+    for {caller, called} <- calls, module in called, caller != module, do: caller
+  end
+
+  defp within?(module, pure),
+    do: module == pure or String.starts_with?(Atom.to_string(module), "#{pure}.")
+
+  defp test?(module), do: String.starts_with?(Atom.to_string(module), "Elixir.Cryptoki.Test.")
+
+  defp imports(directory, module), do: Path.join(directory, "#{module}.beam")
+end

@@ -1,0 +1,178 @@
+defmodule Cryptoki.TimeoutTest do
+  use ExUnit.Case, async: false
+
+  import ExUnit.CaptureLog
+
+  alias Cryptoki.Error
+  alias Cryptoki.Test.{FaultyModule, SoftHSM}
+
+  setup do
+    module = FaultyModule.new()
+    on_exit(fn -> FaultyModule.control(module, "") end)
+    %{module: module}
+  end
+
+  defp start(module, opts) do
+    start_supervised!({Cryptoki, SoftHSM.options([library: module.library] ++ opts)})
+  end
+
+  test "a library that does not return costs a timeout, nothing else", %{module: module} do
+    hsm = start(module, sessions: 2)
+    FaultyModule.control(module, "C_Digest hang")
+
+    {time, answer} = :timer.tc(fn -> Cryptoki.digest(hsm, :sha256, "data", timeout: 100) end)
+    assert {:error, %Error{reason: :timeout, executed: :maybe}} = answer
+    assert time in 90_000..1_000_000
+
+    # The node lives, others are served, and a session has taken the place of the one that hangs.
+    assert {:ok, _} = File.read(__ENV__.file)
+    assert {:ok, _} = Cryptoki.random(hsm, 8)
+    status(hsm, &(&1.sessions.overdue == 1 and &1.sessions.open - &1.sessions.overdue == 2))
+
+    FaultyModule.control(module, "")
+    status(hsm, &(&1.sessions.overdue == 0 and &1.sessions.open == 2))
+    refute_receive _late, 50
+    assert {:ok, _} = Cryptoki.digest(hsm, :sha256, "data")
+  end
+
+  test "with all sessions hanging there are replacements up to a limit", %{module: module} do
+    hsm = start(module, sessions: 2)
+    FaultyModule.control(module, "C_Digest hang")
+
+    answers =
+      1..8
+      |> Task.async_stream(fn _ -> Cryptoki.digest(hsm, :sha256, "", timeout: 200) end,
+        max_concurrency: 8
+      )
+      |> Enum.map(fn {:ok, {:error, %Error{reason: :timeout} = error}} -> error.executed end)
+
+    assert Enum.sort(Enum.uniq(answers)) in [[:maybe], [false, :maybe]]
+    for _ <- 1..2, do: Cryptoki.digest(hsm, :sha256, "", timeout: 50)
+    status(hsm, &(&1.sessions.overdue == 4))
+
+    assert {:error, %Error{reason: :timeout, executed: false}} =
+             Cryptoki.random(hsm, 1, timeout: 50)
+
+    FaultyModule.control(module, "")
+    status(hsm, &(&1.sessions.overdue == 0 and &1.sessions.open == 2))
+    assert {:ok, _} = Cryptoki.random(hsm, 1)
+  end
+
+  test "files are read while 64 sessions hang", %{module: module} do
+    hsm = start(module, sessions: 64)
+    FaultyModule.control(module, "C_Digest hang")
+
+    tasks =
+      for _ <- 1..64, do: Task.async(fn -> Cryptoki.digest(hsm, :sha256, "", timeout: 500) end)
+
+    FaultyModule.await(module, ~r/C_Digest hangs/, 64)
+
+    {time, _} = :timer.tc(fn -> for _ <- 1..100, do: {:ok, _} = File.read(__ENV__.file) end)
+    assert time < 400_000
+
+    for task <- tasks, do: assert({:error, %Error{reason: :timeout}} = Task.await(task))
+    FaultyModule.control(module, "")
+    status(hsm, &(&1.sessions.overdue == 0))
+  end
+
+  test "starting returns in time although the library hangs, and heals", %{module: module} do
+    FaultyModule.control(module, "C_Login hang")
+
+    {time, hsm} = :timer.tc(fn -> start(module, timeout: 200, reconnect: [min: 10, max: 50]) end)
+    assert time < 2_000_000
+    assert %{state: :absent} = Cryptoki.status!(hsm)
+    FaultyModule.control(module, "")
+    status(hsm, &(&1.state == :ready))
+    assert {:ok, _} = Cryptoki.random(hsm, 1)
+  end
+
+  test "a session count above the token's limit gives fewer, with the reason", %{module: module} do
+    FaultyModule.control(module, "sessions max=3")
+
+    log =
+      capture_log(fn ->
+        hsm = start(module, sessions: 8)
+        assert %{state: :ready, reason: %Error{reason: :session_count}} = Cryptoki.status!(hsm)
+        assert %{wanted: 8, open: open} = Cryptoki.status!(hsm).sessions
+        assert open in 2..3
+
+        for {:ok, answer} <- Task.async_stream(1..16, fn _ -> Cryptoki.random(hsm, 1) end) do
+          assert {:ok, _} = answer
+        end
+      end)
+
+    assert log =~ ~r/ready with \d of 8 sessions: .*CKR_SESSION_COUNT/
+  end
+
+  test "no session at all is absent, with the reason", %{module: module} do
+    FaultyModule.control(module, "C_OpenSession rv=0xB1")
+    hsm = start(module, reconnect: [min: 10, max: 50])
+    assert %{state: :absent, reason: %Error{reason: :session_count}} = Cryptoki.status!(hsm)
+    FaultyModule.control(module, "")
+    status(hsm, &(&1.state == :ready))
+  end
+
+  describe "the recovery table" do
+    test "sessions that were closed are opened again, and nobody notices", %{module: module} do
+      hsm = start(module, sessions: 2)
+      template = [label: "survivor", id: <<1>>, token: true, curve: :secp256r1]
+      {_public, key} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, template)
+      digest = :crypto.hash(:sha256, "")
+
+      for _ <- 1..5 do
+        FaultyModule.control(module, "sessions forget")
+        assert {:ok, _} = Cryptoki.sign(hsm, key, :ecdsa, digest)
+        assert {:ok, _} = Cryptoki.sign(hsm, [label: "survivor"], :ecdsa, digest)
+        FaultyModule.control(module, "logout")
+        assert {:ok, _} = Cryptoki.sign(hsm, key, :ecdsa, digest)
+        assert {:ok, [_, _]} = Cryptoki.find(hsm, label: "survivor")
+      end
+
+      for key <- Cryptoki.find!(hsm, label: "survivor"), do: Cryptoki.destroy!(hsm, key)
+    end
+
+    test "a token that was pulled comes back by itself, and is told of", %{module: module} do
+      hsm = start(module, sessions: 2, reconnect: [min: 10, max: 100])
+      {:ok, ref} = Cryptoki.subscribe(hsm)
+      template = [label: "pulled", id: <<1>>, token: true, value_len: 16]
+      key = Cryptoki.generate_key!(hsm, :aes_key_gen, template)
+
+      FaultyModule.control(module, "token remove")
+      assert_receive {:cryptoki, ^ref, {:token_removed, %{label: _}}}, 2_000
+      assert_receive {:cryptoki, ^ref, {:state, :absent, %Error{}}}, 2_000
+
+      assert {:error, %Error{reason: :token_absent}} =
+               Cryptoki.encrypt(hsm, key, :aes_ecb, <<0::128>>)
+
+      FaultyModule.control(module, "")
+      assert_receive {:cryptoki, ^ref, {:token_inserted, %{label: _}}}, 2_000
+      assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 2_000
+      assert {:ok, _} = Cryptoki.encrypt(hsm, key, :aes_ecb, <<0::128>>)
+      Cryptoki.destroy!(hsm, key)
+    end
+
+    test "errors of the device go to the caller, and are not tried again", %{module: module} do
+      hsm = start(module, sessions: 1)
+      FaultyModule.control(module, "C_GenerateRandom rv=0x30 count=1")
+      assert {:error, %Error{reason: :device_error, executed: :maybe}} = Cryptoki.random(hsm, 8)
+      assert FaultyModule.count(module, ~r/C_GenerateRandom faked/) == 1
+      assert {:ok, _} = Cryptoki.random(hsm, 8)
+    end
+  end
+
+  test "a library that refuses to be initialised, or lacks its function list" do
+    refusing = FaultyModule.new()
+    FaultyModule.control(refusing, "C_Initialize rv=0x5")
+
+    for module <- [refusing, FaultyModule.new(load: "list=fail;interface=fail")] do
+      assert {:error, %Error{reason: :library_not_loaded}} =
+               Cryptoki.start_link(SoftHSM.options(library: module.library))
+    end
+  end
+
+  # Asks until it holds; the test's own time limit ends it otherwise.
+  defp status(hsm, holds?) do
+    status = Cryptoki.status!(hsm)
+    if holds?.(status), do: status, else: status(hsm, holds?)
+  end
+end
