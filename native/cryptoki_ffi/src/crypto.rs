@@ -4,7 +4,10 @@ use crate::failure::{Failure, Outcome, Reason};
 use crate::functions::{Functions, buffer, call, output, ulong};
 use crate::layout::MechanismMemory;
 use crate::values::Mechanism;
-use cryptoki_sys::{CK_FLAGS, CK_OBJECT_HANDLE, CK_SESSION_HANDLE};
+use cryptoki_sys::{
+    CK_FLAGS, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CKR_BUFFER_TOO_SMALL,
+    CKR_CRYPTOKI_NOT_INITIALIZED, CKR_FUNCTION_NOT_SUPPORTED, CKR_SESSION_HANDLE_INVALID,
+};
 
 /// Enough for every signature and MAC but those of SLH-DSA: one call, not two.
 const SIGNATURE: usize = 8 << 10;
@@ -211,6 +214,31 @@ impl Functions {
             self,
             C_VerifyFinal(session, input(signature), ulong(signature.len()))
         )
+    }
+
+    /// Ends an operation that nobody will finish, by finishing it where that costs nothing: a
+    /// signature is not made for nobody. Whether it is over now.
+    pub fn finish_off(&self, kind: Kind, session: CK_SESSION_HANDLE) -> bool {
+        let end = match kind {
+            Kind::Find => self.find_final(session),
+            Kind::Digest | Kind::Encrypt | Kind::Decrypt if self.list.C_SessionCancel.is_none() => {
+                self.finish(kind, session, SIGNATURE).map(drop)
+            }
+            Kind::Verify if self.list.C_SessionCancel.is_none() => self.verify_final(session, &[0]),
+            _ => return false,
+        };
+        // Any answer but these ends the operation (section 5.2).
+        match end {
+            Ok(()) => true,
+            Err(Failure::Rv { code, .. }) => ![
+                CKR_BUFFER_TOO_SMALL,
+                CKR_FUNCTION_NOT_SUPPORTED,
+                CKR_SESSION_HANDLE_INVALID,
+                CKR_CRYPTOKI_NOT_INITIALIZED,
+            ]
+            .contains(&code),
+            Err(Failure::Own { .. }) => false,
+        }
     }
 
     /// `C_GenerateRandom`.

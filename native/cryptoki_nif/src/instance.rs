@@ -24,6 +24,12 @@ pub type SessionRequest = Arc<Request<SessionJob>>;
 /// Beyond the limit the channel holds as many tombstones again, and what a race lets in.
 const ROOM: usize = 256;
 
+/// Unique in this VM: a handle of one instance is stale in every other.
+fn next_epoch() -> u64 {
+    static EPOCHS: AtomicU64 = AtomicU64::new(1);
+    EPOCHS.fetch_add(1, SeqCst)
+}
+
 /// Whether requests are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -101,7 +107,7 @@ impl Instance {
             login_session: Mutex::new(None),
             limit,
             state: AtomicU8::new(State::Absent as u8),
-            epoch: AtomicU64::new(1),
+            epoch: AtomicU64::new(next_epoch()),
             sender,
             receiver,
             tombstones: Arc::default(),
@@ -176,14 +182,14 @@ impl Instance {
 
     /// Makes every handle issued before stale.
     pub fn bump_epoch(&self) {
-        self.epoch.fetch_add(1, SeqCst);
+        self.epoch.store(next_epoch(), SeqCst);
     }
 
     /// The same, unless somebody has already noticed the loss of what was opened in `epoch`.
     pub fn end_epoch(&self, epoch: u64) {
         let _ = self
             .epoch
-            .compare_exchange(epoch, epoch + 1, SeqCst, SeqCst);
+            .compare_exchange(epoch, next_epoch(), SeqCst, SeqCst);
     }
 
     /// Queues a request, or says at once why not.

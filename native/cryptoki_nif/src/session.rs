@@ -6,6 +6,7 @@ use crate::request::{Request, Served, encode_failure, guarded};
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
+use cryptoki_ffi::functions::Functions;
 use cryptoki_sys as ck;
 use cryptoki_sys::{CK_FLAGS, CK_SESSION_HANDLE, CK_SLOT_ID};
 use rustler::{Atom, Encoder, Env, LocalPid, OwnedEnv, Term};
@@ -78,6 +79,10 @@ pub struct Session {
     fate: Option<End>,
     /// The operations the session is in: one, or two that a dual-function update feeds.
     active: Vec<Kind>,
+    /// The epoch of the instance when the running operation began: that of the handles it gives.
+    stamp: u64,
+    /// Whether objects were made here: those that are not token objects end with the session.
+    made_objects: bool,
     /// Bytes given to a cipher that has not given them back.
     held: usize,
 }
@@ -129,6 +134,8 @@ impl Session {
             device_errors: 0,
             fate: None,
             active: Vec::new(),
+            stamp: 0,
+            made_objects: false,
             held: 0,
         }
     }
@@ -136,6 +143,10 @@ impl Session {
     /// The instance of the session.
     pub fn instance(&self) -> &Arc<Instance> {
         &self.status.instance
+    }
+
+    fn library(&self) -> &Functions {
+        &self.instance().library.functions
     }
 
     /// The handle; valid until the session is reopened.
@@ -148,7 +159,7 @@ impl Session {
         let epoch = instance.epoch();
         let (handle, claim) = instance.library.open_session(self.slot, self.read_only)?;
         (self.handle, self.claim, self.epoch) = (handle, claim, epoch);
-        (self.held, self.device_errors) = (0, 0);
+        (self.held, self.device_errors, self.made_objects) = (0, 0, false);
         self.active.clear();
         instance.counters.sessions.fetch_add(1, SeqCst);
         Ok(())
@@ -284,6 +295,10 @@ impl Session {
 
     /// Opens the session anew; when that fails the thread has nothing left to serve with.
     fn reopen(&mut self, cause: &Failure) -> Outcome<()> {
+        if self.made_objects {
+            // Some are gone now, and a library may give their numbers to others.
+            self.instance().end_epoch(self.stamp);
+        }
         self.close();
         match self.open() {
             Ok(()) => {
@@ -296,6 +311,16 @@ impl Session {
                 Err(failure)
             }
         }
+    }
+
+    /// The epoch of the handles that the running operation gives.
+    pub fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
+    /// Notes that an object was made.
+    pub fn made_object(&mut self) {
+        self.made_objects = true;
     }
 
     /// Notes that the library has begun an operation.
@@ -334,19 +359,18 @@ impl Session {
         if active.is_empty() {
             return;
         }
-        let instance = self.instance().clone();
-        let found =
-            active == [Kind::Find] && instance.library.functions.find_final(self.handle).is_ok();
-        if !found {
+        let left = active
+            .iter()
+            .all(|kind| self.library().finish_off(*kind, self.handle));
+        if !left {
             // A failure is the end of the thread, which `reopen` has noted.
             let _ = self.cancel(flags(&active));
         }
     }
 
-    /// Ends operations; before 3.0 nothing but closing does that for certain.
+    /// Cancels operations; where the library cannot, closing the session does it for certain.
     fn cancel(&mut self, operations: CK_FLAGS) -> Outcome<()> {
-        let functions = &self.instance().library.functions;
-        match functions.session_cancel(self.handle, operations) {
+        match self.library().session_cancel(self.handle, operations) {
             Ok(()) => Ok(()),
             Err(failure) => self.reopen(&failure),
         }
@@ -382,10 +406,8 @@ impl Session {
     }
 
     fn attempt<'a>(&mut self, env: Env<'a>, operation: &Operation) -> Outcome<Term<'a>> {
-        if operation
-            .epoch()
-            .is_some_and(|epoch| epoch != self.instance().epoch())
-        {
+        self.stamp = self.instance().epoch();
+        if operation.epoch().is_some_and(|epoch| epoch != self.stamp) {
             return Err(Failure::own(
                 Reason::StaleHandle,
                 "the handle is from an earlier epoch",

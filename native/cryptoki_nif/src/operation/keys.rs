@@ -9,7 +9,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let (mechanism, template) = (read.mechanism(m)?, read.template(template)?);
             run(move |at| {
                 at.call(|functions, session| functions.generate_key(session, &mechanism, &template))
-                    .map(|key| at.object(key))
+                    .map(|key| at.made(key))
             })
         }
         ("generate_key_pair", &[m, public, private]) => {
@@ -19,7 +19,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 let (public, private) = at.call(|functions, session| {
                     functions.generate_key_pair(session, &mechanism, &public, &private)
                 })?;
-                Ok((at.object(public), at.object(private)).encode(at.env))
+                Ok((at.made(public), at.made(private)).encode(at.env))
             })
         }
         ("wrap_key", &[m, wrapping, key]) => {
@@ -38,7 +38,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 at.call(|functions, session| {
                     functions.unwrap_key(session, &mechanism, unwrapping, &wrapped, &template)
                 })
-                .map(|key| at.object(key))
+                .map(|key| at.made(key))
             })
         }
         ("wrap_key_authenticated", &[m, wrapping, key, associated]) => {
@@ -74,7 +74,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                         &template,
                     )
                 })
-                .map(|key| at.object(key))
+                .map(|key| at.made(key))
             })
         }
         ("derive_key", &[m, base, template]) => {
@@ -84,7 +84,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 at.call(|functions, session| {
                     functions.derive_key(session, &mechanism, base, &template)
                 })
-                .map(|key| at.object(key))
+                .map(|key| at.made(key))
             })
         }
         ("encapsulate_key", &[m, public, template]) => {
@@ -94,7 +94,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 let (ciphertext, key) = at.call(|functions, session| {
                     functions.encapsulate_key(session, &mechanism, public, &template)
                 })?;
-                Ok((at.binary(&ciphertext), at.object(key)).encode(at.env))
+                Ok((at.binary(&ciphertext), at.made(key)).encode(at.env))
             })
         }
         ("decapsulate_key", &[m, private, ciphertext, template]) => {
@@ -105,7 +105,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 at.call(|functions, session| {
                     functions.decapsulate_key(session, &mechanism, private, &ciphertext, &template)
                 })
-                .map(|key| at.object(key))
+                .map(|key| at.made(key))
             })
         }
         _ => None,

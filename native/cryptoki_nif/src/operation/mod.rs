@@ -237,9 +237,15 @@ impl<'a> At<'a, '_> {
         (result, written).encode(self.env)
     }
 
-    /// A handle, valid in this epoch.
+    /// A handle, valid in the epoch in which the operation began.
     fn object(&self, object: CK_OBJECT_HANDLE) -> Term<'a> {
-        (object, self.session.instance().epoch()).encode(self.env)
+        (object, self.session.stamp()).encode(self.env)
+    }
+
+    /// The handle of a new object.
+    fn made(&mut self, object: CK_OBJECT_HANDLE) -> Term<'a> {
+        self.session.made_object();
+        self.object(object)
     }
 
     fn objects(&self, objects: Vec<CK_OBJECT_HANDLE>) -> Term<'a> {

@@ -55,14 +55,14 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let template = read.template(template)?;
             run(move |at| {
                 at.call(|functions, session| functions.create(session, &template))
-                    .map(|object| at.object(object))
+                    .map(|object| at.made(object))
             })
         }
         ("copy", &[source, template]) => {
             let (source, template) = (read.object(source)?, read.template(template)?);
             run(move |at| {
                 at.call(|functions, session| functions.copy(session, source, &template))
-                    .map(|object| at.object(object))
+                    .map(|object| at.made(object))
             })
         }
         ("destroy", &[target]) => {
