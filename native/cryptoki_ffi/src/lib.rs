@@ -20,5 +20,6 @@ pub mod layout;
 pub mod loader;
 pub mod messages;
 pub mod objects;
+pub mod panics;
 pub mod sessions;
 pub mod values;

@@ -9,6 +9,7 @@ use crate::session::STACK;
 use crossbeam_channel::Receiver;
 use cryptoki_ffi::exit;
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::panics::guarded;
 use cryptoki_ffi::values::Secret;
 use cryptoki_sys as ck;
 use cryptoki_sys::{CK_MECHANISM_TYPE, CK_SESSION_HANDLE, CK_SLOT_ID, CK_USER_TYPE};
@@ -145,10 +146,10 @@ impl Control {
                 request.serve(None, |env, job| self.run(env, job));
             }
             Message::Detach => {
-                let _ = crate::request::guarded(|| self.detach());
+                let _ = guarded(|| self.detach());
             }
             Message::CloseSession { handle, claim } => {
-                let _ = crate::request::guarded(|| self.library.close_session(handle, claim));
+                let _ = guarded(|| self.library.close_session(handle, claim));
             }
         }
     }

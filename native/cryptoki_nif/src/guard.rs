@@ -1,8 +1,9 @@
 //! The body of every NIF: whatever panics, in it or while its result is encoded, stays here.
 
 use crate::encoded::Encoded;
-use crate::request::{encode, guarded};
+use crate::request::encode;
 use cryptoki_ffi::failure::{Failure, Reason};
+use cryptoki_ffi::panics::guarded;
 use rustler::{Env, Term};
 
 /// Runs a NIF's body. `None`: the arguments are not what the Elixir side promises.
@@ -15,17 +16,4 @@ pub fn guard<'a>(env: Env<'a>, body: impl FnOnce() -> Option<Term<'a>>) -> Encod
         Some(term) => Encoded::term(term),
         None => Encoded::badarg(env),
     }
-}
-
-/// A panic tells where it happened; its message could carry data.
-pub fn quiet_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        if let Some(place) = info.location() {
-            eprintln!(
-                "cryptoki: native code panicked at {}:{}",
-                place.file(),
-                place.line()
-            );
-        }
-    }));
 }

@@ -27,7 +27,7 @@ use rustler::{Env, Term};
 
 /// Refuses an Elixir side of another version.
 fn load(env: Env, load_info: Term) -> bool {
-    guard::quiet_panics();
+    cryptoki_ffi::panics::quiet_panics();
     let same = load_info
         .decode::<&str>()
         .is_ok_and(|version| version == env!("CARGO_PKG_VERSION"));

@@ -3,9 +3,9 @@
 use crate::session::Status;
 use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
 use cryptoki_ffi::handshake::{Cancelled, Handshake};
+use cryptoki_ffi::panics::guarded;
 use rustler::env::SavedTerm;
 use rustler::{Atom, Encoder, Env, LocalPid, OwnedEnv, Term};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -166,13 +166,6 @@ impl<J: Send> Cancel for Request<J> {
     fn runner(&self) -> Option<Arc<Status>> {
         self.runner.get().cloned()
     }
-}
-
-/// Runs `work` and survives its panic. The payload is forgotten: dropping it could panic again.
-pub fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(work))
-        .map_err(std::mem::forget)
-        .ok()
 }
 
 fn nanoseconds(duration: std::time::Duration) -> u64 {

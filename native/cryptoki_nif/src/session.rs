@@ -2,11 +2,12 @@
 
 use crate::instance::{Instance, SessionJob, SessionRequest};
 use crate::operation::Operation;
-use crate::request::{Request, Served, encode_failure, guarded};
+use crate::request::{Request, Served, encode_failure};
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
 use cryptoki_ffi::functions::Functions;
+use cryptoki_ffi::panics::guarded;
 use cryptoki_sys as ck;
 use cryptoki_sys::{CK_FLAGS, CK_SESSION_HANDLE, CK_SLOT_ID};
 use rustler::{Atom, Encoder, Env, LocalPid, OwnedEnv, Term};
