@@ -18,13 +18,21 @@ fn refused(sentence: String) -> Failure {
     Failure::own(Reason::LibraryNotLoaded, sentence)
 }
 
+/// What the dynamic loader says stands behind the error, which only says that it failed.
+fn reason(error: &libloading::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => source.to_string(),
+        None => error.to_string(),
+    }
+}
+
 /// Loads the library for ever. Every symbol is bound now: a missing one is a sentence here, not an
 /// exit of the VM with status 127 at the first call.
 /// With `wanted`, only that version of the interface will do.
 pub fn load(path: &Path, wanted: Option<(u8, u8)>) -> Outcome<Functions> {
     // SAFETY: loading runs the library's constructors: that is what the user asked for by naming it.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
-        .map_err(|error| refused(format!("{}: {error}", path.display())))?;
+        .map_err(|error| refused(format!("{}: {}", path.display(), reason(&error))))?;
     // Never unloaded: threads may be inside at any time, and destructors must not run under them.
     let library: &'static Library = Box::leak(Box::new(library));
     let interfaces = interfaces(library);

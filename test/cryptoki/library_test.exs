@@ -1,0 +1,87 @@
+defmodule Cryptoki.LibraryTest do
+  # Alone: two copies of SoftHSM in one VM undo each other's file locks.
+  use ExUnit.Case, async: false
+
+  alias Cryptoki.Error
+  alias Cryptoki.Test.{FaultyModule, SoftHSM}
+
+  @sources Path.expand("../../native/faulty_module/c", __DIR__)
+
+  test "two names of one file are one library, initialised once and finalised after the last" do
+    module = FaultyModule.new()
+    link = module.library <> ".link.so"
+    File.ln_s!(module.library, link)
+
+    {:ok, one} = Cryptoki.start_link(SoftHSM.options(library: module.library))
+    {:ok, other} = Cryptoki.start_link(SoftHSM.options(library: link))
+    assert FaultyModule.count(module, ~r/C_Initialize ran 0x0/) == 1
+
+    :ok = Cryptoki.stop(one)
+    assert FaultyModule.count(module, ~r/C_Finalize/) == 0
+    assert {:ok, _bytes} = Cryptoki.random(other, 8)
+
+    :ok = Cryptoki.stop(other)
+    FaultyModule.await(module, ~r/C_Finalize ran 0x0/)
+
+    # And again, as after a restart of the instance.
+    {:ok, again} = Cryptoki.start_link(SoftHSM.options(library: link))
+    assert {:ok, _bytes} = Cryptoki.random(again, 8)
+    assert FaultyModule.count(module, ~r/C_Initialize ran 0x0/) == 2
+    :ok = Cryptoki.stop(again)
+  end
+
+  test "a library that somebody else has initialised is used, and left initialised" do
+    module = FaultyModule.new()
+    FaultyModule.control(module, "C_Initialize rv=0x191 after_forward")
+
+    {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(library: module.library))
+    assert {:ok, _bytes} = Cryptoki.random(hsm, 8)
+    :ok = Cryptoki.stop(hsm)
+
+    {:ok, again} = Cryptoki.start_link(SoftHSM.options(library: module.library))
+    assert {:ok, _bytes} = Cryptoki.random(again, 8)
+    :ok = Cryptoki.stop(again)
+    assert FaultyModule.count(module, ~r/C_Finalize/) == 0
+  end
+
+  test "a second instance cannot ask for another initialisation" do
+    library = SoftHSM.library_copy()
+    {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(library: library))
+
+    for other <- [[locking: :serialized], [init_args: "x"]] do
+      assert {:error, %Error{reason: :invalid_argument} = error} =
+               Cryptoki.start_link(SoftHSM.options([library: library] ++ other))
+
+      assert Exception.message(error) =~ "only once"
+    end
+
+    :ok = Cryptoki.stop(hsm)
+  end
+
+  test "a missing symbol and a library of another kind are sentences, not the end of the VM" do
+    for {name, sentence} <- [
+          {"unresolved", "faulty_symbol_that_nobody_defines"},
+          {"not_pkcs11", "no PKCS #11 module"}
+        ] do
+      library = Path.join(SoftHSM.directory(), name <> ".so")
+      source = Path.join(@sources, name <> ".c")
+      {"", 0} = System.cmd("cc", ["-shared", "-fPIC", "-o", library, source])
+
+      assert {:error, %Error{reason: :library_not_loaded} = error} =
+               Cryptoki.start_link(library: library, token: [slot: 0])
+
+      assert Exception.message(error) =~ sentence
+    end
+  end
+
+  test "an interface that the library does not have is refused with those it has" do
+    library = SoftHSM.library_copy()
+    options = SoftHSM.options(library: library, interface: {3, 2})
+    assert {:error, %Error{reason: :library_not_loaded} = error} = Cryptoki.start_link(options)
+    assert Exception.message(error) =~ "no interface 3.2, it has 2.40"
+
+    {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(library: library, interface: {2, 40}))
+    assert %{interface: {2, 40}, interfaces: []} = Cryptoki.library_info!(hsm)
+    :ok = Cryptoki.stop(hsm)
+  end
+end
