@@ -40,7 +40,7 @@ defmodule Cryptoki.MixProject do
     [
       licenses: ["MIT", "Apache-2.0"],
       files:
-        ~w(lib src build guides native/cryptoki_nif native/faulty_module Cargo.toml Cargo.lock) ++
+        ~w(lib src build guides native Cargo.toml Cargo.lock clippy.toml) ++
           ~w(mix.exs rebar.config .formatter.exs README.md CHANGELOG.md LICENSE LICENSE-MIT LICENSE-APACHE)
     ]
   end

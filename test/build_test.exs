@@ -289,6 +289,20 @@ defmodule Cryptoki.BuildTest do
       assert Loader.explain(:load_failed, to_string(text)) =~ "cannot be loaded into this VM"
     end
 
+    test "a VM without the library starts, and each call says why", %{folder: folder} do
+      app = Path.join(folder, "cryptoki")
+      File.mkdir_p!(app)
+      File.cp_r!(Application.app_dir(:cryptoki, "ebin"), Path.join(app, "ebin"))
+      code = ~S|Application.ensure_all_started(:cryptoki); Cryptoki.slots(library: "/x.so")|
+
+      assert {text, 1} =
+               System.cmd("elixir", ["-pa", Path.join(app, "ebin"), "-e", code],
+                 stderr_to_stdout: true
+               )
+
+      assert text =~ "(RuntimeError) The native library of cryptoki was never built here"
+    end
+
     defp install(folder, version, bytes) do
       name = "cryptoki_nif-#{version}-x-#{Base.encode16(:erlang.md5(bytes), case: :lower)}.so"
       File.write!(Path.join(folder, name), bytes)

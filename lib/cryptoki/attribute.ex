@@ -272,6 +272,7 @@ defmodule Cryptoki.Attribute do
 
   defp type_of(_, _), do: :any
 
+  @spec fail(name, String.t()) :: no_return
   defp fail(name, sentence), do: raise(ArgumentError, "attribute #{label(name)}#{sentence}")
 
   defp label(name) when is_atom(name), do: inspect(name)

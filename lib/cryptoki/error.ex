@@ -262,6 +262,7 @@ defmodule Cryptoki.Error do
       "C_Sign answered CKR_DEVICE_REMOVED: the token was removed during the call; put it back"
   """
   @impl true
+  @spec message(t) :: String.t()
   def message(%__MODULE__{} = error), do: head(error) <> text(error) <> detail(error)
 
   defp head(%{code: nil, function: nil}), do: ""

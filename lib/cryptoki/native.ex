@@ -8,6 +8,8 @@ defmodule Cryptoki.Native do
   @compile {:autoload, false}
   @on_load :load
 
+  alias Cryptoki.Native.Loader
+
   @type library :: reference
   @type instance :: reference
   @type session :: reference
@@ -29,41 +31,44 @@ defmodule Cryptoki.Native do
           {:rv, code :: non_neg_integer, function :: atom, class}
           | {:own, reason :: atom, detail :: binary}
 
-  # The VM wants load_nif/2 called by the module itself.
+  # The VM wants load_nif/2 called by the module itself. Without the library the module stays, and
+  # every call raises the sentence that says why.
   @doc false
-  @spec load() :: :ok | {:error, {atom, charlist}}
+  @spec load() :: :ok
   def load do
-    with {:ok, path, info} <- Cryptoki.Native.Loader.find() do
+    with {:ok, path, info} <- Loader.find() do
       :erlang.load_nif(path, info)
     end
-    |> Cryptoki.Native.Loader.done()
+    |> Loader.done()
+
+    :ok
   end
 
   # The version of the crate, compared with ours when it is loaded.
   @spec version() :: binary
-  def version, do: :erlang.nif_error(:nif_not_loaded)
+  def version, do: :erlang.nif_error(Loader.missing())
 
   # dlopen and C_Initialize, for one call at a time if `serialized`; `{:ok, library}` comes.
   @spec open(reference, binary, binary | nil, boolean, {byte, byte} | nil) ::
           {:ok, request} | {:error, failure}
   def open(_ref, _path, _init_args, _serialized, _interface),
-    do: :erlang.nif_error(:nif_not_loaded)
+    do: :erlang.nif_error(Loader.missing())
 
   # Gives a library back; the last one to do so finalises it.
   @spec close(reference, library) :: {:ok, request} | {:error, failure}
-  def close(_ref, _library), do: :erlang.nif_error(:nif_not_loaded)
+  def close(_ref, _library), do: :erlang.nif_error(Loader.missing())
 
   # Runs an operation on the library's control thread.
   @spec control(reference, library, tuple) :: {:ok, request} | {:error, failure}
-  def control(_ref, _library, _op), do: :erlang.nif_error(:nif_not_loaded)
+  def control(_ref, _library, _op), do: :erlang.nif_error(Loader.missing())
 
   # A queue with its epoch and state, empty of sessions.
   @spec instance_new(library, pos_integer) :: instance
-  def instance_new(_library, _queue_limit), do: :erlang.nif_error(:nif_not_loaded)
+  def instance_new(_library, _queue_limit), do: :erlang.nif_error(Loader.missing())
 
   # What `submit/3` answers at once when the instance is not ready.
   @spec instance_state(instance, :absent | :locked | :ready | :shutdown) :: :ok
-  def instance_state(_instance, _state), do: :erlang.nif_error(:nif_not_loaded)
+  def instance_state(_instance, _state), do: :erlang.nif_error(Loader.missing())
 
   # Counters of the queue and its sessions.
   @spec instance_info(instance) :: %{
@@ -73,11 +78,11 @@ defmodule Cryptoki.Native do
           overdue: non_neg_integer,
           epoch: non_neg_integer
         }
-  def instance_info(_instance), do: :erlang.nif_error(:nif_not_loaded)
+  def instance_info(_instance), do: :erlang.nif_error(Loader.missing())
 
   # Makes every handle given out before stale.
   @spec bump_epoch(instance) :: :ok
-  def bump_epoch(_instance), do: :erlang.nif_error(:nif_not_loaded)
+  def bump_epoch(_instance), do: :erlang.nif_error(Loader.missing())
 
   # C_Login; a PIN of nil is the protected authentication path.
   @spec login(
@@ -90,33 +95,33 @@ defmodule Cryptoki.Native do
           boolean
         ) :: {:ok, request} | {:error, failure}
   def login(_ref, _instance, _slot, _user, _pin, _username, _read_only),
-    do: :erlang.nif_error(:nif_not_loaded)
+    do: :erlang.nif_error(Loader.missing())
 
   # Opens a session that serves the instance's queue; the caller owns it.
   @spec session_open(reference, instance, slot, boolean) :: {:ok, request} | {:error, failure}
-  def session_open(_ref, _instance, _slot, _read_only), do: :erlang.nif_error(:nif_not_loaded)
+  def session_open(_ref, _instance, _slot, _read_only), do: :erlang.nif_error(Loader.missing())
 
   # The number that the messages about a session carry.
   @spec session_id(session) :: integer
-  def session_id(_session), do: :erlang.nif_error(:nif_not_loaded)
+  def session_id(_session), do: :erlang.nif_error(Loader.missing())
 
   # Closes a session after the call it is running.
   @spec session_close(reference, session) :: {:ok, request} | {:error, failure}
-  def session_close(_ref, _session), do: :erlang.nif_error(:nif_not_loaded)
+  def session_close(_ref, _session), do: :erlang.nif_error(Loader.missing())
 
   # Queues an operation.
   @spec submit(reference, instance | pinned, tuple) :: {:ok, request} | {:error, failure}
-  def submit(_ref, _target, _op), do: :erlang.nif_error(:nif_not_loaded)
+  def submit(_ref, _target, _op), do: :erlang.nif_error(Loader.missing())
 
   # Asks for a session of one's own; `:ok` comes when there is one.
   @spec pin_session(reference, instance) :: {:ok, request, pinned} | {:error, failure}
-  def pin_session(_ref, _instance), do: :erlang.nif_error(:nif_not_loaded)
+  def pin_session(_ref, _instance), do: :erlang.nif_error(Loader.missing())
 
   # Gives the session back to the queue.
   @spec unpin(pinned) :: :ok
-  def unpin(_pinned), do: :erlang.nif_error(:nif_not_loaded)
+  def unpin(_pinned), do: :erlang.nif_error(Loader.missing())
 
   # Gives up: never executed, perhaps executed, or the message comes for certain.
   @spec cancel(request) :: :queued | :running | :sent
-  def cancel(_request), do: :erlang.nif_error(:nif_not_loaded)
+  def cancel(_request), do: :erlang.nif_error(Loader.missing())
 end

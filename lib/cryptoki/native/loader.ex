@@ -46,6 +46,11 @@ defmodule Cryptoki.Native.Loader do
   @spec error :: binary | nil
   def error, do: :persistent_term.get(@key, nil)
 
+  @doc "What a call raises when the library is not there."
+  @spec missing :: Exception.t()
+  def missing,
+    do: %RuntimeError{message: error() || "The native library of cryptoki is not loaded."}
+
   @doc "The version the library must have: that of mix.exs."
   @spec version :: binary
   def version, do: @version
