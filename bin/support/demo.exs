@@ -106,11 +106,9 @@ defmodule Cryptoki.Demo do
   end
 
   defp sign(hsm, document) do
-    step("A digest by the token", {:ok, digest} = Cryptoki.digest(hsm, :sha256, document))
-
     step(
       "A signature by the EC key",
-      {:ok, signature} = Cryptoki.sign(hsm, [label: "ec"], :ecdsa, digest, format: :der)
+      {:ok, signature} = Cryptoki.sign(hsm, [label: "ec"], :ecdsa_sha256, document, format: :der)
     )
 
     File.write!("ec.sig", signature)
