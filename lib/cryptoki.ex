@@ -1,6 +1,7 @@
 defmodule Cryptoki do
-  alias Cryptoki.{Attribute, Error, Information, Instance, Instances, Key, Mechanism, Objects}
-  alias Cryptoki.{Operation, Operations, Options, Pin, Selector, Session, Target, TokenServer}
+  alias Cryptoki.{Attribute, Error, Information, Instance, Instances, Key, KeyTransport, Lazy}
+  alias Cryptoki.{Mechanism, Objects, Operation, Operations, Options, Pin, Selector, Session}
+  alias Cryptoki.{Target, TokenServer}
 
   @moduledoc """
   Keys in an HSM, smart card, TPM or software token, through the vendor's PKCS #11 library.
@@ -344,6 +345,19 @@ defmodule Cryptoki do
   bang(attributes(hsm, key, names :: [Attribute.name()], opts) :: map)
 
   @doc """
+  About how many bytes of the token's memory an object takes, `:unavailable` when it does not say.
+
+  Errors: `:key_not_found`, `:key_ambiguous`, `:information_sensitive`. PKCS #11 v3.2, section 5.7.4
+  (C_GetObjectSize).
+
+      {:ok, bytes} = Cryptoki.size(hsm, class: :certificate, label: "invoice")
+  """
+  @spec size(hsm, key, opts) :: {:ok, non_neg_integer | :unavailable} | error
+  def size(hsm, selector, opts \\ []), do: Objects.size(hsm, selector, opts)
+
+  bang(size(hsm, key, opts) :: non_neg_integer | :unavailable)
+
+  @doc """
   Changes attributes of an object. A `Cryptoki.Key` from before keeps naming the object, but after
   a reconnect it is looked for by the label and id it knows: find it again.
 
@@ -529,10 +543,11 @@ defmodule Cryptoki do
   bang(sign(hsm, key, mechanism, data, opts) :: binary)
 
   @doc """
-  Verifies a signature or a MAC; `format: :der` for one of ECDSA in DER.
+  Verifies a signature or a MAC; `format: :der` for one of ECDSA in DER. `signature_first: true` has
+  the token know the signature before the data, which some of 3.2 want for some mechanisms.
 
   Errors: `:signature_invalid`, `:signature_len_range`, and those of `sign/5`. PKCS #11 v3.2, section
-  5.15 (C_Verify).
+  5.15 (C_Verify, C_VerifySignature).
 
       iex> {:ok, signature} = Cryptoki.sign(MyApp.HSM, [label: "invoice"], :sha256_rsa_pkcs, "text")
       iex> Cryptoki.verify(MyApp.HSM, [label: "invoice"], :sha256_rsa_pkcs, "text", signature)
@@ -591,8 +606,13 @@ defmodule Cryptoki do
   @doc """
   Encrypts data. AES-GCM and AES-CCM answer the ciphertext with the tag behind it.
 
+  On tokens with dual-function operations one pass over the data does two things: with `digest:
+  mechanism` the answer is `{:ok, {ciphertext, digest}}`, with `sign: {key, mechanism}` it is `{:ok,
+  {ciphertext, signature}}`, of the plaintext. Others answer `:unsupported`.
+
   Errors: `:key_not_found`, `:key_ambiguous`, `:key_function_not_permitted`, `:data_len_range` for
-  data too long for RSA or not a multiple of the block. PKCS #11 v3.2, section 5.8 (C_Encrypt).
+  data too long for RSA or not a multiple of the block. PKCS #11 v3.2, sections 5.8 (C_Encrypt) and
+  5.17 (C_DigestEncryptUpdate, C_SignEncryptUpdate).
 
       iex> {:ok, iv} = Cryptoki.random(MyApp.HSM, 12)
       iex> gcm = {:aes_gcm, iv: iv, aad: "header", tag_bits: 128}
@@ -600,28 +620,68 @@ defmodule Cryptoki do
       iex> Cryptoki.decrypt(MyApp.HSM, [label: "archive"], gcm, ciphertext)
       {:ok, "text"}
   """
-  @spec encrypt(hsm, key, mechanism, data, opts) :: {:ok, binary} | error
+  @spec encrypt(hsm, key, mechanism, data, opts) ::
+          {:ok, binary | {binary, digest_or_signature :: binary}} | error
   def encrypt(hsm, key, mechanism, data, opts \\ []),
     do: Operations.encrypt(hsm, key, mechanism, data, opts)
 
-  bang(encrypt(hsm, key, mechanism, data, opts) :: binary)
+  bang(encrypt(hsm, key, mechanism, data, opts) :: binary | {binary, binary})
 
   @doc """
   Decrypts data.
 
+  On tokens with dual-function operations, see `encrypt/5`, `digest: mechanism` answers `{:ok,
+  {plaintext, digest}}`, and `verify: {key, mechanism, signature}` the plaintext only when the
+  signature is one of it, else `:signature_invalid`.
+
   Errors: `:encrypted_data_invalid`, `:encrypted_data_len_range`, `:aead_decrypt_failed`, and those of
-  `encrypt/5`. PKCS #11 v3.2, section 5.10 (C_Decrypt).
+  `encrypt/5`. PKCS #11 v3.2, sections 5.10 (C_Decrypt) and 5.17 (C_DecryptDigestUpdate,
+  C_DecryptVerifyUpdate).
 
       iex> {:ok, iv} = Cryptoki.random(MyApp.HSM, 16)
       iex> {:ok, ciphertext} = Cryptoki.encrypt(MyApp.HSM, [label: "archive"], {:aes_cbc_pad, iv: iv}, "text")
       iex> Cryptoki.decrypt(MyApp.HSM, [label: "archive"], {:aes_cbc_pad, iv: iv}, ciphertext)
       {:ok, "text"}
   """
-  @spec decrypt(hsm, key, mechanism, data, opts) :: {:ok, binary} | error
+  @spec decrypt(hsm, key, mechanism, data, opts) ::
+          {:ok, binary | {binary, digest :: binary}} | error
   def decrypt(hsm, key, mechanism, data, opts \\ []),
     do: Operations.decrypt(hsm, key, mechanism, data, opts)
 
-  bang(decrypt(hsm, key, mechanism, data, opts) :: binary)
+  bang(decrypt(hsm, key, mechanism, data, opts) :: binary | {binary, binary})
+
+  @doc """
+  Encrypts a stream of iodata lazily: a stream of binaries, with no more than 64 KiB of the data in
+  memory. Nothing happens before it is consumed; then the process that does holds one session until
+  the stream ends, is halted or raises. Raises `Cryptoki.Error`.
+
+  As `encrypt/5` otherwise, without `digest:` and `sign:`. PKCS #11 v3.2, section 5.8
+  (C_EncryptUpdate).
+
+      iex> cbc = {:aes_cbc_pad, iv: <<0::128>>}
+      iex> secret = MyApp.HSM |> Cryptoki.encrypt_stream([label: "archive"], cbc, ["some ", "text"])
+      iex> MyApp.HSM |> Cryptoki.decrypt_stream([label: "archive"], cbc, secret) |> Enum.join()
+      "some text"
+  """
+  @spec encrypt_stream(hsm, key, mechanism, Enumerable.t(), opts) :: Enumerable.t()
+  def encrypt_stream(hsm, key, mechanism, chunks, opts \\ []),
+    do: Lazy.stream(hsm, :encrypt, key, mechanism, chunks, opts)
+
+  @doc """
+  Decrypts a stream of iodata lazily, as `encrypt_stream/5` encrypts. With AES-GCM and the like a token
+  holds the plaintext back until it has seen the tag: then all of it is in the token's memory, and
+  comes at the end. Other modes give plaintext that nobody has authenticated.
+
+  PKCS #11 v3.2, section 5.10 (C_DecryptUpdate).
+
+      hsm
+      |> Cryptoki.decrypt_stream([label: "archive"], {:aes_cbc_pad, iv: iv}, File.stream!("a.enc", [], 65_536))
+      |> Stream.into(File.stream!("a.txt"))
+      |> Stream.run()
+  """
+  @spec decrypt_stream(hsm, key, mechanism, Enumerable.t(), opts) :: Enumerable.t()
+  def decrypt_stream(hsm, key, mechanism, chunks, opts \\ []),
+    do: Lazy.stream(hsm, :decrypt, key, mechanism, chunks, opts)
 
   ## Digests and random numbers
 
@@ -669,10 +729,11 @@ defmodule Cryptoki do
   ## Keys under keys
 
   @doc """
-  Wraps a private or secret key with another key, to be stored or carried elsewhere.
+  Wraps a private or secret key with another key, to be stored or carried elsewhere. With
+  `associated_data:` these bytes are authenticated together with it (3.2, for AES-GCM and the like).
 
   Errors: `:key_unextractable`, `:key_not_wrappable`, `:wrapping_key_type_inconsistent`. PKCS #11
-  v3.2, section 5.18.3 (C_WrapKey).
+  v3.2, section 5.18 (C_WrapKey, C_WrapKeyAuthenticated).
 
       iex> {:ok, kek} = Cryptoki.generate_key(MyApp.HSM, :aes_key_gen, value_len: 32, wrap: true, unwrap: true)
       iex> {:ok, key} = Cryptoki.generate_key(MyApp.HSM, :aes_key_gen, value_len: 16, extractable: true)
@@ -684,16 +745,16 @@ defmodule Cryptoki do
   """
   @spec wrap_key(hsm, wrapping_key :: key, mechanism, key, opts) :: {:ok, binary} | error
   def wrap_key(hsm, wrapping_key, mechanism, key, opts \\ []),
-    do: Operations.wrap_key(hsm, wrapping_key, mechanism, key, opts)
+    do: KeyTransport.wrap_key(hsm, wrapping_key, mechanism, key, opts)
 
   bang(wrap_key(hsm, wrapping_key :: key, mechanism, key, opts) :: binary)
 
   @doc """
-  Makes a key of what `wrap_key/5` gave. The template says what it is and what it may do; nothing is
-  added to it.
+  Makes a key of what `wrap_key/5` gave, with the same `associated_data:` if it had any. The template
+  says what it is and what it may do; nothing is added to it.
 
   Errors: `:wrapped_key_invalid`, `:wrapped_key_len_range`, `:template_incomplete`. PKCS #11 v3.2,
-  section 5.18.4 (C_UnwrapKey).
+  section 5.18 (C_UnwrapKey, C_UnwrapKeyAuthenticated).
 
       {:ok, key} =
         Cryptoki.unwrap_key(hsm, [label: "kek"], :aes_key_wrap, blob, class: :secret_key, key_type: :aes)
@@ -701,7 +762,7 @@ defmodule Cryptoki do
   @spec unwrap_key(hsm, unwrapping_key :: key, mechanism, blob :: iodata, template, opts) ::
           {:ok, Key.t()} | error
   def unwrap_key(hsm, unwrapping_key, mechanism, blob, template, opts \\ []),
-    do: Operations.unwrap_key(hsm, unwrapping_key, mechanism, blob, template, opts)
+    do: KeyTransport.unwrap_key(hsm, unwrapping_key, mechanism, blob, template, opts)
 
   bang(
     unwrap_key(hsm, unwrapping_key :: key, mechanism, blob :: iodata, template, opts) :: Key.t()
@@ -724,9 +785,48 @@ defmodule Cryptoki do
   """
   @spec derive_key(hsm, base_key :: key, mechanism, template, opts) :: {:ok, Key.t()} | error
   def derive_key(hsm, base_key, mechanism, template, opts \\ []),
-    do: Operations.derive_key(hsm, base_key, mechanism, template, opts)
+    do: KeyTransport.derive_key(hsm, base_key, mechanism, template, opts)
 
   bang(derive_key(hsm, base_key :: key, mechanism, template, opts) :: Key.t())
+
+  @doc """
+  Makes a secret key and encapsulates it for the owner of a public key (ML-KEM, 3.2): the ciphertext
+  to send, and the key. The template says what the key is and what it may do; nothing is added.
+
+  Errors: `:function_not_supported`, `:mechanism_invalid`, `:key_function_not_permitted`. PKCS #11
+  v3.2, section 5.18 (C_EncapsulateKey).
+
+      template = [class: :secret_key, key_type: :aes, value_len: 32, encrypt: true]
+      {:ok, {ciphertext, key}} = Cryptoki.encapsulate_key(hsm, [label: "kem"], :ml_kem, template)
+  """
+  @spec encapsulate_key(hsm, public_key :: key, mechanism, template, opts) ::
+          {:ok, {ciphertext :: binary, Key.t()}} | error
+  def encapsulate_key(hsm, public_key, mechanism, template, opts \\ []),
+    do: KeyTransport.encapsulate_key(hsm, public_key, mechanism, template, opts)
+
+  bang(
+    encapsulate_key(hsm, public_key :: key, mechanism, template, opts) ::
+      {ciphertext :: binary, Key.t()}
+  )
+
+  @doc """
+  The secret key in a ciphertext of `encapsulate_key/5`. A ciphertext that is not for this key gives,
+  with ML-KEM, another key and no error.
+
+  Errors: `:function_not_supported`, `:wrapped_key_len_range`, `:encrypted_data_len_range`. PKCS #11
+  v3.2, section 5.18 (C_DecapsulateKey).
+
+      template = [class: :secret_key, key_type: :aes, value_len: 32, decrypt: true]
+      {:ok, key} = Cryptoki.decapsulate_key(hsm, [label: "kem"], :ml_kem, ciphertext, template)
+  """
+  @spec decapsulate_key(hsm, private_key :: key, mechanism, blob :: iodata, template, opts) ::
+          {:ok, Key.t()} | error
+  def decapsulate_key(hsm, private_key, mechanism, blob, template, opts \\ []),
+    do: KeyTransport.decapsulate_key(hsm, private_key, mechanism, blob, template, opts)
+
+  bang(
+    decapsulate_key(hsm, private_key :: key, mechanism, blob :: iodata, template, opts) :: Key.t()
+  )
 
   ## Sessions and multi-part operations
 
@@ -753,10 +853,15 @@ defmodule Cryptoki do
 
   @doc """
   Begins a multi-part operation on a session of `with_session/3`: `:sign`, `:verify`, `:encrypt`,
-  `:decrypt`, or `:digest` (see `start/3`). `Cryptoki.Operation` goes on from there.
+  `:decrypt`, or `:digest` (see `start/3`). `Cryptoki.Operation` goes on from there. `:verify` takes
+  the signature at the end, or here with `signature:` (3.2).
+
+  `:message_encrypt`, `:message_decrypt`, `:message_sign` and `:message_verify` (3.0) begin any number of
+  `Cryptoki.Operation.message/4`; the mechanism is given by its name, its parameters with each
+  message.
 
   Errors: those of the verb, `:operation_active` when the session is in one of that kind already.
-  PKCS #11 v3.2, sections 5.8, 5.10, 5.13 and 5.15 (C_...Init).
+  PKCS #11 v3.2, sections 5.8 to 5.16 (C_...Init).
 
       {:ok, op} = Cryptoki.start(session, :verify, [label: "invoice"], :sha256_rsa_pkcs)
       :ok = Cryptoki.Operation.update(op, "some text")
@@ -781,4 +886,36 @@ defmodule Cryptoki do
   """
   @spec start(Session.t(), :digest, mechanism) :: {:ok, Operation.t()} | error
   def start(session, :digest, mechanism), do: start(session, :digest, nil, mechanism, [])
+
+  @doc """
+  The session that a session of `with_session/3` is, or one of an instance's: `:slot`, `:state` (such as
+  `:rw_user_functions`), `:flags` by name and the vendor's `:device_error`, a number.
+
+  PKCS #11 v3.2, section 5.6.4 (C_GetSessionInfo).
+
+      iex> {:ok, info} = Cryptoki.session_info(MyApp.HSM)
+      iex> {info.state, info.flags}
+      {:rw_user_functions, [:rw_session, :serial_session]}
+  """
+  @spec session_info(hsm, opts) :: {:ok, map} | error
+  def session_info(hsm, opts \\ []),
+    do: Session.info(hsm, Options.call!(opts, [:timeout, :metadata]))
+
+  bang(session_info(hsm, opts) :: map)
+
+  @doc """
+  Whether the last operation of a session was one that a validation of the token covers: the bits of
+  the `:validation_flag` of its objects of class `:validation`, 0 for none. Ask the session of
+  `with_session/3` that did the operation.
+
+  Errors: `:function_not_supported` before 3.2. PKCS #11 v3.2, section 5.6.11
+  (C_GetSessionValidationFlags).
+
+      {:ok, flags} = Cryptoki.validation_flags(session)
+  """
+  @spec validation_flags(hsm, opts) :: {:ok, non_neg_integer} | error
+  def validation_flags(hsm, opts \\ []),
+    do: Session.validation_flags(hsm, Options.call!(opts, [:timeout, :metadata]))
+
+  bang(validation_flags(hsm, opts) :: non_neg_integer)
 end

@@ -1,7 +1,7 @@
 defmodule Cryptoki.Application do
   @moduledoc false
-  # The tables belong to the process that runs `start/2`, which lives as long as the application:
-  # they survive a crash of `Cryptoki.Instances`.
+  # The table belongs to the process that runs `start/2`, which lives as long as the application:
+  # it survives a crash of `Cryptoki.Instances`.
 
   use Application
 
@@ -9,11 +9,11 @@ defmodule Cryptoki.Application do
 
   @impl true
   def start(_type, _args) do
-    Instances.create_tables()
+    Instances.create_table()
     Supervisor.start_link([Instances], strategy: :one_for_one, name: Cryptoki.Supervisor)
   end
 
-  # Instances live in other people's trees: those that are left end before the tables do.
+  # Instances live in other people's trees: those that are left end before the table does.
   @impl true
   def prep_stop(state) do
     Instances.all() |> Enum.map(&Task.async(Instance, :stop, [&1])) |> Task.await_many(:infinity)

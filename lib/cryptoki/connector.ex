@@ -2,17 +2,13 @@ defmodule Cryptoki.Connector do
   @moduledoc false
   # The slow work of a token server, each piece in a process of its own that ends with it: finding
   # the token, fetching the PIN, logging in, opening sessions, looking at the slots. The PIN lives
-  # here, and only between its being fetched and its being handed to the library.
+  # here and in the process of the login, and only until it is handed to the library.
 
-  alias Cryptoki.{Ecdsa, Error, Instance, Instances, Names, Options, Pin, Request}
-  alias Cryptoki.SessionServer
-
-  # A person types it on the device.
-  @protected_path_timeout 120_000
+  alias Cryptoki.{Ecdsa, Error, Instance, Login, Names, Options, Request}
+  alias Cryptoki.{SessionServer, Telemetry}
 
   # Overdue sessions are replaced until there are this many times the sessions asked for.
   @overdue_factor 2
-  @final_try "the token allows one more try, which is left to a person (Cryptoki.unlock/3)"
 
   @type facts :: %{
           slot: non_neg_integer,
@@ -23,7 +19,7 @@ defmodule Cryptoki.Connector do
         }
   @type look :: {polled :: [map], tokens :: [map]}
   @type opened :: {[pid], shortage :: Error.t() | nil}
-  @type trouble :: {:locked, Error.t()} | {:error, Error.t()}
+  @type trouble :: Login.trouble()
 
   @doc "Runs a job for the calling process, which gets `{:connector, pid, result}`."
   @spec start((() -> term)) :: pid
@@ -46,10 +42,11 @@ defmodule Cryptoki.Connector do
   @doc "Finds the token, logs in and opens sessions."
   @spec connect(map) :: {:ok, facts, opened} | trouble
   def connect(context) do
-    with {:ok, slots} <- control(context, {:slots}),
+    with :ok <- reinitialize(context),
+         {:ok, slots} <- control(context, {:slots}),
          {:ok, %{id: slot, token: token}} <- choose(slots, context.options),
          {:ok, mechanisms} <- control(context, {:mechanisms, slot}),
-         {:ok, logged_in} <- login(context, slot, token) do
+         {:ok, logged_in} <- Login.run(context, slot, token) do
       facts = %{
         slot: slot,
         token: token,
@@ -76,7 +73,7 @@ defmodule Cryptoki.Connector do
   @spec login_again(map, facts) :: {:ok, logged_in :: boolean} | trouble
   def login_again(context, facts) do
     with {:ok, token} <- control(context, {:token_info, facts.slot}),
-         do: login(context, facts.slot, token)
+         do: Login.run(context, facts.slot, token)
   end
 
   @doc "Opens up to `count` sessions; stops at the first that cannot be opened."
@@ -124,6 +121,21 @@ defmodule Cryptoki.Connector do
   @spec summary(non_neg_integer, map) :: map
   def summary(slot, token), do: %{slot: slot, label: token.label, serial: token.serial}
 
+  ## The library
+
+  defp reinitialize(%{reinitialize: false}), do: :ok
+
+  defp reinitialize(context) do
+    answer = control(context, {:reinitialize})
+    Telemetry.reinitialized(context.name, answer)
+
+    case answer do
+      # Somebody else uses the library: then it works, and the trouble is elsewhere.
+      {:error, %Error{reason: :busy}} -> :ok
+      done_or_error -> done_or_error
+    end
+  end
+
   ## The token
 
   defp choose(slots, options) do
@@ -149,94 +161,6 @@ defmodule Cryptoki.Connector do
       tokens -> "there are: " <> Enum.join(tokens, ", ")
     end
   end
-
-  ## The login
-
-  defp login(context, slot, token) do
-    user = context.options.user
-    started = System.monotonic_time()
-
-    result =
-      with {:ok, secret} when secret != :none <- Pin.fetch(Instances.pin(context.instance)),
-           :ok <- tries_left(flags(token), user, context.force),
-           :ok <- not_refused(token, user, secret, context.force) do
-        hand_over(context, slot, token, user, secret)
-      else
-        {:ok, :none} -> {:ok, false}
-        trouble -> trouble
-      end
-
-    Cryptoki.Telemetry.event(
-      [:login, :stop],
-      %{duration: System.monotonic_time() - started},
-      %{instance: context.name, result: outcome(result)}
-    )
-
-    result
-  end
-
-  defp hand_over(context, slot, token, user, secret) do
-    {code, username} = user(user)
-    who = %{slot: slot, user: code, username: username, read_only: context.options.read_only}
-
-    {pin, timeout} =
-      if secret == :protected_path,
-        do: {nil, @protected_path_timeout},
-        else: {secret, context.options.timeout}
-
-    case Request.login(context.native, who, pin, Request.deadline(timeout)) do
-      :ok ->
-        {:ok, true}
-
-      {:error, %Error{reason: :user_already_logged_in}} ->
-        {:ok, true}
-
-      {:refused, error} ->
-        Instances.refuse(token, user, secret)
-        {:locked, error}
-
-      {:error, error} ->
-        {:error, error}
-    end
-  end
-
-  defp user(:user), do: {code(:user), nil}
-  defp user(:so), do: {code(:so), nil}
-  defp user({:named, name}), do: {code(:user), name}
-
-  defp code(user) do
-    {:ok, code} = Names.code(:user, user)
-    code
-  end
-
-  defp tries_left(_flags, _user, true), do: :ok
-
-  defp tries_left(flags, user, false) do
-    {locked, final_try} =
-      if user == :so,
-        do: {:so_pin_locked, :so_pin_final_try},
-        else: {:user_pin_locked, :user_pin_final_try}
-
-    cond do
-      locked in flags -> {:locked, Error.new(:pin_locked, "the token says so; no PIN was tried")}
-      final_try in flags -> {:locked, Error.new(:locked, @final_try)}
-      true -> :ok
-    end
-  end
-
-  defp not_refused(token, user, secret, false) do
-    if Instances.refused?(token, user, secret) do
-      {:locked,
-       Error.new(:pin_incorrect, "the token has refused it before, it was not tried again")}
-    else
-      :ok
-    end
-  end
-
-  defp not_refused(_token, _user, _secret, true), do: :ok
-
-  defp outcome({:ok, _logged_in}), do: :ok
-  defp outcome({_trouble, error}), do: error.reason
 
   defp flags(token), do: Names.flags(:token, token.flags)
 

@@ -4,27 +4,26 @@ defmodule Cryptoki.Instances do
   # libraries that have to be given back when an instance is gone, and the PINs that were refused.
   #
   # Rows: `{pid, %Target{}}`, and `{{what, pid}, value}` for `:options`, `:pin`, `:server` (the
-  # token server), `:sessions` (their supervisor), `:facts` (about the token) and `:state`. The
-  # process only watches.
+  # token server), `:sessions` (their supervisor), `:facts` (about the token) and `:state`; and
+  # `{{:turn, token}, pid}`, who logs in to a token. The process only watches.
 
   use GenServer
 
   alias Cryptoki.{Error, Native, Pin, Request, Target}
 
   @table __MODULE__
-  @refused Cryptoki.Instances.Refused
+  @refused {__MODULE__, :refused}
   @secret {__MODULE__, :secret}
   @close_timeout 5_000
 
   @type state :: :ready | :absent | :locked
+  @type refusal :: tuple
   @type what :: :options | :pin | :server | :sessions | :facts | :state
 
-  @doc "Makes the tables, owned by the caller."
-  @spec create_tables() :: :ok
-  def create_tables do
-    for table <- [@table, @refused] do
-      :ets.new(table, [:set, :public, :named_table, read_concurrency: true])
-    end
+  @doc "Makes the table, owned by the caller."
+  @spec create_table() :: :ok
+  def create_table do
+    :ets.new(@table, [:set, :public, :named_table, read_concurrency: true])
 
     # One key a VM: it outlives a restart of the application, nothing else.
     if :persistent_term.get(@secret, nil) == nil,
@@ -121,25 +120,64 @@ defmodule Cryptoki.Instances do
 
   @doc """
   Remembers that a token refused a PIN, as a keyed hash that means nothing outside this VM. The
-  token is what stays the same through whatever instance, library or slot it is reached.
+  token is what stays the same through whatever instance, library or slot it is reached. A restart
+  of the application does not forget it.
   """
-  @spec refuse(token :: map, user :: term, binary | :protected_path) :: true
-  def refuse(token, user, pin), do: :ets.insert(@refused, {refusal(token, user, pin)})
+  @spec refuse(token :: map, user :: term, binary | :protected_path) :: :ok
+  def refuse(token, user, pin), do: token |> refusal(user, pin) |> refuse()
+
+  @spec refuse(refusal) :: :ok
+  def refuse(refusal), do: :persistent_term.put(refusal, true)
 
   @doc "Whether it did."
   @spec refused?(token :: map, user :: term, binary | :protected_path) :: boolean
-  def refused?(token, user, pin), do: :ets.member(@refused, refusal(token, user, pin))
+  def refused?(token, user, pin), do: :persistent_term.get(refusal(token, user, pin), false)
 
   @doc "Forgets what one token refused: its PIN was set anew."
   @spec forgive(token :: map) :: :ok
   def forgive(token) do
-    :ets.match_delete(@refused, {{identity(token), :_, :_}})
+    identity = identity(token)
+
+    for {{@refused, ^identity, _user, _mac} = refusal, true} <- :persistent_term.get(),
+        do: :persistent_term.erase(refusal)
+
     :ok
   end
 
-  defp refusal(token, user, pin) do
+  @doc "What `refuse/1` remembers, made before the PIN goes away."
+  @spec refusal(token :: map, user :: term, binary | :protected_path) :: refusal
+  def refusal(token, user, pin) do
     key = :persistent_term.get(@secret)
-    {identity(token), user, :crypto.mac(:hmac, :sha256, key, to_string(pin))}
+    {@refused, identity(token), user, :crypto.mac(:hmac, :sha256, key, to_string(pin))}
+  end
+
+  @doc """
+  Waits until no other process logs in to the token. The turn ends with the process that has it.
+  """
+  @spec take_turn(token :: map, Request.deadline()) :: :ok | {:error, Error.t()}
+  def take_turn(token, deadline) do
+    turn = {:turn, identity(token)}
+
+    case not :ets.insert_new(@table, {turn, self()}) and :ets.lookup(@table, turn) do
+      false -> :ok
+      [{^turn, holder}] -> wait_for_turn(token, {turn, holder}, deadline)
+      [] -> take_turn(token, deadline)
+    end
+  end
+
+  defp wait_for_turn(token, {_turn, holder} = row, deadline) do
+    ref = Process.monitor(holder)
+
+    receive do
+      {:DOWN, ^ref, :process, ^holder, _reason} ->
+        :ets.delete_object(@table, row)
+        take_turn(token, deadline)
+    after
+      Request.remaining(deadline) ->
+        Process.demonitor(ref, [:flush])
+        detail = "another login to this token has not returned"
+        {:error, Error.new(:timeout, detail, executed: false)}
+    end
   end
 
   defp identity(token), do: {token.manufacturer, token.model, token.serial, token.label}

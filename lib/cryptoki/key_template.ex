@@ -22,6 +22,9 @@ defmodule Cryptoki.KeyTemplate do
 
   @encrypting ~w[aes_ des chacha20 camellia aria seed salsa20 blowfish twofish gost28147]
   @deriving ~w[hkdf_key_gen]a
+  # These make domain parameters, which do nothing and hide nothing.
+  @parameters ~w[dsa_parameter_gen dsa_probabilistic_parameter_gen dsa_shawe_taylor_parameter_gen
+                 dsa_fips_g_gen dh_pkcs_parameter_gen x9_42_dh_parameter_gen]a
 
   @doc "The templates of the public and of the private half."
   @spec pair(term, keyword | map) :: {keyword, keyword}
@@ -47,6 +50,11 @@ defmodule Cryptoki.KeyTemplate do
 
   @doc "The template of a secret key."
   @spec secret(term, keyword | map) :: keyword
+  def secret(mechanism, template) when mechanism in @parameters, do: pairs!(template)
+
+  def secret({mechanism, _arguments}, template) when mechanism in @parameters,
+    do: pairs!(template)
+
   def secret(mechanism, template) do
     template = pairs!(template)
     may = if says_usage?(template), do: [], else: secret_usage(mechanism)

@@ -84,7 +84,13 @@ defmodule Cryptoki.Keys do
           ([handle], Mechanism.wire() | nil -> tuple)
         ) ::
           Request.answer()
-  def run(%Target{} = target, operation, wanted, mechanism \\ nil, op) do
+  def run(target, operation, wanted, mechanism \\ nil, op)
+
+  def run(%Target{} = target, _operation, [], no_keys, op)
+      when no_keys == nil or elem(no_keys, 1) == [],
+      do: Request.run(target, op.([], no_keys && elem(no_keys, 0)))
+
+  def run(%Target{} = target, operation, wanted, mechanism, op) do
     Request.run(target, operation, fn keys ->
       with {:ok, handles} <- resolve_all(target, wanted, keys, []),
            {:ok, mechanism} <- fill(target, mechanism, keys),
@@ -128,6 +134,44 @@ defmodule Cryptoki.Keys do
     with {:ok, handle} <- look(target, wanted) do
       :ets.insert(target.cache, {cache_key(target, wanted), handle})
       {:ok, handle}
+    end
+  end
+
+  @doc """
+  Whether a private key wants a login for each use (CKA_ALWAYS_AUTHENTICATE). It is read once: the
+  attribute never changes.
+  """
+  @spec always_authenticate?(Target.t(), wanted) :: boolean
+  def always_authenticate?(_target, {:key, %Key{class: class}}) when class != :private_key,
+    do: false
+
+  def always_authenticate?(target, wanted), do: always_authenticate?(target, wanted, :cached)
+
+  defp always_authenticate?(target, wanted, keys) do
+    with {:ok, handle} <- resolve(target, wanted, keys) do
+      key = {:always_authenticate, handle}
+
+      case :ets.lookup(target.cache, key) do
+        [{_key, answer}] ->
+          answer
+
+        [] ->
+          case read(target, handle, [:always_authenticate]) do
+            {:ok, %{always_authenticate: answer}} ->
+              :ets.insert(target.cache, {key, answer == true})
+              answer == true
+
+            {:error, %Error{reason: reason}}
+            when keys == :cached and reason in [:stale_handle, :object_handle_invalid] ->
+              always_authenticate?(target, wanted, :fresh)
+
+            {:error, _error} ->
+              false
+          end
+      end
+    else
+      # The operation itself will say so.
+      {:error, _error} -> false
     end
   end
 

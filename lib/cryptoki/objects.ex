@@ -95,6 +95,8 @@ defmodule Cryptoki.Objects do
          do: {:ok, Attribute.decode(answer, names)}
   end
 
+  def size(hsm, selector, opts), do: on(hsm, selector, :object_size, opts, &{:object_size, &1})
+
   def update(hsm, selector, template, opts) do
     template = Attribute.encode!(template)
     changed(hsm, on(hsm, selector, :set_attributes, opts, &{:set_attributes, &1, template}))

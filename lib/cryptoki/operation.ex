@@ -11,65 +11,127 @@ defmodule Cryptoki.Operation do
       "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
   An operation belongs to its session: a session does one at a time of each kind, and what is not
-  finished when the session ends is cancelled. A step that fails ends the operation.
+  finished when the session ends is cancelled. A step that fails ends the operation, except a message
+  that fails: the next one may be well.
   """
 
-  alias Cryptoki.{Ecdsa, Error, Request, Session, Target}
-
-  # What is handed to the library at once.
-  @piece 64 * 1024
+  alias Cryptoki.{Chunks, Ecdsa, Error, Keys, Message, Options, Request, Selector}
+  alias Cryptoki.{Session, Target}
 
   @enforce_keys [:session, :kind, :mechanism]
-  defstruct [:session, :kind, :mechanism, form: :raw]
+  defstruct [:session, :kind, :mechanism, form: :raw, options: %{}]
 
-  @type kind :: :sign | :verify | :encrypt | :decrypt | :digest
+  @messages ~w[message_sign message_verify message_encrypt message_decrypt]a
+  @savable ~w[sign verify encrypt decrypt digest]a
+
+  @type kind ::
+          :sign
+          | :verify
+          | :encrypt
+          | :decrypt
+          | :digest
+          | :message_sign
+          | :message_verify
+          | :message_encrypt
+          | :message_decrypt
 
   @typedoc "Its fields are private."
   @type t :: %__MODULE__{
           session: Session.t(),
-          kind: kind,
+          kind: kind | :verify_signature,
           mechanism: term,
-          form: :raw | :der | {:der, coordinate_size :: pos_integer}
+          form: :raw | :der | {:der, coordinate_size :: pos_integer},
+          options: map
         }
 
   @doc """
   Feeds iodata of any length; `{:ok, bytes}` for `:encrypt` and `:decrypt`, as many as the library
-  gives back so far, `:ok` for the others.
+  gives back so far, `:ok` for the others. A digest also takes `{:key, selector}`: the bytes of a
+  secret key, which need not be readable.
 
   Errors: `:session_lost` when the session or the token went away, then the operation has to be
-  begun again. PKCS #11 v3.2, sections 5.8, 5.10, 5.12, 5.13 and 5.15 (C_...Update).
+  begun again; `:key_indigestible` for a key. PKCS #11 v3.2, sections 5.8, 5.10, 5.12, 5.13 and 5.15
+  (C_...Update, C_DigestKey).
 
       :ok = Cryptoki.Operation.update(op, ["some ", "data"])
+      :ok = Cryptoki.Operation.update(digest, {:key, label: "shared secret"})
   """
-  @spec update(t, iodata) :: :ok | {:ok, binary} | {:error, Error.t()}
+  @spec update(t, iodata | {:key, Selector.selector()}) ::
+          :ok | {:ok, binary} | {:error, Error.t()}
+  def update(%__MODULE__{kind: kind}, _data) when kind in @messages,
+    do: raise(ArgumentError, "a message-based operation takes messages: message/4")
+
+  def update(%__MODULE__{kind: :digest} = op, {:key, selector}) do
+    wanted = Keys.wanted!(selector, :digest)
+
+    with {:ok, target} <- target(op),
+         do: Keys.run(target, :digest_key, [wanted], fn [key], nil -> {:digest_key, key} end)
+  end
+
+  def update(%__MODULE__{} = op, {:key, _selector}),
+    do: raise(ArgumentError, "keys can be digested, nothing else: this is #{inspect(op.kind)}")
+
   def update(%__MODULE__{} = op, data) do
-    data = data |> IO.iodata_to_binary() |> pieces()
-    with {:ok, target} <- target(op), do: feed(op, target, data, [])
+    pieces = data |> IO.iodata_to_binary() |> Chunks.cut()
+
+    with {:ok, out} <- Chunks.send_all(pieces, &step(op, {:update, op.kind, &1})),
+         do: if(op.kind in [:encrypt, :decrypt], do: {:ok, IO.iodata_to_binary(out)}, else: :ok)
   end
-
-  defp feed(%{kind: kind}, _target, [], out) when kind in [:encrypt, :decrypt],
-    do: {:ok, IO.iodata_to_binary(out)}
-
-  defp feed(_op, _target, [], _out), do: :ok
-
-  defp feed(op, target, [piece | rest], out) do
-    case Request.run(target, {:update, op.kind, piece}) do
-      :ok -> feed(op, target, rest, out)
-      {:ok, bytes} -> feed(op, target, rest, [out, bytes])
-      {:error, %Error{}} = error -> error
-    end
-  end
-
-  defp pieces(""), do: []
-  defp pieces(<<piece::binary-size(@piece), rest::binary>>), do: [piece | pieces(rest)]
-  defp pieces(rest), do: [rest]
 
   @doc """
-  Ends the operation: the signature, the digest or the last bytes; `:verify` takes the signature and
-  answers `:ok`.
+  One message of a message-based operation (PKCS #11 3.0), of which there may be any number between
+  `Cryptoki.start/5` and `finish/2`:
+
+  | kind | `extra` | answer |
+  |---|---|---|
+  | `:message_encrypt` | associated data | `{:ok, %{ciphertext: c, iv: iv, tag: tag}}` |
+  | `:message_decrypt` | associated data | `{:ok, plaintext}` |
+  | `:message_sign` | | `{:ok, signature}` |
+  | `:message_verify` | the signature | `:ok` |
+
+  `parameters` are those of the message; `nil` when the mechanism has none, a binary for their bytes,
+  `{:struct, fields}` for those of a vendor (then the answer has `written:`, what the token wrote
+  into fields `{:inout, bytes}`, in place of IV and tag). For encryption:
+
+  | mechanism | encrypting | decrypting |
+  |---|---|---|
+  | `:aes_gcm` | `iv:`, `tag_bits:` (128) | `iv:`, `tag:` |
+  | `:aes_ccm` | `iv:`, `tag_bits:` (128), `data_len:` of a stream | `iv:`, `tag:`, `data_len:` |
+  | `:chacha20_poly1305`, `:salsa20_poly1305` | `iv:` | `iv:`, `tag:` |
+
+  The token makes an IV itself with `iv: {:generate, size}`, in bytes, or `iv: {:generate, size: 12,
+  fixed: "id", by: :generate_counter}`: `fixed` comes first and stays, `by` is `:generate` (the
+  token's choice), `:generate_counter`, `:generate_counter_xor` or `:generate_random`.
+
+  `data` is iodata, or `{:stream, enumerable}` of iodata for a message in parts.
+
+  Errors: `:aead_decrypt_failed`, `:signature_invalid`, `:function_not_supported`,
+  `:mechanism_param_invalid`. PKCS #11 v3.2, sections 5.9, 5.11, 5.14 and 5.16 (C_EncryptMessage ...).
+
+      Cryptoki.with_session(hsm, fn session ->
+        {:ok, op} = Cryptoki.start(session, :message_encrypt, [label: "archive"], :aes_gcm)
+        {:ok, %{ciphertext: c, iv: iv, tag: tag}} =
+          Cryptoki.Operation.message(op, [iv: {:generate, 12}], "header", "text")
+        :ok = Cryptoki.Operation.finish(op)
+      end)
+  """
+  @spec message(t, keyword | map | binary | nil | {:struct, list}, iodata, data) ::
+          :ok | {:ok, binary | map} | {:error, Error.t()}
+        when data: iodata | {:stream, Enumerable.t()}
+  def message(op, parameters, extra \\ "", data)
+
+  def message(%__MODULE__{kind: kind} = op, parameters, extra, data) when kind in @messages,
+    do: Message.run(op, parameters, extra, data)
+
+  def message(%__MODULE__{kind: kind}, _parameters, _extra, _data),
+    do: raise(ArgumentError, "an operation of kind #{inspect(kind)} takes no messages")
+
+  @doc """
+  Ends the operation: the signature, the digest or the last bytes; `:verify` takes the signature,
+  unless it was given at the start, and answers `:ok`, as message-based operations do.
 
   Errors: `:signature_invalid`, and what the token says of the data as a whole. PKCS #11 v3.2,
-  sections 5.8, 5.10, 5.12, 5.13 and 5.15 (C_...Final).
+  sections 5.8 to 5.16 (C_...Final).
 
       {:ok, signature} = Cryptoki.Operation.finish(op)
       :ok = Cryptoki.Operation.finish(verification, signature)
@@ -78,16 +140,15 @@ defmodule Cryptoki.Operation do
   def finish(op, signature \\ nil)
 
   def finish(%__MODULE__{kind: :verify} = op, signature) when is_binary(signature) do
-    with {:ok, target} <- target(op),
-         {:ok, signature} <- raw(signature, op.form),
-         do: Request.run(target, {:final, :verify, signature})
+    with {:ok, signature} <- raw(signature, op.form), do: step(op, {:final, :verify, signature})
   end
 
+  def finish(%__MODULE__{kind: kind} = op, nil) when kind in @messages,
+    do: step(op, {:message_final, kind})
+
   def finish(%__MODULE__{kind: kind} = op, nil) when kind != :verify do
-    with {:ok, target} <- target(op),
-         {:ok, result} <- Request.run(target, {:final, kind, nil}) do
-      {:ok, if(op.form == :der, do: Ecdsa.to_der(result), else: result)}
-    end
+    with {:ok, result} <- step(op, {:final, kind, nil}),
+         do: {:ok, if(op.form == :der, do: Ecdsa.to_der(result), else: result)}
   end
 
   def finish(%__MODULE__{kind: :verify}, _signature),
@@ -98,22 +159,82 @@ defmodule Cryptoki.Operation do
       raise(ArgumentError, "an operation of kind #{inspect(kind)} is finished without signature")
 
   @doc """
-  Gives the operation up; the session is free for another.
+  Gives the operation up; the session is free for another of its kind.
 
   PKCS #11 v3.2, section 5.6.5 (C_SessionCancel); libraries without it get the session reopened.
 
       :ok = Cryptoki.Operation.cancel(op)
   """
   @spec cancel(t) :: :ok | {:error, Error.t()}
-  def cancel(%__MODULE__{} = op) do
-    with {:ok, target} <- target(op), do: Request.run(target, {:cancel, op.kind})
+  def cancel(%__MODULE__{} = op), do: step(op, {:cancel, op.kind})
+
+  @doc """
+  What the operation has come to, in the token's own format: `restore/4` goes on from there, on any
+  session of the same token, also later. The operation itself goes on as well.
+
+  It may hold key material or plaintext: treat it as a secret. Of a session with several operations
+  it is the state of all.
+
+  Errors: `:state_unsaveable`, `:function_not_supported`. PKCS #11 v3.2, section 5.6.6
+  (C_GetOperationState).
+
+      {:ok, state} = Cryptoki.Operation.save(op)
+  """
+  @spec save(t) :: {:ok, binary} | {:error, Error.t()}
+  def save(%__MODULE__{} = op), do: step(op, {:save_state})
+
+  @doc """
+  Makes an operation of what `save/1` gave, on a session that is in none.
+
+  Some tokens want the key again: `encryption_key:` for `:encrypt` and `:decrypt`,
+  `authentication_key:` for `:sign` and `:verify`. Signatures of ECDSA come raw.
+
+  Errors: `:saved_state_invalid`, `:key_needed`, `:key_not_needed`, `:key_changed`. PKCS #11 v3.2,
+  section 5.6.7 (C_SetOperationState).
+
+      {:ok, op} = Cryptoki.Operation.restore(session, :digest, state)
+      {:ok, op} = Cryptoki.Operation.restore(session, :sign, state, authentication_key: [label: "mac"])
+  """
+  @spec restore(Session.t(), kind, binary, [Options.call_option()]) ::
+          {:ok, t} | {:error, Error.t()}
+  def restore(session, kind, state, opts \\ [])
+
+  def restore(%Session{} = session, kind, state, opts)
+      when kind in @savable and is_binary(state) do
+    allowed = [:timeout, :metadata, :encryption_key, :authentication_key]
+    options = Options.call!(opts, allowed)
+    encryption = options.encryption_key && Keys.wanted!(options.encryption_key, :any)
+    authentication = options.authentication_key && Keys.wanted!(options.authentication_key, :any)
+    options = Map.take(options, [:timeout, :metadata])
+    op = %__MODULE__{session: session, kind: kind, mechanism: nil, options: options}
+    wanted = Enum.reject([encryption, authentication], &is_nil/1)
+
+    with {:ok, target} <- target(op),
+         :ok <-
+           Keys.run(target, :restore_state, wanted, fn handles, nil ->
+             {one, rest} = if encryption, do: List.pop_at(handles, 0), else: {nil, handles}
+             {:restore_state, kind, state, one, List.first(rest)}
+           end),
+         do: {:ok, op}
   end
 
-  defp raw(signature, {:der, size}), do: Ecdsa.from_der(signature, size)
-  defp raw(signature, :raw), do: {:ok, signature}
+  def restore(%Session{}, _kind, _state, _opts) do
+    raise ArgumentError, "restore/4 takes one of #{inspect(@savable)} and the binary of save/1"
+  end
 
-  defp target(op) do
-    with {:ok, target} <- Target.fetch(op.session),
+  @doc false
+  @spec raw(binary, :raw | :der | {:der, pos_integer}) :: {:ok, binary} | {:error, Error.t()}
+  def raw(signature, {:der, size}), do: Ecdsa.from_der(signature, size)
+  def raw(signature, _raw), do: {:ok, signature}
+
+  @doc false
+  @spec target(t) :: {:ok, Target.t()} | {:error, Error.t()}
+  def target(op) do
+    with {:ok, target} <- Target.fetch(op.session, op.options),
          do: {:ok, %{target | mechanism: op.mechanism}}
   end
+
+  @doc false
+  @spec step(t, tuple) :: :ok | {:ok, term} | {:error, Error.t()}
+  def step(op, native), do: with({:ok, target} <- target(op), do: Request.run(target, native))
 end

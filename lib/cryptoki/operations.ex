@@ -4,22 +4,31 @@ defmodule Cryptoki.Operations do
   # raises `ArgumentError`; then the keys are resolved and the operation runs as one request, or for
   # `{:stream, enumerable}` as a multi-part operation on a session of its own.
 
-  alias Cryptoki.{Attribute, Ecdsa, Error, Instances, Keys, Mechanism, Operation, Options}
-  alias Cryptoki.{Pin, Request, Session, Target}
+  alias Cryptoki.{Attribute, Chunks, ContextPin, Dual, Ecdsa, Error, Instances, Keys, Mechanism}
+  alias Cryptoki.{Operation, Options, Request, Session, Target}
   alias Cryptoki.Mechanism.Hash
 
   @keyed [:timeout, :pin, :metadata]
   @signing [:format | @keyed]
   @keyless [:timeout, :metadata]
-  @piece 64 * 1024
+  @messages ~w[message_sign message_verify message_encrypt message_decrypt]a
+  @kinds ~w[sign verify encrypt decrypt digest]a ++ @messages
   @vague [:general_error, :function_failed, :device_error, :arguments_bad, :data_invalid]
 
   @doc "The options of each verb."
   @spec options(atom) :: [atom]
-  def options(verb) when verb in [:sign, :verify, :start], do: @signing
-
-  def options(verb) when verb in [:encrypt, :decrypt, :sign_recover, :verify_recover], do: @keyed
+  def options(:sign), do: @signing
+  def options(:verify), do: [:signature_first | @signing]
+  def options(:encrypt), do: [:digest, :sign | @keyed]
+  def options(:decrypt), do: [:digest, :verify | @keyed]
+  def options(verb) when verb in [:sign_recover, :verify_recover | @messages], do: @keyed
   def options(_verb), do: @keyless
+
+  @doc "The options of a multi-part operation."
+  @spec start_options(atom) :: [atom]
+  def start_options(:verify), do: [:signature | @signing]
+  def start_options(kind) when kind in [:encrypt, :decrypt], do: @keyed
+  def start_options(kind), do: options(kind)
 
   ## Signatures
 
@@ -38,9 +47,18 @@ defmodule Cryptoki.Operations do
 
     with {:ok, call} <- for_token(hsm, call),
          {:ok, raw} <- raw(hsm, call, signature) do
-      case call.data do
-        {:stream, _enumerable} -> stream(hsm, call, raw)
-        data -> run(hsm, call, &{:verify, &2, &1, data, raw, &3})
+      case {call.options.signature_first, call.data} do
+        {true, {:stream, _enumerable}} ->
+          stream(hsm, %{call | options: Map.put(call.options, :signature, raw)})
+
+        {false, {:stream, _enumerable}} ->
+          stream(hsm, call, raw)
+
+        {true, data} ->
+          run(hsm, call, &{:verify_signature, &2, &1, data, raw, &3})
+
+        {false, data} ->
+          run(hsm, call, &{:verify, &2, &1, data, raw, &3})
       end
     end
   end
@@ -79,14 +97,19 @@ defmodule Cryptoki.Operations do
 
   ## Encryption, digests, random numbers
 
-  def encrypt(hsm, key, mechanism, data, opts) do
-    call = call!(:encrypt, key, mechanism, data, opts)
-    run(hsm, call, &{:encrypt, &2, &1, call.data, &3})
-  end
+  def encrypt(hsm, key, mechanism, data, opts),
+    do: cipher(hsm, :encrypt, key, mechanism, data, opts)
 
-  def decrypt(hsm, key, mechanism, data, opts) do
-    call = call!(:decrypt, key, mechanism, data, opts)
-    run(hsm, call, &{:decrypt, &2, &1, call.data, &3})
+  def decrypt(hsm, key, mechanism, data, opts),
+    do: cipher(hsm, :decrypt, key, mechanism, data, opts)
+
+  defp cipher(hsm, kind, key, mechanism, data, opts) do
+    call = call!(kind, key, mechanism, data, opts)
+
+    case Dual.second!(kind, call.options) do
+      nil -> run(hsm, call, &{kind, &2, &1, call.data, &3})
+      second -> Dual.run(hsm, call, second)
+    end
   end
 
   def digest(hsm, mechanism, data, opts) do
@@ -112,74 +135,58 @@ defmodule Cryptoki.Operations do
          do: Request.run(target, {:seed_random, seed})
   end
 
-  ## Keys that come and go
-
-  def wrap_key(hsm, wrapping, mechanism, key, opts) do
-    call = call!(:wrap, wrapping, mechanism, "", opts)
-    keys = [call.wanted, Keys.wanted!(key, :decrypt)]
-
-    with {:ok, target} <- target(hsm, call) do
-      Keys.run(target, :wrap_key, keys, call.mechanism, fn [wrapping, key], mechanism ->
-        {:wrap_key, mechanism, wrapping, key}
-      end)
-    end
-  end
-
-  def unwrap_key(hsm, unwrapping, mechanism, blob, template, opts) do
-    call = call!(:unwrap, unwrapping, mechanism, blob, opts)
-    template = Attribute.encode!(template)
-
-    made(hsm, :unwrap_key, call, fn [unwrapping], mechanism ->
-      {:unwrap_key, mechanism, unwrapping, call.data, template}
-    end)
-  end
-
-  def derive_key(hsm, base, mechanism, template, opts) do
-    call = call!(:derive, base, mechanism, "", opts)
-    template = Attribute.encode!(template)
-
-    made(hsm, :derive_key, call, fn [base], mechanism ->
-      {:derive_key, mechanism, base, template}
-    end)
-  end
-
-  defp made(hsm, operation, call, op) do
-    with {:ok, target} <- target(hsm, call),
-         {:ok, handle} <- Keys.run(target, operation, [call.wanted], call.mechanism, op),
-         do: Keys.made(target, handle)
-  end
-
   ## Multi-part operations
 
-  def start(%Session{} = session, kind, key, mechanism, opts)
-      when kind in [:sign, :verify, :encrypt, :decrypt, :digest] do
+  def start(%Session{} = session, kind, key, mechanism, opts) when kind in @kinds do
     if kind == :digest and key != nil, do: raise(ArgumentError, "a digest has no key")
-    start(session, call!(kind, key, mechanism, "", opts))
+    start(session, call!(kind, key, mechanism, "", opts, start_options(kind)))
   end
 
   def start(%Session{}, kind, _key, _mechanism, _opts) do
     raise ArgumentError,
-          "an operation is :sign, :verify, :encrypt, :decrypt or :digest, got: #{inspect(kind)}"
+          "an operation is one of #{Enum.map_join(@kinds, ", ", &inspect/1)}, got: #{inspect(kind)}"
   end
 
   def start(_hsm, _kind, _key, _mechanism, _opts) do
     raise ArgumentError, "start/5 needs the session that with_session/3 gives to its function"
   end
 
-  defp start(session, call) do
+  @doc "Begins what `call!/6` has checked."
+  @spec start(Session.t(), map) :: {:ok, Operation.t()} | {:error, Error.t()}
+  def start(session, call) do
     with {:ok, form} <- form(session, call),
          {:ok, target} <- target(session, call),
-         :ok <- init(target, call) do
-      {:ok, %Operation{session: session, kind: call.kind, mechanism: call.named, form: form}}
+         {:ok, kind} <- init(target, call, form) do
+      {:ok,
+       %Operation{
+         session: session,
+         kind: kind,
+         mechanism: call.named,
+         form: form,
+         options: Map.take(call.options, [:timeout, :metadata])
+       }}
     end
   end
 
-  defp init(target, call) do
-    with {:ok, pin} <- context_pin(call) do
+  # C_VerifySignatureInit (3.2): the signature comes before the data.
+  defp init(target, %{kind: :verify, options: %{signature: signature}} = call, form)
+       when signature != nil do
+    with {:ok, signature} <- Operation.raw(signature, form),
+         :ok <- begin(target, call, &{:verify_signature_init, &2, &1, signature, &3}),
+         do: {:ok, :verify_signature}
+  end
+
+  defp init(target, %{kind: kind} = call, _form) do
+    name = if kind in @messages, do: :message_init, else: :init
+    with :ok <- begin(target, call, &{name, kind, &2, &1, &3}), do: {:ok, kind}
+  end
+
+  defp begin(target, call, op) do
+    ContextPin.run(target, call, fn pin ->
       Keys.run(target, call.kind, List.wrap(call.wanted), call.mechanism, fn handles, mechanism ->
-        {:init, call.kind, mechanism, List.first(handles), pin}
+        op.(List.first(handles), mechanism, pin)
       end)
-    end
+    end)
   end
 
   # A stream is read by the calling process between the updates: what it raises passes through here
@@ -189,7 +196,8 @@ defmodule Cryptoki.Operations do
       # The signature has its final form already.
       with {:ok, op} <- start(session, %{call | format: :raw}) do
         try do
-          with {:ok, out} <- feed(op, enumerable), do: finish(op, out, signature)
+          with {:ok, out} <- Chunks.feed(enumerable, &Operation.update(op, &1)),
+               do: finish(op, out, signature)
         catch
           kind, reason ->
             Operation.cancel(op)
@@ -197,34 +205,6 @@ defmodule Cryptoki.Operations do
         end
       end
     end)
-  end
-
-  defp feed(op, enumerable) do
-    enumerable
-    |> Stream.concat([:end])
-    |> Enum.reduce_while({:ok, [], [], 0}, fn
-      :end, {:ok, out, held, _size} ->
-        step(op, out, held, 0)
-
-      chunk, {:ok, out, held, size} ->
-        step(op, out, [held, chunk], size + IO.iodata_length(chunk))
-    end)
-    |> case do
-      {:ok, out, _held, _size} -> {:ok, out}
-      {:error, _error} = error -> error
-    end
-  end
-
-  # Small chunks are collected; `Operation.update/2` cuts large ones.
-  defp step(_op, out, held, size) when size in 1..(@piece - 1),
-    do: {:cont, {:ok, out, held, size}}
-
-  defp step(op, out, held, _size) do
-    case Operation.update(op, held) do
-      :ok -> {:cont, {:ok, out, [], 0}}
-      {:ok, bytes} -> {:cont, {:ok, [out, bytes], [], 0}}
-      {:error, _error} = error -> {:halt, error}
-    end
   end
 
   defp finish(%{kind: kind} = op, out, nil) when kind in [:encrypt, :decrypt] do
@@ -235,11 +215,12 @@ defmodule Cryptoki.Operations do
 
   ## What all have in common
 
-  # Raises for whatever is wrong with the call itself.
-  defp call!(kind, key, mechanism, data, opts) do
-    options = Options.call!(opts, options(kind))
+  @doc "A call whose arguments have been checked; raises for whatever is wrong with it."
+  @spec call!(atom, term, term, term, keyword | map, [atom] | nil) :: map
+  def call!(kind, key, mechanism, data, opts, allowed \\ nil) do
+    options = Options.call!(opts, allowed || options(kind))
     data = data!(data)
-    mechanism_and_keys = Keys.mechanism!(mechanism, size(kind, data))
+    mechanism_and_keys = mechanism!(kind, mechanism, size(kind, data))
 
     if options[:format] == :der and not Mechanism.ecdsa?(mechanism) do
       raise ArgumentError, "format: :der is for ECDSA, not for #{inspect(named(mechanism))}"
@@ -249,13 +230,25 @@ defmodule Cryptoki.Operations do
       kind: kind,
       options: options,
       format: options[:format] || :raw,
-      wanted: key && Keys.wanted!(key, kind),
+      wanted: key && Keys.wanted!(key, use_of_key(kind)),
       mechanism: mechanism_and_keys,
       named: named(mechanism),
       limit: limit(kind, mechanism),
       data: data
     }
   end
+
+  # The parameters come with each message.
+  defp mechanism!(kind, mechanism, _context) when kind in @messages and not is_tuple(mechanism),
+    do: {Mechanism.encode!({mechanism, ""}), []}
+
+  defp mechanism!(_kind, mechanism, context), do: Keys.mechanism!(mechanism, context)
+
+  defp use_of_key(:message_sign), do: :sign
+  defp use_of_key(:message_verify), do: :verify
+  defp use_of_key(:message_encrypt), do: :encrypt
+  defp use_of_key(:message_decrypt), do: :decrypt
+  defp use_of_key(kind), do: kind
 
   defp size(_kind, {:stream, _enumerable}), do: []
   defp size(:decrypt, data), do: [ciphertext_size: byte_size(data)]
@@ -267,13 +260,8 @@ defmodule Cryptoki.Operations do
 
   defp run(hsm, call, op) do
     with {:ok, target} <- target(hsm, call),
-         {:ok, pin} <- context_pin(call) do
-      keys = List.wrap(call.wanted)
-
-      with {:error, error} <-
-             Keys.run(target, call.kind, keys, call.mechanism, &op.(List.first(&1), &2, pin)),
-           do: {:error, too_long(target, call, error)}
-    end
+         {:error, error} <- begin(target, call, op),
+         do: {:error, too_long(target, call, error)}
   end
 
   # Libraries have many names for data too long for an RSA key: the sizes tell.
@@ -310,17 +298,6 @@ defmodule Cryptoki.Operations do
          do: {:ok, %{target | mechanism: call.named}}
   end
 
-  # The context-specific login (PKCS #11 v3.2, section 5.6.8), fetched in the process that calls.
-  defp context_pin(%{options: %{pin: %Pin{} = pin}}) do
-    case Pin.fetch(pin) do
-      {:ok, :protected_path} -> {:ok, :protected}
-      {:ok, :none} -> {:ok, nil}
-      pin_or_error -> pin_or_error
-    end
-  end
-
-  defp context_pin(_call), do: {:ok, nil}
-
   # How the multi-part operation has to treat the signature.
   defp form(session, %{kind: :verify, format: :der} = call) do
     with {:ok, size} <- coordinate_size(session, call), do: {:ok, {:der, size}}
@@ -354,6 +331,11 @@ defmodule Cryptoki.Operations do
       end
     end
   end
+
+  @doc "Data as something to enumerate."
+  @spec enumerable({:stream, Enumerable.t()} | binary) :: Enumerable.t()
+  def enumerable({:stream, enumerable}), do: enumerable
+  def enumerable(data), do: [data]
 
   defp data!({:stream, enumerable} = stream) do
     if Enumerable.impl_for(enumerable),

@@ -154,11 +154,55 @@ defmodule Cryptoki.Options do
       default: :raw,
       must: ":raw or :der",
       doc: "the form of an ECDSA signature: r and s in a row as in the standard, or DER"
+    ],
+    associated_data: [
+      cast: :iodata,
+      type: "iodata",
+      must: "iodata",
+      doc: "what is authenticated together with the wrapped key"
+    ],
+    signature: [
+      cast: :iodata,
+      type: "iodata",
+      must: "iodata",
+      doc: "the signature, given before the data"
+    ],
+    signature_first: [
+      cast: :boolean,
+      type: "boolean",
+      default: false,
+      must: "true or false",
+      doc: "whether the token gets the signature before the data"
+    ],
+    digest: [
+      cast: :any,
+      type: "Cryptoki.Mechanism.spec()",
+      doc: "also computes this digest of the plaintext"
+    ],
+    sign: [
+      cast: :any,
+      type: "{Cryptoki.key(), Cryptoki.Mechanism.spec()}",
+      doc: "also signs the plaintext"
+    ],
+    verify: [
+      cast: :any,
+      type: "{Cryptoki.key(), Cryptoki.Mechanism.spec(), signature :: iodata}",
+      doc: "also verifies a signature of the plaintext"
+    ],
+    encryption_key: [
+      cast: :any,
+      type: "Cryptoki.key()",
+      doc: "the key of a saved encryption or decryption"
+    ],
+    authentication_key: [
+      cast: :any,
+      type: "Cryptoki.key()",
+      doc: "the key of a saved signature or verification"
     ]
   ]
 
   # Their values are never shown: a PIN may be in them.
-  @secret [:token, :uri, :pin]
+  @secret [:token, :uri, :pin, :associated_data, :signature]
 
   @token [
     label: :token,
@@ -288,6 +332,7 @@ defmodule Cryptoki.Options do
 
   # Casts: {:ok, value}, {:error, sentence}, or false for a value that is not what it must be.
 
+  defp cast(:any, value), do: {:ok, value}
   defp cast(:boolean, value), do: is_boolean(value) and {:ok, value}
   defp cast(:map, value), do: is_map(value) and {:ok, value}
   defp cast(:name, value), do: is_atom(value) and not is_boolean(value) and {:ok, value}
@@ -317,6 +362,12 @@ defmodule Cryptoki.Options do
     not String.contains?(text, <<0>>) and {:ok, text}
   rescue
     _not_text -> false
+  end
+
+  defp cast(:iodata, data) when is_binary(data) or is_list(data) do
+    {:ok, IO.iodata_to_binary(data)}
+  rescue
+    ArgumentError -> false
   end
 
   defp cast(:path, path), do: with({:ok, ""} <- cast(:text, path), do: false)

@@ -4,10 +4,10 @@ defmodule Cryptoki.Recovery do
   #
   # | failure                                | action       | again | what happens
   # |----------------------------------------|--------------|-------|-------------------------------
-  # | `:session` session handle invalid      | `:answer`    | 0     | the session thread has reopened and tried again once
+  # | `:session` session handle invalid      | `:reopened`  | 1     | the session thread has reopened, and tried again if the call names no object; else look the keys up, run again
   # | `:operation_active`                    | `:answer`    | 0     | the session thread has cancelled and tried again once
   # | `:login` user not logged in            | `:login`     | 1     | log in, run again
-  # | `:stale_handle`, nothing executed      | `:resolve`   | 5     | look the keys up in the new epoch, run again
+  # | `:stale_handle`, nothing executed      | `:resolve`   | 100   | look the keys up in the new epoch, run again
   # | object or key handle invalid           | `:resolve`   | 1     | somebody else destroyed it; look it up, run again
   # | `:absent` token gone                   | `:answer`    | 0     | the session ends and the instance goes absent, see `lost/1`
   # | `:not_initialized` somebody finalised  | `:answer`    | 0     | the same
@@ -15,13 +15,16 @@ defmodule Cryptoki.Recovery do
   # | the caller's deadline has passed       | `:answer`    | 0     | the session is overdue if it was running
   # | `:device`, everything else             | `:answer`    | 0     | the caller gets the error
   #
-  # A PIN refused at the instance's own login never comes this way: see `Cryptoki.Connector`.
+  # A PIN refused at the instance's own login never comes this way: see `Cryptoki.Login`.
   # Running again is safe in all of these: the library has refused before it did anything. Several
-  # epochs can pass while a token reboots, hence more than one `:resolve` for stale handles.
+  # epochs can pass while a token reboots, one for each session that is opened anew: hence more than
+  # one `:resolve` for stale handles. The caller's deadline ends it before that.
+  #
+  # What the instance does when it cannot connect is here as well: `delay/2` and `reinitialize?/2`.
 
   alias Cryptoki.Error
 
-  @type action :: :answer | :login | {:resolve, attempts :: pos_integer}
+  @type action :: :answer | :login | :reopened | {:resolve, attempts :: pos_integer}
 
   @object_handle_invalid 0x82
   @key_handle_invalid 0x60
@@ -33,9 +36,10 @@ defmodule Cryptoki.Recovery do
   @doc "What to do about a native failure."
   @spec action(Cryptoki.Native.failure() | {:timeout, :queued | :running}) :: action
   def action({:timeout, _state}), do: :answer
-  def action({:own, :stale_handle, _detail}), do: {:resolve, 5}
+  def action({:own, :stale_handle, _detail}), do: {:resolve, 100}
   def action({:own, _reason, _detail}), do: :answer
   def action({:rv, _code, _function, :login}), do: :login
+  def action({:rv, _code, _function, :session}), do: :reopened
 
   def action({:rv, code, _function, _class})
       when code in [@object_handle_invalid, @key_handle_invalid],
@@ -56,6 +60,33 @@ defmodule Cryptoki.Recovery do
     do: :absent
 
   def lost(_failure), do: :replace
+
+  # OpenSC answers CKR_GENERAL_ERROR for ever after pcscd was restarted: see `Cryptoki.Quirks`.
+  @troubles [:device_error, :function_failed, :general_error]
+  @patience 3
+
+  @doc "How many troubles of the library in a row this error makes, after so many before it."
+  @spec troubles(Error.t(), non_neg_integer) :: non_neg_integer
+  def troubles(%Error{reason: reason}, before)
+      when reason in [:cryptoki_not_initialized | @troubles],
+      do: before + 1
+
+  def troubles(_error, _before), do: 0
+
+  @doc "Whether the library is to be initialised anew, after so many troubles of which this was the last."
+  @spec reinitialize?(Error.t() | nil, non_neg_integer) :: boolean
+  def reinitialize?(%Error{reason: :cryptoki_not_initialized}, troubles), do: troubles > 0
+  def reinitialize?(_error, troubles), do: troubles > 0 and rem(troubles, @patience) == 0
+
+  @doc """
+  Milliseconds until the next attempt to connect: doubles from `min` to `max`, less up to a half of
+  it, so that instances do not knock in step.
+  """
+  @spec delay(%{min: pos_integer, max: pos_integer}, failures :: non_neg_integer) :: pos_integer
+  def delay(%{min: min, max: max}, failures) do
+    full = min(max, min * Integer.pow(2, min(failures, 20)))
+    full - :rand.uniform(div(full, 2) + 1) + 1
+  end
 
   defp prepares?(nil), do: false
 

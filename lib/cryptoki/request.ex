@@ -13,7 +13,8 @@ defmodule Cryptoki.Request do
   @type build :: (:cached | :fresh -> {:ok, tuple} | {:error, Error.t()})
 
   @no_time {0, 0}
-  @resolves_nothing %{login: 0, resolve: :never}
+  # What names no key to look up is only run again after a login.
+  @runs_once %{login: 0, resolve: :never, reopened: :never}
 
   @doc "The moment at which `timeout` milliseconds from now are over."
   @spec deadline(timeout) :: deadline
@@ -29,8 +30,10 @@ defmodule Cryptoki.Request do
 
   @doc "Runs an operation that names no key."
   @spec run(Target.t(), tuple) :: answer
-  def run(%Target{} = target, op),
-    do: call(target, elem(op, 0), fn _keys -> {:ok, op} end, @resolves_nothing)
+  def run(%Target{} = target, op) do
+    tried = if elem(op, 0) == :attributes, do: %{@runs_once | reopened: :look}, else: @runs_once
+    call(target, elem(op, 0), fn _keys -> {:ok, op} end, tried)
+  end
 
   @doc """
   Runs the operation that `build` makes, again when the recovery table says so. `build` resolves
@@ -38,7 +41,7 @@ defmodule Cryptoki.Request do
   """
   @spec run(Target.t(), atom, build) :: answer
   def run(%Target{} = target, operation, build),
-    do: call(target, operation, build, %{login: 0, resolve: 0})
+    do: call(target, operation, build, %{login: 0, resolve: 0, reopened: 0})
 
   defp call(target, operation, build, tried) do
     Telemetry.call(
@@ -78,6 +81,13 @@ defmodule Cryptoki.Request do
           :ok -> attempt(target, build, :cached, %{tried | login: 1}, times)
           {:error, %Error{}} = error -> {error, times}
         end
+
+      {:reopened, %{reopened: 0}} ->
+        attempt(target, build, :fresh, %{tried | reopened: 1}, times)
+
+      # By a handle that nobody here can look up again: whoever did so before does it again.
+      {:reopened, %{reopened: :look}} ->
+        {{:error, Error.new(:stale_handle, "its session was opened anew", executed: false)}, times}
 
       {{:resolve, limit}, %{resolve: n}} when is_integer(n) and n < limit ->
         attempt(target, build, :fresh, %{tried | resolve: n + 1}, times)

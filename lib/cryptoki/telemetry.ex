@@ -12,6 +12,7 @@ defmodule Cryptoki.Telemetry do
   #
   #   * `[:cryptoki, :session, :opened | :reopened | :lost | :overdue | :ended]`  `%{system_time}`
   #   * `[:cryptoki, :token, :ready | :absent | :locked]`  `%{system_time}`, metadata `reason`
+  #   * `[:cryptoki, :library, :reinitialized]`  `%{system_time}`, metadata `result`
   #   * `[:cryptoki, :login, :stop]`  `%{duration}`, metadata `result`
   #
   # Times are in native units, `queue_time` and `device_time` as measured by the session thread.
@@ -19,7 +20,7 @@ defmodule Cryptoki.Telemetry do
 
   require Logger
 
-  alias Cryptoki.Error
+  alias Cryptoki.{Error, Recovery}
 
   @type times :: {queue_ns :: non_neg_integer, device_ns :: non_neg_integer}
 
@@ -58,6 +59,34 @@ defmodule Cryptoki.Telemetry do
     {level, sentence} = change(from, to, reason && Exception.message(reason), sessions)
     Logger.log(level, fn -> "cryptoki #{inspect(instance)}: #{sentence}" end)
     event([:token, to], %{instance: instance, reason: reason && reason.reason})
+  end
+
+  @doc "Says what became of a session: an event of the native side, or `:opened`."
+  @spec session(term, term) :: :ok
+  def session(instance, event) do
+    {name, reason} =
+      case event do
+        {name, {:rv, _, _, _} = failure} -> {name, Recovery.error(failure).reason}
+        {name, {:own, reason, _detail}} -> {name, reason}
+        {name, why} -> {name, why}
+        name -> {name, nil}
+      end
+
+    event([:session, name], %{instance: instance, reason: reason})
+  end
+
+  @doc "Says that the library was initialised anew, or why not."
+  @spec reinitialized(term, :ok | {:error, Error.t()}) :: :ok
+  def reinitialized(instance, answer) do
+    Logger.warning(fn ->
+      "cryptoki #{inspect(instance)}: " <>
+        case answer do
+          :ok -> "the library was finalised and initialised anew, the token is looked for"
+          {:error, why} -> "the library could not be initialised anew: #{Exception.message(why)}"
+        end
+    end)
+
+    event([:library, :reinitialized], %{instance: instance, result: outcome(answer)})
   end
 
   defp change(:starting, :ready, nil, _sessions), do: {:debug, "ready"}

@@ -116,6 +116,8 @@ defmodule Cryptoki.TokenServer do
       login_due: false,
       open_due: true,
       failures: 0,
+      # of the library itself, in a row
+      troubles: 0,
       first_waiters: [],
       login_waiters: [],
       unlock_waiters: [],
@@ -312,6 +314,7 @@ defmodule Cryptoki.TokenServer do
       native: state.target.native,
       library: state.target.library,
       options: state.options,
+      reinitialize: Recovery.reinitialize?(state.reason, state.troubles),
       force: false
     }
   end
@@ -331,7 +334,7 @@ defmodule Cryptoki.TokenServer do
 
   defp done(:connect, {:ok, facts, {servers, shortage}}, state) do
     limit = if shortage, do: length(servers), else: state.options.sessions
-    state = %{state | facts: facts, limit: limit, failures: 0, looker: nil}
+    state = %{state | facts: facts, limit: limit, failures: 0, troubles: 0, looker: nil}
     state = %{state | watch: Watch.inserted(state.watch, token(state))}
     {:ok, state |> adopt(servers) |> enter(:ready, shortage)}
   end
@@ -385,8 +388,10 @@ defmodule Cryptoki.TokenServer do
   defp lose(state, error) do
     state = state |> let_go(:token_absent, error) |> enter(:absent, error)
     if state.connect_timer, do: Process.cancel_timer(state.connect_timer)
-    timer = Process.send_after(self(), :connect, delay(state))
-    %{state | connect_timer: timer, failures: state.failures + 1}
+    delay = Recovery.delay(state.options.reconnect, state.failures)
+    troubles = Recovery.troubles(error, state.troubles)
+    timer = Process.send_after(self(), :connect, delay)
+    %{state | connect_timer: timer, failures: state.failures + 1, troubles: troubles}
   end
 
   defp lock(state, error), do: state |> let_go(:locked, error) |> enter(:locked, error)
@@ -411,12 +416,6 @@ defmodule Cryptoki.TokenServer do
 
   defp stray_sessions(state), do: Instance.sessions(state.instance) -- Map.keys(state.sessions)
 
-  # Doubles from `min` to `max`, less up to a half of it, so that instances do not knock in step.
-  defp delay(%{options: %{reconnect: %{min: min, max: max}}, failures: failures}) do
-    full = min(max, min * Integer.pow(2, min(failures, 20)))
-    full - :rand.uniform(div(full, 2) + 1) + 1
-  end
-
   defp enter(state, now, reason) do
     Instances.put(state.instance, :state, {now, reason})
     Instances.put(state.instance, :facts, state.facts)
@@ -439,17 +438,7 @@ defmodule Cryptoki.TokenServer do
 
   defp no_pin, do: Error.new(:user_not_logged_in, "the instance has no PIN (option pin:)")
 
-  defp tell_session(state, event) do
-    {name, reason} =
-      case event do
-        {name, {:rv, _, _, _} = failure} -> {name, Request.error(failure).reason}
-        {name, {:own, reason, _detail}} -> {name, reason}
-        {name, why} -> {name, why}
-        name -> {name, nil}
-      end
-
-    Telemetry.event([:session, name], %{instance: Target.called(state.target), reason: reason})
-  end
+  defp tell_session(state, event), do: Telemetry.session(Target.called(state.target), event)
 
   ## Looks at the slots
 

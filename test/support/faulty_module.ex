@@ -1,21 +1,28 @@
 defmodule Cryptoki.Test.FaultyModule do
   @moduledoc false
-  # A library that fails on command, in front of a SoftHSM of its own: native/faulty_module/README.md.
+  # A library that fails on command (native/faulty_module/README.md) in front of a SoftHSM of its own,
+  # with tokens of its own: two copies of SoftHSM in one VM that share a token directory undo each
+  # other's file locks.
 
   alias Cryptoki.Test.SoftHSM
 
   @root Path.expand("../..", __DIR__)
 
-  defstruct [:library, :control, :journal, :target]
+  defstruct [:library, :control, :journal, :target, :configuration, :labels]
 
   @type t :: %__MODULE__{
           library: Path.t(),
           control: Path.t(),
           journal: Path.t(),
-          target: Path.t()
+          target: Path.t(),
+          configuration: Path.t(),
+          labels: [binary]
         }
 
-  @doc "A library of its own; `load:` are the faults at load. Tokens made before it is opened are seen."
+  @doc """
+  A library of its own with the tokens `labels:` (one with the label of SoftHSM.label/0 if not
+  said). `load:` are the faults at load.
+  """
   @spec new(keyword) :: t
   def new(opts \\ []) do
     name = Path.join(SoftHSM.directory(), "faulty-#{System.unique_integer([:positive])}")
@@ -24,7 +31,9 @@ defmodule Cryptoki.Test.FaultyModule do
       library: name <> ".so",
       control: name <> ".control",
       journal: name <> ".journal",
-      target: SoftHSM.library_copy()
+      target: SoftHSM.library_copy(),
+      configuration: SoftHSM.configuration(name <> ".tokens"),
+      labels: opts[:labels] || [SoftHSM.label()]
     }
 
     File.cp!(build(), module.library)
@@ -34,10 +43,17 @@ defmodule Cryptoki.Test.FaultyModule do
     FAULTY_CONTROL=#{module.control}
     FAULTY_JOURNAL=#{module.journal}
     FAULTY_LOAD=#{opts[:load]}
+    SOFTHSM2_CONF=#{module.configuration}
     """)
 
+    for label <- module.labels, do: SoftHSM.create(label, module.configuration)
     module
   end
+
+  @doc "Start options for its first token."
+  @spec options(t, keyword) :: keyword
+  def options(%__MODULE__{} = module, more \\ []),
+    do: SoftHSM.options([library: module.library, label: hd(module.labels)] ++ more)
 
   @doc "What goes wrong from now on, and nothing else."
   @spec control(t, binary) :: :ok
@@ -54,11 +70,34 @@ defmodule Cryptoki.Test.FaultyModule do
 
   @doc "How many lines of the journal match."
   @spec count(t, Regex.t()) :: non_neg_integer
-  def count(%__MODULE__{journal: journal}, line) do
+  def count(%__MODULE__{} = module, line),
+    do:
+      module
+      |> journal()
+      |> Enum.count(fn {function, event, rv} -> "#{function} #{event} #{rv}" =~ line end)
+
+  @doc """
+  The calls so far: `{function, event, return value}`. Hanging and being released are lines of their own.
+  """
+  @spec journal(t) :: [{binary, binary, binary}]
+  def journal(%__MODULE__{journal: journal}) do
     case File.read(journal) do
-      {:ok, text} -> text |> String.split("\n") |> Enum.count(&(&1 =~ line))
-      {:error, :enoent} -> 0
+      {:ok, text} ->
+        for line <- String.split(text, "\n", trim: true),
+            [_number, _thread, function, event, rv] = String.split(line, " "),
+            do: {function, event, rv}
+
+      {:error, :enoent} ->
+        []
     end
+  end
+
+  @doc "The calls while `fun` ran, as journal/1 has them, with its result."
+  @spec calls(t, (() -> result)) :: {result, [{binary, binary, binary}]} when result: term
+  def calls(%__MODULE__{} = module, fun) do
+    before = length(journal(module))
+    result = fun.()
+    {result, module |> journal() |> Enum.drop(before)}
   end
 
   # Cargo knows whether there is anything to do; once a run is enough.

@@ -53,10 +53,35 @@ defmodule Cryptoki.Test.SoftHSM do
   end
 
   @doc "Makes one more token, with both PINs set, and answers its label."
-  @spec create(binary) :: binary
-  def create(label \\ "token-#{System.unique_integer([:positive])}") do
-    util!(~w(--init-token --free --label #{label} --pin #{@pin} --so-pin #{@so_pin}))
+  @spec create(binary, Path.t()) :: binary
+  def create(
+        label \\ "token-#{System.unique_integer([:positive])}",
+        configuration \\ System.fetch_env!("SOFTHSM2_CONF")
+      ) do
+    util!(
+      ~w(--init-token --free --label #{label} --pin #{@pin} --so-pin #{@so_pin}),
+      configuration
+    )
+
     label
+  end
+
+  @doc "Makes a directory for tokens and the configuration file beside it."
+  @spec configuration(Path.t(), Path.t()) :: Path.t()
+  def configuration(tokens, file \\ nil) do
+    file = file || tokens <> ".conf"
+    File.mkdir_p!(tokens)
+
+    File.write!(file, """
+    directories.tokendir = #{tokens}
+    objectstore.backend = file
+    log.level = ERROR
+    slots.removable = false
+    slots.mechanisms = ALL
+    library.reset_on_fork = false
+    """)
+
+    file
   end
 
   @doc "A copy of the library that the VM takes for another one; it sees the tokens that exist when it is opened."
@@ -99,25 +124,17 @@ defmodule Cryptoki.Test.SoftHSM do
     tokens = Path.join(directory(), "tokens")
 
     unless File.dir?(tokens) do
-      File.mkdir_p!(tokens)
-
-      File.write!(System.fetch_env!("SOFTHSM2_CONF"), """
-      directories.tokendir = #{tokens}
-      objectstore.backend = file
-      log.level = ERROR
-      slots.removable = false
-      slots.mechanisms = ALL
-      library.reset_on_fork = false
-      """)
-
+      configuration(tokens, System.fetch_env!("SOFTHSM2_CONF"))
       Enum.each(@labels, &create/1)
     end
 
     :ok
   end
 
-  defp util!(args) do
-    case System.cmd("softhsm2-util", args, stderr_to_stdout: true) do
+  defp util!(args, configuration) do
+    opts = [stderr_to_stdout: true, env: [{"SOFTHSM2_CONF", configuration}]]
+
+    case System.cmd("softhsm2-util", args, opts) do
       {_, 0} -> :ok
       {text, status} -> raise "softhsm2-util #{hd(args)} failed with status #{status}: #{text}"
     end

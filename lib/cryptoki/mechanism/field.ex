@@ -1,6 +1,7 @@
 # One argument of a mechanism as a field of a C structure, by its type.
 #
-#     :bytes       a pointer; size: n, list or range, multiple_of: n, inline: true (an array)
+#     :bytes       a pointer; size: n, list or range, multiple_of: n, inline: true (an array),
+#                  inout: true (a pointer to bytes that the token may write)
 #     :c_string    a pointer to bytes that end with 0
 #     :ulong       CK_ULONG; in: list or range            :byte, :boolean
 #     :name        a number with a name; of: its kind     :hash, the name of a hash mechanism
@@ -19,7 +20,7 @@ defmodule Cryptoki.Mechanism.Field do
           {:ulong | :byte, non_neg_integer}
           | {:bool, boolean}
           | {:bytes, binary | nil}
-          | {:inline, binary}
+          | {:inline | :inout, binary}
           | {:handle, term}
           | {:struct | :nested, [t]}
           | {:array, [[t]]}
@@ -46,7 +47,12 @@ defmodule Cryptoki.Mechanism.Field do
       do: fail(where, "#{span(options[:size])} bytes", "#{size}")
 
     if rem(size, block) != 0, do: fail(where, "a multiple of #{block} bytes", "#{size}")
-    {if(options[:inline], do: :inline, else: :bytes), value}
+
+    cond do
+      options[:inline] -> {:inline, value}
+      options[:inout] -> {:inout, value}
+      true -> {:bytes, value}
+    end
   end
 
   def encode!(:c_string, _, value, _) when is_binary(value), do: {:bytes, value <> <<0>>}

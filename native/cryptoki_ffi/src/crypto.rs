@@ -41,11 +41,13 @@ pub enum Kind {
     MessageSign,
     /// `C_VerifyMessage*`
     MessageVerify,
+    /// `C_VerifySignature*`
+    VerifySignature,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Sign,
         Kind::Verify,
         Kind::Encrypt,
@@ -58,13 +60,14 @@ impl Kind {
         Kind::MessageDecrypt,
         Kind::MessageSign,
         Kind::MessageVerify,
+        Kind::VerifySignature,
     ];
 
     /// The flag that cancels it in `C_SessionCancel`.
     pub fn cancel_flag(self) -> CK_FLAGS {
         match self {
             Kind::Sign => cryptoki_sys::CKF_SIGN,
-            Kind::Verify => cryptoki_sys::CKF_VERIFY,
+            Kind::Verify | Kind::VerifySignature => cryptoki_sys::CKF_VERIFY,
             Kind::Encrypt => cryptoki_sys::CKF_ENCRYPT,
             Kind::Decrypt => cryptoki_sys::CKF_DECRYPT,
             Kind::Digest => cryptoki_sys::CKF_DIGEST,
@@ -169,6 +172,9 @@ impl Functions {
         match kind {
             Kind::Sign => call!(self, C_SignUpdate(session, bytes, length)).map(|()| None),
             Kind::Verify => call!(self, C_VerifyUpdate(session, bytes, length)).map(|()| None),
+            Kind::VerifySignature => {
+                call!(self, C_VerifySignatureUpdate(session, bytes, length)).map(|()| None)
+            }
             Kind::Digest => call!(self, C_DigestUpdate(session, bytes, length)).map(|()| None),
             Kind::Encrypt => output("C_EncryptUpdate", sized, |out, out_length| {
                 call!(
@@ -225,6 +231,8 @@ impl Functions {
                 self.finish(kind, session, SIGNATURE).map(drop)
             }
             Kind::Verify if self.list.C_SessionCancel.is_none() => self.verify_final(session, &[0]),
+            // It has no flag of its own in C_SessionCancel, and Kryoptic's CKF_VERIFY leaves it alone.
+            Kind::VerifySignature => self.verify_signature_final(session),
             _ => return false,
         };
         // Any answer but these ends the operation (section 5.2).

@@ -2,7 +2,8 @@
 
 use crate::failure::{Failure, Outcome, Reason};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 /// Set once the VM is on its way out; never cleared.
@@ -17,6 +18,10 @@ pub struct Gate {
     /// For libraries that cannot stand threads: whoever is inside holds the turn.
     serialized: AtomicBool,
     turn: Mutex<()>,
+    /// While somebody initialises the library anew: only that thread comes in, the others wait.
+    paused: AtomicBool,
+    pauser: Mutex<Option<ThreadId>>,
+    resumed: Condvar,
 }
 
 /// The right to be inside the library; given back on drop.
@@ -33,6 +38,9 @@ impl Gate {
             in_flight: AtomicUsize::new(0),
             serialized: AtomicBool::new(false),
             turn: Mutex::new(()),
+            paused: AtomicBool::new(false),
+            pauser: Mutex::new(None),
+            resumed: Condvar::new(),
         }
     }
 
@@ -48,6 +56,18 @@ impl Gate {
 
     /// Enters, or says that the library is being shut down.
     pub fn enter(&self) -> Outcome<Pass<'_>> {
+        loop {
+            let pass = self.try_enter()?;
+            // Looked at from inside, like `closed`: a pauser that sees nobody knows that nobody slips in.
+            if !self.paused.load(SeqCst) || self.is_pauser() {
+                return Ok(pass);
+            }
+            drop(pass);
+            self.wait_for_resume();
+        }
+    }
+
+    fn try_enter(&self) -> Outcome<Pass<'_>> {
         // Waiting for the turn does not count as being inside.
         let turn = self
             .serialized
@@ -73,6 +93,31 @@ impl Gate {
         Ok(pass)
     }
 
+    fn pauser(&self) -> MutexGuard<'_, Option<ThreadId>> {
+        self.pauser.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_pauser(&self) -> bool {
+        *self.pauser() == Some(std::thread::current().id())
+    }
+
+    fn wait_for_resume(&self) {
+        let mut pauser = self.pauser();
+        while pauser.is_some() {
+            pauser = self
+                .resumed
+                .wait(pauser)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Runs `work` with nobody else inside; calls that come meanwhile wait. `None` when those that
+    /// are inside do not come out in time.
+    pub fn alone<T>(&self, limit: Duration, work: impl FnOnce() -> T) -> Option<T> {
+        let _pause = Pause::new(self);
+        wait_for_zero(&self.in_flight, limit).then(work)
+    }
+
     /// Lets calls in.
     pub fn open(&self) {
         self.closed.store(false, SeqCst);
@@ -86,6 +131,25 @@ impl Gate {
     /// Waits until nobody is inside; false when the time is over.
     pub fn wait_until_idle(&self, limit: Duration) -> bool {
         wait_for_zero(&self.in_flight, limit)
+    }
+}
+
+/// Ends the pause on drop, whatever happened.
+struct Pause<'a>(&'a Gate);
+
+impl<'a> Pause<'a> {
+    fn new(gate: &'a Gate) -> Self {
+        *gate.pauser() = Some(std::thread::current().id());
+        gate.paused.store(true, SeqCst);
+        Self(gate)
+    }
+}
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        self.0.paused.store(false, SeqCst);
+        *self.0.pauser() = None;
+        self.0.resumed.notify_all();
     }
 }
 
@@ -129,6 +193,41 @@ mod tests {
         drop(pass);
         assert!(gate.wait_until_idle(Duration::ZERO));
         assert!(gate.enter().is_err());
+    }
+
+    #[test]
+    fn alone_waits_for_those_inside_and_keeps_others_out() {
+        let gate = Gate::shut();
+        gate.open();
+        let inside = AtomicUsize::new(0);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !stop.load(SeqCst) {
+                        let pass = gate.enter();
+                        assert!(pass.is_ok());
+                        inside.fetch_add(1, SeqCst);
+                        std::thread::yield_now();
+                        inside.fetch_sub(1, SeqCst);
+                    }
+                });
+            }
+            for _ in 0..200 {
+                let done = gate.alone(Duration::from_secs(60), || {
+                    assert!(gate.enter().is_ok());
+                    assert_eq!(inside.load(SeqCst), 0);
+                    std::thread::yield_now();
+                    assert_eq!(inside.load(SeqCst), 0);
+                });
+                assert_eq!(done, Some(()));
+            }
+            stop.store(true, SeqCst);
+        });
+        let pass = gate.enter();
+        assert_eq!(gate.alone(Duration::ZERO, || ()), None);
+        drop(pass);
+        assert!(gate.enter().is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A safe layer over the C functions of PKCS #11: pointers go in here and only values come out.
 //!
 //! [`loader`] takes the function list of a library; [`functions::Functions`] has one method for each
-//! function of the standard (in [`sessions`], [`crypto`], [`objects`], [`messages`] and [`attributes`]), each behind
+//! function of the standard (in [`sessions`], [`crypto`], [`combined`], [`messages`], [`objects`] and [`attributes`]), each behind
 //! the [`gate`]. [`layout`] puts [`values`] into memory as C wants them. What comes back is not
 //! trusted: lengths are checked, counts bounded, allocations may fail.
 
@@ -10,6 +10,7 @@ mod atomic {
 }
 
 pub mod attributes;
+pub mod combined;
 pub mod crypto;
 pub mod exit;
 pub mod failure;

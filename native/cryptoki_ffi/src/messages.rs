@@ -1,19 +1,13 @@
-//! What 3.0 and 3.2 added: message-based operations, signatures known beforehand, key
-//! encapsulation, authenticated wrapping; and operation state (sections 5.9 to 5.18).
+//! Message-based operations, which 3.0 added (sections 5.9, 5.11, 5.14 and 5.16).
 
 use crate::crypto::{Kind, no_such};
 use crate::failure::Outcome;
 use crate::functions::{Functions, call, output, ulong};
-use crate::layout::{MechanismMemory, ParameterMemory, TemplateMemory};
-use crate::objects::new_object;
-use crate::values::{Mechanism, Parameter, Secret, Template};
-use cryptoki_sys::{
-    CK_FLAGS, CK_INVALID_HANDLE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE,
-    CK_SESSION_VALIDATION_FLAGS_TYPE,
-};
+use crate::layout::{MechanismMemory, ParameterMemory};
+use crate::values::{Mechanism, Parameter, Secret};
+use cryptoki_sys::{CK_FLAGS, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CKF_END_OF_MESSAGE};
+use std::ptr::null_mut;
 
-/// Ciphertexts of every parameter set of ML-KEM; larger ones cost a second call.
-const CIPHERTEXT: usize = 8 << 10;
 const SIGNATURE: usize = 8 << 10;
 const SLACK: usize = 1 << 10;
 
@@ -127,6 +121,113 @@ impl Functions {
         Ok((result, memory.written()))
     }
 
+    /// `C_EncryptMessageBegin` and its kin (3.0): what was written into the parameter.
+    pub fn message_begin(
+        &self,
+        kind: Kind,
+        session: CK_SESSION_HANDLE,
+        parameter: &Parameter,
+        associated: &[u8],
+    ) -> Outcome<Vec<Secret>> {
+        let mut memory = ParameterMemory::new(parameter);
+        let (parameter, size) = memory.pointer();
+        let (more, length) = (input(associated), ulong(associated.len()));
+        match kind {
+            Kind::MessageEncrypt => call!(
+                self,
+                C_EncryptMessageBegin(session, parameter, size, more, length)
+            ),
+            Kind::MessageDecrypt => call!(
+                self,
+                C_DecryptMessageBegin(session, parameter, size, more, length)
+            ),
+            Kind::MessageSign => call!(self, C_SignMessageBegin(session, parameter, size)),
+            Kind::MessageVerify => call!(self, C_VerifyMessageBegin(session, parameter, size)),
+            _ => Err(no_such(kind, "message begin")),
+        }?;
+        Ok(memory.written())
+    }
+
+    /// `C_EncryptMessageNext` and its kin (3.0). `signature` is that of the whole message, for the
+    /// last part of a verification.
+    pub fn message_next(
+        &self,
+        kind: Kind,
+        session: CK_SESSION_HANDLE,
+        parameter: &Parameter,
+        data: &[u8],
+        last: bool,
+        signature: &[u8],
+    ) -> Outcome<Message> {
+        let mut memory = ParameterMemory::new(parameter);
+        let (parameter, size) = memory.pointer();
+        let (bytes, length) = (input(data), ulong(data.len()));
+        let flags: CK_FLAGS = if last { CKF_END_OF_MESSAGE } else { 0 };
+        let sized = data.len() + SLACK;
+        let result = match kind {
+            Kind::MessageEncrypt => output("C_EncryptMessageNext", sized, |out, out_length| {
+                call!(
+                    self,
+                    C_EncryptMessageNext(
+                        session, parameter, size, bytes, length, out, out_length, flags
+                    )
+                )
+            }),
+            Kind::MessageDecrypt => output("C_DecryptMessageNext", sized, |out, out_length| {
+                call!(
+                    self,
+                    C_DecryptMessageNext(
+                        session, parameter, size, bytes, length, out, out_length, flags
+                    )
+                )
+            }),
+            // Only the last part has room for the signature: that is what makes it the last.
+            Kind::MessageSign if last => {
+                output("C_SignMessageNext", SIGNATURE, |out, out_length| {
+                    call!(
+                        self,
+                        C_SignMessageNext(session, parameter, size, bytes, length, out, out_length)
+                    )
+                })
+            }
+            Kind::MessageSign => call!(
+                self,
+                C_SignMessageNext(
+                    session,
+                    parameter,
+                    size,
+                    bytes,
+                    length,
+                    null_mut(),
+                    null_mut()
+                )
+            )
+            .map(|()| Vec::new()),
+            Kind::MessageVerify => {
+                let (signature, signature_length) = if last {
+                    (input(signature), ulong(signature.len()))
+                } else {
+                    (null_mut(), 0)
+                };
+                call!(
+                    self,
+                    C_VerifyMessageNext(
+                        session,
+                        parameter,
+                        size,
+                        bytes,
+                        length,
+                        signature,
+                        signature_length
+                    )
+                )
+                .map(|()| Vec::new())
+            }
+            _ => Err(no_such(kind, "message next")),
+        }?;
+        Ok((result, memory.written()))
+    }
+
     /// `C_MessageEncryptFinal` and its kin (3.0).
     pub fn message_final(&self, kind: Kind, session: CK_SESSION_HANDLE) -> Outcome<()> {
         match kind {
@@ -135,262 +236,6 @@ impl Functions {
             Kind::MessageSign => call!(self, C_MessageSignFinal(session)),
             Kind::MessageVerify => call!(self, C_MessageVerifyFinal(session)),
             _ => Err(no_such(kind, "message final")),
-        }
-    }
-
-    /// `C_VerifySignatureInit` (3.2).
-    pub fn verify_signature_init(
-        &self,
-        session: CK_SESSION_HANDLE,
-        mechanism: &Mechanism,
-        key: CK_OBJECT_HANDLE,
-        signature: &[u8],
-    ) -> Outcome<()> {
-        let mut memory = MechanismMemory::new(mechanism);
-        call!(
-            self,
-            C_VerifySignatureInit(
-                session,
-                memory.pointer(),
-                key,
-                input(signature),
-                ulong(signature.len())
-            )
-        )
-    }
-
-    /// `C_VerifySignature` (3.2).
-    pub fn verify_signature(&self, session: CK_SESSION_HANDLE, data: &[u8]) -> Outcome<()> {
-        call!(
-            self,
-            C_VerifySignature(session, input(data), ulong(data.len()))
-        )
-    }
-
-    /// `C_EncapsulateKey` (3.2): the ciphertext and the shared secret's key.
-    pub fn encapsulate_key(
-        &self,
-        session: CK_SESSION_HANDLE,
-        mechanism: &Mechanism,
-        public: CK_OBJECT_HANDLE,
-        template: &Template,
-    ) -> Outcome<(Vec<u8>, CK_OBJECT_HANDLE)> {
-        let mut mechanism = MechanismMemory::new(mechanism);
-        let mut template = TemplateMemory::new(template);
-        let mut ciphertext = Vec::new();
-        let key = new_object("C_EncapsulateKey", |key| {
-            ciphertext = output("C_EncapsulateKey", CIPHERTEXT, |out, length| {
-                call!(
-                    self,
-                    C_EncapsulateKey(
-                        session,
-                        mechanism.pointer(),
-                        public,
-                        template.pointer(),
-                        template.count(),
-                        out,
-                        length,
-                        key
-                    )
-                )
-            })?;
-            Ok(())
-        })?;
-        Ok((ciphertext, key))
-    }
-
-    /// `C_DecapsulateKey` (3.2).
-    pub fn decapsulate_key(
-        &self,
-        session: CK_SESSION_HANDLE,
-        mechanism: &Mechanism,
-        private: CK_OBJECT_HANDLE,
-        ciphertext: &[u8],
-        template: &Template,
-    ) -> Outcome<CK_OBJECT_HANDLE> {
-        let mut mechanism = MechanismMemory::new(mechanism);
-        let mut template = TemplateMemory::new(template);
-        new_object("C_DecapsulateKey", |key| {
-            call!(
-                self,
-                C_DecapsulateKey(
-                    session,
-                    mechanism.pointer(),
-                    private,
-                    template.pointer(),
-                    template.count(),
-                    input(ciphertext),
-                    ulong(ciphertext.len()),
-                    key
-                )
-            )
-        })
-    }
-
-    /// `C_WrapKeyAuthenticated` (3.2): the wrapped key, and what was written into the parameter.
-    pub fn wrap_key_authenticated(
-        &self,
-        session: CK_SESSION_HANDLE,
-        mechanism: &Mechanism,
-        wrapping: CK_OBJECT_HANDLE,
-        key: CK_OBJECT_HANDLE,
-        associated: &[u8],
-    ) -> Outcome<Message> {
-        let mut memory = MechanismMemory::new(mechanism);
-        let wrapped = output("C_WrapKeyAuthenticated", SIGNATURE, |out, length| {
-            call!(
-                self,
-                C_WrapKeyAuthenticated(
-                    session,
-                    memory.pointer(),
-                    wrapping,
-                    key,
-                    input(associated),
-                    ulong(associated.len()),
-                    out,
-                    length
-                )
-            )
-        })?;
-        Ok((wrapped, memory.written()))
-    }
-
-    /// `C_UnwrapKeyAuthenticated` (3.2).
-    pub fn unwrap_key_authenticated(
-        &self,
-        session: CK_SESSION_HANDLE,
-        mechanism: &Mechanism,
-        unwrapping: CK_OBJECT_HANDLE,
-        wrapped: &[u8],
-        associated: &[u8],
-        template: &Template,
-    ) -> Outcome<CK_OBJECT_HANDLE> {
-        let mut mechanism = MechanismMemory::new(mechanism);
-        let mut template = TemplateMemory::new(template);
-        new_object("C_UnwrapKeyAuthenticated", |key| {
-            call!(
-                self,
-                C_UnwrapKeyAuthenticated(
-                    session,
-                    mechanism.pointer(),
-                    unwrapping,
-                    input(wrapped),
-                    ulong(wrapped.len()),
-                    template.pointer(),
-                    template.count(),
-                    input(associated),
-                    ulong(associated.len()),
-                    key
-                )
-            )
-        })
-    }
-
-    /// `C_DigestKey`.
-    pub fn digest_key(&self, session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE) -> Outcome<()> {
-        call!(self, C_DigestKey(session, key))
-    }
-
-    /// `C_GetOperationState`.
-    pub fn operation_state(&self, session: CK_SESSION_HANDLE) -> Outcome<Vec<u8>> {
-        output("C_GetOperationState", CIPHERTEXT, |out, length| {
-            call!(self, C_GetOperationState(session, out, length))
-        })
-    }
-
-    /// `C_SetOperationState`; the keys only where the state does not carry them.
-    pub fn set_operation_state(
-        &self,
-        session: CK_SESSION_HANDLE,
-        state: &[u8],
-        encryption: Option<CK_OBJECT_HANDLE>,
-        authentication: Option<CK_OBJECT_HANDLE>,
-    ) -> Outcome<()> {
-        call!(
-            self,
-            C_SetOperationState(
-                session,
-                input(state),
-                ulong(state.len()),
-                encryption.unwrap_or(CK_INVALID_HANDLE),
-                authentication.unwrap_or(CK_INVALID_HANDLE)
-            )
-        )
-    }
-
-    /// The dual-function updates, such as `C_DigestEncryptUpdate`.
-    pub fn dual_update(
-        &self,
-        dual: Dual,
-        session: CK_SESSION_HANDLE,
-        data: &[u8],
-    ) -> Outcome<Vec<u8>> {
-        let (bytes, length) = (input(data), ulong(data.len()));
-        output(
-            "C_DigestEncryptUpdate",
-            data.len() + SLACK,
-            |out, out_length| match dual {
-                Dual::DigestEncrypt => {
-                    call!(
-                        self,
-                        C_DigestEncryptUpdate(session, bytes, length, out, out_length)
-                    )
-                }
-                Dual::DecryptDigest => {
-                    call!(
-                        self,
-                        C_DecryptDigestUpdate(session, bytes, length, out, out_length)
-                    )
-                }
-                Dual::SignEncrypt => {
-                    call!(
-                        self,
-                        C_SignEncryptUpdate(session, bytes, length, out, out_length)
-                    )
-                }
-                Dual::DecryptVerify => {
-                    call!(
-                        self,
-                        C_DecryptVerifyUpdate(session, bytes, length, out, out_length)
-                    )
-                }
-            },
-        )
-    }
-
-    /// `C_GetSessionValidationFlags` (3.2).
-    pub fn validation_flags(
-        &self,
-        session: CK_SESSION_HANDLE,
-        kind: CK_SESSION_VALIDATION_FLAGS_TYPE,
-    ) -> Outcome<CK_FLAGS> {
-        let mut flags: CK_FLAGS = 0;
-        call!(self, C_GetSessionValidationFlags(session, kind, &mut flags))?;
-        Ok(flags)
-    }
-}
-
-/// Two operations fed by one update.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dual {
-    /// `C_DigestEncryptUpdate`
-    DigestEncrypt,
-    /// `C_DecryptDigestUpdate`
-    DecryptDigest,
-    /// `C_SignEncryptUpdate`
-    SignEncrypt,
-    /// `C_DecryptVerifyUpdate`
-    DecryptVerify,
-}
-
-impl Dual {
-    /// The two operations, the one that gives bytes first.
-    pub fn kinds(self) -> [Kind; 2] {
-        match self {
-            Dual::DigestEncrypt => [Kind::Encrypt, Kind::Digest],
-            Dual::DecryptDigest => [Kind::Decrypt, Kind::Digest],
-            Dual::SignEncrypt => [Kind::Encrypt, Kind::Sign],
-            Dual::DecryptVerify => [Kind::Decrypt, Kind::Verify],
         }
     }
 }

@@ -15,7 +15,7 @@ use cryptoki_sys as ck;
 use cryptoki_sys::{CK_MECHANISM_TYPE, CK_SESSION_HANDLE, CK_SLOT_ID, CK_USER_TYPE};
 use rustler::{Encoder, Env, ResourceArc, Term};
 use std::ffi::{CStr, CString};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long finalising waits for calls in flight.
@@ -100,6 +100,8 @@ pub enum Job {
     Login(Login),
     /// Slot events, without waiting for any.
     Poll,
+    /// `C_Finalize` and `C_Initialize`, for a library that has got stuck.
+    Reinitialize,
 }
 
 /// Starts the control thread of a library.
@@ -129,6 +131,8 @@ pub fn spawn(library: Arc<Library>, messages: Receiver<Message>) -> Outcome<()> 
 /// How the library was initialised.
 struct Initialized {
     settings: Settings,
+    /// The string in the settings, kept for ever: some libraries read it again later.
+    reserved: Option<&'static CStr>,
     /// Somebody else in the process did it, and will finalise it.
     adopted: bool,
 }
@@ -191,6 +195,7 @@ impl Control {
                 .map(|()| ok(env)),
             Job::Login(login) => self.login(&login).map(|()| ok(env)),
             Job::Poll => info::poll(env, functions),
+            Job::Reinitialize => self.reinitialize().map(|()| ok(env)),
         }
     }
 
@@ -228,28 +233,84 @@ impl Control {
     }
 
     fn initialize(&mut self, settings: Settings) -> Outcome<()> {
-        // Kept for ever: some libraries read the string again later.
         let reserved: Option<&'static CStr> = settings
             .init_args
             .clone()
             .map(|text| &*Box::leak(text.into_boxed_c_str()));
-        let functions = &self.library.functions;
-        functions.gate.serialize(settings.serialized);
-        functions.gate.open();
-        let answer = functions.initialize(reserved);
+        let gate = &self.library.functions.gate;
+        gate.serialize(settings.serialized);
+        gate.open();
+        match self.call_initialize(reserved) {
+            Ok(adopted) => {
+                self.initialized = Some(Initialized {
+                    settings,
+                    reserved,
+                    adopted,
+                });
+                Ok(())
+            }
+            Err(failure) => {
+                if self.users == 0 {
+                    gate.close();
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// `C_Initialize`; whether somebody else had done it.
+    fn call_initialize(&self, reserved: Option<&'static CStr>) -> Outcome<bool> {
+        let answer = self.library.functions.initialize(reserved);
         // After C_Initialize, so that it runs before the destructors registered there.
         exit::hook();
         let adopted = match answer {
             Ok(()) => false,
             Err(failure) if failure.is(ck::CKR_CRYPTOKI_ALREADY_INITIALIZED) => true,
-            Err(failure) => {
-                functions.gate.close();
-                return Err(failure);
-            }
+            Err(failure) => return Err(failure),
         };
         self.library.forget_all_sessions();
-        self.initialized = Some(Initialized { settings, adopted });
-        Ok(())
+        Ok(adopted)
+    }
+
+    /// Initialises the library anew, when nobody can mind: it says itself that it is not
+    /// initialised, or nobody has a session. Whoever comes meanwhile waits, and the sessions there
+    /// are learn that they are void from their claims. After a failure it can be tried again.
+    fn reinitialize(&mut self) -> Outcome<()> {
+        let functions = &self.library.functions;
+        let finalized = functions
+            .info()
+            .is_err_and(|failure| failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED));
+        let Some(known) = &self.initialized else {
+            return Err(Failure::own(Reason::Shutdown, "the library is shut down"));
+        };
+        if !finalized && (known.adopted || self.library.has_sessions()) {
+            return Err(Failure::own(
+                Reason::Busy,
+                "the library is not initialised anew while others use it",
+            ));
+        }
+        let reserved = known.reserved;
+        let answer = functions.gate.alone(PATIENCE, || {
+            self.library.forget_all_sessions();
+            if !finalized {
+                // Whatever it says: it is asked because it is in trouble.
+                let _ = functions.finalize();
+            }
+            self.call_initialize(reserved)
+        });
+        match answer {
+            Some(Ok(adopted)) => {
+                if let Some(known) = &mut self.initialized {
+                    known.adopted = adopted;
+                }
+                Ok(())
+            }
+            Some(Err(failure)) => Err(failure),
+            None => Err(Failure::own(
+                Reason::Busy,
+                "calls are still in flight: the library was not initialised anew",
+            )),
+        }
     }
 
     fn detach(&mut self) -> Outcome<()> {
@@ -274,7 +335,11 @@ impl Control {
             return Ok(());
         }
         self.initialized = None;
-        functions.finalize()
+        match functions.finalize() {
+            // A failed attempt to initialise it anew, or somebody else, has done it.
+            Err(failure) if failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED) => Ok(()),
+            answer => answer,
+        }
     }
 
     /// A session for one administrative call, logged in if need be and logged out again.
@@ -316,12 +381,7 @@ impl Control {
 
     /// The session that keeps the instance's login alive, opened anew when it is gone.
     fn login_session(&self, login: &Login) -> Outcome<CK_SESSION_HANDLE> {
-        let mut kept = login
-            .instance
-            .login_session
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(session) = *kept {
+        if let Some(session) = login.instance.login_session() {
             let alive = session.slot == login.slot
                 && self.library.owns(session.handle, session.claim)
                 && self.library.functions.session_info(session.handle).is_ok();
@@ -331,7 +391,7 @@ impl Control {
             self.library.close_session(session.handle, session.claim);
         }
         let (handle, claim) = self.library.open_session(login.slot, login.read_only)?;
-        *kept = Some(LoginSession {
+        login.instance.keep_login_session(LoginSession {
             slot: login.slot,
             handle,
             claim,

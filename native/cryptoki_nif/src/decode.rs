@@ -137,6 +137,11 @@ pub fn kind(name: &str) -> Option<Kind> {
         "digest" => Kind::Digest,
         "sign_recover" => Kind::SignRecover,
         "verify_recover" => Kind::VerifyRecover,
+        "verify_signature" => Kind::VerifySignature,
+        "message_sign" => Kind::MessageSign,
+        "message_verify" => Kind::MessageVerify,
+        "message_encrypt" => Kind::MessageEncrypt,
+        "message_decrypt" => Kind::MessageDecrypt,
         _ => return None,
     })
 }
@@ -187,6 +192,7 @@ pub fn control(term: Term) -> Option<Job> {
             new: optional_secret(new)?,
         },
         ("poll", &[]) => Job::Poll,
+        ("reinitialize", &[]) => Job::Reinitialize,
         _ => return None,
     })
 }

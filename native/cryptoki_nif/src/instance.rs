@@ -86,8 +86,8 @@ pub struct Instance {
     pub library: Arc<Library>,
     /// Numbers for `status`.
     pub counters: Counters,
-    /// Touched by the control thread only, and by whoever drops the instance.
-    pub login_session: Mutex<Option<LoginSession>>,
+    /// Not held during calls of the library, which may hang.
+    login_session: Mutex<Option<LoginSession>>,
     limit: usize,
     state: AtomicU8,
     epoch: AtomicU64,
@@ -138,7 +138,7 @@ impl Instance {
     /// Changes the state; what waits is answered when no session will come for it.
     pub fn set_state(self: &Arc<Self>, state: State) {
         self.state.store(state as u8, SeqCst);
-        if state == State::Shutdown {
+        if state != State::Ready {
             self.end_login();
         }
         if state != State::Ready && !self.receiver.is_empty() {
@@ -180,9 +180,47 @@ impl Instance {
         self.epoch.load(SeqCst)
     }
 
-    /// Makes every handle issued before stale.
-    pub fn bump_epoch(&self) {
-        self.epoch.store(next_epoch(), SeqCst);
+    /// Makes every handle issued before stale; answers the epoch that begins.
+    pub fn bump_epoch(&self) -> u64 {
+        let epoch = next_epoch();
+        // Two at once: the later one stays, or an old epoch would come back.
+        self.epoch.fetch_max(epoch, SeqCst).max(epoch)
+    }
+
+    /// The epoch for a session that was just opened. A token may have restarted a moment ago and
+    /// nobody have noticed: then the handles of the epoch mean other objects to this session. The
+    /// session that keeps the login tells: it began an epoch, so if it lives, nothing has restarted since.
+    pub fn epoch_for_new_session(&self) -> u64 {
+        let epoch = self.epoch();
+        if self.login_session_lives() {
+            epoch
+        } else {
+            self.bump_epoch()
+        }
+    }
+
+    /// The session that keeps the login.
+    pub fn login_session(&self) -> Option<LoginSession> {
+        *self
+            .login_session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn login_session_lives(&self) -> bool {
+        self.login_session().is_some_and(|kept| {
+            self.library.owns(kept.handle, kept.claim)
+                && self.library.functions.session_info(kept.handle).is_ok()
+        })
+    }
+
+    /// Keeps another one. The epoch begins before anybody can see it, see `epoch_for_new_session`.
+    pub fn keep_login_session(&self, session: LoginSession) {
+        self.bump_epoch();
+        *self
+            .login_session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(session);
     }
 
     /// The same, unless somebody has already noticed the loss of what was opened in `epoch`.

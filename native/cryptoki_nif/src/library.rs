@@ -1,6 +1,7 @@
 //! A loaded library, one per real path in the whole VM.
 
-use crate::control::{self, Message};
+use crate::control::{self, Job, Message};
+use crate::request::Request;
 use crossbeam_channel::{Sender, unbounded};
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::functions::Functions;
@@ -16,6 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// and statics are not dropped, so nothing of this runs at exit.
 static REGISTRY: Mutex<BTreeMap<PathBuf, Arc<OnceCell<Arc<Library>>>>> =
     Mutex::new(BTreeMap::new());
+
+/// More requests than can wait for a control thread that works.
+const BACKLOG: usize = 256;
 
 static CLAIMS: AtomicU64 = AtomicU64::new(1);
 
@@ -74,6 +78,19 @@ impl Library {
         let _ = self.control.send(message);
     }
 
+    /// The same with a request. Those of callers that gave up stay until the thread comes back
+    /// from a call that hangs; so there is a limit.
+    pub fn ask(&self, request: Arc<Request<Job>>) -> Outcome<()> {
+        if self.control.len() >= BACKLOG {
+            return Err(Failure::own(
+                Reason::Busy,
+                "the library does not return from a call that looks for tokens or logs in",
+            ));
+        }
+        self.tell(Message::Request(request));
+        Ok(())
+    }
+
     fn claims(&self) -> std::sync::MutexGuard<'_, HashMap<CK_SESSION_HANDLE, u64>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,6 +131,11 @@ impl Library {
     /// The same from anywhere: the control thread closes it.
     pub fn forget_session(&self, handle: CK_SESSION_HANDLE, claim: u64) {
         self.tell(Message::CloseSession { handle, claim });
+    }
+
+    /// Whether anybody has a session.
+    pub fn has_sessions(&self) -> bool {
+        !self.claims().is_empty()
     }
 
     /// After `C_Finalize` no handle means anything.

@@ -12,6 +12,7 @@ use crate::session::{self, Command, Status};
 use crossbeam_channel::{Sender, unbounded};
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::handshake::Cancelled;
+use cryptoki_ffi::panics::guarded;
 use rustler::{Binary, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
@@ -78,12 +79,6 @@ impl PinnedResource {
 /// A request; when its caller dies it is cancelled.
 pub struct RequestResource(Arc<dyn Cancel>);
 
-impl Drop for RequestResource {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
-
 #[rustler::resource_impl]
 impl Resource for LibraryResource {}
 #[rustler::resource_impl]
@@ -91,7 +86,13 @@ impl Resource for InstanceResource {}
 #[rustler::resource_impl]
 impl Resource for SessionResource {}
 #[rustler::resource_impl]
-impl Resource for RequestResource {}
+impl Resource for RequestResource {
+    const IMPLEMENTS_DESTRUCTOR: bool = true;
+
+    fn destructor(self, env: Env<'_>) {
+        let _ = guarded(|| give_up(env, &self));
+    }
+}
 #[rustler::resource_impl]
 impl Resource for PinnedResource {
     const IMPLEMENTS_DOWN: bool = true;
@@ -109,6 +110,17 @@ fn refused<'a>(env: Env<'a>, failure: &Failure) -> Term<'a> {
     (atoms::error(), encode_failure(env, failure)).encode(env)
 }
 
+/// A session that runs the call of somebody who does not wait any more is overdue.
+fn give_up(env: Env, request: &RequestResource) -> Cancelled {
+    let found = request.0.cancel();
+    if found == Cancelled::Running
+        && let Some(session) = request.0.runner()
+    {
+        session.mark_overdue(env);
+    }
+    found
+}
+
 fn resource<T: Resource>(term: Term<'_>) -> Option<ResourceArc<T>> {
     term.decode().ok()
 }
@@ -120,8 +132,10 @@ fn control_request<'a>(
     job: impl FnOnce() -> Option<Job>,
 ) -> Option<Term<'a>> {
     let request = Request::new(env.pid(), reference, None, |_| job())?;
-    library.tell(Message::Request(request.clone()));
-    Some(submitted(env, request))
+    Some(match library.ask(request.clone()) {
+        Ok(()) => submitted(env, request),
+        Err(failure) => refused(env, &failure),
+    })
 }
 
 #[rustler::nif]
@@ -421,15 +435,10 @@ fn unpin<'a>(env: Env<'a>, pinned: Term<'a>) -> Encoded {
 fn cancel<'a>(env: Env<'a>, request: Term<'a>) -> Encoded {
     guard(env, || {
         let request = resource::<RequestResource>(request)?;
-        let answer = match request.0.cancel() {
+        let answer = match give_up(env, &request) {
             Cancelled::Queued | Cancelled::Already => atoms::queued(),
             Cancelled::TooLate => atoms::sent(),
-            Cancelled::Running => {
-                if let Some(session) = request.0.runner() {
-                    session.mark_overdue(env);
-                }
-                atoms::running()
-            }
+            Cancelled::Running => atoms::running(),
         };
         Some(answer.encode(env))
     })

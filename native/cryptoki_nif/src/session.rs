@@ -109,7 +109,8 @@ pub fn spawn(
         .spawn(move || {
             let (sender, receiver) = unbounded();
             let mut session = Session::new(status.clone(), slot, read_only);
-            let served = request.serve(None, |env, ()| {
+            // With the status: an owner who gives up marks it overdue, and it counts as one.
+            let served = request.serve(Some(&status.clone()), |env, ()| {
                 session.open()?;
                 Ok(resource(env, sender, status))
             });
@@ -117,6 +118,7 @@ pub fn spawn(
                 session.run(&receiver);
             } else {
                 session.close();
+                session.settle();
             }
         })
         .map(drop)
@@ -157,8 +159,8 @@ impl Session {
 
     fn open(&mut self) -> Outcome<()> {
         let instance = self.instance().clone();
-        let epoch = instance.epoch();
         let (handle, claim) = instance.library.open_session(self.slot, self.read_only)?;
+        let epoch = instance.epoch_for_new_session();
         (self.handle, self.claim, self.epoch) = (handle, claim, epoch);
         (self.held, self.device_errors, self.made_objects) = (0, 0, false);
         self.active.clear();
@@ -167,12 +169,20 @@ impl Session {
     }
 
     fn close(&mut self) {
-        if self.handle != ck::CK_INVALID_HANDLE {
-            self.instance()
-                .library
-                .close_session(self.handle, self.claim);
-            self.forget();
+        if self.handle == ck::CK_INVALID_HANDLE {
+            return;
         }
+        let instance = self.instance().clone();
+        if self.made_objects {
+            // Some are about to go, and a library may give their numbers to others:
+            instance.bump_epoch();
+        }
+        instance.library.close_session(self.handle, self.claim);
+        if std::mem::take(&mut self.made_objects) {
+            // now those are stale as well that were looked up in between.
+            instance.bump_epoch();
+        }
+        self.forget();
     }
 
     fn forget(&mut self) {
@@ -214,7 +224,11 @@ impl Session {
             End::Overdue => self.ended(atoms::overdue()),
             End::Panicked => self.ended(atoms::panic()),
         }
-        // From here on nobody can mark it any more.
+        self.settle();
+    }
+
+    /// From here on nobody can mark it any more.
+    fn settle(&self) {
         if self.status.overdue.swap(true, SeqCst) {
             self.instance().counters.overdue.fetch_sub(1, SeqCst);
         }
@@ -296,10 +310,6 @@ impl Session {
 
     /// Opens the session anew; when that fails the thread has nothing left to serve with.
     fn reopen(&mut self, cause: &Failure) -> Outcome<()> {
-        if self.made_objects {
-            // Some are gone now, and a library may give their numbers to others.
-            self.instance().end_epoch(self.stamp);
-        }
         self.close();
         match self.open() {
             Ok(()) => {
@@ -369,6 +379,17 @@ impl Session {
         }
     }
 
+    /// Leaves one of the operations the session is in.
+    pub fn leave(&mut self, kind: Kind) {
+        if self.active.contains(&kind) {
+            self.active.retain(|active| *active != kind);
+            if !self.library().finish_off(kind, self.handle) {
+                // A failure is the end of the thread, which `reopen` has noted.
+                let _ = self.cancel(kind.cancel_flag());
+            }
+        }
+    }
+
     /// Cancels operations; where the library cannot, closing the session does it for certain.
     fn cancel(&mut self, operations: CK_FLAGS) -> Outcome<()> {
         match self.library().session_cancel(self.handle, operations) {
@@ -391,6 +412,10 @@ impl Session {
                 self.reopen(&failure)?;
                 if in_operation {
                     return Err(Failure::own(Reason::SessionLost, failure.to_string()));
+                }
+                if operation.epoch().is_some() {
+                    // Its handles are void: whoever gave them looks the keys up and tries again.
+                    return Err(failure);
                 }
                 self.attempt(env, operation)
             }
@@ -431,7 +456,11 @@ impl Session {
             }
             Class::Device => {
                 self.device_errors += 1;
-                if self.device_errors >= PATIENCE {
+                // Some libraries call every bad ciphertext a general error. Reopening would cost the
+                // objects that were made here: not while the session still answers.
+                if self.device_errors >= PATIENCE
+                    && (!self.made_objects || self.library().session_info(self.handle).is_err())
+                {
                     // A failure to reopen is the end of the thread, which `reopen` has noted.
                     let _ = self.reopen(failure);
                 }

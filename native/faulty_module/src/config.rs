@@ -50,6 +50,8 @@ pub struct Config {
     pub journal: Option<PathBuf>,
     /// Faults at load.
     pub load: Load,
+    /// What the target finds in the environment in C_Initialize.
+    pub environment: HashMap<String, String>,
 }
 
 /// The configuration, read at its first use.
@@ -61,7 +63,7 @@ pub fn config() -> &'static Config {
 fn read() -> Config {
     let mut beside = beside();
     let mut take = |name: &str| beside.remove(name).or_else(|| std::env::var(name).ok());
-    let config = Config {
+    Config {
         target: take("FAULTY_TARGET")
             .unwrap_or_else(|| DEFAULT_TARGET.into())
             .into(),
@@ -75,12 +77,8 @@ fn read() -> Config {
                 ..Load::default()
             }
         }),
-    };
-    for (name, value) in beside {
-        // SAFETY: a test library; it is loaded before the threads that read this variable exist (the target does).
-        unsafe { std::env::set_var(name, value) };
+        environment: beside,
     }
-    config
 }
 
 /// The lines of the file beside the library.

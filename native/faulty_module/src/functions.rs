@@ -81,6 +81,32 @@ macro_rules! claim {
     };
 }
 
+/// A handle of an object as the target knows it.
+macro_rules! known {
+    (object $value:ident) => {
+        token::known_object($value)
+    };
+    (object2 $value:ident) => {
+        token::known_object($value)
+    };
+    ($other:ident $value:ident) => {
+        $value
+    };
+}
+
+/// A handle that the target has given, as the client knows it.
+macro_rules! given {
+    (new $value:ident) => {
+        token::given_object($value)
+    };
+    (new2 $value:ident) => {
+        token::given_object($value)
+    };
+    ($other:ident $value:ident) => {
+        let _ = $value;
+    };
+}
+
 macro_rules! forward {
     ($name:ident($($arg:ident)*)) => {
         real!($name($($arg),*))
@@ -114,7 +140,13 @@ macro_rules! functions {
                         claim: claim!($(-> $out $len)? $(=> $template $n)?),
                     };
                     call::run(&call, || {
-                        forward!($name($first $($arg)* $($out $len $($more)*)? $($template $n)?) $($hook)?)
+                        $(let $arg = known!($arg $arg);)*
+                        let answer = forward!($name($first $($arg)* $($out $len $($more)*)? $($template $n)?) $($hook)?);
+                        if answer == Ok(CKR_OK) {
+                            $(given!($arg $arg);)*
+                            $($(given!($more $more);)*)?
+                        }
+                        answer
                     })
                 }
             )*
@@ -137,12 +169,12 @@ macro_rules! functions {
 }
 
 functions! {
-    C_Initialize(pointer);
+    C_Initialize(pointer) by token::initialize;
     C_Finalize(pointer) by token::finalize;
     C_GetInfo(info);
     C_GetSlotList(present -> slots len) by token::get_slot_list;
     C_GetSlotInfo(reader slot_info) by token::get_slot_info;
-    C_GetTokenInfo(slot token_info);
+    C_GetTokenInfo(slot token_info) by token::get_token_info;
     C_GetMechanismList(slot -> mechanisms len);
     C_GetMechanismInfo(slot mechanism_type mechanism_info);
     C_InitToken(slot data n data2);
@@ -163,7 +195,7 @@ functions! {
     C_GetAttributeValue(session object => template n);
     C_SetAttributeValue(session object template n);
     C_FindObjectsInit(session template n);
-    C_FindObjects(session objects -> n len);
+    C_FindObjects(session objects -> n len) by token::find_objects;
     C_FindObjectsFinal(session);
     C_EncryptInit(session mechanism object);
     C_Encrypt(session data n -> out len);

@@ -1,7 +1,7 @@
 //! The command language: what the lines of a control file say. `README.md` describes it.
 
 use crate::functions::NAMES;
-use cryptoki_sys::{CK_RV, CK_SLOT_ID, CK_ULONG, CKR_DEVICE_REMOVED};
+use cryptoki_sys::{CK_FLAGS, CK_RV, CK_SLOT_ID, CK_ULONG, CKR_DEVICE_REMOVED};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -109,6 +109,10 @@ pub struct Rules {
     pub absent: Vec<Absence>,
     /// What is done once.
     pub once: Vec<Once>,
+    /// Whether objects have other handles after sessions were lost.
+    pub handles_shift: bool,
+    /// Flags that C_GetTokenInfo shows besides.
+    pub token_flags: CK_FLAGS,
     /// How many sessions a slot takes.
     pub max_sessions: Option<usize>,
     /// Slot events: not supported, emulated, or the target's.
@@ -190,6 +194,11 @@ impl Rules {
                 let id = slot.strip_prefix("slot=").ok_or(*slot)?;
                 self.once.push(Once::Replug(Some(number(id)?)));
             }
+            ["token", flags] => {
+                let flags = flags.strip_prefix("flags=").ok_or(*flags)?;
+                self.token_flags = number(flags)?;
+            }
+            ["handles", "shift"] => self.handles_shift = true,
             ["sessions", "forget"] => self.once.push(Once::Forget),
             ["sessions", max] => {
                 let max = max.strip_prefix("max=").ok_or(*max)?;

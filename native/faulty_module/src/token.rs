@@ -34,6 +34,8 @@ static GATE: RwLock<()> = RwLock::new(());
 static OPENING: Mutex<()> = Mutex::new(());
 /// Slots with an emulated event that nobody has fetched.
 static EVENTS: Mutex<Vec<CK_SLOT_ID>> = Mutex::new(Vec::new());
+/// How client and target differ in the handles of objects: 0 not at all.
+static SHIFT: AtomicU64 = AtomicU64::new(0);
 /// How often the library was finalised: ends emulated waiting.
 static FINALIZED: AtomicU64 = AtomicU64::new(0);
 
@@ -114,6 +116,9 @@ pub fn logout() {
 /// Takes the sessions of some slots away, once no call is inside the target.
 fn take(life: Life, which: impl Fn(CK_SLOT_ID) -> bool) {
     let _gate = GATE.write().unwrap_or_else(PoisonError::into_inner);
+    if control::current().handles_shift {
+        SHIFT.store(SHIFT.load(Ordering::SeqCst) % 7 + 1, Ordering::SeqCst);
+    }
     let mut sessions = lock(&SESSIONS);
     logout_slots(&sessions, &which);
     for (handle, session) in sessions.iter_mut() {
@@ -137,6 +142,76 @@ fn logout_slots(
     for handle in one_a_slot.into_values() {
         let _ = real!(C_Logout(handle));
     }
+}
+
+/// The target's handle of an object. The handles the target gives are small numbers one after the
+/// other: with some bits turned round, what one object was called by is the name of another.
+pub fn known_object(object: CK_OBJECT_HANDLE) -> CK_OBJECT_HANDLE {
+    match SHIFT.load(Ordering::SeqCst) {
+        shift if shift == 0 || object == CK_INVALID_HANDLE => object,
+        shift => (object - 1) ^ shift,
+    }
+}
+
+/// Writes the client's handle of an object over the target's.
+pub fn given_object(object: *mut CK_OBJECT_HANDLE) {
+    // SAFETY: null, or the caller's place for the handle that the target has just written.
+    if let Some(object) = unsafe { object.as_mut() } {
+        match SHIFT.load(Ordering::SeqCst) {
+            shift if shift == 0 || *object == CK_INVALID_HANDLE => {}
+            shift => *object = (*object ^ shift) + 1,
+        }
+    }
+}
+
+/// C_FindObjects: the handles as the client knows them.
+pub(crate) unsafe fn find_objects(
+    session: CK_SESSION_HANDLE,
+    objects: *mut CK_OBJECT_HANDLE,
+    n: CK_ULONG,
+    len: *mut CK_ULONG,
+) -> Answer {
+    let rv = real!(C_FindObjects(session, objects, n, len))?;
+    if rv == CKR_OK && !objects.is_null() && !len.is_null() {
+        // SAFETY: not null, and the target has just written so many handles there.
+        for object in unsafe { std::slice::from_raw_parts_mut(objects, *len as usize) } {
+            given_object(object);
+        }
+    }
+    Ok(rv)
+}
+
+/// C_GetTokenInfo: with the flags that the control file adds.
+pub(crate) unsafe fn get_token_info(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) -> Answer {
+    let rv = real!(C_GetTokenInfo(slot, info))?;
+    if rv == CKR_OK {
+        // SAFETY: the target has just written the structure.
+        unsafe { (*info).flags |= control::current().token_flags };
+    }
+    Ok(rv)
+}
+
+/// C_Initialize: with the environment that the file beside the library wants, and the old one after it:
+/// other libraries in the process read theirs.
+pub(crate) unsafe fn initialize(pointer: *mut c_void) -> Answer {
+    let wanted = &crate::config::config().environment;
+    let before: Vec<_> = wanted
+        .iter()
+        .map(|(name, _)| (name, std::env::var_os(name)))
+        .collect();
+    for (name, value) in wanted {
+        // SAFETY: a test library; tests initialise one library at a time.
+        unsafe { std::env::set_var(name, value) };
+    }
+    let answer = real!(C_Initialize(pointer));
+    for (name, value) in before {
+        // SAFETY: as above.
+        match value {
+            Some(value) => unsafe { std::env::set_var(name, value) },
+            None => unsafe { std::env::remove_var(name) },
+        }
+    }
+    answer
 }
 
 /// C_OpenSession: refuses more sessions than the slot takes, and remembers those it opens.

@@ -2,9 +2,9 @@
 
 use super::{At, Crypto, Reader, Run, run};
 use crate::decode::{is_nil, kind, name};
+use cryptoki_ffi::combined::Dual;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::Outcome;
-use cryptoki_ffi::messages::Dual;
 use rustler::Term;
 
 pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> Option<Run> {
@@ -52,20 +52,22 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
         }
         // C_VerifySignature (3.2): the signature comes first, the data after it.
         ("verify_signature", &[m, key, data, signature, pin]) => {
-            let crypto = read.crypto(Kind::Verify, m, key, pin)?;
+            let crypto = read.crypto(Kind::VerifySignature, m, key, pin)?;
             let (data, signature) = (read.input(data)?, read.input(signature)?);
             run(move |at| {
                 let (data, signature) = (data.bytes(at)?, signature.bytes(at)?);
-                at.call(|functions, session| {
-                    functions.verify_signature_init(
-                        session,
-                        &crypto.mechanism,
-                        crypto.key,
-                        &signature,
-                    )
-                })?;
-                at.log_in_for_use(&crypto)?;
+                begin_with_signature(at, &crypto, &signature)?;
                 at.call(|functions, session| functions.verify_signature(session, &data))?;
+                Ok(at.ok())
+            })
+        }
+        ("verify_signature_init", &[m, key, signature, pin]) => {
+            let crypto = read.crypto(Kind::VerifySignature, m, key, pin)?;
+            let signature = read.input(signature)?;
+            run(move |at| {
+                let signature = signature.bytes(at)?;
+                begin_with_signature(at, &crypto, &signature)?;
+                at.session.began(crypto.kind);
                 Ok(at.ok())
             })
         }
@@ -118,6 +120,10 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             run(move |at| {
                 let held = at.session.end(kind)?;
                 match &signature {
+                    None if kind == Kind::VerifySignature => {
+                        at.call(|functions, session| functions.verify_signature_final(session))?;
+                        Ok(at.ok())
+                    }
                     Some(signature) => {
                         let signature = signature.bytes(at)?;
                         at.call(|functions, session| functions.verify_final(session, &signature))?;
@@ -131,10 +137,13 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 }
             })
         }
-        ("cancel", &[_]) => run(|at| {
-            at.session.clean();
-            Ok(at.ok())
-        }),
+        ("cancel", &[of]) => {
+            let kind = kind(&name(of)?)?;
+            run(move |at| {
+                at.session.leave(kind);
+                Ok(at.ok())
+            })
+        }
         ("save_state", &[]) => run(|at| {
             let state = at.call(|functions, session| functions.operation_state(session))?;
             Ok(at.secret(state))
@@ -177,6 +186,14 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
 fn begin(at: &mut At, crypto: &Crypto) -> Outcome<()> {
     at.call(|functions, session| {
         functions.init(crypto.kind, session, &crypto.mechanism, crypto.key)
+    })?;
+    at.log_in_for_use(crypto)
+}
+
+/// The same for a verification that knows the signature beforehand.
+fn begin_with_signature(at: &mut At, crypto: &Crypto, signature: &[u8]) -> Outcome<()> {
+    at.call(|functions, session| {
+        functions.verify_signature_init(session, &crypto.mechanism, crypto.key, signature)
     })?;
     at.log_in_for_use(crypto)
 }

@@ -3,7 +3,7 @@
 use super::{Reader, Run, run};
 use crate::decode::{self, kind, name};
 use cryptoki_ffi::crypto::Kind;
-use rustler::Term;
+use rustler::{Encoder, Term};
 
 pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> Option<Run> {
     match (operation, arguments) {
@@ -32,6 +32,30 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 Ok(at.with_written(at.result(kind, bytes), &written))
             })
         }
+        ("message_begin", &[of, parameter, associated]) => {
+            let (kind, parameter) = (message(of)?, decode::parameter(parameter)?);
+            let associated = read.input(associated)?;
+            run(move |at| {
+                let associated = associated.bytes(at)?;
+                let written = at.step(&[kind], |functions, session| {
+                    functions.message_begin(kind, session, &parameter, &associated)
+                })?;
+                Ok(at.binaries(&written).encode(at.env))
+            })
+        }
+        // The signature to verify comes with the last part.
+        ("message_next", &[of, parameter, data, last, signature]) => {
+            let (kind, parameter) = (message(of)?, decode::parameter(parameter)?);
+            let (data, last) = (read.input(data)?, last.decode::<bool>().ok()?);
+            let signature = read.input(signature)?;
+            run(move |at| {
+                let (data, signature) = (data.bytes(at)?, signature.bytes(at)?);
+                let (bytes, written) = at.step(&[kind], |functions, session| {
+                    functions.message_next(kind, session, &parameter, &data, last, &signature)
+                })?;
+                Ok(at.with_written(at.result(kind, bytes), &written))
+            })
+        }
         ("message_final", &[of]) => {
             let kind = message(of)?;
             run(move |at| {
@@ -44,13 +68,14 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
     }
 }
 
-/// The message-based twin of an operation.
+/// The kind of a message-based operation.
 fn message(term: Term) -> Option<Kind> {
-    Some(match kind(&name(term)?)? {
-        Kind::Sign => Kind::MessageSign,
-        Kind::Verify => Kind::MessageVerify,
-        Kind::Encrypt => Kind::MessageEncrypt,
-        Kind::Decrypt => Kind::MessageDecrypt,
-        _ => return None,
-    })
+    let kind = kind(&name(term)?)?;
+    let messages = [
+        Kind::MessageSign,
+        Kind::MessageVerify,
+        Kind::MessageEncrypt,
+        Kind::MessageDecrypt,
+    ];
+    messages.contains(&kind).then_some(kind)
 }

@@ -233,8 +233,11 @@ impl<'a> At<'a, '_> {
 
     /// A result with what the library wrote into the parameter.
     fn with_written(&self, result: Term<'a>, written: &[Secret]) -> Term<'a> {
-        let written: Vec<_> = written.iter().map(|bytes| self.binary(bytes)).collect();
-        (result, written).encode(self.env)
+        (result, self.binaries(written)).encode(self.env)
+    }
+
+    fn binaries(&self, all: &[Secret]) -> Vec<Term<'a>> {
+        all.iter().map(|bytes| self.binary(bytes)).collect()
     }
 
     /// A handle, valid in the epoch in which the operation began.

@@ -1,0 +1,55 @@
+defmodule Cryptoki.Chunks do
+  @moduledoc false
+  # The iodata of a stream in pieces worth a call: small chunks are collected, nothing is held for
+  # longer than a piece takes.
+
+  @piece 64 * 1024
+
+  @doc """
+  Pieces of at least 64 KiB, but for the last one; one of no data when there is none, for a
+  multi-part operation has one update at least (PKCS #11 v3.2, section 5.13.2).
+  """
+  @spec regroup(Enumerable.t()) :: Enumerable.t()
+  def regroup(enumerable) do
+    Stream.chunk_while(
+      enumerable,
+      {[], 0, :nothing_yet},
+      fn chunk, {held, size, sent} ->
+        size = size + IO.iodata_length(chunk)
+
+        if size < @piece,
+          do: {:cont, {[held, chunk], size, sent}},
+          else: {:cont, [held, chunk], {[], 0, :sent}}
+      end,
+      fn
+        {_held, 0, :sent} -> {:cont, nil}
+        {held, _size, _sent} -> {:cont, held, nil}
+      end
+    )
+  end
+
+  @doc "A binary in pieces of at most 64 KiB, at least one."
+  @spec cut(binary) :: [binary, ...]
+  def cut(<<piece::binary-size(@piece), rest::binary>>) when rest != "", do: [piece | cut(rest)]
+  def cut(rest), do: [rest]
+
+  @doc "Hands the pieces of an enumerable to `send`; what came back, or the first error."
+  @spec feed(Enumerable.t(), (iodata -> :ok | {:ok, iodata} | {:error, error})) ::
+          {:ok, iodata} | {:error, error}
+        when error: term
+  def feed(enumerable, send), do: enumerable |> regroup() |> send_all(send)
+
+  @doc "The same for pieces that are pieces already."
+  @spec send_all(Enumerable.t(), (iodata -> :ok | {:ok, iodata} | {:error, error})) ::
+          {:ok, iodata} | {:error, error}
+        when error: term
+  def send_all(pieces, send) do
+    Enum.reduce_while(pieces, {:ok, []}, fn piece, {:ok, out} ->
+      case send.(piece) do
+        :ok -> {:cont, {:ok, out}}
+        {:ok, bytes} -> {:cont, {:ok, [out, bytes]}}
+        {:error, _error} = error -> {:halt, error}
+      end
+    end)
+  end
+end

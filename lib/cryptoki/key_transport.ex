@@ -1,0 +1,117 @@
+defmodule Cryptoki.KeyTransport do
+  @moduledoc false
+  # The verbs that make keys of other keys: wrapping, deriving, encapsulating.
+
+  alias Cryptoki.{Attribute, Keys, Mechanism, Options, Target}
+
+  @options [:timeout, :metadata]
+  @wrapping [:associated_data | @options]
+
+  def wrap_key(hsm, wrapping, mechanism, key, opts) do
+    call = call!(:wrap, wrapping, mechanism, opts, @wrapping)
+    keys = [call.wanted, Keys.wanted!(key, :decrypt)]
+
+    case call.options.associated_data do
+      nil ->
+        run(hsm, call, :wrap_key, keys, fn [wrapping, key], mechanism ->
+          {:wrap_key, mechanism, wrapping, key}
+        end)
+
+      data ->
+        with {:ok, {blob, _written}} <-
+               run(hsm, call, :wrap_key_authenticated, keys, fn [wrapping, key], mechanism ->
+                 {:wrap_key_authenticated, mechanism, wrapping, key, data}
+               end),
+             do: {:ok, blob}
+    end
+  end
+
+  def unwrap_key(hsm, unwrapping, mechanism, blob, template, opts) do
+    blob = binary!(blob, "a wrapped key")
+
+    call =
+      call!(:unwrap, unwrapping, mechanism, opts, @wrapping, ciphertext_size: byte_size(blob))
+
+    template = Attribute.encode!(template)
+
+    case call.options.associated_data do
+      nil ->
+        made(hsm, call, :unwrap_key, fn [unwrapping], mechanism ->
+          {:unwrap_key, mechanism, unwrapping, blob, template}
+        end)
+
+      data ->
+        made(hsm, call, :unwrap_key_authenticated, fn [unwrapping], mechanism ->
+          {:unwrap_key_authenticated, mechanism, unwrapping, blob, data, template}
+        end)
+    end
+  end
+
+  def derive_key(hsm, base, mechanism, template, opts) do
+    call = call!(:derive, base, mechanism, opts, @options)
+    template = Attribute.encode!(template)
+
+    made(hsm, call, :derive_key, fn [base], mechanism ->
+      {:derive_key, mechanism, base, template}
+    end)
+  end
+
+  def encapsulate_key(hsm, public, mechanism, template, opts) do
+    call = call!(:encapsulate, public, mechanism, opts, @options)
+    template = Attribute.encode!(template)
+
+    with {:ok, target} <- target(hsm, call),
+         {:ok, {ciphertext, handle}} <-
+           Keys.run(target, :encapsulate_key, [call.wanted], call.mechanism, fn [key],
+                                                                                mechanism ->
+             {:encapsulate_key, mechanism, key, template}
+           end),
+         {:ok, key} <- Keys.made(target, handle),
+         do: {:ok, {ciphertext, key}}
+  end
+
+  def decapsulate_key(hsm, private, mechanism, ciphertext, template, opts) do
+    call = call!(:decapsulate, private, mechanism, opts, @options)
+    ciphertext = binary!(ciphertext, "an encapsulated key")
+    template = Attribute.encode!(template)
+
+    made(hsm, call, :decapsulate_key, fn [key], mechanism ->
+      {:decapsulate_key, mechanism, key, ciphertext, template}
+    end)
+  end
+
+  defp call!(verb, key, mechanism, opts, options, context \\ [plaintext_size: 0]) do
+    %{
+      options: Options.call!(opts, options),
+      wanted: Keys.wanted!(key, verb),
+      mechanism: Keys.mechanism!(mechanism, context),
+      named: Mechanism.name_or_code(mechanism)
+    }
+  end
+
+  defp run(hsm, call, operation, keys, op) do
+    with {:ok, target} <- target(hsm, call),
+         do: Keys.run(target, operation, keys, call.mechanism, op)
+  end
+
+  defp made(hsm, call, operation, op) do
+    with {:ok, target} <- target(hsm, call),
+         {:ok, handle} <- Keys.run(target, operation, [call.wanted], call.mechanism, op),
+         do: Keys.made(target, handle)
+  end
+
+  defp target(hsm, call) do
+    with {:ok, target} <- Target.fetch(hsm, call.options),
+         do: {:ok, %{target | mechanism: call.named}}
+  end
+
+  defp binary!(data, _what) when is_binary(data), do: data
+
+  defp binary!(data, what) when is_list(data) do
+    IO.iodata_to_binary(data)
+  rescue
+    ArgumentError -> reraise ArgumentError, [message: "#{what} must be iodata"], []
+  end
+
+  defp binary!(_data, what), do: raise(ArgumentError, "#{what} must be iodata")
+end

@@ -1,0 +1,57 @@
+defmodule Cryptoki.Lazy do
+  @moduledoc false
+  # Encryption and decryption as lazy streams: the session is taken when the stream is first asked
+  # for something, by the process that asks, and given back when it ends, is halted or raises.
+
+  alias Cryptoki.{Chunks, Error, Operation, Operations, Session}
+
+  @spec stream(term, :encrypt | :decrypt, term, term, Enumerable.t(), keyword) :: Enumerable.t()
+  def stream(hsm, kind, key, mechanism, chunks, opts) do
+    if Enumerable.impl_for(chunks) == nil do
+      raise ArgumentError,
+            "#{kind}_stream needs something that can be enumerated, with iodata in it"
+    end
+
+    allowed = Operations.start_options(kind)
+    call = Operations.call!(kind, key, mechanism, {:stream, chunks}, opts, allowed)
+
+    chunks
+    |> Chunks.regroup()
+    |> Stream.transform(
+      fn -> begin(hsm, call) end,
+      fn piece, {op, _give_back} = state -> {op |> Operation.update(piece) |> bytes(), state} end,
+      fn {op, _give_back} = state -> {op |> Operation.finish() |> bytes(), state} end,
+      fn {op, give_back} -> leave(op, give_back) end
+    )
+  end
+
+  defp begin(hsm, call) do
+    {session, give_back} =
+      case Session.take(hsm, call.options) do
+        {:ok, session, give_back} -> {session, give_back}
+        {:error, error} -> raise error
+      end
+
+    try do
+      case Operations.start(session, call) do
+        {:ok, op} -> {op, give_back}
+        {:error, error} -> raise error
+      end
+    catch
+      kind, reason ->
+        give_back.()
+        :erlang.raise(kind, reason, __STACKTRACE__)
+    end
+  end
+
+  # Of an operation that is over there is nothing left to cancel. One on the caller's own session
+  # must not stay; a session of ours is cleaned when it is given back.
+  defp leave(op, give_back) do
+    _ = Operation.cancel(op)
+    give_back.()
+  end
+
+  defp bytes({:ok, ""}), do: []
+  defp bytes({:ok, bytes}), do: [bytes]
+  defp bytes({:error, %Error{} = error}), do: raise(error)
+end

@@ -1,0 +1,144 @@
+# Parameters of single messages in message-based encryption (PKCS #11 v3.2, sections 6.13.7 and
+# 6.61.3). The token may write the IV and writes the tag: both are read back, the IV first.
+defmodule Cryptoki.Mechanism.Message do
+  @moduledoc false
+
+  alias Cryptoki.Mechanism.{Encoder, Field}
+
+  @iv [
+    iv_generator: {:name, of: :generator, default: :no_generate},
+    iv_fixed_bits: {:ulong, default: 0}
+  ]
+
+  @structures [
+    aes_gcm: [
+      struct: :CK_GCM_MESSAGE_PARAMS,
+      arguments:
+        [iv: {:bytes, size: 1..256, inout: true}] ++
+          @iv ++ [tag: {:bytes, size: 0..16, inout: true}],
+      layout: [
+        pIv: :iv,
+        ulIvLen: {:size, :iv},
+        ulIvFixedBits: :iv_fixed_bits,
+        ivGenerator: :iv_generator,
+        pTag: :tag,
+        ulTagBits: {:bits, :tag}
+      ]
+    ],
+    aes_ccm: [
+      struct: :CK_CCM_MESSAGE_PARAMS,
+      arguments:
+        [
+          data_len: {:ulong, derive: {:plaintext_size, :tag}},
+          iv: {:bytes, size: 7..13, inout: true, as: [:nonce]}
+        ] ++
+          @iv ++ [tag: {:bytes, size: [4, 6, 8, 10, 12, 14, 16], inout: true, as: [:mac]}],
+      layout: [
+        ulDataLen: :data_len,
+        pNonce: :iv,
+        ulNonceLen: {:size, :iv},
+        ulNonceFixedBits: :iv_fixed_bits,
+        nonceGenerator: :iv_generator,
+        pMAC: :tag,
+        ulMACLen: {:size, :tag}
+      ]
+    ],
+    chacha20_poly1305: [
+      struct: :CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS,
+      arguments: [
+        iv: {:bytes, size: [8, 12, 24], inout: true, as: [:nonce]},
+        tag: {:bytes, size: 16, inout: true}
+      ],
+      layout: [pNonce: :iv, ulNonceLen: {:size, :iv}, pTag: :tag]
+    ]
+  ]
+
+  @structures Keyword.put(@structures, :salsa20_poly1305, @structures[:chacha20_poly1305])
+
+  @type direction :: :message_encrypt | :message_decrypt
+  @type wire :: nil | binary | [Field.t()]
+
+  @doc """
+  The parameter of one message, and what the token writes into it, by name. `context` may have
+  `:plaintext_size`. Raises `ArgumentError`.
+  """
+  @spec encode!(term, direction, term, keyword) :: {wire, written :: [:iv | :tag] | nil}
+  def encode!(mechanism, direction, given, context)
+  def encode!(_mechanism, _direction, given, _context) when given == nil, do: {nil, []}
+  def encode!(_mechanism, _direction, given, _context) when is_binary(given), do: {given, []}
+  def encode!(_mechanism, _direction, {:struct, fields}, _context), do: {fields, nil}
+
+  def encode!(mechanism, direction, given, context) do
+    where = "a message of #{inspect(mechanism)}"
+
+    case @structures[mechanism] do
+      nil ->
+        raise ArgumentError,
+              "#{where} has no parameters with names; give them as a binary or {:struct, fields}"
+
+      structure ->
+        given = given |> Encoder.pairs!(where) |> generated!(where) |> tag!(direction, where)
+        {Encoder.encode!(structure, given, where, context), [:iv, :tag]}
+    end
+  end
+
+  @doc "The same message with the IV that the token has made of it."
+  @spec with_iv(wire, binary) :: wire
+  def with_iv(fields, iv) when is_list(fields) do
+    at = Enum.find_index(fields, &match?({:inout, _}, &1))
+    List.replace_at(fields, at, {:inout, iv})
+  end
+
+  # iv: {:generate, size} or {:generate, [size: 12, fixed: "...", by: :generate_random]}.
+  defp generated!(given, where) do
+    {name, iv} = Enum.find(given, {:iv, nil}, fn {name, _} -> name in [:iv, :nonce] end)
+
+    case iv do
+      {:generate, size} when is_integer(size) ->
+        generated!(Map.put(given, name, {:generate, [size: size]}), where)
+
+      {:generate, how} ->
+        how = Encoder.pairs!(how, "#{where}: argument #{inspect(name)}")
+        fixed = Map.get(how, :fixed, "")
+        size = Map.get(how, :size, 12)
+        generator = Map.get(how, :by, :generate)
+        unknown = Map.keys(how) -- [:size, :fixed, :by]
+
+        unless unknown == [] and is_binary(fixed) and size in 1..256 and byte_size(fixed) < size do
+          raise ArgumentError,
+                "#{where}: argument #{inspect(name)}: {:generate, ...} takes size: in bytes, " <>
+                  "fixed: fewer bytes that come first, and by: a generator such as :generate_random"
+        end
+
+        given
+        |> Map.put(name, fixed <> :binary.copy(<<0>>, size - byte_size(fixed)))
+        |> Map.put(:iv_generator, generator)
+        |> Map.put(:iv_fixed_bits, bit_size(fixed))
+
+      _bytes ->
+        given
+    end
+  end
+
+  # The token writes the tag when it encrypts and compares it when it decrypts.
+  defp tag!(given, :message_decrypt, where) do
+    for name <- [:tag_bits], is_map_key(given, name), do: no!(where, name)
+    given
+  end
+
+  defp tag!(given, :message_encrypt, where) do
+    for name <- [:tag, :mac], is_map_key(given, name), do: no!(where, name)
+    {bits, given} = Map.pop(given, :tag_bits, 128)
+
+    unless is_integer(bits) and bits in 0..128 and rem(bits, 8) == 0 do
+      raise ArgumentError,
+            "#{where}: argument :tag_bits: expected a multiple of 8, 0 to 128, got #{inspect(bits)}"
+    end
+
+    Map.put(given, :tag, :binary.copy(<<0>>, div(bits, 8)))
+  end
+
+  @spec no!(String.t(), atom) :: no_return
+  defp no!(where, name),
+    do: raise(ArgumentError, "#{where}: there is no argument #{inspect(name)} here")
+end

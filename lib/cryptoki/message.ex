@@ -1,0 +1,92 @@
+defmodule Cryptoki.Message do
+  @moduledoc false
+  # One message of a message-based operation (PKCS #11 v3.2, sections 5.9, 5.11, 5.14 and 5.16), in
+  # one call or in parts.
+
+  alias Cryptoki.{Chunks, Error, Operation}
+  alias Cryptoki.Mechanism.Message
+
+  @doc "Behind `Cryptoki.Operation.message/4`."
+  @spec run(Operation.t(), term, iodata, iodata | {:stream, Enumerable.t()}) ::
+          :ok | {:ok, binary | map} | {:error, Error.t()}
+  def run(op, parameters, extra, {:stream, enumerable}) do
+    extra = binary!(extra)
+    {wire, names} = encode!(op, parameters, [])
+
+    try do
+      with {:ok, written} <-
+             Operation.step(op, {:message_begin, op.kind, wire, associated(op, extra)}),
+           wire = begun(wire, names, written),
+           {:ok, out} <- parts(op, wire, enumerable),
+           {:ok, {last, written}} <- next(op, wire, "", true, signature(op, extra)),
+           do: answer(op, IO.iodata_to_binary([out, last]), names, written)
+    catch
+      # The message cannot be finished, and there is no other way out of it.
+      kind, reason ->
+        _ = Operation.cancel(op)
+        :erlang.raise(kind, reason, __STACKTRACE__)
+    end
+  end
+
+  def run(op, parameters, extra, data) do
+    data = binary!(data)
+    {wire, names} = encode!(op, parameters, plaintext_size: byte_size(data))
+
+    with {:ok, {bytes, written}} <-
+           Operation.step(op, {:message, op.kind, wire, binary!(extra), data}),
+         do: answer(op, bytes, names, written)
+  end
+
+  defp parts(op, wire, enumerable) do
+    Chunks.feed(enumerable, fn piece ->
+      piece
+      |> IO.iodata_to_binary()
+      |> Chunks.cut()
+      |> Chunks.send_all(fn piece ->
+        with {:ok, {bytes, _written}} <- next(op, wire, piece, false, ""), do: {:ok, bytes}
+      end)
+    end)
+  end
+
+  defp next(op, wire, data, last, signature),
+    do: Operation.step(op, {:message_next, op.kind, wire, data, last, signature})
+
+  # The parts have to name the IV that the first call has made.
+  defp begun(wire, [:iv | _names], [iv | _written]), do: Message.with_iv(wire, iv)
+  defp begun(wire, _names, _written), do: wire
+
+  defp associated(%{kind: :message_verify}, _signature), do: ""
+  defp associated(_op, data), do: data
+
+  defp signature(%{kind: :message_verify}, signature), do: signature
+  defp signature(_op, _data), do: ""
+
+  defp encode!(%{kind: kind, mechanism: mechanism}, parameters, context)
+       when kind in [:message_encrypt, :message_decrypt],
+       do: Message.encode!(mechanism, kind, parameters, context)
+
+  defp encode!(_op, nil, _context), do: {nil, []}
+  defp encode!(_op, bytes, _context) when is_binary(bytes), do: {bytes, []}
+  defp encode!(_op, {:struct, fields}, _context) when is_list(fields), do: {fields, nil}
+
+  defp encode!(_op, _parameters, _context) do
+    raise ArgumentError,
+          "the parameters of a signed message are nil, a binary or {:struct, fields}"
+  end
+
+  defp answer(%{kind: :message_verify}, _bytes, _names, _written), do: :ok
+  defp answer(%{kind: :message_sign}, signature, _names, _written), do: {:ok, signature}
+  defp answer(%{kind: :message_decrypt}, plaintext, _names, _written), do: {:ok, plaintext}
+
+  defp answer(_encrypted, ciphertext, nil, written),
+    do: {:ok, %{ciphertext: ciphertext, written: written}}
+
+  defp answer(_encrypted, ciphertext, names, written),
+    do: {:ok, names |> Enum.zip(written) |> Map.new() |> Map.put(:ciphertext, ciphertext)}
+
+  defp binary!(data) do
+    IO.iodata_to_binary(data)
+  rescue
+    ArgumentError -> reraise ArgumentError, [message: "a message is made of iodata"], []
+  end
+end

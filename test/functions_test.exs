@@ -1,0 +1,62 @@
+defmodule Cryptoki.FunctionsTest do
+  use ExUnit.Case, async: true
+
+  # guides/functions.md names every C function of the headers once, and Elixir functions that exist.
+
+  @guide "guides/functions.md"
+
+  setup_all do
+    rows =
+      for line <- File.stream!(@guide),
+          ["", functions, here, ""] <- [line |> String.trim() |> String.split("|")],
+          names = Regex.scan(~r/`(C_\w+)`/, functions, capture: :all_but_first),
+          names != [],
+          do: {List.flatten(names), here}
+
+    %{rows: rows}
+  end
+
+  test "every function of the headers is there, once", %{rows: rows} do
+    named = Enum.flat_map(rows, &elem(&1, 0))
+    assert Enum.uniq(named) == named
+    assert Enum.sort(named) == Enum.sort(headers())
+  end
+
+  test "and every one is called, or says why not", %{rows: rows} do
+    native =
+      "native/cryptoki_{ffi,nif}/src/**/*.rs" |> Path.wildcard() |> Enum.map_join(&File.read!/1)
+
+    for {functions, here} <- rows, function <- functions do
+      # By `call!`, or by the few lines that run before and after there is a function list.
+      called? = native =~ ~r/(call!\(\s*self,\s*#{function}\()|(list\.#{function}\b)|"#{function}/
+      named? = here =~ ~r/^ `Cryptoki/ or here =~ "the instance does" or here =~ "the same of"
+
+      if named?,
+        do: assert(called?, "#{function} is in the guide, but never called"),
+        else: assert(here =~ ~r/not called|legacy|asynchronous|every call/)
+    end
+  end
+
+  test "the functions of ours exist", %{rows: rows} do
+    for {_functions, here} <- rows,
+        [_, module, name, arity] <- Regex.scan(~r/`(Cryptoki[\w.]*)\.([a-z_?]+)\/(\d)`/, here) do
+      module = Module.concat([module])
+      assert Code.ensure_loaded?(module)
+
+      assert function_exported?(module, String.to_atom(name), String.to_integer(arity)),
+             "#{inspect(module)}.#{name}/#{arity} does not exist"
+    end
+  end
+
+  # The newest function list of cryptoki-sys, at the version that Cargo.lock has.
+  defp headers do
+    arguments = ~w(metadata --format-version 1 --locked --manifest-path Cargo.toml)
+    {metadata, 0} = System.cmd("cargo", arguments)
+    [_, crate] = Regex.run(~r{"manifest_path":"([^"]*/cryptoki-sys[^"/]*)/Cargo\.toml"}, metadata)
+    bindings = File.read!(Path.join(crate, "src/bindings/x86_64-unknown-linux-gnu.rs"))
+    [_, list] = Regex.run(~r/^pub struct _?CK_FUNCTION_LIST_3_2 \{(.*?)^\}/ms, bindings)
+    functions = Regex.scan(~r/pub (C_\w+):/, list, capture: :all_but_first)
+    assert length(functions) > 100
+    List.flatten(functions)
+  end
+end

@@ -1,0 +1,153 @@
+defmodule Cryptoki.Test.Token do
+  @moduledoc false
+  # The tokens that the referee tests run on, and what came of it.
+  #
+  # SoftHSM is always there, with a token and a copy of the library of its own: logins of other tests do
+  # not reach it. Kryoptic is there when CRYPTOKI_TEST_KRYOPTIC names the library that
+  # test/support/tokens/kryoptic built. Each is made once a run, when all/0 is called first.
+
+  alias Cryptoki.Test.{SoftHSM, TokenReport}
+
+  @label "referee"
+
+  @enforce_keys [:name, :library]
+  defstruct [
+    :name,
+    :title,
+    :library,
+    :init_args,
+    label: @label,
+    environment: [],
+    mechanisms: %{}
+  ]
+
+  @typedoc """
+  `environment` is what other programs need to see the same token; `mechanisms` has the token's own
+  list, each with the functions it is for.
+  """
+  @type t :: %__MODULE__{
+          name: atom,
+          title: String.t() | nil,
+          library: Path.t(),
+          init_args: String.t() | nil,
+          label: String.t(),
+          environment: [{String.t(), String.t()}],
+          mechanisms: %{(atom | non_neg_integer) => [atom]}
+        }
+
+  @typedoc "Mechanisms, alone or with a function: `[:sha256, aes_cbc: :encrypt, aes_gcm: [:encrypt, :decrypt]]`."
+  @type needs :: [atom | {atom, atom | [atom]}]
+
+  @doc "All tokens of this run."
+  @spec all :: [t]
+  def all, do: Agent.get(results(), & &1.tokens, :infinity)
+
+  @doc "The start options of an instance on the token."
+  @spec options(t, keyword) :: keyword
+  def options(%__MODULE__{} = token, more \\ []) do
+    [library: token.library, token: [label: token.label], pin: &SoftHSM.pin/0, timeout: 60_000]
+    |> Keyword.merge(if token.init_args, do: [init_args: token.init_args], else: [])
+    |> Keyword.merge(more)
+  end
+
+  @doc "What the token lacks of `needs`, as its own list of mechanisms has it."
+  @spec missing(t, needs) :: needs
+  def missing(%__MODULE__{mechanisms: mechanisms}, needs) do
+    Enum.reject(needs, fn
+      {mechanism, functions} -> List.wrap(functions) -- Map.get(mechanisms, mechanism, []) == []
+      mechanism -> is_map_key(mechanisms, mechanism)
+    end)
+  end
+
+  @doc "Whether the token has a mechanism, for a function when one is given."
+  @spec has?(t, atom, atom | nil) :: boolean
+  def has?(token, mechanism, function \\ nil),
+    do: missing(token, [if(function, do: {mechanism, function}, else: mechanism)]) == []
+
+  ## What came of it
+
+  @doc "A test has passed that needs these mechanisms; or it was left out, or the token refused."
+  @spec record(t, :checked | :lacks | {:refuses, String.t(), String.t()}, needs) :: :ok
+  def record(token, what, needs),
+    do:
+      Agent.update(
+        results(),
+        &update_in(&1.results, fn all -> [{token.name, what, needs} | all] end)
+      )
+
+  @doc "A module of referee tests takes part: what is known is complete when all do."
+  @spec takes_part(module) :: :ok
+  def takes_part(module),
+    do: Agent.update(results(), &update_in(&1.modules, fn all -> [module | all] end))
+
+  # Not linked: it outlives the process that compiles the first of the test files.
+  defp results do
+    case Process.whereis(__MODULE__) ||
+           Agent.start(&prepare/0, name: __MODULE__, timeout: :infinity) do
+      {:ok, pid} -> pid
+      {:error, {:already_started, pid}} -> pid
+      {:error, reason} -> exit(reason)
+      pid -> pid
+    end
+  end
+
+  defp prepare do
+    ExUnit.after_suite(fn _counts -> TokenReport.publish(Agent.get(__MODULE__, & &1)) end)
+    tokens = [soft_hsm() | List.wrap(kryoptic(System.get_env("CRYPTOKI_TEST_KRYOPTIC", "")))]
+    {tokens, _log} = ExUnit.CaptureLog.with_log(fn -> Enum.map(tokens, &with_facts/1) end)
+    %{tokens: tokens, results: [], modules: []}
+  end
+
+  ## The tokens
+
+  defp soft_hsm do
+    SoftHSM.create(@label)
+    %__MODULE__{name: :softhsm2, library: SoftHSM.library_copy("referee-softhsm2.so")}
+  end
+
+  defp kryoptic(""), do: nil
+
+  defp kryoptic(library) do
+    directory = Path.join(SoftHSM.directory(), "kryoptic")
+    File.mkdir_p!(directory)
+    configuration = Path.join(directory, "kryoptic.conf")
+
+    File.write!(configuration, """
+    [ec_point_encoding]
+    encoding = "Der"
+
+    [[slots]]
+    slot = 1
+    dbtype = "sqlite"
+    dbargs = "#{directory}/token.sql"
+    """)
+
+    init_args = "kryoptic_conf=" <> configuration
+    place = [library: library, init_args: init_args, so_pin: SoftHSM.so_pin(), timeout: 60_000]
+    :ok = Cryptoki.Token.init(1, [label: @label] ++ place)
+    :ok = Cryptoki.Token.init_pin(1, [pin: SoftHSM.pin()] ++ place)
+
+    %__MODULE__{
+      name: :kryoptic,
+      library: library,
+      init_args: init_args,
+      environment: [{"KRYOPTIC_CONF", configuration}]
+    }
+  end
+
+  defp with_facts(token) do
+    {:ok, hsm} = Cryptoki.start_link(options(token, sessions: 1))
+    {major, minor} = Cryptoki.token_info!(hsm).firmware_version
+
+    mechanisms =
+      for mechanism <- Cryptoki.mechanisms!(hsm), into: %{} do
+        {mechanism, Cryptoki.mechanism_info!(hsm, mechanism).flags}
+      end
+
+    :ok = Cryptoki.stop(hsm)
+    %{token | title: "#{title(token.name)} #{major}.#{minor}", mechanisms: mechanisms}
+  end
+
+  defp title(:softhsm2), do: "SoftHSM2"
+  defp title(:kryoptic), do: "Kryoptic"
+end

@@ -1,0 +1,121 @@
+defmodule Cryptoki.Test.TokenReport do
+  @moduledoc false
+  # What the referee tests found each token to have, to lack and to refuse: a summary on the terminal, and
+  # the whole as a table in _build/test/tokens.md when every referee test took part.
+
+  @doc "Called when the suite is over."
+  @spec publish(map) :: :ok
+  def publish(%{modules: []}), do: :ok
+
+  def publish(%{tokens: tokens, results: results, modules: modules}) do
+    cells = cells(tokens, results)
+    refusals = refusals(tokens, results)
+    IO.puts(["\n", summary(tokens, cells), refusals_as_text(refusals)])
+
+    if length(modules) == Enum.count(Path.wildcard("test/referee/*_test.exs"), &referee?/1) do
+      file = Path.join(Mix.Project.build_path(), "tokens.md")
+      File.write!(file, markdown(tokens, cells, refusals))
+      IO.puts("All of it: #{Path.relative_to_cwd(file)}")
+    end
+
+    :ok
+  end
+
+  defp referee?(file), do: File.read!(file) =~ "use Cryptoki.Test.Referee"
+
+  # {mechanism, token} => :checked | :lacks | :listed. A mechanism whose function a token lacks (it
+  # wraps, but does not unwrap) is one that it has.
+  defp cells(tokens, results) do
+    wanted = for {_token, _what, needs} <- results, need <- needs, do: mechanism(need)
+    checked = for {name, :checked, needs} <- results, need <- needs, do: {mechanism(need), name}
+    listed = Enum.flat_map(tokens, &Map.keys(&1.mechanisms))
+    checked = MapSet.new(checked)
+
+    for mechanism <- Enum.uniq(wanted ++ listed), token <- tokens, into: %{} do
+      cell =
+        cond do
+          {mechanism, token.name} in checked -> :checked
+          is_map_key(token.mechanisms, mechanism) -> :listed
+          true -> :lacks
+        end
+
+      {{mechanism, token.name}, cell}
+    end
+  end
+
+  defp mechanism({mechanism, _functions}), do: mechanism
+  defp mechanism(mechanism), do: mechanism
+
+  defp refusals(tokens, results) do
+    for token <- tokens,
+        {name, {:refuses, text, why}, _needs} <- results,
+        name == token.name,
+        uniq: true do
+      {token.title, text, why}
+    end
+    |> Enum.sort()
+  end
+
+  defp summary(tokens, cells) do
+    tested = for {{mechanism, _token}, :checked} <- cells, uniq: true, do: mechanism
+
+    for token <- tokens do
+      lacks = for mechanism <- tested, cells[{mechanism, token.name}] == :lacks, do: mechanism
+      checked = Enum.count(cells, &match?({{_, name}, :checked} when name == token.name, &1))
+      heading = "#{token.title}: #{checked} mechanisms checked; it lacks #{length(lacks)}"
+      [heading, if(lacks == [], do: ".\n", else: ":\n"), wrapped(lacks)]
+    end
+  end
+
+  defp wrapped(names) do
+    names
+    |> Enum.map(&to_string/1)
+    |> Enum.sort()
+    |> Enum.chunk_while(
+      "   ",
+      fn name, line ->
+        if String.length(line) + String.length(name) > 98,
+          do: {:cont, [line, "\n"], "    " <> name},
+          else: {:cont, line <> " " <> name}
+      end,
+      fn line -> {:cont, if(line == "   ", do: [], else: [line, "\n"]), nil} end
+    )
+  end
+
+  defp refusals_as_text([]), do: []
+
+  # One line for each thing a token says, with all that it says it to.
+  defp refusals_as_text(refusals) do
+    lines =
+      for {{token, why}, all} <- Enum.group_by(refusals, &{elem(&1, 0), elem(&1, 2)}) do
+        "    #{token}, #{why}: #{Enum.map_join(all, ", ", &elem(&1, 1))}\n"
+      end
+
+    ["Listed, but not as asked for:\n", lines]
+  end
+
+  defp markdown(tokens, cells, refusals) do
+    mechanisms =
+      cells |> Map.keys() |> Enum.map(&elem(&1, 0)) |> Enum.uniq() |> Enum.sort_by(&label/1)
+
+    row = fn cells -> ["| ", Enum.intersperse(cells, " | "), " |\n"] end
+
+    [
+      "Checked: an independent implementation agrees. Listed: the token has it, no check here uses it.\n\n",
+      row.(["mechanism" | Enum.map(tokens, & &1.title)]),
+      row.(["---" | Enum.map(tokens, fn _ -> "---" end)]),
+      for mechanism <- mechanisms do
+        row.(["`#{label(mechanism)}`" | Enum.map(tokens, &cell(cells[{mechanism, &1.name}]))])
+      end,
+      if(refusals == [], do: [], else: "\nListed by the token, but not as asked for:\n\n"),
+      for({token, text, why} <- refusals, do: "  * #{token}, #{text}: #{why}\n")
+    ]
+  end
+
+  defp label(mechanism) when is_atom(mechanism), do: ":#{mechanism}"
+  defp label(code), do: "0x" <> Integer.to_string(code, 16)
+
+  defp cell(:checked), do: "checked"
+  defp cell(:listed), do: "listed"
+  defp cell(:lacks), do: "-"
+end
