@@ -173,7 +173,7 @@ defmodule Cryptoki.Attribute do
   """
   @spec type!(name) :: non_neg_integer
   def type!(:curve), do: @ec_params
-  def type!(code) when is_integer(code) and code >= 0, do: code
+  def type!(code) when code in 0..0xFFFF_FFFF_FFFF_FFFF, do: code
 
   def type!(name) when is_atom(name) do
     case Names.code(:attribute, name) do
@@ -183,7 +183,8 @@ defmodule Cryptoki.Attribute do
   end
 
   def type!(other) do
-    raise ArgumentError, "an attribute is an atom or a number, got #{Names.type_of(other)}"
+    raise ArgumentError,
+          "an attribute is an atom or a number of at most 64 bits, got #{Names.type_of(other)}"
   end
 
   defp near(name), do: Names.hint([:curve | Keyword.keys(Names.all(:attribute))], name)

@@ -75,8 +75,10 @@ defmodule Cryptoki.Instances do
   @doc "Finds an instance by pid or by name."
   @spec lookup(term) :: {:ok, Target.t()} | :error
   def lookup(hsm) do
+    # The table goes with the application.
     with pid when is_pid(pid) <- whereis(hsm),
-         [{_pid, target}] <- :ets.lookup(@table, pid) do
+         table when table != :undefined <- :ets.whereis(@table),
+         [{_pid, target}] <- :ets.lookup(table, pid) do
       {:ok, target}
     else
       _not_running -> :error

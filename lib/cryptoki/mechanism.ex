@@ -294,7 +294,7 @@ defmodule Cryptoki.Mechanism do
 
   defp by_mechanism, do: @variants
 
-  defp code!(code) when is_integer(code) and code >= 0, do: code
+  defp code!(code) when code in 0..0xFFFF_FFFF_FFFF_FFFF, do: code
 
   defp code!(name) when is_atom(name) do
     case Names.code(:mechanism, name) do
@@ -308,7 +308,8 @@ defmodule Cryptoki.Mechanism do
   end
 
   defp code!(other) do
-    raise ArgumentError, "a mechanism is an atom or a number, got #{Names.type_of(other)}"
+    raise ArgumentError,
+          "a mechanism is an atom or a number of at most 64 bits, got #{Names.type_of(other)}"
   end
 
   defp label(code), do: "mechanism 0x" <> Integer.to_string(code, 16)

@@ -10,6 +10,7 @@ defmodule Cryptoki.Operations do
 
   @keyed [:timeout, :pin, :metadata]
   @signing [:format | @keyed]
+  @random_limit 16 * 1024 * 1024
   @keyless [:timeout, :metadata]
   @messages ~w[message_sign message_verify message_encrypt message_decrypt]a
   @kinds ~w[sign verify encrypt decrypt digest]a ++ @messages
@@ -120,8 +121,9 @@ defmodule Cryptoki.Operations do
   def random(hsm, count, opts) do
     options = Options.call!(opts, @keyless)
 
-    unless is_integer(count) and count >= 0 do
-      raise ArgumentError, "random/3 takes a number of bytes, got: #{inspect(count)}"
+    unless count in 0..@random_limit do
+      raise ArgumentError,
+            "random/3 takes a number of bytes from 0 to #{@random_limit}, got: #{inspect(count)}"
     end
 
     with {:ok, target} <- Target.fetch(hsm, options), do: Request.run(target, {:random, count})

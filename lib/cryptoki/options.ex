@@ -81,10 +81,10 @@ defmodule Cryptoki.Options do
         "how long a call may take that does not say so itself, waiting included, in milliseconds"
     ],
     queue_limit: [
-      cast: {:integer, 1, @forever},
-      type: "pos_integer",
+      cast: {:integer, 1, 1_000_000},
+      type: "1..1_000_000",
       default: 10_000,
-      must: "a positive integer",
+      must: "an integer from 1 to 1000000",
       doc: "how many calls may wait for a session; the next one is answered `:busy`"
     ],
     init_args: [
@@ -232,7 +232,7 @@ defmodule Cryptoki.Options do
           user: :user | :so | {:named, String.t()},
           read_only: boolean,
           timeout: timeout,
-          queue_limit: pos_integer,
+          queue_limit: 1..1_000_000,
           init_args: String.t() | nil,
           reconnect: %{min: pos_integer, max: pos_integer},
           locking: :os | :serialized,

@@ -87,7 +87,8 @@ defmodule Cryptoki.Request do
 
       # By a handle that nobody here can look up again: whoever did so before does it again.
       {:reopened, %{reopened: :look}} ->
-        {{:error, Error.new(:stale_handle, "its session was opened anew", executed: false)}, times}
+        {{:error, Error.new(:stale_handle, "its session was opened anew", executed: false)},
+         times}
 
       {{:resolve, limit}, %{resolve: n}} when is_integer(n) and n < limit ->
         attempt(target, build, :fresh, %{tried | resolve: n + 1}, times)
@@ -212,7 +213,7 @@ defmodule Cryptoki.Request do
   defp await(submit, deadline) do
     ref = make_ref()
 
-    case submit.(ref) do
+    case submitted(submit, ref) do
       {:error, failure} ->
         {{:error, failure}, @no_time}
 
@@ -234,6 +235,18 @@ defmodule Cryptoki.Request do
         end
     end
   end
+
+  # The stack trace of a refusal holds the arguments: data, PINs.
+  defp submitted(submit, ref) do
+    submit.(ref)
+  rescue
+    error -> reraise error, Enum.map(__STACKTRACE__, &without_arguments/1)
+  end
+
+  defp without_arguments({module, name, arguments, place}) when is_list(arguments),
+    do: {module, name, length(arguments), place}
+
+  defp without_arguments(entry), do: entry
 
   defp granted(:ok, {:ok, _request, pinned}), do: {:ok, pinned}
   defp granted(result, _accepted), do: result

@@ -83,8 +83,8 @@ defmodule Cryptoki.ArchitectureTest do
     {:ok, {_module, [abstract_code: {:raw_abstract_v1, forms}]}} =
       Cryptoki.Request |> :code.which() |> :beam_lib.chunks([:abstract_code])
 
-    {:ok, _module, assembly} = :compile.forms(forms, [:S, :binary])
-    assert inspect(assembly, limit: :infinity) =~ "recv_marker_use"
+    {:ok, _module, beam} = :compile.forms(forms, [:binary])
+    assert beam |> :beam_disasm.file() |> inspect(limit: :infinity) =~ "recv_marker_use"
   end
 
   defp callers(calls, module) do

@@ -124,7 +124,8 @@ defmodule Cryptoki.AttributeTest do
             {[wrap_template: [label: 5]], "attribute :label: expected a UTF-8 string"},
             {[{0x80000001, :x}],
              "attribute 0x80000001: expected a binary, a boolean, an integer"},
-            {[{"label", "x"}], "an attribute is an atom or a number, got a binary"},
+            {[{"label", "x"}],
+             "an attribute is an atom or a number of at most 64 bits, got a binary"},
             {[:label], "a template is made of {attribute, value}, got an atom"},
             {"label", "a template is a keyword list or a map, got a binary"},
             {~D[2024-01-01], "a template is a keyword list or a map, got a %Date{}"}

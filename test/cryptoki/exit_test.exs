@@ -1,9 +1,12 @@
 defmodule Cryptoki.ExitTest do
   use ExUnit.Case, async: true
 
+  alias Cryptoki.Test.{FaultyModule, SoftHSM}
+
   # A few rounds here; `bin/support/exits` runs a hundred of each.
   @rounds String.to_integer(System.get_env("CRYPTOKI_EXIT_ROUNDS", "4"))
   @script Path.expand("../support/exit.exs", __DIR__)
+  @hanging Path.expand("../support/exit_hanging.exs", __DIR__)
 
   @ways [
     halt: 3,
@@ -31,9 +34,22 @@ defmodule Cryptoki.ExitTest do
     end
   end
 
-  defp run(way) do
-    paths = Enum.flat_map([:cryptoki], &["-pa", to_string(:code.lib_dir(&1)) <> "/ebin"])
-    arguments = paths ++ [@script, way, Cryptoki.Test.SoftHSM.uri()]
-    System.cmd("elixir", arguments, stderr_to_stdout: true)
+  for function <- ["C_Initialize", "C_Finalize", "C_Login", "C_GenerateRandom"] do
+    test "a VM exits with its status while #{function} hangs for ever" do
+      module = FaultyModule.new()
+      FaultyModule.control(module, "#{unquote(function)} hang")
+
+      uri =
+        "pkcs11:token=#{SoftHSM.label()}?module-path=#{module.library}&pin-value=#{SoftHSM.pin()}"
+
+      assert {_output, 3} = run(@hanging, [uri, module.journal])
+    end
+  end
+
+  defp run(way), do: run(@script, [way, SoftHSM.uri()])
+
+  defp run(script, arguments) do
+    path = Application.app_dir(:cryptoki, "ebin")
+    System.cmd("elixir", ["-pa", path, script | arguments], stderr_to_stdout: true)
   end
 end

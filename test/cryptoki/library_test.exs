@@ -44,6 +44,19 @@ defmodule Cryptoki.LibraryTest do
     assert FaultyModule.count(module, ~r/C_Finalize/) == 0
   end
 
+  test "a library that hangs while it is given back is finalised when it comes to itself" do
+    module = FaultyModule.new()
+    {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(library: module.library))
+    FaultyModule.control(module, "C_GetSlotList hang")
+    Task.start(fn -> Cryptoki.slots(hsm) end)
+    FaultyModule.await(module, ~r/C_GetSlotList hangs/)
+
+    :ok = Cryptoki.stop(hsm)
+    assert FaultyModule.count(module, ~r/C_Finalize/) == 0
+    FaultyModule.control(module, "")
+    FaultyModule.await(module, ~r/C_Finalize ran 0x0/)
+  end
+
   test "a second instance cannot ask for another initialisation" do
     library = SoftHSM.library_copy()
     {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(library: library))

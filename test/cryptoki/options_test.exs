@@ -116,7 +116,7 @@ defmodule Cryptoki.OptionsTest do
             {[read_only: :yes], "read_only: must be true or false, got: :yes"},
             {[timeout: 0], "timeout: must be milliseconds, at least 1, or :infinity, got: 0"},
             {[timeout: 0x100000000], ~r/^timeout: must be milliseconds/},
-            {[queue_limit: -1], "queue_limit: must be a positive integer, got: -1"},
+            {[queue_limit: -1], "queue_limit: must be an integer from 1 to 1000000, got: -1"},
             {[init_args: :nss], "init_args: must be a string without NUL bytes, got: :nss"},
             {[reconnect: 5], ~r/^reconnect: must be a keyword list of min: and max:/},
             {[reconnect: [mim: 5]], ~r/^reconnect: must be/},

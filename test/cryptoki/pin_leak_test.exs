@@ -64,6 +64,22 @@ defmodule Cryptoki.PinLeakTest do
     refute_shown(log)
   end
 
+  test "nor the arguments of what the native code refuses" do
+    {:ok, hsm} = Cryptoki.start_link(SoftHSM.options())
+    {:ok, target} = Cryptoki.Target.fetch(hsm)
+
+    {error, trace} =
+      try do
+        Cryptoki.Request.run(target, {:no_such_operation, "a PIN"})
+      rescue
+        error in ArgumentError -> {error, __STACKTRACE__}
+      end
+
+    refute Exception.format(:error, error, trace) =~ "a PIN"
+    refute inspect(trace) =~ "a PIN"
+    Cryptoki.stop(hsm)
+  end
+
   test "nor one in a call" do
     hsm = start_supervised!({Cryptoki, SoftHSM.options()})
 

@@ -8,6 +8,7 @@ use cryptoki_sys::{
     CK_FLAGS, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CKR_BUFFER_TOO_SMALL,
     CKR_CRYPTOKI_NOT_INITIALIZED, CKR_FUNCTION_NOT_SUPPORTED, CKR_SESSION_HANDLE_INVALID,
 };
+use zeroize::Zeroizing;
 
 /// Enough for every signature and MAC but those of SLH-DSA: one call, not two.
 const SIGNATURE: usize = 8 << 10;
@@ -228,7 +229,9 @@ impl Functions {
         let end = match kind {
             Kind::Find => self.find_final(session),
             Kind::Digest | Kind::Encrypt | Kind::Decrypt if self.list.C_SessionCancel.is_none() => {
-                self.finish(kind, session, SIGNATURE).map(drop)
+                self.finish(kind, session, SIGNATURE)
+                    .map(Zeroizing::new)
+                    .map(drop)
             }
             Kind::Verify if self.list.C_SessionCancel.is_none() => self.verify_final(session, &[0]),
             // It has no flag of its own in C_SessionCancel, and Kryoptic's CKF_VERIFY leaves it alone.

@@ -160,6 +160,29 @@ impl Drop for Pass<'_> {
     }
 }
 
+/// The right to run a library's code past its gate: while it is loaded, and while it is finalised.
+/// The exit of the VM waits for it as for a call.
+pub struct Outside(());
+
+/// Goes in past the gates; waits for ever once the VM is on its way out.
+pub fn outside() -> Outside {
+    IN_FLIGHT.fetch_add(1, SeqCst);
+    let outside = Outside(());
+    if EXITING.load(SeqCst) {
+        drop(outside);
+        loop {
+            std::thread::park();
+        }
+    }
+    outside
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        IN_FLIGHT.fetch_sub(1, SeqCst);
+    }
+}
+
 /// Closes every gate for good; false when calls were still in flight after `limit`.
 pub fn close_all_for_exit(limit: Duration) -> bool {
     EXITING.store(true, SeqCst);

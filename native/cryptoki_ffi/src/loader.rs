@@ -1,8 +1,9 @@
 //! Loads a PKCS #11 library and takes its function list.
 
+use crate::exit;
 use crate::failure::{Failure, Outcome, Reason};
 use crate::functions::{Functions, Interface};
-use crate::gate::Gate;
+use crate::gate::{self, Gate};
 use cryptoki_sys as ck;
 use cryptoki_sys::{
     CK_FUNCTION_LIST, CK_FUNCTION_LIST_3_0, CK_FUNCTION_LIST_3_2, CK_INTERFACE, CK_VERSION,
@@ -30,9 +31,16 @@ fn reason(error: &libloading::Error) -> String {
 /// exit of the VM with status 127 at the first call.
 /// With `wanted`, only that version of the interface will do.
 pub fn load(path: &Path, wanted: Option<(u8, u8)>) -> Outcome<Functions> {
+    // An exit of the VM while constructors run must neither wait for the loader's lock nor run
+    // destructors under them.
+    exit::hook();
+    let outside = gate::outside();
     // SAFETY: loading runs the library's constructors: that is what the user asked for by naming it.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
         .map_err(|error| refused(format!("{}: {}", path.display(), reason(&error))))?;
+    drop(outside);
+    // Again, to run before the destructors that the constructors have registered.
+    exit::hook();
     // Never unloaded: threads may be inside at any time, and destructors must not run under them.
     let library: &'static Library = Box::leak(Box::new(library));
     let interfaces = interfaces(library);

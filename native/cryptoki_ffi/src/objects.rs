@@ -178,6 +178,12 @@ impl Functions {
                 )
             )
         })?;
+        if public_key == CK_INVALID_HANDLE {
+            return Err(Failure::misbehaved(
+                "C_GenerateKeyPair",
+                "answered CKR_OK with an invalid handle",
+            ));
+        }
         Ok((public_key, private_key))
     }
 

@@ -2,6 +2,7 @@
 
 use crate::failure::Outcome;
 use crate::functions::{Functions, call, check, list, ulong};
+use crate::gate;
 use crate::values::Secret;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags};
 use cryptoki_sys as ck;
@@ -75,6 +76,7 @@ impl Functions {
         let Some(finalize) = self.list.C_Finalize else {
             return Ok(());
         };
+        let _outside = gate::outside();
         // SAFETY: the gate is closed and idle, so no other call is in the library.
         check(unsafe { finalize(null_mut()) }, "C_Finalize")
     }

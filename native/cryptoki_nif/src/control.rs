@@ -26,7 +26,7 @@ pub enum Message {
     /// Somebody waits for the answer.
     Request(Arc<Request<Job>>),
     /// A user of the library is gone.
-    Detach,
+    Detach(Option<Arc<Request<()>>>),
     /// A session whose owner is gone.
     CloseSession {
         /// Its handle.
@@ -65,8 +65,6 @@ pub struct Settings {
 pub enum Job {
     /// One more user; initialises the library for the first.
     Attach(Settings),
-    /// One user less; finalises the library after the last.
-    Detach,
     /// `C_GetInfo`
     LibraryInfo,
     /// Every slot with its token.
@@ -149,8 +147,14 @@ impl Control {
             Message::Request(request) => {
                 request.serve(None, |env, job| self.run(env, job));
             }
-            Message::Detach => {
-                let _ = guarded(|| self.detach());
+            Message::Detach(request) => {
+                let outcome = guarded(|| self.detach());
+                if let Some(request) = request {
+                    request.serve(None, |env, ()| match outcome {
+                        Some(outcome) => outcome.map(|()| ok(env)),
+                        None => Err(Failure::own(Reason::Panic, "the native code panicked")),
+                    });
+                }
             }
             Message::CloseSession { handle, claim } => {
                 let _ = guarded(|| self.library.close_session(handle, claim));
@@ -165,7 +169,6 @@ impl Control {
                 self.attach(settings)?;
                 Ok(ResourceArc::new(LibraryResource::new(self.library.clone())).encode(env))
             }
-            Job::Detach => self.detach().map(|()| ok(env)),
             Job::LibraryInfo => info::library(env, functions),
             Job::Slots => info::slots(env, functions),
             Job::TokenInfo(slot) => info::token(env, functions, slot),

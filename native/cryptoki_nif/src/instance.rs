@@ -3,7 +3,7 @@
 use crate::library::Library;
 use crate::operation::Operation;
 use crate::request::{Cancel, Request, Served};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::handshake::Cancelled;
 use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID};
@@ -15,19 +15,53 @@ pub enum SessionJob {
     /// Run one operation.
     Run(Operation),
     /// Serve only these requests until the sender is gone.
-    Pin(Receiver<SessionRequest>),
+    Pin(Pin),
 }
 
 /// A request for a session thread.
 pub type SessionRequest = Arc<Request<SessionJob>>;
 
-/// Beyond the limit the channel holds as many tombstones again, and what a race lets in.
-const ROOM: usize = 256;
-
 /// Unique in this VM: a handle of one instance is stale in every other.
 fn next_epoch() -> u64 {
     static EPOCHS: AtomicU64 = AtomicU64::new(1);
     EPOCHS.fetch_add(1, SeqCst)
+}
+
+/// The sending end of a pinned session, shared with the thread so that it can shut it.
+pub type Inbox = Arc<Mutex<Option<Sender<SessionRequest>>>>;
+
+/// What a session thread needs to serve one caller only.
+pub struct Pin {
+    /// The requests of that caller.
+    pub requests: Receiver<SessionRequest>,
+    inbox: Inbox,
+}
+
+impl Pin {
+    /// A pin and where its requests are put in.
+    pub fn new() -> (Self, Inbox) {
+        let (sender, requests) = unbounded();
+        let inbox = Arc::new(Mutex::new(Some(sender)));
+        let pin = Self {
+            requests,
+            inbox: inbox.clone(),
+        };
+        (pin, inbox)
+    }
+
+    /// Shuts the inbox, then answers what is in it: a request is refused there or here, never lost.
+    pub fn end(self) {
+        self.inbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        for request in self.requests.try_iter() {
+            request.refuse(Failure::own(
+                Reason::SessionLost,
+                "the pinned session has ended",
+            ));
+        }
+    }
 }
 
 /// Whether requests are taken.
@@ -100,7 +134,7 @@ impl Instance {
     /// An instance without a token.
     pub fn new(library: Arc<Library>, queue_limit: usize) -> Self {
         let limit = queue_limit.max(1);
-        let (sender, receiver) = bounded(2 * limit + ROOM);
+        let (sender, receiver) = unbounded();
         Self {
             library,
             counters: Counters::default(),
@@ -258,7 +292,7 @@ impl Instance {
         }
     }
 
-    /// Takes the tombstones out of the queue. There is room for what lives: see `ROOM`.
+    /// Takes the tombstones out of the queue.
     fn sweep(&self) {
         for _ in 0..self.receiver.len() {
             let Ok(request) = self.receiver.try_recv() else {

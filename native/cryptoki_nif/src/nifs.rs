@@ -4,12 +4,12 @@ use crate::control::{Job, Login, Message, Settings};
 use crate::decode;
 use crate::encoded::Encoded;
 use crate::guard::guard;
-use crate::instance::{Instance, SessionJob, SessionRequest, State};
+use crate::instance::{Inbox, Instance, Pin, SessionJob, SessionRequest, State};
 use crate::library::Library;
 use crate::operation::Operation;
 use crate::request::{Cancel, Request, encode_failure};
 use crate::session::{self, Command, Status};
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::Sender;
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::handshake::Cancelled;
 use cryptoki_ffi::panics::guarded;
@@ -18,7 +18,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 mod atoms {
     rustler::atoms! {
@@ -45,7 +45,7 @@ impl LibraryResource {
 impl Drop for LibraryResource {
     fn drop(&mut self) {
         if self.attached.load(SeqCst) {
-            self.library.tell(Message::Detach);
+            self.library.tell(Message::Detach(None));
         }
     }
 }
@@ -61,7 +61,7 @@ pub struct SessionResource {
 
 /// A session that serves one caller; letting go, or the caller's death, gives it back.
 pub struct PinnedResource {
-    requests: Mutex<Option<Sender<SessionRequest>>>,
+    requests: Inbox,
     instance: Arc<Instance>,
 }
 
@@ -196,7 +196,10 @@ fn close<'a>(env: Env<'a>, reference: Term<'a>, library: Term<'a>) -> Encoded {
             let failure = Failure::own(Reason::Shutdown, "the library was given back before");
             return Some(refused(env, &failure));
         }
-        control_request(env, reference, &library.library, || Some(Job::Detach))
+        let request = Request::new(env.pid(), reference, None, |_| Some(()))?;
+        // Whatever becomes of the caller: the library is given back.
+        library.library.tell(Message::Detach(Some(request.clone())));
+        Some(submitted(env, request))
     })
 }
 
@@ -402,12 +405,12 @@ fn to_pinned(pinned: &PinnedResource, request: SessionRequest) -> Outcome<()> {
 fn pin_session<'a>(env: Env<'a>, reference: Term<'a>, instance: Term<'a>) -> Encoded {
     guard(env, || {
         let instance = resource::<InstanceResource>(instance)?.0.clone();
-        let (sender, receiver) = unbounded();
+        let (pin, requests) = Pin::new();
         let request = Request::new(env.pid(), reference, Some(instance.tombstones()), |_| {
-            Some(SessionJob::Pin(receiver))
+            Some(SessionJob::Pin(pin))
         })?;
         let pinned = ResourceArc::new(PinnedResource {
-            requests: Mutex::new(Some(sender)),
+            requests,
             instance: instance.clone(),
         });
         env.monitor(&pinned, &env.pid());

@@ -245,16 +245,19 @@ impl Session {
         let status = self.status.clone();
         let served = request.serve(Some(&status), |env, job| match job {
             SessionJob::Run(operation) => self.perform(env, &operation),
-            SessionJob::Pin(requests) => {
+            SessionJob::Pin(pin) => {
+                pinned = Some(pin);
                 self.ensure_open()?;
-                pinned = Some(requests);
                 Ok(crate::request::ok(env))
             }
         });
         instance.served(served);
         self.judge(served);
-        if let (Some(requests), Served::Answered, None) = (pinned, served, &self.fate) {
-            self.serve_pinned(&requests, commands);
+        if let Some(pin) = pinned {
+            if served == Served::Answered && self.fate.is_none() {
+                self.serve_pinned(&pin.requests, commands);
+            }
+            pin.end();
         }
         instance.counters.busy.fetch_sub(1, SeqCst);
     }
@@ -288,12 +291,6 @@ impl Session {
         // What a caller left behind is dirty: cancelled or closed, never handed on.
         if self.fate.is_none() && guarded(|| self.clean()).is_none() {
             self.fate = Some(End::Panicked);
-        }
-        for request in requests.try_iter() {
-            request.refuse(Failure::own(
-                Reason::SessionLost,
-                "the pinned session has ended",
-            ));
         }
     }
 
