@@ -9,6 +9,8 @@ defmodule Cryptoki.Instances do
 
   use GenServer
 
+  require Logger
+
   alias Cryptoki.{Error, Native, Pin, Request, Target}
 
   @table __MODULE__
@@ -64,9 +66,14 @@ defmodule Cryptoki.Instances do
     end
   end
 
-  @doc "Gives a library back."
-  @spec close(Native.library()) :: :ok | {:error, Error.t()}
-  def close(library), do: Request.close(library, Request.deadline(@close_timeout))
+  @doc "Gives a library back; a library in which calls still run is not finalised, and that is told."
+  @spec close(Native.library()) :: :ok
+  def close(library) do
+    with {:error, error} <- Request.close(library, Request.deadline(@close_timeout)),
+         do: Logger.warning("cryptoki: a library was not finalised: #{Exception.message(error)}")
+
+    :ok
+  end
 
   @doc "The pids of all instances."
   @spec all() :: [pid]

@@ -19,6 +19,8 @@ defmodule Cryptoki.Keys do
   @typedoc "A checked mechanism and the keys that its arguments name."
   @type mechanism :: {Mechanism.wire(), [wanted]}
 
+  @cache_limit 10_000
+
   # What may be shown of a selector; other attributes may be key bytes.
   @shown [:class, :label, :id, :key_type, :unique_id, :application, :token]
 
@@ -132,6 +134,8 @@ defmodule Cryptoki.Keys do
 
   def resolve(target, wanted, :fresh) do
     with {:ok, handle} <- look(target, wanted) do
+      # One selector a customer, say, must not fill the memory.
+      if :ets.info(target.cache, :size) >= @cache_limit, do: forget(target)
       :ets.insert(target.cache, {cache_key(target, wanted), handle})
       {:ok, handle}
     end

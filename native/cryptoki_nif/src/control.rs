@@ -203,23 +203,40 @@ impl Control {
     }
 
     fn attach(&mut self, settings: Settings) -> Outcome<()> {
-        if self.is_alive() {
-            let same = self
-                .initialized
-                .as_ref()
-                .is_some_and(|known| known.settings == settings);
-            if !same && self.users > 0 {
-                return Err(Failure::own(
-                    Reason::InvalidArgument,
-                    "the library is in use with another init_args: or locking:, and can be initialised only once",
-                ));
-            }
-        } else {
+        if !self.is_alive() {
             self.initialize(settings)?;
+        } else if self.settings_differ(&settings) {
+            self.change_settings(settings)?;
         }
         self.library.functions.gate.open();
         self.users += 1;
         Ok(())
+    }
+
+    fn settings_differ(&self, settings: &Settings) -> bool {
+        self.initialized
+            .as_ref()
+            .is_some_and(|known| known.settings != *settings)
+    }
+
+    /// A library that nobody uses may still be initialised: calls were in flight when its last user
+    /// went.
+    fn change_settings(&mut self, settings: Settings) -> Outcome<()> {
+        let adopted = self.initialized.as_ref().is_some_and(|known| known.adopted);
+        let gate = &self.library.functions.gate;
+        if self.users == 0 && !adopted {
+            gate.close();
+            if gate.wait_until_idle(PATIENCE) {
+                self.initialized = None;
+                // Whatever it says: it is initialised again at once.
+                let _ = self.library.functions.finalize();
+                return self.initialize(settings);
+            }
+        }
+        Err(Failure::own(
+            Reason::InvalidArgument,
+            "the library is in use with another init_args: or locking:, and can be initialised only once",
+        ))
     }
 
     /// Whether the library is initialised: somebody else may have finalised it.

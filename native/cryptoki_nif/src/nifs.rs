@@ -174,9 +174,12 @@ fn open<'a>(
         let thread = std::thread::Builder::new()
             .name("cryptoki-open".into())
             .stack_size(session::STACK);
-        let spawned = thread.spawn(move || match Library::find(&path, wanted) {
-            Ok(library) => library.tell(Message::Request(attaching)),
-            Err(failure) => drop(attaching.refuse(failure)),
+        let spawned = thread.spawn(move || {
+            let panicked = || Err(Failure::own(Reason::Panic, "the native code panicked"));
+            match guarded(|| Library::find(&path, wanted)).unwrap_or_else(panicked) {
+                Ok(library) => library.tell(Message::Request(attaching)),
+                Err(failure) => drop(attaching.refuse(failure)),
+            }
         });
         Some(match spawned {
             Ok(_) => submitted(env, request),

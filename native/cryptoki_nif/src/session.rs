@@ -115,7 +115,9 @@ pub fn spawn(
                 Ok(resource(env, sender, status))
             });
             if served == Served::Answered && session.handle != ck::CK_INVALID_HANDLE {
-                session.run(&receiver);
+                if guarded(|| session.run(&receiver)).is_none() {
+                    session.finish(End::Panicked);
+                }
             } else {
                 session.close();
                 session.settle();
