@@ -24,17 +24,15 @@ defmodule Cryptoki.Test.Outside do
   @doc "HMAC with this hash."
   @spec hmac(atom, binary, iodata) :: binary
   def hmac(hash, key, data) when hash in [:sha512_224, :sha512_256] do
-    {inner, outer} = {pad(key, 0x36), pad(key, 0x5C)}
+    # FIPS 198-1; a block of these is 128 bytes.
+    key = if byte_size(key) > 128, do: hash(hash, key), else: key
+    zeros = 8 * (128 - byte_size(key))
+    key = <<key::binary, 0::size(zeros)>>
+    [inner, outer] = for byte <- [0x36, 0x5C], do: :crypto.exor(key, :binary.copy(<<byte>>, 128))
     hash(hash, [outer, hash(hash, [inner, data])])
   end
 
   def hmac(hash, key, data), do: :crypto.mac(:hmac, hash_name(hash), key, data)
-
-  # FIPS 198-1 for hashes with blocks of 128 bytes.
-  defp pad(key, byte) when byte_size(key) <= 128 do
-    zeros = 8 * (128 - byte_size(key))
-    :crypto.exor(<<key::binary, 0::size(zeros)>>, :binary.copy(<<byte>>, 128))
-  end
 
   @doc "AES-CMAC (RFC 4493)."
   @spec aes_cmac(binary, iodata) :: binary
@@ -196,7 +194,7 @@ defmodule Cryptoki.Test.Outside do
 
   ## OpenSSL's command
 
-  @doc "Runs `openssl` on data: `:in` and `:out` among the arguments become files; answers what is in the latter."
+  @doc "Runs `openssl`; `:in` among the arguments is a file with the data, `:out` one with the answer."
   @spec run([String.t() | :in | :out], iodata) :: binary
   def run(arguments, data) do
     input = Path.join(SoftHSM.directory(), "outside-#{System.unique_integer([:positive])}")

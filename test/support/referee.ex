@@ -10,11 +10,12 @@ defmodule Cryptoki.Test.Referee do
   #       end
   #     end
   #
-  # A check whose mechanisms the token does not list is left out. `refused: [softhsm2: :arguments_bad]` behind
-  # the mechanisms says which error a token may answer all the same, `except: [softhsm2: "why"]` that it is known
-  # to do something else: both are recorded too.
+  # A check whose mechanisms the token does not list is left out. Behind the mechanisms
+  # `refused: [softhsm2: :arguments_bad]` says which error a token may answer all the same, and
+  # `except: [softhsm2: "why"]` that it is known to do something else: both are recorded too.
   #
-  # Keys that all checks of a module share come from its `setup_all`: `keys(hsms, fn hsm, token -> %{rsa: ...} end)`.
+  # Keys that all checks of a module share come from its `setup_all`, which answers
+  # `keys(hsms, fn hsm, token -> %{rsa: ...} end)`.
 
   use ExUnit.CaseTemplate
 

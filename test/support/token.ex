@@ -35,7 +35,7 @@ defmodule Cryptoki.Test.Token do
           mechanisms: %{(atom | non_neg_integer) => [atom]}
         }
 
-  @typedoc "Mechanisms, alone or with a function: `[:sha256, aes_cbc: :encrypt, aes_gcm: [:encrypt, :decrypt]]`."
+  @typedoc "Mechanisms, alone or with functions: `[:sha256, aes_cbc: :encrypt, ecdsa: [:sign, :verify]]`."
   @type needs :: [atom | {atom, atom | [atom]}]
 
   @doc "All tokens of this run."
@@ -68,17 +68,15 @@ defmodule Cryptoki.Test.Token do
 
   @doc "A test has passed that needs these mechanisms; or it was left out, or the token refused."
   @spec record(t, :checked | :lacks | {:refuses, String.t(), String.t()}, needs) :: :ok
-  def record(token, what, needs),
-    do:
-      Agent.update(
-        results(),
-        &update_in(&1.results, fn all -> [{token.name, what, needs} | all] end)
-      )
+  def record(token, what, needs), do: add(:results, {token.name, what, needs})
 
   @doc "A module of referee tests takes part: what is known is complete when all do."
   @spec takes_part(module) :: :ok
-  def takes_part(module),
-    do: Agent.update(results(), &update_in(&1.modules, fn all -> [module | all] end))
+  def takes_part(module), do: add(:modules, module)
+
+  # The first of all callers may find the tokens still being made.
+  defp add(list, item),
+    do: Agent.update(results(), &Map.update!(&1, list, fn all -> [item | all] end), :infinity)
 
   # Not linked: it outlives the process that compiles the first of the test files.
   defp results do

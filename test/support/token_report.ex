@@ -10,7 +10,7 @@ defmodule Cryptoki.Test.TokenReport do
   def publish(%{tokens: tokens, results: results, modules: modules}) do
     cells = cells(tokens, results)
     refusals = refusals(tokens, results)
-    IO.puts(["\n", summary(tokens, cells), refusals_as_text(refusals)])
+    IO.puts(["\n", summary(tokens, cells), refusals_as_text(refusals), absent(tokens)])
 
     if length(modules) == Enum.count(Path.wildcard("test/referee/*_test.exs"), &referee?/1) do
       file = Path.join(Mix.Project.build_path(), "tokens.md")
@@ -80,6 +80,12 @@ defmodule Cryptoki.Test.TokenReport do
       end,
       fn line -> {:cont, if(line == "   ", do: [], else: [line, "\n"]), nil} end
     )
+  end
+
+  defp absent(tokens) do
+    if Enum.any?(tokens, &(&1.name == :kryoptic)),
+      do: [],
+      else: "Kryoptic took no part: bin/test --tokens kryoptic builds it.\n"
   end
 
   defp refusals_as_text([]), do: []
