@@ -1,0 +1,189 @@
+defmodule Cryptoki.Recovery.LoginTest do
+  # A token counts wrong PINs and locks: the journal counts the tries.
+  use ExUnit.Case, async: false
+
+  alias Cryptoki.Error
+  alias Cryptoki.Test.{FaultyModule, SoftHSM}
+
+  @moduletag :capture_log
+
+  # CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_LOCKED
+  @final_try 0x20000
+  @pin_locked 0x40000
+
+  setup do
+    module = FaultyModule.new(labels: ["login-#{System.unique_integer([:positive])}"])
+    on_exit(fn -> FaultyModule.control(module, "") end)
+    %{module: module, tries: fn -> FaultyModule.count(module, ~r/^C_Login (ran|faked)/) end}
+  end
+
+  defp options(module, more),
+    do: FaultyModule.options(module, [sessions: 2, reconnect: [min: 1, max: 10]] ++ more)
+
+  test "a wrong PIN is tried once in a VM, whatever is started again", context do
+    opts = options(context.module, pin: fn -> "99999999" end)
+    {:ok, supervisor} = Supervisor.start_link([{Cryptoki, opts}], strategy: :one_for_one)
+    locked(child(supervisor))
+    assert context.tries.() == 1
+
+    # The processes of the instance, the instance, and another instance.
+    for {_id, pid, _type, _modules} <- Supervisor.which_children(child(supervisor)), do: kill(pid)
+    locked(child(supervisor))
+    for _ <- 1..3, do: kill(child(supervisor)) && locked(child(supervisor))
+    {:ok, other} = Cryptoki.start_link(opts)
+    locked(other)
+    assert {:error, %Error{reason: :pin_incorrect}} = Cryptoki.unlock(other, "99999999")
+    Cryptoki.stop(other)
+    Supervisor.stop(supervisor)
+
+    # The library is finalised by now; and the application itself starts again.
+    Application.stop(:cryptoki)
+    :ok = Application.start(:cryptoki)
+    {:ok, again} = Cryptoki.start_link(opts)
+    locked(again)
+    assert context.tries.() == 1
+
+    assert :ok = Cryptoki.unlock(again, SoftHSM.pin())
+    assert context.tries.() == 2
+    assert {:ok, _} = Cryptoki.random(again, 1)
+    Cryptoki.stop(again)
+  end
+
+  test "instances that start at the same moment are one try", context do
+    # A second name is a second instance, and a symbolic link the same library.
+    link = context.module.library <> ".link.so"
+    File.ln_s!(context.module.library, link)
+    FaultyModule.control(context.module, "C_Login delay=50")
+
+    hsms =
+      1..8
+      |> Task.async_stream(
+        fn n ->
+          library = if rem(n, 2) == 0, do: link, else: context.module.library
+          opts = options(context.module, library: library, pin: "99999999", timeout: 30_000)
+          {:ok, hsm} = start_unlinked(opts)
+          hsm
+        end,
+        max_concurrency: 8,
+        timeout: 60_000
+      )
+      |> Enum.map(&elem(&1, 1))
+
+    Enum.each(hsms, &locked/1)
+    assert context.tries.() == 1
+    Enum.each(hsms, &Cryptoki.stop/1)
+  end
+
+  test "a token that takes its time to refuse a PIN is asked once", context do
+    FaultyModule.control(context.module, "C_Login hang")
+    {:ok, hsm} = Cryptoki.start_link(options(context.module, pin: "99999999", timeout: 50))
+    assert %{state: :absent} = Cryptoki.status!(hsm)
+    {:ok, ref} = Cryptoki.subscribe(hsm)
+    # Attempts to connect go on, attempts to log in do not.
+    refute_receive {:cryptoki, ^ref, {:state, :ready, _}}, 500
+    assert FaultyModule.count(context.module, ~r/^C_Login hangs/) == 1
+    FaultyModule.control(context.module, "")
+    assert_receive {:cryptoki, ^ref, {:state, :locked, %Error{reason: :pin_incorrect}}}, 10_000
+    assert context.tries.() == 1
+    Cryptoki.stop(hsm)
+  end
+
+  test "the last try is left to a person", context do
+    for {flags, reason} <- [{@final_try, :locked}, {@pin_locked, :pin_locked}] do
+      FaultyModule.control(context.module, "token flags=#{flags}")
+      {:ok, hsm} = Cryptoki.start_link(options(context.module, []))
+      assert %{state: :locked, reason: %Error{reason: ^reason}} = Cryptoki.status!(hsm)
+      assert {:error, %Error{reason: ^reason}} = Cryptoki.unlock(hsm, SoftHSM.pin())
+      for {_id, pid, _type, _modules} <- Supervisor.which_children(hsm), do: kill(pid)
+      locked(hsm)
+      assert context.tries.() == 0
+      Cryptoki.stop(hsm)
+    end
+
+    FaultyModule.control(context.module, "token flags=#{@final_try}")
+    {:ok, hsm} = Cryptoki.start_link(options(context.module, []))
+    assert :ok = Cryptoki.unlock(hsm, SoftHSM.pin(), force: true)
+    assert context.tries.() == 1
+    Cryptoki.stop(hsm)
+  end
+
+  test "the last try is left to a person also when the login is lost", context do
+    {:ok, hsm} = Cryptoki.start_link(options(context.module, []))
+    {:ok, ref} = Cryptoki.subscribe(hsm)
+    assert context.tries.() == 1
+    FaultyModule.control(context.module, "token flags=#{@final_try}\nlogout")
+    template = [value_len: 16, token: true]
+    assert {:error, %Error{}} = Cryptoki.generate_key(hsm, :aes_key_gen, template)
+    assert_receive {:cryptoki, ^ref, {:state, :locked, _why}}, 5_000
+    assert context.tries.() == 1
+    Cryptoki.stop(hsm)
+  end
+
+  test "two instances on one token: one stops, the other stays logged in", context do
+    {:ok, one} = Cryptoki.start_link(options(context.module, []))
+    {:ok, two} = Cryptoki.start_link(options(context.module, []))
+    template = [label: "shared", token: true, value_len: 16]
+    key = Cryptoki.generate_key!(one, :aes_key_gen, template)
+    assert {:ok, blob} = Cryptoki.encrypt(two, [label: "shared"], :aes_ecb, <<0::128>>)
+    before = context.tries.()
+
+    for _ <- 1..3 do
+      assert :ok = Cryptoki.stop(one)
+      assert {:ok, ^blob} = Cryptoki.encrypt(two, [label: "shared"], :aes_ecb, <<0::128>>)
+    end
+
+    # Nor does one that loses its token, or its processes, log the other out.
+    {:ok, one} = Cryptoki.start_link(options(context.module, []))
+    for {_id, pid, _type, _modules} <- Supervisor.which_children(one), do: kill(pid)
+    assert {:ok, ^blob} = Cryptoki.encrypt(two, key, :aes_ecb, <<0::128>>)
+    kill_unlinked(one)
+    assert {:ok, ^blob} = Cryptoki.encrypt(two, key, :aes_ecb, <<0::128>>)
+    assert FaultyModule.count(context.module, ~r/^C_Logout/) == 0
+    assert before >= 2
+    Cryptoki.stop(two)
+  end
+
+  test "two instances find the login gone and log in again, once each at most", context do
+    {:ok, one} = Cryptoki.start_link(options(context.module, []))
+    {:ok, two} = Cryptoki.start_link(options(context.module, []))
+    FaultyModule.control(context.module, "logout")
+
+    for hsm <- [one, two] do
+      assert {:ok, _} = Cryptoki.generate_key(hsm, :aes_key_gen, value_len: 16, token: true)
+    end
+
+    assert context.tries.() <= 4
+    Enum.each([one, two], &Cryptoki.stop/1)
+  end
+
+  defp locked(hsm) do
+    case Cryptoki.status(hsm) do
+      {:ok, %{state: :locked}} -> true
+      _not_yet -> locked(hsm)
+    end
+  end
+
+  defp child(supervisor) do
+    case Supervisor.which_children(supervisor) do
+      [{Cryptoki, pid, _type, _modules}] when is_pid(pid) -> pid
+      _restarting -> child(supervisor)
+    end
+  end
+
+  defp start_unlinked(opts) do
+    {:ok, hsm} = Cryptoki.start_link(opts)
+    Process.unlink(hsm)
+    {:ok, hsm}
+  end
+
+  defp kill_unlinked(pid) do
+    Process.unlink(pid)
+    kill(pid)
+  end
+
+  defp kill(pid) do
+    ref = Process.monitor(pid)
+    Process.exit(pid, :kill)
+    assert_receive {:DOWN, ^ref, :process, ^pid, _reason}, 5_000
+  end
+end

@@ -1,0 +1,112 @@
+defmodule Cryptoki.Recovery.ReinitializeTest do
+  # A library that has got stuck is finalised and initialised anew, with nobody's help.
+  use ExUnit.Case, async: false
+
+  import ExUnit.CaptureLog
+
+  alias Cryptoki.Error
+  alias Cryptoki.Test.FaultyModule
+
+  @moduletag :capture_log
+  @moduletag timeout: 60_000
+
+  setup do
+    module = FaultyModule.new()
+    on_exit(fn -> FaultyModule.control(module, "") end)
+    %{module: module}
+  end
+
+  defp start(module, more \\ []) do
+    opts = [sessions: 2, reconnect: [min: 5, max: 50]] ++ more
+    {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module, opts))
+    hsm
+  end
+
+  defp initialized(module), do: FaultyModule.count(module, ~r/^C_Initialize ran 0x0/)
+  defp finalized(module), do: FaultyModule.count(module, ~r/^C_Finalize ran 0x0/)
+
+  test "one that somebody has finalised", %{module: module} do
+    hsm = start(module)
+    template = [label: "kept", id: <<7>>, token: true, value_len: 16]
+    key = Cryptoki.generate_key!(hsm, :aes_key_gen, template)
+    blob = Cryptoki.encrypt!(hsm, key, :aes_ecb, <<0::128>>)
+    {:ok, ref} = Cryptoki.subscribe(hsm)
+
+    # As if it had been: everything says so until C_Initialize.
+    FaultyModule.control(module, "* rv=0x190 after=0 count=6")
+    assert {:error, %Error{reason: :cryptoki_not_initialized}} = Cryptoki.random(hsm, 1)
+    assert_receive {:cryptoki, ^ref, {:state, :absent, %Error{}}}, 5_000
+    FaultyModule.control(module, "handles shift\nsessions forget")
+    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5_000
+    assert Cryptoki.encrypt!(hsm, key, :aes_ecb, <<0::128>>) == blob
+    Cryptoki.stop(hsm)
+  end
+
+  for {name, rv} <- [general_error: 0x05, device_error: 0x30, function_failed: 0x06] do
+    test "one that answers #{name} for ever, with a growing delay", %{module: module} do
+      log =
+        capture_log(fn ->
+          hsm = start(module)
+          {:ok, ref} = Cryptoki.subscribe(hsm)
+
+          fault =
+            for function <- ~w(C_GetSlotList C_GenerateRandom C_OpenSession),
+                do: "#{function} rv=#{unquote(rv)}\n"
+
+          FaultyModule.control(module, Enum.join(fault))
+          for _ <- 1..8, do: {:error, _} = Cryptoki.random(hsm, 1)
+
+          assert_receive {:cryptoki, ^ref, {:state, :absent, %Error{reason: unquote(name)}}},
+                         5_000
+
+          FaultyModule.await(module, ~r/^C_Initialize ran 0x0/, 3)
+          assert finalized(module) >= 2
+          assert %{state: :absent} = Cryptoki.status!(hsm)
+          FaultyModule.control(module, "")
+          assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5_000
+          assert {:ok, _} = Cryptoki.random(hsm, 1)
+          Cryptoki.stop(hsm)
+        end)
+
+      assert log =~ "finalised and initialised anew"
+    end
+  end
+
+  test "C_Initialize that fails is tried again", %{module: module} do
+    hsm = start(module)
+    {:ok, ref} = Cryptoki.subscribe(hsm)
+
+    FaultyModule.control(
+      module,
+      "C_GetSlotList rv=5\nC_OpenSession rv=5\nC_Initialize rv=5\nC_GenerateRandom rv=5"
+    )
+
+    for _ <- 1..8, do: {:error, _} = Cryptoki.random(hsm, 1)
+    FaultyModule.await(module, ~r/^C_Initialize faked/, 3)
+    FaultyModule.control(module, "")
+    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 10_000
+    assert {:ok, _} = Cryptoki.random(hsm, 1)
+    assert initialized(module) == 2
+    assert :ok = Cryptoki.stop(hsm)
+  end
+
+  test "never under another instance that uses it, nor under a call that hangs", context do
+    %{module: module} = context
+    user = start(module)
+    FaultyModule.control(module, "C_GetSlotList rv=5")
+    stuck = start(module)
+    FaultyModule.await(module, ~r/^C_GetSlotList faked/, 12)
+    assert {:ok, _} = Cryptoki.random(user, 1)
+    assert initialized(module) == 1
+    assert finalized(module) == 0
+    assert %{state: :absent, reason: %Error{reason: :general_error}} = Cryptoki.status!(stuck)
+
+    FaultyModule.control(module, "C_GetSlotList rv=5\nC_Digest hang")
+    assert {:error, %Error{reason: :timeout}} = Cryptoki.digest(user, :sha256, "", timeout: 50)
+    Cryptoki.stop(stuck)
+    FaultyModule.control(module, "")
+    assert {:ok, _} = Cryptoki.digest(user, :sha256, "")
+    assert initialized(module) == 1
+    Cryptoki.stop(user)
+  end
+end
