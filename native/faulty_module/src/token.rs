@@ -154,7 +154,7 @@ pub fn known_object(object: CK_OBJECT_HANDLE) -> CK_OBJECT_HANDLE {
 }
 
 /// Writes the client's handle of an object over the target's.
-pub fn given_object(object: *mut CK_OBJECT_HANDLE) {
+pub(crate) fn given_object(object: *mut CK_OBJECT_HANDLE) {
     // SAFETY: null, or the caller's place for the handle that the target has just written.
     if let Some(object) = unsafe { object.as_mut() } {
         match SHIFT.load(Ordering::SeqCst) {
@@ -196,8 +196,8 @@ pub(crate) unsafe fn get_token_info(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) 
 pub(crate) unsafe fn initialize(pointer: *mut c_void) -> Answer {
     let wanted = &crate::config::config().environment;
     let before: Vec<_> = wanted
-        .iter()
-        .map(|(name, _)| (name, std::env::var_os(name)))
+        .keys()
+        .map(|name| (name, std::env::var_os(name)))
         .collect();
     for (name, value) in wanted {
         // SAFETY: a test library; tests initialise one library at a time.
@@ -205,9 +205,10 @@ pub(crate) unsafe fn initialize(pointer: *mut c_void) -> Answer {
     }
     let answer = real!(C_Initialize(pointer));
     for (name, value) in before {
-        // SAFETY: as above.
         match value {
+            // SAFETY: as above.
             Some(value) => unsafe { std::env::set_var(name, value) },
+            // SAFETY: as above.
             None => unsafe { std::env::remove_var(name) },
         }
     }
