@@ -83,7 +83,7 @@ defmodule Cryptoki.Mechanism.Message do
   end
 
   @doc "The same message with the IV that the token has made of it."
-  @spec with_iv(wire, binary) :: wire
+  @spec with_iv([tuple], binary) :: [tuple]
   def with_iv(fields, iv) when is_list(fields) do
     at = Enum.find_index(fields, &match?({:inout, _}, &1))
     List.replace_at(fields, at, {:inout, iv})
