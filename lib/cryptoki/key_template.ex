@@ -3,6 +3,8 @@ defmodule Cryptoki.KeyTemplate do
   # The templates of generated keys: which half of a pair an attribute belongs to, and what a key
   # may do when nothing is said. The docs of `Cryptoki.generate_key_pair/4` show it as tables.
 
+  alias Cryptoki.Mechanism
+
   @public ~w[verify verify_recover encrypt wrap encapsulate trusted wrap_template
              encapsulate_template modulus_bits public_exponent curve ec_params parameter_set
              prime subprime base]a
@@ -29,6 +31,7 @@ defmodule Cryptoki.KeyTemplate do
   @doc "The templates of the public and of the private half."
   @spec pair(term, keyword | map) :: {keyword, keyword}
   def pair(mechanism, template) do
+    mechanism = Mechanism.name_or_code(mechanism)
     template = pairs!(template)
     {public, template} = half(template, :public)
     {private, template} = half(template, :private)
@@ -50,15 +53,16 @@ defmodule Cryptoki.KeyTemplate do
 
   @doc "The template of a secret key."
   @spec secret(term, keyword | map) :: keyword
-  def secret(mechanism, template) when mechanism in @parameters, do: pairs!(template)
-
-  def secret({mechanism, _arguments}, template) when mechanism in @parameters,
-    do: pairs!(template)
-
   def secret(mechanism, template) do
+    mechanism = Mechanism.name_or_code(mechanism)
     template = pairs!(template)
-    may = if says_usage?(template), do: [], else: secret_usage(mechanism)
-    [sensitive: true, extractable: false] |> over(may) |> over(template)
+
+    if mechanism in @parameters do
+      template
+    else
+      may = if says_usage?(template), do: [], else: secret_usage(mechanism)
+      [sensitive: true, extractable: false] |> over(may) |> over(template)
+    end
   end
 
   # `private: true` is the attribute, `private: [...]` the template of that half.

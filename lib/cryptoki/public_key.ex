@@ -25,9 +25,7 @@ defmodule Cryptoki.PublicKey do
   @doc "Where to look, in this order; raises `ArgumentError` for a selector that is none."
   @spec search!(Selector.selector()) :: search
   def search!(%Key{class: :private_key} = key) do
-    half = if key.id in [nil, ""], do: [], else: [public_key: [class: :public_key, id: key.id]]
-
-    for {class, selector} <- half ++ [private_key: key],
+    for {class, selector} <- halves(key) ++ [private_key: key],
         do: {class, Keys.wanted!(selector, class)}
   end
 
@@ -42,6 +40,17 @@ defmodule Cryptoki.PublicKey do
         for class <- [:public_key, :private_key, :certificate],
             do: {class, Keys.wanted!(selector, class)}
     end
+  end
+
+  # By id and label, where several pairs have one id; else by the id that joins the halves.
+  defp halves(%Key{id: id}) when id in [nil, ""], do: []
+
+  defp halves(%Key{id: id, label: label}) do
+    half = [class: :public_key, id: id]
+
+    if label in [nil, ""],
+      do: [public_key: half],
+      else: [public_key: half ++ [label: label], public_key: half]
   end
 
   @doc "The public key, from the first place that has it."

@@ -61,7 +61,7 @@ defmodule Cryptoki.Recovery do
 
   def lost(_failure), do: :replace
 
-  # OpenSC answers CKR_GENERAL_ERROR for ever after pcscd was restarted: see `Cryptoki.Quirks`.
+  # OpenSC 0.23 answers CKR_GENERAL_ERROR for ever after pcscd was restarted.
   @troubles [:device_error, :function_failed, :general_error]
   @patience 3
 

@@ -200,6 +200,28 @@ defmodule Cryptoki.ObjectsTest do
                Cryptoki.attributes!(hsm, aes, [:encrypt, :decrypt, :sensitive, :extractable])
     end
 
+    test "have them however the mechanism is written", %{hsm: hsm, label: label} do
+      for {n, mechanism} <- [{1, 0x0}, {2, {:rsa_pkcs_key_pair_gen, ""}}] do
+        template = [label: label <> "#{n}", modulus_bits: 1024]
+        {:ok, {public, _private}} = Cryptoki.generate_key_pair(hsm, mechanism, template)
+
+        assert %{public_exponent: <<1, 0, 1>>, verify: true} =
+                 Cryptoki.attributes!(hsm, public, [:public_exponent, :verify])
+      end
+    end
+
+    test "of one id are told apart by their label", %{hsm: hsm, label: label} do
+      [first, second] =
+        for n <- 1..2 do
+          template = [label: label <> "#{n}", id: label, curve: :secp256r1, token: true]
+          {:ok, {_public, private}} = Cryptoki.generate_key_pair(hsm, :ec_key_pair_gen, template)
+          {Cryptoki.public_key!(hsm, private), private}
+        end
+
+      assert elem(first, 0) != elem(second, 0)
+      assert Cryptoki.public_key!(hsm, elem(first, 1)) == elem(first, 0)
+    end
+
     test "are what their template says", %{hsm: hsm, label: label} do
       {public, private} =
         Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen,
