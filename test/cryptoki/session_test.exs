@@ -123,6 +123,26 @@ defmodule Cryptoki.SessionTest do
       end)
     end
 
+    test "given up do not cost the keys made in the session" do
+      {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(sessions: 1))
+      {:ok, key} = Cryptoki.generate_key(hsm, :aes_key_gen, value_len: 16)
+
+      {:ok, {_public, private}} =
+        Cryptoki.generate_key_pair(hsm, :rsa_pkcs_key_pair_gen, modulus_bits: 1024)
+
+      chunks = Stream.map(1..3, fn n -> if n == 3, do: raise("bad"), else: <<0::800_000>> end)
+
+      for _ <- 1..12 do
+        assert_raise RuntimeError, fn ->
+          Cryptoki.sign(hsm, private, :sha256_rsa_pkcs, {:stream, chunks})
+        end
+
+        assert {:ok, _} = Cryptoki.encrypt(hsm, key, :aes_ecb, <<0::128>>)
+      end
+
+      Cryptoki.stop(hsm)
+    end
+
     test "are checked", %{hsm: hsm} do
       Cryptoki.with_session(hsm, fn session ->
         {:ok, op} = Cryptoki.start(session, :digest, :sha256)

@@ -23,6 +23,9 @@ pub const STACK: usize = 4 << 20;
 /// Device errors in a row after which the session is opened anew.
 const PATIENCE: u32 = 3;
 
+/// Old sessions that one thread keeps open for the objects made in them.
+const RETIRED_LIMIT: usize = 8;
+
 static IDS: AtomicU64 = AtomicU64::new(1);
 
 /// What others may know of a session.
@@ -84,6 +87,8 @@ pub struct Session {
     stamp: u64,
     /// Whether objects were made here: those that are not token objects end with the session.
     made_objects: bool,
+    /// Sessions that are open for the sake of the objects made in them.
+    retired: Vec<(CK_SESSION_HANDLE, u64)>,
     /// Bytes given to a cipher that has not given them back.
     held: usize,
 }
@@ -141,6 +146,7 @@ impl Session {
             active: Vec::new(),
             stamp: 0,
             made_objects: false,
+            retired: Vec::new(),
             held: 0,
         }
     }
@@ -212,6 +218,10 @@ impl Session {
 
     fn finish(&mut self, end: End) {
         self.close();
+        for (handle, claim) in std::mem::take(&mut self.retired) {
+            self.instance().library.close_session(handle, claim);
+            self.instance().bump_epoch();
+        }
         match end {
             End::Closed(request) => {
                 self.status
@@ -393,8 +403,23 @@ impl Session {
     fn cancel(&mut self, operations: CK_FLAGS) -> Outcome<()> {
         match self.library().session_cancel(self.handle, operations) {
             Ok(()) => Ok(()),
-            Err(failure) => self.reopen(&failure),
+            Err(failure) => self.retire().or_else(|_| self.reopen(&failure)),
         }
+    }
+
+    /// Goes on with a new session and keeps the old one open, unused: the objects made in it would
+    /// end with it.
+    fn retire(&mut self) -> Outcome<()> {
+        if !self.made_objects || self.retired.len() >= RETIRED_LIMIT {
+            return Err(Failure::own(Reason::SessionLost, "nothing to keep"));
+        }
+        let library = self.instance().library.clone();
+        let (handle, claim) = library.open_session(self.slot, self.read_only)?;
+        self.retired.push((self.handle, self.claim));
+        (self.handle, self.claim, self.made_objects) = (handle, claim, false);
+        self.held = 0;
+        self.active.clear();
+        Ok(())
     }
 
     /// Runs one operation by the recovery table.
