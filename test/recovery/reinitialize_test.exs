@@ -32,10 +32,11 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
     blob = Cryptoki.encrypt!(hsm, key, :aes_ecb, <<0::128>>)
     {:ok, ref} = Cryptoki.subscribe(hsm)
 
-    # As if it had been: everything says so until C_Initialize.
-    FaultyModule.control(module, "* rv=0x190 after=0 count=6")
+    # As if it had been: everything says so.
+    FaultyModule.control(module, "* rv=0x190")
     assert {:error, %Error{reason: :cryptoki_not_initialized}} = Cryptoki.random(hsm, 1)
     assert_receive {:cryptoki, ^ref, {:state, :absent, %Error{}}}, 5_000
+    FaultyModule.await(module, ~r/^C_Initialize faked 0x190/)
     FaultyModule.control(module, "handles shift\nsessions forget")
     assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5_000
     assert Cryptoki.encrypt!(hsm, key, :aes_ecb, <<0::128>>) == blob

@@ -1,0 +1,249 @@
+defmodule Cryptoki.Recovery.HangTest do
+  # A library that does not return costs its callers a timeout and us a thread until it does.
+  use ExUnit.Case, async: false
+
+  alias Cryptoki.Error
+  alias Cryptoki.Test.FaultyModule
+
+  @moduletag :capture_log
+  @moduletag timeout: 40_000
+
+  setup do
+    module = FaultyModule.new()
+    on_exit(fn -> FaultyModule.control(module, "") end)
+    %{module: module}
+  end
+
+  defp start(module, opts),
+    do: start_supervised!({Cryptoki, FaultyModule.options(module, opts)})
+
+  test "all sessions hanging: callers are told in time, replacements up to a limit", context do
+    %{module: module} = context
+    hsm = start(module, sessions: 4)
+    threads = session_threads()
+    FaultyModule.control(module, "C_Digest hang")
+
+    answers =
+      1..16
+      |> Task.async_stream(fn _ -> :timer.tc(fn -> digest(hsm, 300) end) end,
+        max_concurrency: 16
+      )
+      |> Enum.map(fn {:ok, answer} -> answer end)
+
+    for {time, answer} <- answers do
+      assert {:error, %Error{reason: :timeout, executed: executed}} = answer
+      assert executed in [false, :maybe]
+      # Never before the deadline, and on time: generously, the machine may be busy.
+      assert time >= 300_000
+      assert time < 5_000_000
+    end
+
+    for _ <- 1..6, do: digest(hsm, 20)
+    status(hsm, &(&1.sessions.overdue == 8))
+    assert %{state: :ready, queue: 0} = Cryptoki.status!(hsm)
+    assert {:error, %Error{reason: :timeout, executed: false}} = digest(hsm, 20)
+    assert session_threads() == threads + 4
+
+    FaultyModule.control(module, "")
+    status(hsm, &(&1.sessions == %{wanted: 4, open: 4, busy: 0, overdue: 0}))
+    await(fn -> session_threads() == threads end)
+    assert {:ok, _} = digest(hsm, 5_000)
+    assert open_in_the_library(module) == 4 + 1
+  end
+
+  test "callers that die are no hiding place: their sessions are replaced as well", context do
+    hsm = start(context.module, sessions: 2)
+    FaultyModule.control(context.module, "C_Digest hang")
+    tasks = for _ <- 1..2, do: Task.async(fn -> digest(hsm, :infinity) end)
+    FaultyModule.await(context.module, ~r/^C_Digest hangs/, 2)
+    for task <- tasks, do: Task.shutdown(task, :brutal_kill)
+    status(hsm, &(&1.sessions.overdue == 2 and &1.sessions.open == 4))
+    assert {:ok, _} = Cryptoki.random(hsm, 1)
+    FaultyModule.control(context.module, "")
+    status(hsm, &(&1.sessions == %{wanted: 2, open: 2, busy: 0, overdue: 0}))
+  end
+
+  test "sessions that hang while they are opened are counted and limited", context do
+    %{module: module} = context
+    hsm = start(module, sessions: 2, timeout: 50, reconnect: [min: 1, max: 20])
+    threads = session_threads()
+    FaultyModule.control(module, "token remove")
+    Cryptoki.random(hsm, 1)
+    status(hsm, &(&1.state == :absent))
+    # The first C_OpenSession of each attempt is that of the login, the second a session's.
+    FaultyModule.control(module, "C_OpenSession hang every=2")
+    status(hsm, &(&1.sessions.overdue >= 4))
+    reason(hsm, :busy)
+    assert session_threads() <= threads + 4
+    FaultyModule.control(module, "")
+    status(hsm, &(&1.state == :ready and &1.sessions.overdue == 0 and &1.sessions.open == 2))
+    await(fn -> session_threads() == threads end)
+  end
+
+  test "64 sessions hang, and the node reads files and loads code", context do
+    hsm = start(context.module, sessions: 64)
+    FaultyModule.control(context.module, "C_Digest hang")
+    tasks = for _ <- 1..64, do: Task.async(fn -> digest(hsm, 2_000) end)
+    FaultyModule.await(context.module, ~r/^C_Digest hangs/, 64)
+
+    for _ <- 1..200, do: assert({:ok, _} = File.read(__ENV__.file))
+
+    for module <- [:xref, :eprof, :fprof] do
+      :code.purge(module)
+      :code.delete(module)
+      assert {:module, ^module} = :code.load_file(module)
+    end
+
+    # All of that while every one of them hung.
+    assert for(task <- tasks, Task.yield(task, 0), do: task) == []
+    for task <- tasks, do: assert({:error, %Error{reason: :timeout}} = Task.await(task, 10_000))
+    FaultyModule.control(context.module, "")
+    status(hsm, &(&1.sessions == %{wanted: 64, open: 64, busy: 0, overdue: 0}))
+  end
+
+  test "hanging and being released over and over leaves nothing behind", context do
+    %{module: module} = context
+    hsm = start(module, sessions: 4)
+    rounds = String.to_integer(System.get_env("CRYPTOKI_HANG_ROUNDS", "40"))
+    for n <- 1..5, do: hang_and_release(hsm, module, n)
+    before = resources()
+    for n <- 6..(5 + rounds), do: hang_and_release(hsm, module, n)
+    now = resources()
+
+    assert now.threads == before.threads
+    assert now.files == before.files
+    assert now.processes <= before.processes + 2
+    # Kilobytes of the whole VM, whose allocators keep some: rounds of 8 hanging calls would show.
+    assert now.memory < before.memory + 20_000
+    assert open_in_the_library(module) == 4 + 1
+  end
+
+  test "a control thread that hangs does not collect requests", context do
+    %{module: module} = context
+    hsm = start(module, sessions: 1, timeout: 5)
+    {:ok, _ref} = Cryptoki.subscribe(hsm)
+    FaultyModule.control(module, "C_GetSlotList hang")
+    FaultyModule.control(module, "C_GetSlotList hang")
+
+    answers = for _ <- 1..600, do: Cryptoki.slots(hsm)
+    assert Enum.any?(answers, &match?({:error, %Error{reason: :timeout}}, &1))
+    assert Enum.any?(answers, &match?({:error, %Error{reason: :busy}}, &1))
+    assert {:ok, _} = Cryptoki.random(hsm, 1, timeout: 5_000)
+
+    FaultyModule.control(module, "")
+    await(fn -> match?({:ok, _}, Cryptoki.slots(hsm, timeout: 5_000)) end)
+  end
+
+  describe "back-pressure" do
+    test "more callers than the queue takes are told at once, and mailboxes stay empty",
+         context do
+      hsm = start(context.module, sessions: 2, queue_limit: 10)
+      FaultyModule.control(context.module, "C_Digest hang")
+
+      callers =
+        for _ <- 1..40 do
+          Task.async(fn ->
+            answer = digest(hsm, 1_000)
+            {answer, Process.info(self(), :message_queue_len)}
+          end)
+        end
+
+      answers = Task.await_many(callers, 20_000)
+      assert Enum.all?(answers, &match?({_answer, {:message_queue_len, 0}}, &1))
+      reasons = Enum.frequencies_by(answers, fn {{:error, error}, _} -> error.reason end)
+      assert reasons[:busy] >= 40 - 10 - 4
+      assert reasons[:busy] + reasons[:timeout] == 40
+      assert empty_mailboxes?(hsm)
+      FaultyModule.control(context.module, "")
+      status(hsm, &(&1.sessions.overdue == 0 and &1.queue == 0))
+      assert {:ok, _} = digest(hsm, 5_000)
+    end
+
+    test "callers that die take their requests out of the queue", context do
+      hsm = start(context.module, sessions: 1, queue_limit: 100)
+      FaultyModule.control(context.module, "C_Digest hang")
+      first = Task.async(fn -> digest(hsm, 60_000) end)
+      FaultyModule.await(context.module, ~r/^C_Digest hangs/)
+
+      for _ <- 1..5 do
+        callers = for _ <- 1..100, do: Task.async(fn -> digest(hsm, 60_000) end)
+        status(hsm, &(&1.queue == 100))
+        assert {:error, %Error{reason: :busy}} = digest(hsm, 60_000)
+        for caller <- callers, do: Task.shutdown(caller, :brutal_kill)
+        status(hsm, &(&1.queue == 0))
+      end
+
+      FaultyModule.control(context.module, "")
+      assert {:ok, _} = Task.await(first)
+      # Of the five hundred none was executed.
+      assert FaultyModule.count(context.module, ~r/^C_Digest ran/) == 1
+      assert %{state: :ready, queue: 0} = Cryptoki.status!(hsm)
+    end
+  end
+
+  defp digest(hsm, timeout), do: Cryptoki.digest(hsm, :sha256, "data", timeout: timeout)
+
+  defp hang_and_release(hsm, module, n) do
+    FaultyModule.control(module, "C_Digest hang # #{n}")
+    tasks = for _ <- 1..8, do: Task.async(fn -> digest(hsm, 10) end)
+    for task <- tasks, do: Task.await(task)
+    FaultyModule.control(module, "# #{n}")
+    status(hsm, &(&1.sessions == %{wanted: 4, open: 4, busy: 0, overdue: 0}))
+  end
+
+  defp resources do
+    :erlang.garbage_collect()
+    await_same(&session_threads/0)
+
+    %{
+      threads: session_threads(),
+      files: "/proc/self/fd" |> File.ls!() |> length(),
+      processes: length(Process.list()),
+      memory: "VmRSS:\\s*(\\d+)" |> in_status() |> String.to_integer()
+    }
+  end
+
+  defp in_status(line),
+    do: line |> Regex.compile!() |> Regex.run(File.read!("/proc/self/status")) |> List.last()
+
+  # Threads end a moment after they have said so.
+  defp await_same(fun, seen \\ nil, times \\ 50) do
+    now = fun.()
+    if now == seen and times > 0, do: await_same(fun, now, times - 1)
+    if now != seen, do: await_same(fun, now)
+  end
+
+  # Sessions have threads of the name cryptoki-<number>.
+  defp session_threads do
+    Enum.count(Path.wildcard("/proc/self/task/*/comm"), fn file ->
+      case File.read(file) do
+        {:ok, name} -> name =~ ~r/^cryptoki-\d+$/
+        {:error, _ended} -> false
+      end
+    end)
+  end
+
+  # By the journal; one of them is that of the login.
+  defp open_in_the_library(module) do
+    FaultyModule.count(module, ~r/^C_OpenSession ran 0x0/) -
+      FaultyModule.count(module, ~r/^C_CloseSession ran 0x0/)
+  end
+
+  defp empty_mailboxes?(hsm) do
+    processes = for {_id, pid, _type, _modules} <- Supervisor.which_children(hsm), do: pid
+
+    Enum.all?([hsm | processes], fn pid ->
+      {:message_queue_len, length} = Process.info(pid, :message_queue_len)
+      length <= 2
+    end)
+  end
+
+  defp reason(hsm, reason), do: status(hsm, &match?(%{reason: %Error{reason: ^reason}}, &1))
+  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
+
+  # Asks until it holds; the test's own time limit ends it otherwise.
+  defp status(hsm, holds?) do
+    status = Cryptoki.status!(hsm)
+    if holds?.(status), do: status, else: status(hsm, holds?)
+  end
+end

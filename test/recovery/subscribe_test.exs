@@ -1,0 +1,81 @@
+defmodule Cryptoki.Recovery.SubscribeTest do
+  # Insertion and removal are told within a second, with slot events of the library and without.
+  use ExUnit.Case, async: false
+
+  alias Cryptoki.Error
+  alias Cryptoki.Test.FaultyModule
+
+  @moduletag :capture_log
+  @moduletag timeout: 60_000
+  @second 1_000
+
+  for events <- ["on", "off"] do
+    describe "slot events #{events}" do
+      setup do
+        module = FaultyModule.new()
+        control = &FaultyModule.control(module, "slot_events #{unquote(events)}\n" <> &1)
+        control.("")
+        on_exit(fn -> FaultyModule.control(module, "") end)
+        %{module: module, control: control}
+      end
+
+      test "a token that is pulled and put back, and nobody calls", context do
+        {hsm, ref} = start(context.module)
+
+        for _ <- 1..3 do
+          context.control.("token remove")
+          assert_receive {:cryptoki, ^ref, {:token_removed, %{label: _, slot: _}}}, @second
+          assert_receive {:cryptoki, ^ref, {:state, :absent, %Error{reason: _}}}, @second
+          context.control.("")
+          assert_receive {:cryptoki, ^ref, {:token_inserted, %{label: _, slot: _}}}, @second
+          assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, @second
+          assert {:ok, _} = Cryptoki.random(hsm, 1)
+        end
+
+        refute_received {:cryptoki, ^ref, _event}
+        Cryptoki.stop(hsm)
+      end
+
+      test "a reader that is plugged in later", context do
+        context.control.("slot remove")
+        {hsm, ref} = start(context.module)
+        assert %{state: :absent} = Cryptoki.status!(hsm)
+        context.control.("")
+        assert_receive {:cryptoki, ^ref, {:token_inserted, %{label: _}}}, @second
+        assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, @second
+        context.control.("slot remove")
+        assert_receive {:cryptoki, ^ref, {:token_removed, %{label: _}}}, @second
+        assert_receive {:cryptoki, ^ref, {:state, :absent, %Error{}}}, @second
+        Cryptoki.stop(hsm)
+      end
+
+      test "another subscriber, and none after unsubscribing", context do
+        {hsm, ref} = start(context.module)
+        {:ok, second} = Cryptoki.subscribe(hsm)
+        :ok = Cryptoki.unsubscribe(hsm, ref)
+        context.control.("token remove")
+        assert_receive {:cryptoki, ^second, {:token_removed, _}}, @second
+        assert_receive {:cryptoki, ^second, {:state, :absent, _}}, @second
+        refute_received {:cryptoki, ^ref, _event}
+        Cryptoki.stop(hsm)
+      end
+    end
+  end
+
+  defp start(module) do
+    opts = [sessions: 1, reconnect: [min: 5, max: 100]]
+    {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module, opts))
+    {:ok, ref} = Cryptoki.subscribe(hsm)
+    # What it saw before it was asked is told as well.
+    if Cryptoki.status!(hsm).state == :ready, do: flush(ref)
+    {hsm, ref}
+  end
+
+  defp flush(ref) do
+    receive do
+      {:cryptoki, ^ref, {:token_inserted, _token}} -> :ok
+    after
+      0 -> :ok
+    end
+  end
+end
