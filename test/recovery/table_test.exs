@@ -250,8 +250,9 @@ defmodule Cryptoki.Recovery.TableTest do
   end
 
   defp with_fault(%{module: module} = context, verb, fault) do
-    # What was looked up in an earlier epoch is looked up again now, not under the fault.
-    assert good?(run(verb, context))
+    # What was looked up in an earlier epoch is looked up again now, not under the fault; and the
+    # instance may still have to learn that the test before took its session.
+    until_good(verb, context)
     prepared = prepare(verb, context)
     FaultyModule.control(module, fault)
 
@@ -260,6 +261,13 @@ defmodule Cryptoki.Recovery.TableTest do
 
     FaultyModule.control(module, "")
     {answer, calls}
+  end
+
+  defp until_good(verb, context) do
+    case run(verb, context) do
+      {:error, %Error{reason: :token_absent}} -> until_good(verb, context)
+      answer -> assert good?(answer)
+    end
   end
 
   defp prepare(:destroy, %{hsm: hsm}),
