@@ -374,6 +374,11 @@ defmodule Cryptoki.TokenServer do
     end
   end
 
+  # The library is slow, or busy with somebody else's login: what needs none goes on.
+  defp done(:login, {:error, %Error{reason: reason} = error}, state)
+       when reason in [:timeout, :busy],
+       do: {{:error, error}, state}
+
   defp done(_kind, {:locked, error}, state), do: {{:error, error}, lock(state, error)}
   defp done(_kind, {:error, error}, state), do: {{:error, error}, lose(state, error)}
 

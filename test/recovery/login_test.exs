@@ -20,6 +20,20 @@ defmodule Cryptoki.Recovery.LoginTest do
   defp options(module, more),
     do: FaultyModule.options(module, [sessions: 2, reconnect: [min: 1, max: 10]] ++ more)
 
+  test "a login that the library has no time for costs its caller an error only", context do
+    {:ok, hsm} = Cryptoki.start_link(options(context.module, timeout: 200))
+    {:ok, key} = Cryptoki.generate_key(hsm, :aes_key_gen, value_len: 16)
+    FaultyModule.control(context.module, "C_GetTokenInfo hang\nC_EncryptInit rv=0x101")
+
+    assert {:error, %Error{reason: :timeout}} = Cryptoki.encrypt(hsm, key, :aes_ecb, <<0::128>>)
+    assert {:ok, %{state: :ready}} = Cryptoki.status(hsm)
+    assert {:ok, _} = Cryptoki.random(hsm, 1)
+
+    FaultyModule.control(context.module, "")
+    assert {:ok, _} = Cryptoki.encrypt(hsm, key, :aes_ecb, <<0::128>>, timeout: 5_000)
+    Cryptoki.stop(hsm)
+  end
+
   test "a wrong PIN is tried once in a VM, whatever is started again", context do
     opts = options(context.module, pin: fn -> "99999999" end)
     {:ok, supervisor} = Supervisor.start_link([{Cryptoki, opts}], strategy: :one_for_one)
