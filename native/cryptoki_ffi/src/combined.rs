@@ -1,9 +1,9 @@
 //! What 3.2 added: signatures known beforehand, key encapsulation, authenticated wrapping; and what
 //! spans several operations: their state, and two of them fed at once (sections 5.6, 5.12 to 5.18).
 
-use crate::crypto::Kind;
+use crate::crypto::{Kind, SLACK};
 use crate::failure::Outcome;
-use crate::functions::{Functions, call, output, ulong};
+use crate::functions::{Functions, call, input, output, ulong};
 use crate::layout::{MechanismMemory, TemplateMemory};
 use crate::messages::Message;
 use crate::objects::new_object;
@@ -16,11 +16,6 @@ use cryptoki_sys::{
 /// Ciphertexts of every parameter set of ML-KEM; larger ones cost a second call.
 const CIPHERTEXT: usize = 8 << 10;
 const WRAPPED: usize = 8 << 10;
-const SLACK: usize = 1 << 10;
-
-fn input(bytes: &[u8]) -> *mut u8 {
-    bytes.as_ptr().cast_mut()
-}
 
 impl Functions {
     /// `C_VerifySignatureInit` (3.2).

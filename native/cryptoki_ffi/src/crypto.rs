@@ -1,7 +1,7 @@
 //! Signing, verifying, encrypting, decrypting, digesting and random numbers (sections 5.8 to 5.15, 5.21).
 
 use crate::failure::{Failure, Outcome, Reason};
-use crate::functions::{Functions, buffer, call, output, ulong};
+use crate::functions::{Functions, buffer, call, input, output, ulong};
 use crate::layout::MechanismMemory;
 use crate::values::Mechanism;
 use cryptoki_sys::{
@@ -11,9 +11,9 @@ use cryptoki_sys::{
 use zeroize::Zeroizing;
 
 /// Enough for every signature and MAC but those of SLH-DSA: one call, not two.
-const SIGNATURE: usize = 8 << 10;
+pub(crate) const SIGNATURE: usize = 8 << 10;
 /// Blocks, tags and padding beyond the input.
-const SLACK: usize = 1 << 10;
+pub(crate) const SLACK: usize = 1 << 10;
 
 /// The kinds of operation a session can be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,10 +88,6 @@ pub(crate) fn no_such(kind: Kind, step: &str) -> Failure {
         Reason::InvalidArgument,
         format!("{kind:?} has no step {step}"),
     )
-}
-
-fn input(bytes: &[u8]) -> *mut u8 {
-    bytes.as_ptr().cast_mut()
 }
 
 impl Functions {

@@ -63,6 +63,11 @@ pub fn ulong(length: usize) -> CK_ULONG {
     length as CK_ULONG
 }
 
+/// Bytes that the library only reads, as its functions are declared.
+pub fn input(bytes: &[u8]) -> *mut u8 {
+    bytes.as_ptr().cast_mut()
+}
+
 /// A zeroed buffer, or an error when there is no memory for it.
 pub fn buffer<T: Clone + Default>(length: usize, function: &str) -> Outcome<Vec<T>> {
     let mut buffer = Vec::new();

@@ -1,22 +1,15 @@
 //! Message-based operations, which 3.0 added (sections 5.9, 5.11, 5.14 and 5.16).
 
-use crate::crypto::{Kind, no_such};
+use crate::crypto::{Kind, SIGNATURE, SLACK, no_such};
 use crate::failure::Outcome;
-use crate::functions::{Functions, call, output, ulong};
+use crate::functions::{Functions, call, input, output, ulong};
 use crate::layout::{MechanismMemory, ParameterMemory};
 use crate::values::{Mechanism, Parameter, Secret};
 use cryptoki_sys::{CK_FLAGS, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CKF_END_OF_MESSAGE};
 use std::ptr::null_mut;
 
-const SIGNATURE: usize = 8 << 10;
-const SLACK: usize = 1 << 10;
-
 /// What a message call gave, and what it wrote into its parameter (an IV or a tag made by the token).
 pub type Message = (Vec<u8>, Vec<Secret>);
-
-fn input(bytes: &[u8]) -> *mut u8 {
-    bytes.as_ptr().cast_mut()
-}
 
 impl Functions {
     /// `C_MessageEncryptInit` and its kin (3.0).
