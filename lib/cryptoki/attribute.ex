@@ -87,6 +87,8 @@ defmodule Cryptoki.Attribute do
   Sections 4.2 to 4.15 of PKCS #11 v3.2 say what they mean, section 6 for each type of key.
   """
 
+  import Cryptoki.Names, only: [is_proper_list: 1]
+
   alias Cryptoki.Attribute.{Curve, Value}
   alias Cryptoki.Names
 
@@ -132,7 +134,7 @@ defmodule Cryptoki.Attribute do
   """
   @spec encode!(template) :: wire
   def encode!(template)
-      when is_list(template) or (is_map(template) and not is_struct(template)) do
+      when is_proper_list(template) or (is_map(template) and not is_struct(template)) do
     Enum.reduce(template, [], fn
       {name, value}, done ->
         code = type!(name)
@@ -150,7 +152,7 @@ defmodule Cryptoki.Attribute do
     raise ArgumentError, "a template is a keyword list or a map, got #{Names.type_of(other)}"
   end
 
-  defp value!(_, :template, template) when is_list(template) or is_map(template) do
+  defp value!(_, :template, template) when is_proper_list(template) or is_map(template) do
     {:template, encode!(template)}
   end
 
@@ -197,7 +199,7 @@ defmodule Cryptoki.Attribute do
       [0x180, 0x61D, 0x100]
   """
   @spec types!([name]) :: [non_neg_integer]
-  def types!(names) when is_list(names) do
+  def types!(names) when is_proper_list(names) do
     codes = Enum.map(names, &type!/1)
     Enum.uniq(if(@parameter_set in codes, do: codes ++ [@key_type], else: codes))
   end

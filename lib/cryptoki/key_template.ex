@@ -3,6 +3,8 @@ defmodule Cryptoki.KeyTemplate do
   # The templates of generated keys: which half of a pair an attribute belongs to, and what a key
   # may do when nothing is said. The docs of `Cryptoki.generate_key_pair/4` show it as tables.
 
+  import Cryptoki.Names, only: [is_proper_list: 1]
+
   alias Cryptoki.Mechanism
 
   @public ~w[verify verify_recover encrypt wrap encapsulate trusted wrap_template
@@ -68,7 +70,7 @@ defmodule Cryptoki.KeyTemplate do
   # `private: true` is the attribute, `private: [...]` the template of that half.
   defp half(template, name) do
     case List.keyfind(template, name, 0) do
-      {_name, half} when is_list(half) or is_map(half) ->
+      {_name, half} when is_proper_list(half) or is_map(half) ->
         {pairs!(half), List.keydelete(template, name, 0)}
 
       _attribute ->
@@ -106,7 +108,7 @@ defmodule Cryptoki.KeyTemplate do
     do: Enum.reject(defaults, fn {name, _} -> List.keymember?(given, name, 0) end) ++ given
 
   defp pairs!(template)
-       when is_list(template) or (is_map(template) and not is_struct(template)) do
+       when is_proper_list(template) or (is_map(template) and not is_struct(template)) do
     template = Enum.to_list(template)
 
     if Enum.all?(template, &match?({_name, _value}, &1)),

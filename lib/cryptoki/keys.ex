@@ -7,6 +7,8 @@ defmodule Cryptoki.Keys do
   # it stale. Then the key is looked for by what identifies it, and its fingerprint has to agree: it
   # is found again or not at all, but never another one.
 
+  import Cryptoki.Names, only: [is_proper_list: 1]
+
   alias Cryptoki.{Attribute, Error, Instances, Key, Mechanism, Names, Request, Selector}
   alias Cryptoki.{Target, TokenServer, URI}
 
@@ -56,7 +58,7 @@ defmodule Cryptoki.Keys do
   def mechanism!(spec, context \\ [])
 
   def mechanism!({name, arguments} = spec, context) when is_atom(name) or is_integer(name) do
-    spec = if is_list(arguments) or is_map(arguments), do: with_wanted!(spec), else: spec
+    spec = if is_proper_list(arguments) or is_map(arguments), do: with_wanted!(spec), else: spec
     {_type, parameter} = wire = Mechanism.encode!(spec, context)
     {wire, parameter |> inner() |> Enum.uniq()}
   end

@@ -1,4 +1,6 @@
 defmodule Cryptoki.Mechanism do
+  import Cryptoki.Names, only: [is_proper_list: 1]
+
   alias Cryptoki.Mechanism.{
     Cipher,
     Derivation,
@@ -113,7 +115,7 @@ defmodule Cryptoki.Mechanism do
   def encode!(code, _) when is_integer(code) and code >= 0, do: {code, nil}
   def encode!(name, context) when is_atom(name), do: named!(name, nil, context)
   def encode!({name, bytes}, _) when is_binary(bytes), do: {code!(name), bytes}
-  def encode!({name, {:struct, fields}}, _) when is_list(fields), do: {code!(name), fields}
+  def encode!({name, {:struct, fields}}, _) when is_proper_list(fields), do: {code!(name), fields}
 
   def encode!({code, arguments}, context) when is_integer(code) and code >= 0 do
     case Names.name(:mechanism, code) do
@@ -186,7 +188,7 @@ defmodule Cryptoki.Mechanism do
   @spec resolve_keys(spec, (term -> {:ok, term} | {:error, reason})) ::
           {:ok, spec} | {:error, reason}
         when reason: term
-  def resolve_keys({name, arguments}, fun) when is_list(arguments) or is_map(arguments) do
+  def resolve_keys({name, arguments}, fun) when is_proper_list(arguments) or is_map(arguments) do
     variants = variants(name_or_code(name))
 
     result =

@@ -3,6 +3,8 @@ defmodule Cryptoki.Message do
   # One message of a message-based operation (PKCS #11 v3.2, sections 5.9, 5.11, 5.14 and 5.16), in
   # one call or in parts.
 
+  import Cryptoki.Names, only: [is_proper_list: 1]
+
   alias Cryptoki.{Chunks, Error, Operation}
   alias Cryptoki.Mechanism.Message
 
@@ -67,7 +69,7 @@ defmodule Cryptoki.Message do
 
   defp encode!(_op, nil, _context), do: {nil, []}
   defp encode!(_op, bytes, _context) when is_binary(bytes), do: {bytes, []}
-  defp encode!(_op, {:struct, fields}, _context) when is_list(fields), do: {fields, nil}
+  defp encode!(_op, {:struct, fields}, _context) when is_proper_list(fields), do: {fields, nil}
 
   defp encode!(_op, _parameters, _context) do
     raise ArgumentError,

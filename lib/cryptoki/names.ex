@@ -185,6 +185,9 @@ defmodule Cryptoki.Names do
     max(String.jaro_distance(candidate, given), if(within?, do: 0.8, else: 0.0))
   end
 
+  @doc "Whether it is a list to its end: `is_list/1` is true of `[1 | 2]` as well."
+  defguard is_proper_list(term) when is_list(term) and length(term) >= 0
+
   @doc ~S|The end of an error message: `"; did you mean :label?"`, or nothing.|
   @spec hint(kind | [atom], term) :: String.t()
   def hint(candidates, name) do

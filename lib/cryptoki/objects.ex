@@ -2,6 +2,8 @@ defmodule Cryptoki.Objects do
   @moduledoc false
   # The verbs for objects: finding, reading, changing, making and destroying them.
 
+  import Cryptoki.Names, only: [is_proper_list: 1]
+
   alias Cryptoki.{Attribute, Error, Key, KeyTemplate, Keys, Mechanism, Options}
   alias Cryptoki.{PublicKey, Request, Target}
 
@@ -88,7 +90,7 @@ defmodule Cryptoki.Objects do
   ## Reading and changing
 
   def attributes(hsm, selector, names, opts) do
-    unless is_list(names), do: raise(ArgumentError, "give a list of attributes to read")
+    unless is_proper_list(names), do: raise(ArgumentError, "give a list of attributes to read")
     types = Attribute.types!(names)
 
     with {:ok, answer} <- on(hsm, selector, :attributes, opts, &{:attributes, &1, types}),

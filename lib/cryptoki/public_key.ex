@@ -129,7 +129,11 @@ defmodule Cryptoki.PublicKey do
   def decode(%{public_key_info: der}), do: info(der)
   def decode(_attributes), do: :error
 
-  defp parameters(nil, der), do: {:ok, :public_key.der_decode(:EcpkParameters, der)}
+  defp parameters(nil, der) do
+    {:ok, :public_key.der_decode(:EcpkParameters, der)}
+  rescue
+    _no_parameters -> :error
+  end
 
   defp parameters(curve, _der),
     do: with({:ok, oid} <- Curve.oid(curve), do: {:ok, {:namedCurve, oid}})

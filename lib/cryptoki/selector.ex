@@ -3,6 +3,8 @@ defmodule Cryptoki.Selector do
   # How a key is named: attributes, a PKCS #11 URI, or a `Cryptoki.Key`, brought to one form that
   # key resolution works on.
 
+  import Cryptoki.Names, only: [is_proper_list: 1]
+
   alias Cryptoki.{Key, Pin, URI}
 
   # The classes a verb looks for when the selector has none; nil for all.
@@ -68,7 +70,7 @@ defmodule Cryptoki.Selector do
   defp attributes!(%URI{} = uri), do: URI.to_selector(uri)
   defp attributes!("" <> _ = text), do: text |> uri!() |> URI.to_selector()
 
-  defp attributes!(attributes) when is_list(attributes) or is_map(attributes) do
+  defp attributes!(attributes) when is_proper_list(attributes) or is_map(attributes) do
     if is_struct(attributes) or not Enum.all?(attributes, &attribute?/1), do: no!(attributes)
     Enum.to_list(attributes)
   end

@@ -4,6 +4,8 @@
 defmodule Cryptoki.Attribute.Value do
   @moduledoc false
 
+  import Cryptoki.Names, only: [is_proper_list: 1]
+
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.Names
 
@@ -43,8 +45,8 @@ defmodule Cryptoki.Attribute.Value do
     end
   end
 
-  def encode({:names, kind}, values) when is_list(values), do: list(values, {:name, kind})
-  def encode(:ulongs, values) when is_list(values), do: list(values, :ulong)
+  def encode({:names, kind}, values) when is_proper_list(values), do: list(values, {:name, kind})
+  def encode(:ulongs, values) when is_proper_list(values), do: list(values, :ulong)
 
   def encode(:big_integer, value) when is_integer(value) and value >= 0,
     do: {:ok, :binary.encode_unsigned(value)}
@@ -62,7 +64,7 @@ defmodule Cryptoki.Attribute.Value do
   end
 
   def encode(:any, value) when is_boolean(value) or value in 0..@unavailable, do: {:ok, value}
-  def encode(:any, values) when is_list(values), do: list(values, :ulong)
+  def encode(:any, values) when is_proper_list(values), do: list(values, :ulong)
   def encode(type, value), do: {:error, "#{expected(type)}, got #{Names.type_of(value)}"}
 
   # The first element that does not fit decides, so that the message can be about it.

@@ -20,6 +20,8 @@
 defmodule Cryptoki.Mechanism.Encoder do
   @moduledoc false
 
+  import Cryptoki.Names, only: [is_proper_list: 1]
+
   alias Cryptoki.Mechanism.{Field, Hash}
   alias Cryptoki.Names
 
@@ -50,7 +52,7 @@ defmodule Cryptoki.Mechanism.Encoder do
 
   @doc "Arguments as a map: names that are atoms, each once."
   @spec pairs!(term, String.t()) :: given
-  def pairs!(arguments, where) when is_list(arguments) or is_map(arguments) do
+  def pairs!(arguments, where) when is_proper_list(arguments) or is_map(arguments) do
     Enum.reduce(if(is_struct(arguments), do: [arguments], else: arguments), %{}, fn
       {name, _}, done when is_map_key(done, name) -> twice(name, where)
       {name, value}, done when is_atom(name) -> Map.put(done, name, value)

@@ -12,6 +12,8 @@
 defmodule Cryptoki.Mechanism.Field do
   @moduledoc false
 
+  import Cryptoki.Names, only: [is_proper_list: 1]
+
   alias Cryptoki.Mechanism
   alias Cryptoki.Mechanism.{Encoder, Hash}
   alias Cryptoki.Names
@@ -84,7 +86,7 @@ defmodule Cryptoki.Mechanism.Field do
     {:ulong, code!(code, expected(:choice, options), [], value, where)}
   end
 
-  def encode!(:flags, options, values, where) when is_list(values) do
+  def encode!(:flags, options, values, where) when is_proper_list(values) do
     kind = {:flag, options[:of]}
 
     bits =
@@ -110,7 +112,7 @@ defmodule Cryptoki.Mechanism.Field do
       reraise ArgumentError, [message: "#{where}: #{error.message}"], __STACKTRACE__
   end
 
-  def encode!(:tagged, options, values, where) when is_list(values),
+  def encode!(:tagged, options, values, where) when is_proper_list(values),
     do: {:array, Enum.map(values, &element!(&1, options, where))}
 
   def encode!(type, options, value, where),

@@ -3,6 +3,8 @@ defmodule Cryptoki.URI.Syntax do
   # The grammar of RFC 7512, section 2.3: the table of attributes, from text to values and back.
   # Positions in messages count from 1; no message shows a value, which may be a PIN.
 
+  import Cryptoki.Names, only: [is_proper_list: 1]
+
   # {attribute, kind of its value}, in the order in which they are written.
   @path [
     {"library-manufacturer", :text},
@@ -226,7 +228,7 @@ defmodule Cryptoki.URI.Syntax do
   defp valid?(:version, {major, minor}), do: major in 0..255 and minor in 0..255
   defp valid?(:version, _other), do: false
   defp valid?(:type, value), do: List.keymember?(@types, value, 1)
-  defp valid?(:vendor, pairs), do: is_list(pairs) and Enum.all?(pairs, &vendor_pair?/1)
+  defp valid?(:vendor, pairs), do: is_proper_list(pairs) and Enum.all?(pairs, &vendor_pair?/1)
 
   defp vendor_pair?({name, value}) when is_binary(name) and is_binary(value),
     do: vendor?(name) and not standard?(name)

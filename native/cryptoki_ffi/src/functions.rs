@@ -19,6 +19,25 @@ pub struct Functions {
     pub gate: Gate,
 }
 
+impl Functions {
+    /// Behind a gate that is shut.
+    ///
+    /// # Safety
+    /// The functions keep to their declarations and are there for as long as the process.
+    pub unsafe fn new(
+        list: CK_FUNCTION_LIST_3_2,
+        interface: (u8, u8),
+        interfaces: Vec<Interface>,
+    ) -> Self {
+        Self {
+            list,
+            interface,
+            interfaces,
+            gate: Gate::shut(),
+        }
+    }
+}
+
 /// One entry of `C_GetInterfaceList` (3.0).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {

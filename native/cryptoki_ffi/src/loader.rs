@@ -3,7 +3,7 @@
 use crate::exit;
 use crate::failure::{Failure, Outcome, Reason};
 use crate::functions::{Functions, Interface};
-use crate::gate::{self, Gate};
+use crate::gate;
 use cryptoki_sys as ck;
 use cryptoki_sys::{
     CK_FUNCTION_LIST, CK_FUNCTION_LIST_3_0, CK_FUNCTION_LIST_3_2, CK_INTERFACE, CK_VERSION,
@@ -64,12 +64,8 @@ pub fn load(path: &Path, wanted: Option<(u8, u8)>) -> Outcome<Functions> {
             }
         )));
     }
-    Ok(Functions {
-        list,
-        interface,
-        interfaces,
-        gate: Gate::shut(),
-    })
+    // SAFETY: the library says that these are its functions, and it is never unloaded.
+    Ok(unsafe { Functions::new(list, interface, interfaces) })
 }
 
 fn dotted((major, minor): (u8, u8)) -> String {

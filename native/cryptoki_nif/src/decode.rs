@@ -48,6 +48,8 @@ pub fn optional_secret(term: Term) -> Option<Option<Secret>> {
 
 /// A list whose elements all decode.
 pub fn list<'a, T>(term: Term<'a>, element: impl Fn(Term<'a>) -> Option<T>) -> Option<Vec<T>> {
+    // rustler's iterator panics at the end of an improper list, which has no length.
+    term.list_length().ok()?;
     term.decode::<Vec<Term<'a>>>()
         .ok()?
         .into_iter()
