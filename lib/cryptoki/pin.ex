@@ -4,6 +4,8 @@ defmodule Cryptoki.Pin do
   # the environment of a function is shown by no inspect, log, crash report or `:sys.get_status`,
   # also where they do not go through `Inspect`. The PIN is fetched at the moment of the login.
 
+  require Logger
+
   alias Cryptoki.Error
 
   @enforce_keys [:given, :fetch]
@@ -136,10 +138,20 @@ defmodule Cryptoki.Pin do
   defp file(path) do
     with {:ok, content} <- File.read(path),
          [line | _rest] when line != "" <- String.split(content, ["\r\n", "\n"], parts: 2) do
+      warn_of_readers(path)
       {:ok, line}
     else
       {:error, reason} -> error("#{path}: #{:file.format_error(reason)}")
       _empty -> error("the first line of #{path} is empty")
+    end
+  end
+
+  # A group is a choice of whoever runs the system, everybody is a mistake.
+  defp warn_of_readers(path) do
+    with {:ok, %File.Stat{mode: mode}} when Bitwise.band(mode, 0o004) != 0 <- File.stat(path) do
+      Logger.warning(
+        "cryptoki: every user of this machine can read the PIN in #{path}: chmod o= it"
+      )
     end
   end
 

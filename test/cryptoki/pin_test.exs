@@ -1,6 +1,8 @@
 defmodule Cryptoki.PinTest do
   use ExUnit.Case, async: true
 
+  import ExUnit.CaptureLog
+
   alias Cryptoki.{Error, Pin}
 
   @secret "7777-secret"
@@ -57,6 +59,16 @@ defmodule Cryptoki.PinTest do
 
     test "text beyond ASCII is UTF-8" do
       assert Pin.fetch(Pin.wrap([0xE4, 0x20AC])) == {:ok, "ä€"}
+    end
+
+    test "a file that everybody can read, with a warning; one of a group without" do
+      path = file(@secret)
+      File.chmod!(path, 0o640)
+      refute capture_log(fn -> Pin.fetch(Pin.wrap({:file, path})) end) =~ path
+      File.chmod!(path, 0o644)
+      log = capture_log(fn -> assert Pin.fetch(Pin.wrap({:file, path})) == {:ok, @secret} end)
+      assert log =~ "every user of this machine can read the PIN in #{path}"
+      refute log =~ @secret
     end
 
     test "the first line of a file, without its end" do
@@ -171,7 +183,7 @@ defmodule Cryptoki.PinTest do
         refute inspect(:sys.get_status(agent), structs: false, limit: :infinity) =~ @secret
 
         log =
-          ExUnit.CaptureLog.capture_log(fn ->
+          capture_log(fn ->
             catch_exit(Agent.get(agent, fn state -> raise "crash of #{inspect(state)}" end))
           end)
 
