@@ -25,15 +25,11 @@ defmodule Cryptoki.SecretsTest do
     File.write!(pin, SoftHSM.pin() <> "\n")
     dump = Path.join(directory, "erl_crash.dump")
     hold = if context[:hold], do: ~c"1", else: false
-
-    %{
-      port:
-        start(label, pin, [
-          {~c"CRYPTOKI_TEST_HOLD", hold},
-          {~c"ERL_CRASH_DUMP", to_charlist(dump)}
-        ]),
-      dump: dump
-    }
+    environment = [{~c"CRYPTOKI_TEST_HOLD", hold}, {~c"ERL_CRASH_DUMP", to_charlist(dump)}]
+    port = start(label, pin, environment)
+    {:os_pid, pid} = Port.info(port, :os_pid)
+    on_exit(fn -> System.cmd("kill", ["-KILL", "#{pid}"], stderr_to_stdout: true) end)
+    %{port: port, dump: dump}
   end
 
   test "the crash dump of a VM that is killed while it signs has neither PIN nor key", context do
