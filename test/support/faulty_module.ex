@@ -36,6 +36,30 @@ defmodule Cryptoki.Test.FaultyModule do
       labels: opts[:labels] || [SoftHSM.label()]
     }
 
+    install(module, opts)
+    for label <- module.labels, do: SoftHSM.create(label, module.configuration)
+    module
+  end
+
+  @doc "One in front of a copy of another library than SoftHSM, whose tokens it knows nothing of."
+  @spec in_front_of(Path.t()) :: t
+  def in_front_of(library) do
+    name = Path.join(SoftHSM.directory(), "faulty-#{System.unique_integer([:positive])}")
+    target = name <> "-target.so"
+    File.cp!(library, target)
+
+    install(
+      %__MODULE__{
+        library: name <> ".so",
+        control: name <> ".control",
+        journal: name <> ".journal",
+        target: target
+      },
+      []
+    )
+  end
+
+  defp install(module, opts) do
     File.cp!(build(), module.library)
 
     File.write!(module.library <> ".env", """
@@ -46,7 +70,6 @@ defmodule Cryptoki.Test.FaultyModule do
     SOFTHSM2_CONF=#{module.configuration}
     """)
 
-    for label <- module.labels, do: SoftHSM.create(label, module.configuration)
     module
   end
 

@@ -104,9 +104,12 @@ defmodule Cryptoki.Test.Token do
   end
 
   defp kryoptic(""), do: nil
+  defp kryoptic(library), do: kryoptic(library, "kryoptic")
 
-  defp kryoptic(library) do
-    directory = Path.join(SoftHSM.directory(), "kryoptic")
+  @doc "A token of Kryoptic with a directory of its own, for the library or one in front of it."
+  @spec kryoptic(Path.t(), String.t()) :: t
+  def kryoptic(library, name) do
+    directory = Path.join(SoftHSM.directory(), name)
     File.mkdir_p!(directory)
     configuration = Path.join(directory, "kryoptic.conf")
 

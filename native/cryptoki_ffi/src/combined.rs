@@ -1,21 +1,18 @@
 //! What 3.2 added: signatures known beforehand, key encapsulation, authenticated wrapping; and what
 //! spans several operations: their state, and two of them fed at once (sections 5.6, 5.12 to 5.18).
 
-use crate::crypto::{Kind, SLACK};
+use crate::crypto::Kind;
 use crate::failure::Outcome;
 use crate::functions::{Functions, call, input, output, ulong};
 use crate::layout::{MechanismMemory, TemplateMemory};
 use crate::messages::Message;
 use crate::objects::new_object;
+use crate::sizes;
 use crate::values::{Mechanism, Template};
 use cryptoki_sys::{
     CK_FLAGS, CK_INVALID_HANDLE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE,
     CK_SESSION_VALIDATION_FLAGS_TYPE,
 };
-
-/// Ciphertexts of every parameter set of ML-KEM; larger ones cost a second call.
-const CIPHERTEXT: usize = 8 << 10;
-const WRAPPED: usize = 8 << 10;
 
 impl Functions {
     /// `C_VerifySignatureInit` (3.2).
@@ -64,7 +61,7 @@ impl Functions {
         let mut template = TemplateMemory::new(template);
         let mut ciphertext = Vec::new();
         let key = new_object("C_EncapsulateKey", |key| {
-            ciphertext = output("C_EncapsulateKey", CIPHERTEXT, |out, length| {
+            ciphertext = output("C_EncapsulateKey", sizes::WRAPPED, |out, length| {
                 call!(
                     self,
                     C_EncapsulateKey(
@@ -122,7 +119,7 @@ impl Functions {
         associated: &[u8],
     ) -> Outcome<Message> {
         let mut memory = MechanismMemory::new(mechanism);
-        let wrapped = output("C_WrapKeyAuthenticated", WRAPPED, |out, length| {
+        let wrapped = output("C_WrapKeyAuthenticated", sizes::WRAPPED, |out, length| {
             call!(
                 self,
                 C_WrapKeyAuthenticated(
@@ -178,7 +175,7 @@ impl Functions {
 
     /// `C_GetOperationState`.
     pub fn operation_state(&self, session: CK_SESSION_HANDLE) -> Outcome<Vec<u8>> {
-        output("C_GetOperationState", CIPHERTEXT, |out, length| {
+        output("C_GetOperationState", sizes::STATE, |out, length| {
             call!(self, C_GetOperationState(session, out, length))
         })
     }
@@ -213,7 +210,7 @@ impl Functions {
         let (bytes, length) = (input(data), ulong(data.len()));
         output(
             "C_DigestEncryptUpdate",
-            data.len() + SLACK,
+            sizes::cipher(data.len()),
             |out, out_length| match dual {
                 Dual::DigestEncrypt => {
                     call!(

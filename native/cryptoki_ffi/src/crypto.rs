@@ -3,17 +3,13 @@
 use crate::failure::{Failure, Outcome, Reason};
 use crate::functions::{Functions, buffer, call, input, output, ulong};
 use crate::layout::MechanismMemory;
+use crate::sizes;
 use crate::values::Mechanism;
 use cryptoki_sys::{
-    CK_FLAGS, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CKR_BUFFER_TOO_SMALL,
+    CK_FLAGS, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CKR_BUFFER_TOO_SMALL,
     CKR_CRYPTOKI_NOT_INITIALIZED, CKR_FUNCTION_NOT_SUPPORTED, CKR_SESSION_HANDLE_INVALID,
 };
 use zeroize::Zeroizing;
-
-/// Enough for every signature and MAC but those of SLH-DSA: one call, not two.
-pub(crate) const SIGNATURE: usize = 8 << 10;
-/// Blocks, tags and padding beyond the input.
-pub(crate) const SLACK: usize = 1 << 10;
 
 /// The kinds of operation a session can be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,11 +110,17 @@ impl Functions {
     }
 
     /// The single-part call that turns data into bytes: `C_Sign`, `C_Encrypt`, `C_Digest` ...
-    pub fn single(&self, kind: Kind, session: CK_SESSION_HANDLE, data: &[u8]) -> Outcome<Vec<u8>> {
+    pub fn single(
+        &self,
+        kind: Kind,
+        mechanism: CK_MECHANISM_TYPE,
+        session: CK_SESSION_HANDLE,
+        data: &[u8],
+    ) -> Outcome<Vec<u8>> {
         let (bytes, length) = (input(data), ulong(data.len()));
-        let sized = data.len() + SLACK;
+        let (sized, signature) = (sizes::cipher(data.len()), sizes::signature(mechanism));
         match kind {
-            Kind::Sign => output("C_Sign", SIGNATURE, |out, out_length| {
+            Kind::Sign => output("C_Sign", signature, |out, out_length| {
                 call!(self, C_Sign(session, bytes, length, out, out_length))
             }),
             Kind::Encrypt => output("C_Encrypt", sized, |out, out_length| {
@@ -127,13 +129,13 @@ impl Functions {
             Kind::Decrypt => output("C_Decrypt", sized, |out, out_length| {
                 call!(self, C_Decrypt(session, bytes, length, out, out_length))
             }),
-            Kind::Digest => output("C_Digest", SLACK, |out, out_length| {
+            Kind::Digest => output("C_Digest", sizes::DIGEST, |out, out_length| {
                 call!(self, C_Digest(session, bytes, length, out, out_length))
             }),
-            Kind::SignRecover => output("C_SignRecover", SIGNATURE, |out, out_length| {
+            Kind::SignRecover => output("C_SignRecover", signature, |out, out_length| {
                 call!(self, C_SignRecover(session, bytes, length, out, out_length))
             }),
-            Kind::VerifyRecover => output("C_VerifyRecover", SIGNATURE, |out, out_length| {
+            Kind::VerifyRecover => output("C_VerifyRecover", signature, |out, out_length| {
                 call!(
                     self,
                     C_VerifyRecover(session, bytes, length, out, out_length)
@@ -165,7 +167,7 @@ impl Functions {
         data: &[u8],
     ) -> Outcome<Option<Vec<u8>>> {
         let (bytes, length) = (input(data), ulong(data.len()));
-        let sized = data.len() + SLACK;
+        let sized = sizes::cipher(data.len());
         match kind {
             Kind::Sign => call!(self, C_SignUpdate(session, bytes, length)).map(|()| None),
             Kind::Verify => call!(self, C_VerifyUpdate(session, bytes, length)).map(|()| None),
@@ -192,19 +194,25 @@ impl Functions {
     }
 
     /// `C_SignFinal` and its kin. `held` is how much input the library may still hold back.
-    pub fn finish(&self, kind: Kind, session: CK_SESSION_HANDLE, held: usize) -> Outcome<Vec<u8>> {
+    pub fn finish(
+        &self,
+        kind: Kind,
+        mechanism: CK_MECHANISM_TYPE,
+        session: CK_SESSION_HANDLE,
+        held: usize,
+    ) -> Outcome<Vec<u8>> {
         match kind {
-            Kind::Sign => output("C_SignFinal", SIGNATURE, |out, length| {
+            Kind::Sign => output("C_SignFinal", sizes::signature(mechanism), |out, length| {
                 call!(self, C_SignFinal(session, out, length))
             }),
-            Kind::Digest => output("C_DigestFinal", SLACK, |out, length| {
+            Kind::Digest => output("C_DigestFinal", sizes::DIGEST, |out, length| {
                 call!(self, C_DigestFinal(session, out, length))
             }),
-            Kind::Encrypt => output("C_EncryptFinal", SLACK, |out, length| {
+            Kind::Encrypt => output("C_EncryptFinal", sizes::cipher(0), |out, length| {
                 call!(self, C_EncryptFinal(session, out, length))
             }),
             // AEAD modes give nothing before the tag is checked: all of the plaintext comes here.
-            Kind::Decrypt => output("C_DecryptFinal", held + SLACK, |out, length| {
+            Kind::Decrypt => output("C_DecryptFinal", sizes::cipher(held), |out, length| {
                 call!(self, C_DecryptFinal(session, out, length))
             }),
             _ => Err(no_such(kind, "final")),
@@ -225,7 +233,7 @@ impl Functions {
         let end = match kind {
             Kind::Find => self.find_final(session),
             Kind::Digest | Kind::Encrypt | Kind::Decrypt if self.list.C_SessionCancel.is_none() => {
-                self.finish(kind, session, SIGNATURE)
+                self.finish(kind, 0, session, sizes::cipher(0))
                     .map(Zeroizing::new)
                     .map(drop)
             }

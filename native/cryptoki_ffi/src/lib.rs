@@ -2,7 +2,7 @@
 //!
 //! [`loader`] takes the function list of a library; [`functions::Functions`] has one method for each
 //! function of the standard (in [`sessions`], [`crypto`], [`combined`], [`messages`], [`objects`] and [`attributes`]), each behind
-//! the [`gate`]. [`layout`] puts [`values`] into memory as C wants them. What comes back is not
+//! the [`gate`]. [`layout`] puts [`values`] into memory as C wants them; [`sizes`] says what answers fit in. What comes back is not
 //! trusted: lengths are checked, counts bounded, allocations may fail.
 
 mod atomic {
@@ -23,4 +23,5 @@ pub mod messages;
 pub mod objects;
 pub mod panics;
 pub mod sessions;
+pub mod sizes;
 pub mod values;

@@ -1,11 +1,14 @@
 //! Message-based operations, which 3.0 added (sections 5.9, 5.11, 5.14 and 5.16).
 
-use crate::crypto::{Kind, SIGNATURE, SLACK, no_such};
+use crate::crypto::{Kind, no_such};
 use crate::failure::Outcome;
 use crate::functions::{Functions, call, input, output, ulong};
 use crate::layout::{MechanismMemory, ParameterMemory};
+use crate::sizes;
 use crate::values::{Mechanism, Parameter, Secret};
-use cryptoki_sys::{CK_FLAGS, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CKF_END_OF_MESSAGE};
+use cryptoki_sys::{
+    CK_FLAGS, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CKF_END_OF_MESSAGE,
+};
 use std::ptr::null_mut;
 
 /// What a message call gave, and what it wrote into its parameter (an IV or a tag made by the token).
@@ -36,6 +39,7 @@ impl Functions {
     pub fn message(
         &self,
         kind: Kind,
+        mechanism: CK_MECHANISM_TYPE,
         session: CK_SESSION_HANDLE,
         parameter: &Parameter,
         extra: &[u8],
@@ -45,44 +49,41 @@ impl Functions {
         let (parameter, parameter_length) = memory.pointer();
         let (bytes, length) = (input(data), ulong(data.len()));
         let (more, more_length) = (input(extra), ulong(extra.len()));
+        let (sized, signature) = (sizes::cipher(data.len()), sizes::signature(mechanism));
         let result = match kind {
-            Kind::MessageEncrypt => {
-                output("C_EncryptMessage", data.len() + SLACK, |out, out_length| {
-                    call!(
-                        self,
-                        C_EncryptMessage(
-                            session,
-                            parameter,
-                            parameter_length,
-                            more,
-                            more_length,
-                            bytes,
-                            length,
-                            out,
-                            out_length
-                        )
+            Kind::MessageEncrypt => output("C_EncryptMessage", sized, |out, out_length| {
+                call!(
+                    self,
+                    C_EncryptMessage(
+                        session,
+                        parameter,
+                        parameter_length,
+                        more,
+                        more_length,
+                        bytes,
+                        length,
+                        out,
+                        out_length
                     )
-                })
-            }
-            Kind::MessageDecrypt => {
-                output("C_DecryptMessage", data.len() + SLACK, |out, out_length| {
-                    call!(
-                        self,
-                        C_DecryptMessage(
-                            session,
-                            parameter,
-                            parameter_length,
-                            more,
-                            more_length,
-                            bytes,
-                            length,
-                            out,
-                            out_length
-                        )
+                )
+            }),
+            Kind::MessageDecrypt => output("C_DecryptMessage", sized, |out, out_length| {
+                call!(
+                    self,
+                    C_DecryptMessage(
+                        session,
+                        parameter,
+                        parameter_length,
+                        more,
+                        more_length,
+                        bytes,
+                        length,
+                        out,
+                        out_length
                     )
-                })
-            }
-            Kind::MessageSign => output("C_SignMessage", SIGNATURE, |out, out_length| {
+                )
+            }),
+            Kind::MessageSign => output("C_SignMessage", signature, |out, out_length| {
                 call!(
                     self,
                     C_SignMessage(
@@ -141,22 +142,26 @@ impl Functions {
         Ok(memory.written())
     }
 
-    /// `C_EncryptMessageNext` and its kin (3.0). `signature` is that of the whole message, for the
-    /// last part of a verification.
+    /// `C_EncryptMessageNext` and its kin (3.0). The last part comes with the signature of the whole
+    /// message, which is empty where there is none to verify.
     pub fn message_next(
         &self,
         kind: Kind,
+        mechanism: CK_MECHANISM_TYPE,
         session: CK_SESSION_HANDLE,
         parameter: &Parameter,
         data: &[u8],
-        last: bool,
-        signature: &[u8],
+        last: Option<&[u8]>,
     ) -> Outcome<Message> {
         let mut memory = ParameterMemory::new(parameter);
         let (parameter, size) = memory.pointer();
         let (bytes, length) = (input(data), ulong(data.len()));
-        let flags: CK_FLAGS = if last { CKF_END_OF_MESSAGE } else { 0 };
-        let sized = data.len() + SLACK;
+        let flags: CK_FLAGS = if last.is_some() {
+            CKF_END_OF_MESSAGE
+        } else {
+            0
+        };
+        let sized = sizes::cipher(data.len());
         let result = match kind {
             Kind::MessageEncrypt => output("C_EncryptMessageNext", sized, |out, out_length| {
                 call!(
@@ -175,14 +180,16 @@ impl Functions {
                 )
             }),
             // Only the last part has room for the signature: that is what makes it the last.
-            Kind::MessageSign if last => {
-                output("C_SignMessageNext", SIGNATURE, |out, out_length| {
+            Kind::MessageSign if last.is_some() => output(
+                "C_SignMessageNext",
+                sizes::signature(mechanism),
+                |out, out_length| {
                     call!(
                         self,
                         C_SignMessageNext(session, parameter, size, bytes, length, out, out_length)
                     )
-                })
-            }
+                },
+            ),
             Kind::MessageSign => call!(
                 self,
                 C_SignMessageNext(
@@ -197,10 +204,9 @@ impl Functions {
             )
             .map(|()| Vec::new()),
             Kind::MessageVerify => {
-                let (signature, signature_length) = if last {
-                    (input(signature), ulong(signature.len()))
-                } else {
-                    (null_mut(), 0)
+                let (signature, signature_length) = match last {
+                    Some(signature) => (input(signature), ulong(signature.len())),
+                    None => (null_mut(), 0),
                 };
                 call!(
                     self,

@@ -3,11 +3,9 @@
 use crate::failure::{Failure, Outcome};
 use crate::functions::{Functions, buffer, call, output, ulong};
 use crate::layout::{MechanismMemory, TemplateMemory};
+use crate::sizes;
 use crate::values::{Mechanism, Template};
 use cryptoki_sys::{CK_INVALID_HANDLE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_ULONG};
-
-/// What a wrapped key needs as a rule; longer ones cost a second call.
-const WRAPPED: usize = 8 << 10;
 
 /// A call that gives one object handle.
 pub(crate) fn new_object(
@@ -196,7 +194,7 @@ impl Functions {
         key: CK_OBJECT_HANDLE,
     ) -> Outcome<Vec<u8>> {
         let mut mechanism = MechanismMemory::new(mechanism);
-        output("C_WrapKey", WRAPPED, |out, length| {
+        output("C_WrapKey", sizes::WRAPPED, |out, length| {
             call!(
                 self,
                 C_WrapKey(session, mechanism.pointer(), wrapping, key, out, length)

@@ -7,6 +7,7 @@
 
 #![deny(unsafe_code)]
 
+mod active;
 mod control;
 mod decode;
 #[allow(unsafe_code)] // Implements a trait of rustler that is marked so.

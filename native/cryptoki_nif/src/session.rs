@@ -1,5 +1,6 @@
 //! A session thread: owns one session handle and is the only caller that ever uses it.
 
+use crate::active::{Active, flags};
 use crate::instance::{Instance, SessionJob, SessionRequest};
 use crate::operation::Operation;
 use crate::request::{Request, Served, encode_failure};
@@ -81,16 +82,14 @@ pub struct Session {
     epoch: u64,
     device_errors: u32,
     fate: Option<End>,
-    /// The operations the session is in: one, or two that a dual-function update feeds.
-    active: Vec<Kind>,
+    /// The operations the session is in.
+    pub active: Active,
     /// The epoch of the instance when the running operation began: that of the handles it gives.
     stamp: u64,
     /// Whether objects were made here: those that are not token objects end with the session.
     made_objects: bool,
     /// Sessions that are open for the sake of the objects made in them.
     retired: Vec<(CK_SESSION_HANDLE, u64)>,
-    /// Bytes given to a cipher that has not given them back.
-    held: usize,
 }
 
 /// Opens a session on a thread of its own and tells the request how to reach it.
@@ -143,11 +142,10 @@ impl Session {
             epoch: 0,
             device_errors: 0,
             fate: None,
-            active: Vec::new(),
+            active: Active::default(),
             stamp: 0,
             made_objects: false,
             retired: Vec::new(),
-            held: 0,
         }
     }
 
@@ -170,8 +168,8 @@ impl Session {
         let (handle, claim) = instance.library.open_session(self.slot, self.read_only)?;
         let epoch = instance.epoch_for_new_session();
         (self.handle, self.claim, self.epoch) = (handle, claim, epoch);
-        (self.held, self.device_errors, self.made_objects) = (0, 0, false);
-        self.active.clear();
+        (self.device_errors, self.made_objects) = (0, false);
+        self.active = Active::default();
         instance.counters.sessions.fetch_add(1, SeqCst);
         Ok(())
     }
@@ -195,7 +193,7 @@ impl Session {
 
     fn forget(&mut self) {
         self.handle = ck::CK_INVALID_HANDLE;
-        self.active.clear();
+        self.active = Active::default();
         self.instance().counters.sessions.fetch_sub(1, SeqCst);
     }
 
@@ -343,39 +341,9 @@ impl Session {
         self.made_objects = true;
     }
 
-    /// Notes that the library has begun an operation.
-    pub fn began(&mut self, kind: Kind) {
-        self.active.push(kind);
-        self.held = 0;
-    }
-
-    /// Notes that the library ends one now; what it may still hold back of its input.
-    pub fn end(&mut self, kind: Kind) -> Outcome<usize> {
-        self.expect(kind)?;
-        self.active.retain(|active| *active != kind);
-        Ok(std::mem::take(&mut self.held))
-    }
-
-    /// Counts what went into the library and what came out.
-    pub fn passed(&mut self, given: usize, got: usize) {
-        self.held = (self.held + given).saturating_sub(got);
-    }
-
-    /// Refuses a step of an operation that the session is not in.
-    pub fn expect(&self, kind: Kind) -> Outcome<()> {
-        if self.active.contains(&kind) {
-            return Ok(());
-        }
-        Err(Failure::Rv {
-            code: ck::CKR_OPERATION_NOT_INITIALIZED,
-            function: "C_SignUpdate",
-        })
-    }
-
     /// Leaves whatever operation the session is in.
     pub fn clean(&mut self) {
-        let active = std::mem::take(&mut self.active);
-        self.held = 0;
+        let active = self.active.take();
         if active.is_empty() {
             return;
         }
@@ -390,12 +358,9 @@ impl Session {
 
     /// Leaves one of the operations the session is in.
     pub fn leave(&mut self, kind: Kind) {
-        if self.active.contains(&kind) {
-            self.active.retain(|active| *active != kind);
-            if !self.library().finish_off(kind, self.handle) {
-                // A failure is the end of the thread, which `reopen` has noted.
-                let _ = self.cancel(kind.cancel_flag());
-            }
+        if self.active.remove(kind) && !self.library().finish_off(kind, self.handle) {
+            // A failure is the end of the thread, which `reopen` has noted.
+            let _ = self.cancel(kind.cancel_flag());
         }
     }
 
@@ -417,15 +382,14 @@ impl Session {
         let (handle, claim) = library.open_session(self.slot, self.read_only)?;
         self.retired.push((self.handle, self.claim));
         (self.handle, self.claim, self.made_objects) = (handle, claim, false);
-        self.held = 0;
-        self.active.clear();
+        self.active = Active::default();
         Ok(())
     }
 
     /// Runs one operation by the recovery table.
     fn perform<'a>(&mut self, env: Env<'a>, operation: &Operation) -> Outcome<Term<'a>> {
         self.ensure_open()?;
-        let in_operation = !self.active.is_empty();
+        let in_operation = self.active.any();
         let failure = match self.attempt(env, operation) {
             Ok(term) => return Ok(term),
             Err(failure) => failure,
@@ -444,11 +408,7 @@ impl Session {
                 self.attempt(env, operation)
             }
             Class::OperationActive if !in_operation => {
-                self.cancel(
-                    Kind::ALL
-                        .iter()
-                        .fold(0, |all, kind| all | kind.cancel_flag()),
-                )?;
+                self.cancel(flags(&Kind::ALL))?;
                 self.attempt(env, operation)
             }
             _ => Err(failure),
@@ -492,8 +452,4 @@ impl Session {
             _ => {}
         }
     }
-}
-
-fn flags(kinds: &[Kind]) -> CK_FLAGS {
-    kinds.iter().fold(0, |all, kind| all | kind.cancel_flag())
 }

@@ -20,8 +20,9 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             run(move |at| {
                 let data = data.bytes(at)?;
                 begin(at, &crypto)?;
-                let bytes =
-                    at.call(|functions, session| functions.single(crypto.kind, session, &data))?;
+                let bytes = at.call(|functions, session| {
+                    functions.single(crypto.kind, crypto.mechanism.kind, session, &data)
+                })?;
                 Ok(at.result(crypto.kind, bytes))
             })
         }
@@ -36,8 +37,10 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             run(move |at| {
                 let data = data.bytes(at)?;
                 begin(at, &crypto)?;
-                at.call(|functions, session| functions.single(Kind::Digest, session, &data))
-                    .map(|bytes| at.binary(&bytes))
+                at.call(|functions, session| {
+                    functions.single(crypto.kind, crypto.mechanism.kind, session, &data)
+                })
+                .map(|bytes| at.binary(&bytes))
             })
         }
         ("verify", &[m, key, data, signature, pin]) => {
@@ -67,7 +70,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             run(move |at| {
                 let signature = signature.bytes(at)?;
                 begin_with_signature(at, &crypto, &signature)?;
-                at.session.began(crypto.kind);
+                at.session.active.began(crypto.kind, crypto.mechanism.kind);
                 Ok(at.ok())
             })
         }
@@ -75,7 +78,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let crypto = read.crypto(kind(&name(of)?)?, m, key, pin)?;
             run(move |at| {
                 begin(at, &crypto)?;
-                at.session.began(crypto.kind);
+                at.session.active.began(crypto.kind, crypto.mechanism.kind);
                 Ok(at.ok())
             })
         }
@@ -88,7 +91,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 })? {
                     None => Ok(at.ok()),
                     Some(bytes) => {
-                        at.session.passed(data.len(), bytes.len());
+                        at.session.active.passed(data.len(), bytes.len());
                         Ok(at.result(kind, bytes))
                     }
                 }
@@ -111,14 +114,14 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 let bytes = at.step(&kinds, |functions, session| {
                     functions.dual_update(dual, session, &data)
                 })?;
-                at.session.passed(data.len(), bytes.len());
+                at.session.active.passed(data.len(), bytes.len());
                 Ok(at.result(kinds[0], bytes))
             })
         }
         ("final", &[of, signature]) => {
             let (kind, signature) = (kind(&name(of)?)?, read.optional_input(signature)?);
             run(move |at| {
-                let held = at.session.end(kind)?;
+                let held = at.session.active.end(kind)?;
                 match &signature {
                     None if kind == Kind::VerifySignature => {
                         at.call(|functions, session| functions.verify_signature_final(session))?;
@@ -130,8 +133,10 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                         Ok(at.ok())
                     }
                     None => {
-                        let bytes =
-                            at.call(|functions, session| functions.finish(kind, session, held))?;
+                        let mechanism = at.session.active.signs_with();
+                        let bytes = at.call(|functions, session| {
+                            functions.finish(kind, mechanism, session, held)
+                        })?;
                         Ok(at.result(kind, bytes))
                     }
                 }
@@ -159,7 +164,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 at.call(|functions, session| {
                     functions.set_operation_state(session, &state, keys.0, keys.1)
                 })?;
-                at.session.began(kind);
+                at.session.active.began(kind, 0);
                 Ok(at.ok())
             })
         }

@@ -14,7 +14,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                     functions.message_init(crypto.kind, session, &crypto.mechanism, crypto.key)
                 })?;
                 at.log_in_for_use(&crypto)?;
-                at.session.began(crypto.kind);
+                at.session.active.began(crypto.kind, crypto.mechanism.kind);
                 Ok(at.ok())
             })
         }
@@ -24,10 +24,11 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let (extra, data) = (read.input(extra)?, read.input(data)?);
             run(move |at| {
                 let (extra, data) = (extra.bytes(at)?, data.bytes(at)?);
-                at.session.expect(kind)?;
+                at.session.active.expect(kind)?;
                 // A message that fails does not end the operation: the next one may be well.
+                let mechanism = at.session.active.signs_with();
                 let (bytes, written) = at.call(|functions, session| {
-                    functions.message(kind, session, &parameter, &extra, &data)
+                    functions.message(kind, mechanism, session, &parameter, &extra, &data)
                 })?;
                 Ok(at.with_written(at.result(kind, bytes), &written))
             })
@@ -50,8 +51,10 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let signature = read.input(signature)?;
             run(move |at| {
                 let (data, signature) = (data.bytes(at)?, signature.bytes(at)?);
+                let mechanism = at.session.active.signs_with();
+                let last = last.then_some(&*signature);
                 let (bytes, written) = at.step(&[kind], |functions, session| {
-                    functions.message_next(kind, session, &parameter, &data, last, &signature)
+                    functions.message_next(kind, mechanism, session, &parameter, &data, last)
                 })?;
                 Ok(at.with_written(at.result(kind, bytes), &written))
             })
@@ -59,7 +62,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
         ("message_final", &[of]) => {
             let kind = message(of)?;
             run(move |at| {
-                at.session.end(kind)?;
+                at.session.active.end(kind)?;
                 at.call(|functions, session| functions.message_final(kind, session))?;
                 Ok(at.ok())
             })

@@ -185,7 +185,7 @@ impl<'a> At<'a, '_> {
         work: impl FnOnce(&Functions, CK_SESSION_HANDLE) -> Outcome<T>,
     ) -> Outcome<T> {
         for kind in kinds {
-            self.session.expect(*kind)?;
+            self.session.active.expect(*kind)?;
         }
         let outcome = self.call(work);
         if outcome.is_err() {
@@ -204,7 +204,9 @@ impl<'a> At<'a, '_> {
             functions.login(session, ck::CKU_CONTEXT_SPECIFIC, pin.as_ref(), None)
         });
         if login.is_err() {
-            self.session.began(crypto.kind);
+            self.session
+                .active
+                .began(crypto.kind, crypto.mechanism.kind);
             self.session.clean();
         }
         login

@@ -99,7 +99,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
 
 fn find_init(at: &mut At, template: &Template) -> Outcome<()> {
     at.call(|functions, session| functions.find_init(session, template))?;
-    at.session.began(Kind::Find);
+    at.session.active.began(Kind::Find, 0);
     Ok(())
 }
 

@@ -1,0 +1,75 @@
+//! The operations a session is in, and what their last steps need to know.
+
+use cryptoki_ffi::crypto::Kind;
+use cryptoki_ffi::failure::{Failure, Outcome};
+use cryptoki_sys::{CK_FLAGS, CK_MECHANISM_TYPE, CKR_OPERATION_NOT_INITIALIZED};
+
+/// None, one, or two that a dual-function update feeds.
+#[derive(Default)]
+pub struct Active {
+    kinds: Vec<Kind>,
+    /// Bytes given to a cipher that has not given them back.
+    held: usize,
+    signs_with: CK_MECHANISM_TYPE,
+}
+
+impl Active {
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
+        !self.kinds.is_empty()
+    }
+
+    /// Notes that the library has begun an operation.
+    pub fn began(&mut self, kind: Kind, mechanism: CK_MECHANISM_TYPE) {
+        self.kinds.push(kind);
+        self.held = 0;
+        if matches!(kind, Kind::Sign | Kind::MessageSign) {
+            self.signs_with = mechanism;
+        }
+    }
+
+    /// The mechanism of the signature: it says how long the signature can be.
+    pub fn signs_with(&self) -> CK_MECHANISM_TYPE {
+        self.signs_with
+    }
+
+    /// Counts what went into the library and what came out.
+    pub fn passed(&mut self, given: usize, got: usize) {
+        self.held = (self.held + given).saturating_sub(got);
+    }
+
+    /// Refuses a step of an operation that the session is not in.
+    pub fn expect(&self, kind: Kind) -> Outcome<()> {
+        if self.kinds.contains(&kind) {
+            return Ok(());
+        }
+        Err(Failure::Rv {
+            code: CKR_OPERATION_NOT_INITIALIZED,
+            function: "C_SignUpdate",
+        })
+    }
+
+    /// Notes that the library ends one now; what it may still hold back of its input.
+    pub fn end(&mut self, kind: Kind) -> Outcome<usize> {
+        self.expect(kind)?;
+        self.remove(kind);
+        Ok(std::mem::take(&mut self.held))
+    }
+
+    /// Forgets one; whether it was there.
+    pub fn remove(&mut self, kind: Kind) -> bool {
+        let before = self.kinds.len();
+        self.kinds.retain(|active| *active != kind);
+        self.kinds.len() < before
+    }
+
+    /// Forgets all of them, and says which they were.
+    pub fn take(&mut self) -> Vec<Kind> {
+        std::mem::take(self).kinds
+    }
+}
+
+/// What cancels operations in `C_SessionCancel`.
+pub fn flags(kinds: &[Kind]) -> CK_FLAGS {
+    kinds.iter().fold(0, |all, kind| all | kind.cancel_flag())
+}
