@@ -289,4 +289,21 @@ defmodule Cryptoki.Error do
 
   defp executed(reason) when reason in @maybe or is_integer(reason), do: :maybe
   defp executed(_), do: false
+
+  defimpl Inspect do
+    # What an error has, without what it does not; the code as it stands in the header of the standard.
+    def inspect(error, opts) do
+      fields = for {name, value} <- fields(error), value not in [nil, false], do: {name, value}
+      Inspect.Algebra.container_doc("%Cryptoki.Error{", fields, "}", opts, &field/2)
+    end
+
+    defp fields(error) do
+      [:reason, :function, :code, :detail, :executed] |> Enum.map(&{&1, Map.fetch!(error, &1)})
+    end
+
+    defp field({:code, code}, _opts), do: "code: 0x" <> Integer.to_string(code, 16)
+
+    defp field({name, value}, opts),
+      do: Inspect.Algebra.concat("#{name}: ", Inspect.Algebra.to_doc(value, opts))
+  end
 end

@@ -237,4 +237,11 @@ defmodule Cryptoki.Operation do
   @doc false
   @spec step(t, tuple) :: :ok | {:ok, term} | {:error, Error.t()}
   def step(op, native), do: with({:ok, target} <- target(op), do: Request.run(target, native))
+
+  defimpl Inspect do
+    def inspect(op, _opts) do
+      hsm = Kernel.inspect(Target.called(op.session.target))
+      "#Cryptoki.Operation<#{op.kind} #{Kernel.inspect(op.mechanism)} on #{hsm}>"
+    end
+  end
 end

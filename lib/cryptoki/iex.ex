@@ -1,0 +1,236 @@
+defmodule Cryptoki.IEx do
+  alias Cryptoki.{Error, Key, Listing, Opening, Prompt, Selector, URI}
+
+  @moduledoc """
+  Tokens and keys by hand, for `iex`: tables, and a PIN that nobody sees.
+
+      iex> use Cryptoki.IEx
+      iex> tokens()
+      iex> {:ok, hsm} = open()
+      iex> objects(hsm)
+      iex> {:ok, key} = key(hsm, label: "invoice")
+
+  `import Cryptoki.IEx` gives the same functions, but `iex` has an `open/1` of its own and calls it
+  ambiguous: `use` imports the helpers of `iex` without theirs. Or say `Cryptoki.IEx.open()`.
+
+  The environment variable `CRYPTOKI_LIBRARY` names the library where nothing else does. What these
+  functions answer is what the others of `Cryptoki` take: `hsm` is an instance, `key` a
+  `Cryptoki.Key`.
+
+  `guides/iex.md` has a whole session.
+  """
+
+  # What IEx does not print as a result.
+  @shown :"do not show this result in output"
+
+  @typedoc "A library or a token: a PKCS #11 URI, a path, options, or an instance."
+  @type place :: String.t() | keyword | Cryptoki.hsm()
+
+  @doc """
+  Imports these functions in place of the `open/1` that `iex` has for source files.
+
+      iex> use Cryptoki.IEx
+  """
+  defmacro __using__(_options) do
+    quote do
+      import IEx.Helpers, except: [open: 0, open: 1]
+      import Cryptoki.IEx
+    end
+  end
+
+  @doc """
+  Prints the tokens of a library, one line for each slot:
+
+      iex> tokens()
+      slot        token     model       serial            state
+      ----------  --------  ----------  ----------------  ---------------
+      1398144867  payments  SoftHSM v2  3b1ba7b35355f763  ready
+      1                     SoftHSM v2                    not initialised
+
+  The library is that of `CRYPTOKI_LIBRARY`, or the one given: its path, a PKCS #11 URI (only tokens
+  that fit it are shown), or an instance. Nothing is started, no PIN is needed.
+
+      iex> tokens("/usr/lib/softhsm/libsofthsm2.so")
+      iex> tokens("pkcs11:token=payments?module-name=softhsm2")
+      iex> tokens(MyApp.HSM)
+
+  A state other than `ready` says what is in the way: `no user PIN`, `PIN: one try left`, `PIN locked`.
+
+  Errors: `:library_not_loaded`. PKCS #11 v3.2, sections 5.5.1 to 5.5.3.
+  """
+  @spec tokens(place) :: term
+  def tokens(place \\ []) do
+    print(with {:ok, slots} <- slots(place), do: {:ok, Listing.tokens(slots, Listing.width())})
+  end
+
+  @doc """
+  Starts an instance on a token, and asks for what it is not told: which token, when there are
+  several, and the PIN, which is not echoed. An empty line instead of the PIN means no login.
+
+      iex> {:ok, hsm} = open()
+      PIN of payments:
+      payments in slot 1398144867, logged in, 4 sessions
+      {:ok, #PID<0.150.0>}
+
+  Takes a path, a PKCS #11 URI or the options of `Cryptoki.start_link/1`:
+
+      iex> {:ok, hsm} = open("pkcs11:token=payments?pin-source=/run/secrets/pin")
+      iex> {:ok, hsm} = open(library: "/usr/lib/softhsm/libsofthsm2.so", sessions: 1, name: :hsm)
+
+  The instance is not linked to the shell: a mistake typed later does not end it. `Cryptoki.stop/1`
+  does. A PIN that is refused is not tried again, and no instance is left behind.
+
+  Errors: `:token_absent`, `:pin_incorrect`, `:library_not_loaded`. PKCS #11 v3.2, section 5.6.8.
+  """
+  @spec open(place) :: {:ok, pid} | {:error, Error.t()}
+  def open(place \\ []) do
+    options = options(place)
+
+    explained(
+      with {:ok, where} <- Opening.where(options),
+           {:ok, slots} <- Opening.slots(where),
+           {:ok, slot} <- slots |> Opening.fitting(where.uri) |> choose(),
+           {:ok, pin} <- pin(options, slot, where.uri),
+           do: start(options, where, slot, pin)
+    )
+  end
+
+  @doc """
+  Prints the objects of a token, all or those that fit a selector:
+
+      iex> objects(hsm)
+      class    type            label     id  for              where
+      -------  --------------  --------  --  ---------------  -------
+      private  ec secp256r1    invoice   01  sign
+      secret   aes 256         archive   03  encrypt decrypt
+      secret   generic_secret  scratch       sign verify      session
+
+      iex> objects(hsm, class: :certificate)
+      iex> objects(hsm, "pkcs11:object=invoice")
+
+  `for` is what the key may do, and `where` says `session` for what is gone when its session ends.
+  Values of keys are never read. `Cryptoki.find/3` gives the same objects to work with.
+
+  Errors: `:token_absent`. PKCS #11 v3.2, sections 5.7.5 and 5.7.7 to 5.7.9.
+  """
+  @spec objects(Cryptoki.hsm(), Selector.selector()) :: term
+  def objects(hsm, selector \\ []) do
+    print(
+      with {:ok, keys} <- Cryptoki.find(hsm, selector),
+           do: {:ok, Listing.objects(hsm, keys, Listing.width())}
+    )
+  end
+
+  @doc """
+  Finds one object, prints what may be known of it, its URI last, and answers it:
+
+      iex> {:ok, key} = key(hsm, label: "invoice", class: :private_key)
+      class        private
+      type         ec secp256r1
+      label        invoice
+      id           01
+      for          sign
+      token        true
+      sensitive    true
+      extractable  false
+      pkcs11:token=payments;serial=3b1ba7b35355f763;object=invoice;id=%01;type=private
+      {:ok, #Cryptoki.Key<private ec "invoice" id=01>}
+
+  Errors: `:key_not_found`, `:key_ambiguous`. PKCS #11 v3.2, section 5.7.5.
+  """
+  @spec key(Cryptoki.hsm(), Selector.selector()) :: {:ok, Key.t()} | {:error, Error.t()}
+  def key(hsm, selector) do
+    explained(
+      with {:ok, key} <- Cryptoki.find_one(hsm, selector),
+           {:ok, text} <- Listing.object(hsm, key, Listing.width()) do
+        IO.write(text)
+        {:ok, key}
+      end
+    )
+  end
+
+  defp print({:ok, text}) do
+    IO.write(text)
+    @shown
+  end
+
+  defp print(error), do: explained(error)
+
+  # The sentence, for the person; the error, for what they do with it.
+  defp explained({:error, error} = answer) do
+    IO.puts(Exception.message(error))
+    answer
+  end
+
+  defp explained(answer), do: answer
+
+  ## Which token
+
+  defp slots(place) when is_binary(place) or is_list(place) do
+    with {:ok, %{uri: uri} = where} <- Opening.where(options(place)),
+         {:ok, slots} <- Opening.slots(where) do
+      {:ok, if(URI.place(uri) == %URI{}, do: slots, else: Opening.fitting(slots, uri))}
+    end
+  end
+
+  defp slots(hsm), do: Cryptoki.slots(hsm)
+
+  defp options("pkcs11:" <> _ = uri), do: [uri: uri]
+  defp options(path) when is_binary(path), do: [library: path]
+  defp options(options) when is_list(options), do: options
+
+  defp choose([slot]), do: {:ok, slot}
+
+  defp choose([]),
+    do: {:error, Error.new(:token_absent, "no initialised token fits; tokens() shows all")}
+
+  defp choose(slots) do
+    IO.write(Listing.tokens(slots, Listing.width()))
+
+    with {:ok, answer} <- Prompt.ask("Which token (its label or slot)? ") do
+      case Enum.filter(slots, &(answer in ["#{&1.id}", &1.token.label])) do
+        [slot] -> {:ok, slot}
+        _none_or_several -> {:error, Error.new(:token_absent, "not exactly one is #{answer}")}
+      end
+    end
+  end
+
+  defp pin(options, slot, uri) do
+    with nil <- options[:pin], {:ok, :person} <- Opening.pin(slot, uri) do
+      if warning = Opening.warning(slot), do: IO.puts(warning)
+
+      case Prompt.shell_secret("PIN of #{slot.token.label}: ") do
+        {:ok, ""} -> {:ok, nil}
+        {:ok, pin} -> {:ok, fn -> pin end}
+        {:error, _error} = error -> error
+      end
+    else
+      {:ok, :nowhere} -> {:ok, nil}
+      {:ok, source} -> {:ok, source}
+      {:error, _error} = error -> error
+      given -> {:ok, given}
+    end
+  end
+
+  ## The instance
+
+  defp start(options, where, slot, pin) do
+    place = where.library ++ [token: Opening.token(slot), pin: pin]
+    options = options |> Keyword.drop([:uri]) |> Keyword.merge(place)
+
+    with {:ok, hsm} <- Cryptoki.start_link(options),
+         true <- Process.unlink(hsm),
+         {:ok, status} <- Cryptoki.status(hsm) do
+      case status do
+        %{state: :ready, token: token, sessions: sessions} ->
+          login = if pin, do: "logged in", else: "no login"
+          IO.puts("#{token.label} in slot #{token.slot}, #{login}, #{sessions.open} sessions")
+          {:ok, hsm}
+
+        %{reason: reason} ->
+          Cryptoki.stop(hsm)
+          {:error, reason || Error.new(:timeout, "the token has not answered yet")}
+      end
+    end
+  end
+end

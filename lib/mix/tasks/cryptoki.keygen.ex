@@ -1,0 +1,120 @@
+defmodule Mix.Tasks.Cryptoki.Keygen do
+  use Mix.Task
+
+  # name => {function, mechanism, what the template has, the option that changes it}
+  @types [
+    ec: {:pair, :ec_key_pair_gen, [curve: :secp256r1], :curve},
+    rsa: {:pair, :rsa_pkcs_key_pair_gen, [modulus_bits: 3072], :bits},
+    ed25519: {:pair, :ec_edwards_key_pair_gen, [curve: :ed25519], nil},
+    ed448: {:pair, :ec_edwards_key_pair_gen, [curve: :ed448], nil},
+    x25519: {:pair, :ec_montgomery_key_pair_gen, [curve: :x25519], nil},
+    x448: {:pair, :ec_montgomery_key_pair_gen, [curve: :x448], nil},
+    ml_dsa: {:pair, :ml_dsa_key_pair_gen, [parameter_set: :ml_dsa_65], :set},
+    ml_kem: {:pair, :ml_kem_key_pair_gen, [parameter_set: :ml_kem_768], :set},
+    aes: {:secret, :aes_key_gen, [value_len: 32], :bits},
+    hmac: {:secret, :generic_secret_key_gen, [value_len: 32], :bits}
+  ]
+
+  @uses ~w[sign verify encrypt decrypt wrap unwrap derive]
+
+  @shortdoc "Generates a key or a key pair in a token"
+
+  @moduledoc """
+  Generates a key that never leaves its token, and prints the PKCS #11 URIs of what was made.
+
+      $ mix cryptoki.keygen "pkcs11:token=payments;object=invoice;id=%01" --type ec
+      $ mix cryptoki.keygen "pkcs11:token=payments;object=backup" --type rsa --bits 4096 --for decrypt,encrypt
+      $ mix cryptoki.keygen "pkcs11:token=payments;object=archive" --type aes --bits 256
+
+  The URI says on which token, with which label (`object`) and which `id`. If the token has an object of
+  that name already, nothing is made.
+
+    * `--type NAME`, `-t`: #{Enum.map_join(@types, ", ", fn {name, _row} -> "`#{name}`" end)}
+    * `--curve NAME`, `-c`: for `ec`, `secp256r1` when not given
+    * `--bits N`, `-b`: for `rsa` (3072), `aes` and `hmac` (256)
+    * `--set NAME`, `-s`: the parameter set, for `ml_dsa` (`ml_dsa_65`) and `ml_kem` (`ml_kem_768`)
+    * `--for USES`, `-f`: what the key is for and nothing else, of #{Enum.join(@uses, ", ")}; without it
+      as `Cryptoki.generate_key_pair/4` and `Cryptoki.generate_key/4` say
+
+  #{Mix.Cryptoki.docs()}
+  """
+
+  @switches [type: :string, curve: :string, bits: :integer, set: :string, for: :string]
+
+  @doc false
+  def usage, do: "URI --type NAME [--curve NAME] [--bits N] [--set NAME] [--for USES] [options]"
+
+  @impl true
+  def run(argv) do
+    Mix.Cryptoki.run(__MODULE__, argv, @switches, fn arguments, options ->
+      {uri, selector} = Mix.Cryptoki.key!(arguments, options)
+      {function, mechanism, template} = key!(options)
+      template = [token: true] ++ Keyword.delete(selector, :class) ++ template ++ uses!(options)
+
+      Mix.Cryptoki.logged_in(uri, options, fn hsm ->
+        with :ok <- free(hsm, Keyword.delete(selector, :class)),
+             {:ok, keys} <- generate(function, hsm, mechanism, template),
+             do: Enum.each(keys, &IO.puts(Cryptoki.Key.to_uri(&1)))
+      end)
+    end)
+  end
+
+  defp key!(options) do
+    type = options[:type] || raise ArgumentError, "--type is missing"
+
+    case @types[Mix.Cryptoki.name(type)] do
+      nil ->
+        raise ArgumentError, "--type #{type} is none of #{Enum.join(Keyword.keys(@types), ", ")}"
+
+      {function, mechanism, template, option} ->
+        {function, mechanism, size!(template, option, options)}
+    end
+  end
+
+  # One size or name is all that differs between keys of a type.
+  defp size!([{attribute, usual}], option, options) do
+    for other <- [:curve, :bits, :set] -- [option], options[other] do
+      raise ArgumentError, "--#{other} is not for --type #{options[:type]}"
+    end
+
+    case option && options[option] do
+      nil -> [{attribute, usual}]
+      bits when attribute == :value_len and rem(bits, 8) == 0 -> [value_len: div(bits, 8)]
+      bits when is_integer(bits) and attribute == :modulus_bits -> [modulus_bits: bits]
+      "" <> name -> [{attribute, Mix.Cryptoki.name(name)}]
+      bits -> raise ArgumentError, "--bits #{bits} is not a multiple of 8"
+    end
+  end
+
+  # What is not named is forbidden: left out, some tokens allow it.
+  defp uses!(options) do
+    uses = options[:for] && String.split(options[:for], ",", trim: true)
+
+    for use <- uses || [], use not in @uses do
+      raise ArgumentError, "--for #{use} is none of #{Enum.join(@uses, ", ")}"
+    end
+
+    for use <- @uses, uses, do: {Mix.Cryptoki.name(use), use in uses}
+  end
+
+  defp free(hsm, selector) do
+    with {:ok, [key | _others]} <- Cryptoki.find(hsm, selector) do
+      {:error, Cryptoki.Error.new(:invalid_argument, "the token has #{inspect(key)} already")}
+    else
+      {:ok, []} -> :ok
+      {:error, error} -> {:error, error}
+    end
+  end
+
+  defp generate(:secret, hsm, mechanism, template) do
+    with {:ok, key} <- generating(fn -> Cryptoki.generate_key(hsm, mechanism, template) end),
+         do: {:ok, [key]}
+  end
+
+  defp generate(:pair, hsm, mechanism, template) do
+    pair = fn -> Cryptoki.generate_key_pair(hsm, mechanism, template) end
+    with {:ok, {public, private}} <- generating(pair), do: {:ok, [private, public]}
+  end
+
+  defp generating(fun), do: Mix.Cryptoki.progress("generating the key", fn _count -> fun.() end)
+end

@@ -1,0 +1,56 @@
+defmodule Mix.Tasks.Cryptoki.Random do
+  use Mix.Task
+
+  @shortdoc "Writes random bytes of a token to standard output"
+
+  @moduledoc """
+  Writes as many random bytes as asked for, made by the token. No PIN is needed.
+
+      $ mix cryptoki.random 32 "pkcs11:token=payments" --hex
+      $ mix cryptoki.random 1000000 "pkcs11:token=payments" --out random.bin
+
+    * `--hex`: in hexadecimal digits and a line end
+    * `--out FILE`, `-o`: into a file
+
+  #{Mix.Cryptoki.docs()}
+  """
+
+  @chunk 65_536
+
+  @doc false
+  def usage, do: "BYTES [URI] [--hex] [--out FILE] [options]"
+
+  @impl true
+  def run(argv) do
+    # -h is for help.
+    Mix.Cryptoki.run(__MODULE__, argv, [out: :string, hex: :boolean], fn arguments, options ->
+      {count, rest} = count!(arguments)
+      uri = Mix.Cryptoki.uri!(rest, options)
+      Mix.Cryptoki.public(uri, options, &write(&1, count, options))
+    end)
+  end
+
+  defp count!([text | rest]) do
+    case Integer.parse(text) do
+      {count, ""} when count >= 0 -> {count, rest}
+      _other -> raise ArgumentError, "#{text} is not a number of bytes"
+    end
+  end
+
+  defp count!([]), do: raise(ArgumentError, "how many bytes?")
+
+  defp write(hsm, count, options) do
+    bytes = Mix.Cryptoki.progress("random", &collect(hsm, count, &1))
+
+    if options[:hex],
+      do: Mix.Cryptoki.output(Base.encode16(bytes, case: :lower) <> "\n", options),
+      else: Mix.Cryptoki.output(bytes, options)
+  end
+
+  defp collect(hsm, count, counter) do
+    for at <- Stream.take_while(Stream.iterate(0, &(&1 + @chunk)), &(&1 < count)), into: "" do
+      :counters.put(counter, 1, at)
+      Cryptoki.random!(hsm, min(@chunk, count - at))
+    end
+  end
+end

@@ -1,0 +1,121 @@
+defmodule Cryptoki.IExTest do
+  # `Cryptoki.IEx` in a real terminal. guides/iex.md shows the session; with CRYPTOKI_UPDATE_GUIDES=1 it
+  # is written anew.
+  use ExUnit.Case, async: true
+
+  alias Cryptoki.Test.{SoftHSM, Terminal}
+
+  @guide "guides/iex.md"
+  @columns 80
+
+  setup do
+    directory = Path.join(SoftHSM.directory(), "iex-#{System.unique_integer([:positive])}")
+    configuration = SoftHSM.configuration(directory)
+    SoftHSM.create("payments", configuration)
+
+    ebin = Application.app_dir(:cryptoki, "ebin")
+
+    start =
+      "{:ok, _} = Application.ensure_all_started(:cryptoki); Logger.configure(level: :warning)"
+
+    environment = [
+      {"SOFTHSM2_CONF", configuration},
+      {"CRYPTOKI_LIBRARY", SoftHSM.library()},
+      # Lines of earlier sessions are nobody's business.
+      {"ERL_AFLAGS", "-kernel shell_history disabled"}
+    ]
+
+    terminal = Terminal.start("exec iex -pa '#{ebin}' -e '#{start}'", @columns, environment)
+    on_exit(fn -> Terminal.stop(terminal) end)
+    Terminal.await(terminal, ~r/^iex\(1\)>\z/m)
+    %{terminal: terminal}
+  end
+
+  test "the session of the guide, with a PIN that nobody sees", %{terminal: terminal} do
+    lines = typed()
+    assert length(lines) > 8
+
+    screen =
+      for {line, number} <- Enum.with_index(lines, 1), reduce: "" do
+        _screen ->
+          Terminal.type(terminal, line)
+
+          if line =~ "open(" do
+            Terminal.await(terminal, ~r/^PIN of payments:\z/m)
+            Terminal.type(terminal, SoftHSM.pin())
+          end
+
+          Terminal.await(terminal, ~r/^iex\(#{number + 1}\)>\z/m)
+      end
+
+    refute Terminal.written(terminal) =~ SoftHSM.pin()
+    refute screen =~ SoftHSM.pin()
+
+    # What was typed was the PIN: without it there is no private key to see.
+    assert screen =~ "logged in"
+    assert screen =~ ~r/^private +ec secp256r1/m
+    transcript = transcript(screen)
+    for line <- String.split(transcript, "\n"), do: assert(fits?(line), line)
+    if System.get_env("CRYPTOKI_UPDATE_GUIDES"), do: update(transcript)
+
+    assert settled(shown()) == settled(transcript),
+           "CRYPTOKI_UPDATE_GUIDES=1 writes #{@guide} anew"
+  end
+
+  test "a wrong PIN is tried once, is not shown, and leaves no instance", %{terminal: terminal} do
+    Terminal.type(terminal, "use Cryptoki.IEx; open()")
+    Terminal.await(terminal, ~r/^PIN of payments:\z/m)
+    Terminal.type(terminal, "40414243")
+    screen = Terminal.await(terminal, ~r/^iex\(2\)>\z/m)
+    assert screen =~ "C_Login answered CKR_PIN_INCORRECT"
+    assert screen =~ "%Cryptoki.Error{reason: :pin_incorrect, function: :C_Login, code: 0xA0}"
+    refute Terminal.written(terminal) =~ "40414243"
+
+    Terminal.type(terminal, "length(Cryptoki.Instances.all())")
+    assert Terminal.await(terminal, ~r/^iex\(3\)>\z/m) =~ ~r/^0$/m
+  end
+
+  test "h shows each function with an example", %{terminal: terminal} do
+    for {function, number} <- Enum.with_index(~w[tokens open objects key], 1) do
+      Terminal.type(terminal, "h Cryptoki.IEx.#{function}")
+      screen = Terminal.await(terminal, ~r/^iex\(#{number + 1}\)>\z/m)
+      assert screen =~ ~r/def #{function}\(/
+      assert screen =~ ~r/iex> .*#{function}\(/
+    end
+  end
+
+  # URIs are whole, for copying: the terminal wraps them.
+  defp fits?(line),
+    do: String.length(line) <= @columns or line =~ "pkcs11:" or line =~ ~r/^iex/
+
+  ## The guide
+
+  defp shown do
+    [_, shown] = Regex.run(~r/^```text\n(iex\(1\)>.*?)^```/ms, File.read!(@guide))
+    String.trim(shown)
+  end
+
+  defp typed do
+    for [_, line] <- Regex.scan(~r/^iex\(\d+\)> (.+)$/m, shown()), do: line
+  end
+
+  defp transcript(screen) do
+    [_, session] = Regex.run(~r/^(iex\(1\)> .*)\niex\(\d+\)>\z/ms, screen)
+    session
+  end
+
+  defp update(transcript) do
+    text = String.replace(File.read!(@guide), shown(), transcript)
+    File.write!(@guide, text)
+  end
+
+  # What differs from run to run: serial numbers, slots and processes, and with them widths.
+  defp settled(transcript) do
+    transcript
+    |> String.replace(~r/\b[0-9a-f]{16}\b/, "SERIAL")
+    |> String.replace(~r/\b\d{6,10}\b/, "SLOT")
+    |> String.replace(~r/#PID<[\d.]+>/, "#PID")
+    |> String.replace(~r/-{2,}/, "--")
+    |> String.replace(~r/ {2,}/, "  ")
+  end
+end

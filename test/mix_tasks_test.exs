@@ -1,0 +1,216 @@
+defmodule Cryptoki.MixTasksTest do
+  # The Mix tasks as programs: what they write where, and their exit status. OpenSSL judges the signatures.
+  use ExUnit.Case, async: true
+
+  import ExUnit.CaptureIO
+
+  alias Cryptoki.Test.{SoftHSM, Terminal}
+
+  @moduletag timeout: 300_000
+  @tasks ~w[keygen objects random sign tokens verify]
+
+  setup_all do
+    directory = Path.join(SoftHSM.directory(), "mix-tasks")
+    configuration = SoftHSM.configuration(Path.join(directory, "tokens"))
+    for label <- ~w[payments other], do: SoftHSM.create(label, configuration)
+
+    environment = [
+      {"SOFTHSM2_CONF", configuration},
+      {"CRYPTOKI_LIBRARY", SoftHSM.library()},
+      {"CRYPTOKI_PIN", SoftHSM.pin()},
+      {"MIX_ENV", "test"}
+    ]
+
+    context = %{directory: directory, environment: environment}
+
+    {uris, 0, _} =
+      mix(context, ["keygen", "pkcs11:token=payments;object=invoice;id=%01", "--type", "ec"])
+
+    Map.put(context, :uris, String.split(uris, "\n", trim: true))
+  end
+
+  test "keygen prints URIs that name what it made, and makes no second of a name", context do
+    assert [private, public] = context.uris
+    assert %{object: "invoice", id: <<1>>, type: :private} = Cryptoki.URI.parse!(private)
+    assert %{type: :public} = Cryptoki.URI.parse!(public)
+
+    uri = "pkcs11:token=payments;object=invoice"
+    assert {"", 3, said} = mix(context, ["keygen", uri, "-t", "aes"])
+    assert said =~ ~r/the token has #Cryptoki.Key<.* ec "invoice" id=01> already/
+  end
+
+  test "keygen takes sizes and uses, each where it belongs", context do
+    uri = "pkcs11:token=payments;object=backup"
+
+    assert {_, 0, _} =
+             mix(context, ["keygen", uri, "-t", "rsa", "-b", "2048", "--for", "decrypt,encrypt"])
+
+    assert {table, 0, _} = mix(context, ["objects", uri])
+    assert table =~ ~r/^private +rsa 2048 +backup +decrypt$/m
+
+    assert {"", 2, said} =
+             mix(context, ["keygen", uri <> "2", "-t", "aes", "--curve", "secp256r1"])
+
+    assert said =~ "--curve is not for --type aes"
+  end
+
+  test "tokens and objects list, as tables and as URIs", context do
+    assert {table, 0, ""} = mix(context, ["tokens"])
+    assert table =~ ~r/^\d+ +payments +SoftHSM v2 +[0-9a-f]{16} +ready$/m
+    assert table =~ "not initialised"
+
+    assert {uri, 0, ""} = mix(context, ["tokens", "pkcs11:token=other", "--uris"])
+    assert Cryptoki.URI.parse!(String.trim(uri)).token == "other"
+    assert {"", 1, "no token fits\n"} = mix(context, ["tokens", "pkcs11:token=nobody"])
+
+    assert {uris, 0, ""} = mix(context, ["objects", "pkcs11:token=payments;object=invoice", "-u"])
+    assert Enum.sort(String.split(uris, "\n", trim: true)) == Enum.sort(context.uris)
+    assert {"", 1, _} = mix(context, ["objects", "pkcs11:token=payments;object=nobody"])
+
+    # Which of the two?
+    assert {"", 3, said} = mix(context, ["objects"])
+    assert said =~ ~r/ payments .* ready.*more than one token fits the URI/s
+  end
+
+  test "sign and verify work on bytes of pipes and files", context do
+    [private, public] = context.uris
+    data = Path.join(context.directory, "large")
+    signature = Path.join(context.directory, "signature")
+    # More than is given to the token at once, and no text.
+    File.write!(data, :crypto.strong_rand_bytes(1_500_000))
+
+    piped = "cat #{data} | #{mix()} cryptoki.sign '#{private}' --format der >#{signature}"
+    assert {"", 0} = System.cmd("sh", ["-c", piped], options(context))
+
+    key = Path.join(context.directory, "key.pem")
+    File.write!(key, public_pem(context))
+    arguments = ~w[dgst -sha256 -verify #{key} -signature #{signature} #{data}]
+    assert {"Verified OK\n", 0} = System.cmd("openssl", arguments)
+
+    verify = ["verify", public, "--signature", signature, "--format", "der", "--in"]
+    assert {"valid\n", 0, ""} = mix(context, verify ++ [data])
+    assert {"", 1, "not valid\n"} = mix(context, verify ++ [Path.expand("mix.exs")])
+    assert {"", 2, said} = mix(context, verify ++ ["no/such/file"])
+    assert said =~ "no/such/file: no such file or directory"
+  end
+
+  test "a mechanism is named with its arguments", context do
+    uri = "pkcs11:token=other;object=pss"
+    assert {_, 0, _} = mix(context, ["keygen", uri, "-t", "rsa", "-b", "2048"])
+    mechanism = "sha256_rsa_pkcs_pss:hash=sha256,mgf=mgf1_sha256,salt_len=32"
+    signature = Path.join(context.directory, "pss")
+    signing = ["sign", uri, "-i", Path.expand("mix.exs"), "-o", signature, "-m"]
+
+    assert {"", 0, ""} = mix(context, signing ++ [mechanism])
+    assert File.stat!(signature).size == 256
+    assert {"", 2, said} = mix(context, signing ++ ["sha265_rsa_pkcs"])
+    assert said =~ "did you mean :sha256_rsa_pkcs"
+  end
+
+  test "random writes as many bytes as asked for", context do
+    assert {bytes, 0, ""} = mix(context, ["random", "100000", "pkcs11:token=payments"])
+    assert byte_size(bytes) == 100_000
+    assert {hex, 0, ""} = mix(context, ["random", "16", "pkcs11:token=payments", "--hex"])
+    assert hex =~ ~r/^[0-9a-f]{32}\n$/
+    assert {"", 2, "many is not a number of bytes" <> _} = mix(context, ["random", "many"])
+  end
+
+  test "a PIN comes from a file or a variable, and never from the command line unasked",
+       context do
+    uri = "pkcs11:token=payments;object=invoice;type=public"
+    file = Path.join(context.directory, "pin")
+    File.write!(file, SoftHSM.pin() <> "\n")
+    bare = with_environment(context, [{"CRYPTOKI_PIN", nil}, {"OTHER_PIN", SoftHSM.pin()}])
+
+    assert {_, 0, ""} = mix(bare, ["objects", uri <> "?pin-source=file:" <> file])
+    assert {_, 0, ""} = mix(bare, ["objects", uri, "--pin-env", "OTHER_PIN"])
+
+    value = uri <> "?pin-value=" <> SoftHSM.pin()
+    assert {"", 2, said} = mix(bare, ["objects", value])
+    assert said =~ "everybody on this machine can read a pin-value"
+    refute said =~ SoftHSM.pin()
+    assert {_, 0, ""} = mix(bare, ["objects", value, "--allow-pin-value"])
+
+    assert {"", 3, said} =
+             mix(with_environment(context, [{"CRYPTOKI_PIN", "40414243"}]), ["objects", uri])
+
+    assert said =~ "CKR_PIN_INCORRECT"
+  end
+
+  test "at a terminal a PIN is asked for and not echoed, with data in a pipe too", context do
+    bare = with_environment(context, [{"CRYPTOKI_PIN", nil}])
+    uri = "pkcs11:token=payments;object=invoice"
+    out = Path.join(context.directory, "asked")
+    File.write!(Path.join(context.directory, "data"), "data")
+
+    for {input, number} <- Enum.with_index(["<data", "--in data"]) do
+      signing = "#{mix()} cryptoki.sign '#{uri}' --out #{out}#{number} #{input}"
+      command = "cd '#{context.directory}'; #{signing}; echo status $?; stty; cat"
+      terminal = Terminal.start(command, 100, bare.environment)
+      Terminal.await(terminal, ~r/PIN of payments:\z/)
+      Terminal.type(terminal, SoftHSM.pin())
+      screen = Terminal.await(terminal, ~r/status 0\n.*baud/s)
+      refute screen =~ "-echo\n"
+      refute Terminal.written(terminal) =~ SoftHSM.pin()
+      Terminal.stop(terminal)
+      assert File.stat!("#{out}#{number}").size == 64
+    end
+  end
+
+  for task <- @tasks do
+    test "mix cryptoki.#{task} says how it is called" do
+      task = Mix.Task.get!("cryptoki." <> unquote(task))
+      text = capture_io(fn -> task.run(["--help"]) end)
+      assert text =~ ~r/\Ausage: mix cryptoki\.#{unquote(task)} /
+      assert text =~ "    $ mix cryptoki.#{unquote(task)} "
+      assert text =~ "## Exit status"
+
+      wrong = fn -> assert catch_exit(task.run(["--nonsense"])) == {:shutdown, 2} end
+      assert capture_io(:stderr, wrong) =~ "usage: mix cryptoki.#{unquote(task)} "
+    end
+  end
+
+  ## Running
+
+  # Standard output, exit status, standard error.
+  defp mix(context, [task | arguments]) do
+    errors = Path.join(context.directory, "stderr-#{System.unique_integer([:positive])}")
+    command = ["-c", ~s(exec #{mix()} "$@" 2>'#{errors}' </dev/null), "mix", "cryptoki." <> task]
+    {output, status} = System.cmd("sh", command ++ arguments, options(context))
+    {output, status, File.read!(errors)}
+  end
+
+  # In a directory without a project, where nothing has to be compiled; a project that depends on this
+  # one is in consumers_test.exs.
+  defp mix, do: "elixir -pa '#{Application.app_dir(:cryptoki, "ebin")}' -S mix"
+
+  defp options(context), do: [env: context.environment, cd: context.directory]
+
+  defp with_environment(context, more) do
+    names = Enum.map(more, &elem(&1, 0))
+    rest = Enum.reject(context.environment, &(elem(&1, 0) in names))
+    %{context | environment: more ++ rest}
+  end
+
+  defp public_pem(context) do
+    path = Path.join(context.directory, "tokens")
+
+    # By OpenSC, which knows nothing of us.
+    {der, 0} =
+      System.cmd(
+        "pkcs11-tool",
+        ~w[--module #{SoftHSM.library()} --token-label payments --read-object --type pubkey --id 01],
+        env: [{"SOFTHSM2_CONF", path <> ".conf"}]
+      )
+
+    {pem, 0} =
+      System.cmd("sh", [
+        "-c",
+        ~s(printf %s "$1" | base64 -d | openssl pkey -pubin -inform DER -pubout),
+        "sh",
+        Base.encode64(der)
+      ])
+
+    pem
+  end
+end
