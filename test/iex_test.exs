@@ -26,7 +26,6 @@ defmodule Cryptoki.IExTest do
     ]
 
     terminal = Terminal.start("exec iex -pa '#{ebin}' -e '#{start}'", @columns, environment)
-    on_exit(fn -> Terminal.stop(terminal) end)
     Terminal.await(terminal, ~r/^iex\(1\)>\z/m)
     %{terminal: terminal}
   end

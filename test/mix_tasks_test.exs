@@ -152,7 +152,6 @@ defmodule Cryptoki.MixTasksTest do
       screen = Terminal.await(terminal, ~r/status 0\n.*baud/s)
       refute screen =~ "-echo\n"
       refute Terminal.written(terminal) =~ SoftHSM.pin()
-      Terminal.stop(terminal)
       assert File.stat!("#{out}#{number}").size == 64
     end
   end

@@ -22,7 +22,7 @@ defmodule Cryptoki.Login do
     result = fetch(context, slot, token)
     metadata = %{instance: context.name, result: outcome(result)}
     duration = System.monotonic_time() - started
-    Telemetry.event([:login, :stop], %{duration: duration}, metadata)
+    Telemetry.event([:login], %{duration: duration}, metadata)
     result
   end
 

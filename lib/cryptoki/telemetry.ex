@@ -1,34 +1,139 @@
 defmodule Cryptoki.Telemetry do
-  @moduledoc false
-  # What the library tells about itself: one log line per change of an instance's state, and
-  # telemetry events, emitted only when the `:telemetry` module is loaded.
-  #
-  #   * `[:cryptoki, :call, :start]`      `%{system_time, monotonic_time}`
-  #   * `[:cryptoki, :call, :stop]`       `%{duration, queue_time, device_time}`, also after an error
-  #   * `[:cryptoki, :call, :exception]`  `%{duration}`, with `kind`, `reason`, `stacktrace`
-  #
-  # Their metadata: `instance`, `operation`, `mechanism` (or nil), `metadata` (the caller's), and
-  # at stop `result`, `:ok` or the reason of the error.
-  #
-  #   * `[:cryptoki, :session, :opened | :reopened | :lost | :overdue | :ended]`  `%{system_time}`
-  #   * `[:cryptoki, :token, :ready | :absent | :locked]`  `%{system_time}`, metadata `reason`
-  #   * `[:cryptoki, :library, :reinitialized]`  `%{system_time}`, metadata `result`
-  #   * `[:cryptoki, :login, :stop]`  `%{duration}`, metadata `result`
-  #
-  # Times are in native units, `queue_time` and `device_time` as measured by the session thread.
-  # Never a PIN, never data, never key bytes.
+  # What is told: name, measurements, metadata, when.
+  @call ~w[instance operation mechanism metadata]a
+  @events [
+    {[:call, :start], ~w[system_time monotonic_time]a, @call,
+     "a call begins to wait for a session"},
+    {[:call, :stop], ~w[duration queue_time device_time]a, @call ++ [:result],
+     "it has its answer, which may be an error"},
+    {[:call, :exception], [:duration], @call ++ ~w[kind reason stacktrace]a,
+     "something was raised in the caller meanwhile"},
+    {[:session, :opened], [:system_time], ~w[instance reason]a, "a session was opened"},
+    {[:session, :reopened], [:system_time], ~w[instance reason]a,
+     "one that the token had closed was opened anew"},
+    {[:session, :lost], [:system_time], ~w[instance reason]a,
+     "one is gone, the token with it maybe"},
+    {[:session, :overdue], [:system_time], ~w[instance reason]a,
+     "its caller gave up, the library has not returned"},
+    {[:session, :ended], [:system_time], ~w[instance reason]a,
+     "one was closed: `overdue`, `panic`"},
+    {[:token, :ready], [:system_time], ~w[instance reason]a, "the instance has its token"},
+    {[:token, :absent], [:system_time], ~w[instance reason]a, "the instance has lost its token"},
+    {[:token, :locked], [:system_time], ~w[instance reason]a,
+     "no PIN is tried until a person acts"},
+    {[:login], ~w[duration system_time]a, ~w[instance result]a, "an attempt to log in is over"},
+    {[:library, :reinitialized], [:system_time], ~w[instance result]a,
+     "the library was finalised and initialised anew"},
+    {[:status], ~w[queue open busy overdue wanted]a, ~w[instance state]a,
+     "`measure/1` was called"}
+  ]
+
+  rows =
+    for {name, measurements, metadata, text} <- @events do
+      names = fn names -> Enum.map_join(names, ", ", &"`#{&1}`") end
+      event = inspect([:cryptoki | name])
+      "| `#{event}` | #{names.(measurements)} | #{names.(metadata)} | #{text} |\n"
+    end
+
+  @moduledoc """
+  What the library tells about itself, by the application `:telemetry` when that is there, and at no
+  cost when it is not.
+
+  | event | measurements | metadata | when |
+  |---|---|---|---|
+  #{rows}
+  `duration`, `queue_time` (waiting for a session) and `device_time` (in the vendor's library) are in
+  native units; `System.convert_time_unit/3` converts them. The others of `[:cryptoki, :status]` are
+  counts. `instance` is its name, or its pid without one. `result` is `:ok` or the reason of the
+  error, `reason` an error's reason or nil, `metadata` what the caller gave with `metadata:`.
+
+  Never a PIN, never data, never key bytes. `guides/telemetry.md` has what to chart.
+  """
 
   require Logger
 
-  alias Cryptoki.{Error, Recovery}
+  alias Cryptoki.{Error, Instance, Recovery, Target}
+
+  @handler "cryptoki-default-logger"
 
   @type times :: {queue_ns :: non_neg_integer, device_ns :: non_neg_integer}
 
-  @doc "Whether anybody can listen."
+  @doc """
+  The names of all events, as `:telemetry.attach_many/4` takes them.
+
+      iex> [:cryptoki, :call, :stop] in Cryptoki.Telemetry.events()
+      true
+  """
+  @spec events() :: [[atom, ...]]
+  def events, do: for({name, _, _, _} <- @events, do: [:cryptoki | name])
+
+  @doc """
+  Logs what the events say, a line each: calls with their times, sessions, logins. Changes of the
+  token's state have lines of their own already, without this.
+
+    * `level:` of what went well, `:info` when not given; what did not is a warning
+    * `slower_than:` leaves out calls that went well in less time, in milliseconds
+
+  `{:error, :already_exists}` when it is attached; `:unsupported` without `:telemetry`.
+
+      :ok = Cryptoki.Telemetry.attach_default_logger(level: :debug, slower_than: 100)
+  """
+  @spec attach_default_logger(level: Logger.level(), slower_than: non_neg_integer) ::
+          :ok | {:error, :already_exists | Error.t()}
+  def attach_default_logger(options \\ []) do
+    config = Map.merge(%{level: :info, slower_than: 0}, Map.new(options))
+
+    for key <- Map.keys(config), key not in [:level, :slower_than] do
+      raise ArgumentError, "unknown option #{inspect(key)}; known: :level, :slower_than"
+    end
+
+    if Code.ensure_loaded?(:telemetry) do
+      arguments = [@handler, events(), &Cryptoki.Telemetry.LogHandler.handle/4, config]
+      apply(:telemetry, :attach_many, arguments)
+    else
+      {:error, Error.new(:unsupported, "the application :telemetry is not there")}
+    end
+  end
+
+  @doc """
+  Ends what `attach_default_logger/1` began.
+
+      :ok = Cryptoki.Telemetry.detach_default_logger()
+  """
+  @spec detach_default_logger() :: :ok | {:error, :not_found}
+  def detach_default_logger do
+    if Code.ensure_loaded?(:telemetry),
+      do: apply(:telemetry, :detach, [@handler]),
+      else: {:error, :not_found}
+  end
+
+  @doc """
+  Emits `[:cryptoki, :status]` with the state of an instance now: what `:telemetry_poller` calls.
+
+      {:telemetry_poller, measurements: [{Cryptoki.Telemetry, :measure, [MyApp.HSM]}], period: 10_000}
+
+  An instance that does not run emits nothing.
+  """
+  @spec measure(Cryptoki.hsm()) :: :ok
+  def measure(hsm) do
+    with true <- on?(), {:ok, target} <- Target.fetch(hsm) do
+      %{state: state, sessions: sessions, queue: queue} = Instance.status(target)
+      metadata = %{instance: Target.called(target), state: state}
+      execute([:cryptoki, :status], Map.put(sessions, :queue, queue), metadata)
+    end
+
+    :ok
+  end
+
+  # Behind the others of this library.
+
+  @doc false
+  # Whether anybody can listen.
   @spec on?() :: boolean
   def on?, do: :erlang.function_exported(:telemetry, :execute, 3)
 
-  @doc "Emits one event."
+  @doc false
+  # Emits one event.
   @spec event([atom], map, map) :: :ok
   def event(name, measurements \\ %{}, metadata) do
     if on?() do
@@ -39,7 +144,8 @@ defmodule Cryptoki.Telemetry do
     :ok
   end
 
-  @doc "Runs a call of the queue between its start and stop events."
+  @doc false
+  # Runs a call of the queue between its start and stop events.
   @spec call(
           (() -> metadata :: map),
           (() -> {:ok | {:ok, term} | {:error, Cryptoki.Error.t()}, times})
@@ -53,7 +159,8 @@ defmodule Cryptoki.Telemetry do
     end
   end
 
-  @doc "Says that an instance's token came, went or was locked."
+  @doc false
+  # Says that an instance's token came, went or was locked.
   @spec changed(term, {from :: atom, to :: atom}, Error.t() | nil, {integer, integer}) :: :ok
   def changed(instance, {from, to}, reason, sessions) do
     {level, sentence} = change(from, to, reason && Exception.message(reason), sessions)
@@ -61,7 +168,8 @@ defmodule Cryptoki.Telemetry do
     event([:token, to], %{instance: instance, reason: reason && reason.reason})
   end
 
-  @doc "Says what became of a session: an event of the native side, or `:opened`."
+  @doc false
+  # Says what became of a session: an event of the native side, or `:opened`.
   @spec session(term, term) :: :ok
   def session(instance, event) do
     {name, reason} =
@@ -75,7 +183,8 @@ defmodule Cryptoki.Telemetry do
     event([:session, name], %{instance: instance, reason: reason})
   end
 
-  @doc "Says that the library was initialised anew, or why not."
+  @doc false
+  # Says that the library was initialised anew, or why not.
   @spec reinitialized(term, :ok | {:error, Error.t()}) :: :ok
   def reinitialized(instance, answer) do
     Logger.warning(fn ->

@@ -2,32 +2,47 @@ defmodule Cryptoki.TelemetryTest do
   # Not async: while there is a module :telemetry, every call of the VM emits.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.Test.SoftHSM
+  import ExUnit.CaptureLog
+
+  alias Cryptoki.Telemetry
+  alias Cryptoki.Test.{FaultyModule, SoftHSM}
+
+  @moduletag :capture_log
+  @moduletag timeout: 120_000
 
   @name __MODULE__.HSM
+  @secret "never in an event"
 
-  setup do
-    hsm = start_supervised!({Cryptoki, SoftHSM.options(name: @name, sessions: 1)})
-    :persistent_term.put(__MODULE__, self())
-
-    defmodule :telemetry do
-      def execute(event, measurements, metadata) do
-        send(:persistent_term.get(Cryptoki.TelemetryTest), {event, measurements, metadata})
-        :ok
-      end
-    end
+  setup_all do
+    Code.require_file("test/support/telemetry.exs")
 
     on_exit(fn ->
       :code.purge(:telemetry)
       :code.delete(:telemetry)
+      Code.unrequire_files([Path.expand("test/support/telemetry.exs")])
     end)
-
-    %{hsm: hsm}
   end
 
+  setup do
+    apply(:telemetry, :start, [])
+    listen(self())
+    :ok
+  end
+
+  defp listen(to) do
+    send_on = fn event, measurements, metadata, to ->
+      send(to, {event, measurements, metadata})
+    end
+
+    :ok = apply(:telemetry, :attach_many, ["test", Telemetry.events(), send_on, to])
+  end
+
+  defp start(more \\ []),
+    do: start_supervised!({Cryptoki, SoftHSM.options([name: @name, sessions: 1] ++ more)})
+
   test "a call has a start and a stop, with queue and device time apart, and no data" do
-    secret = "never in an event"
-    {:ok, _} = Cryptoki.digest(@name, :sha256, secret, metadata: %{request: 7})
+    start()
+    {:ok, _} = Cryptoki.digest(@name, :sha256, @secret, metadata: %{request: 7})
 
     assert_received {[:cryptoki, :call, :start], %{system_time: _, monotonic_time: _}, metadata}
     assert %{instance: @name, operation: :digest, mechanism: :sha256} = metadata
@@ -36,28 +51,177 @@ defmodule Cryptoki.TelemetryTest do
     assert_received {[:cryptoki, :call, :stop], times, %{result: :ok} = metadata}
     assert times.queue_time + times.device_time <= times.duration
     assert times.device_time > 0
-    refute inspect(metadata, limit: :infinity) =~ secret
+    refute inspect(metadata, limit: :infinity) =~ @secret
   end
 
   test "an error is a stop with its reason" do
+    start()
     {:error, _} = Cryptoki.sign(@name, [label: "nobody"], :ecdsa, "")
 
     assert_received {[:cryptoki, :call, :stop], _times,
                      %{operation: :sign, result: :key_not_found}}
   end
 
-  test "the token and its sessions have events", %{hsm: hsm} do
-    GenServer.stop(hsm)
+  test "what goes wrong with tokens, logins, sessions and the library: every event there is" do
+    for event <- everything(), do: assert(event in Telemetry.events())
+    happened = happened()
 
-    start_supervised!({Cryptoki, SoftHSM.options(sessions: 1, pin: fn -> raise "no" end)},
-      id: :two
-    )
+    for name <- Telemetry.events() do
+      assert happened[name], "#{inspect(name)} was not emitted"
+      shown = inspect(happened[name], limit: :infinity)
+      refute shown =~ SoftHSM.pin()
+      refute shown =~ @secret
+    end
 
-    assert_received {[:cryptoki, :token, :absent], %{system_time: _}, %{reason: reason}}
-    assert is_atom(reason)
-    start_supervised!({Cryptoki, SoftHSM.options(sessions: 1)}, id: :three)
-    assert_received {[:cryptoki, :login, :stop], %{duration: _}, %{result: :ok}}
-    assert_received {[:cryptoki, :session, :opened], %{system_time: _}, _metadata}
-    assert_received {[:cryptoki, :token, :ready], %{system_time: _}, %{reason: nil}}
+    documented(happened)
+    charted(happened)
+  end
+
+  # Every event of the table at least once, by what really causes it.
+  defp everything do
+    module = FaultyModule.new()
+    opts = [sessions: 2, reconnect: [min: 1, max: 20]]
+    hsm = start_supervised!({Cryptoki, FaultyModule.options(module, opts)})
+    {:ok, ref} = Cryptoki.subscribe(hsm)
+    {:ok, _} = Cryptoki.digest(hsm, :sha256, @secret)
+    :ok = Telemetry.measure(hsm)
+
+    FaultyModule.control(module, "sessions forget")
+    {:ok, _} = Cryptoki.random(hsm, 1)
+    emitted([:session, :reopened])
+
+    FaultyModule.control(module, "C_GenerateRandom hang")
+    {:error, %{reason: :timeout}} = Cryptoki.random(hsm, 1, timeout: 50)
+    emitted([:session, :overdue])
+    FaultyModule.control(module, "")
+    emitted([:session, :ended])
+
+    FaultyModule.control(module, "* rv=0x190")
+    {:error, _} = Cryptoki.random(hsm, 1)
+    assert_receive {:cryptoki, ^ref, {:state, :absent, _error}}, 10_000
+    FaultyModule.await(module, ~r/^C_Initialize faked 0x190/)
+    FaultyModule.control(module, "")
+    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 10_000
+
+    FaultyModule.control(module, "C_OpenSession rv=0x30\nC_GenerateRandom rv=0xB3")
+    {:error, _} = Cryptoki.random(hsm, 1)
+    emitted([:session, :lost])
+    FaultyModule.control(module, "")
+
+    label = SoftHSM.create()
+    wrong = [label: label, library: SoftHSM.library_copy(), pin: "40414243"]
+    start_supervised!({Cryptoki, SoftHSM.options(wrong)}, id: :wrong)
+
+    raises = fn -> Telemetry.call(fn -> call_metadata(hsm) end, fn -> raise "meanwhile" end) end
+    assert_raise RuntimeError, raises
+    for {name, _all} <- happened(), do: name
+  end
+
+  defp call_metadata(hsm),
+    do: %{instance: hsm, operation: :digest, mechanism: :sha256, metadata: %{}}
+
+  defp emitted(name) do
+    name = [:cryptoki | name]
+    assert_receive {^name, _, _} = event, 10_000
+    send(self(), event)
+  end
+
+  # By name, the first of each.
+  defp happened do
+    {:messages, messages} = Process.info(self(), :messages)
+
+    for {[:cryptoki | _] = name, m, metadata} <- Enum.reverse(messages),
+        into: %{},
+        do: {name, {m, metadata}}
+  end
+
+  # What the table of `Cryptoki.Telemetry` says is what comes.
+  defp documented(happened) do
+    {:docs_v1, _, _, _, %{"en" => text}, _, _} = Code.fetch_docs(Telemetry)
+    rows = Regex.scan(~r/^\| `(\[:cryptoki.*?\])` \| (.*?) \| (.*?) \|/m, text)
+    assert length(rows) == length(Telemetry.events())
+
+    for [_, name, measurements, metadata] <- rows do
+      {name, _} = Code.eval_string(name)
+      {sent, sent_metadata} = Map.fetch!(happened, name)
+      assert Enum.sort(Map.keys(sent)) == names(measurements), inspect(name)
+      assert Enum.sort(Map.keys(sent_metadata)) == names(metadata), inspect(name)
+    end
+  end
+
+  defp names(cell),
+    do: Enum.sort(for [_, name] <- Regex.scan(~r/`(\w+)`/, cell), do: String.to_atom(name))
+
+  # What guides/telemetry.md charts is what comes.
+  defp charted(happened) do
+    metrics =
+      Regex.scan(
+        ~r/(summary|counter|last_value)\("([a-z_.]+)",.*?tags: \[(.*?)\]/,
+        File.read!("guides/telemetry.md")
+      )
+
+    assert length(metrics) > 15
+
+    for [_, _kind, name, tags] <- metrics do
+      {event, [measurement]} =
+        name |> String.split(".") |> Enum.map(&String.to_atom/1) |> Enum.split(-1)
+
+      assert {measurements, metadata} = happened[event], "no event #{inspect(event)}, of #{name}"
+      assert is_integer(measurements[measurement]), name
+
+      for tag <- String.split(tags, ", "),
+          do: assert(is_map_key(metadata, tag(tag)), "#{name} #{tag}")
+    end
+
+    charted = for [_, _, name, _] <- metrics, do: name |> String.split(".") |> Enum.drop(-1)
+    all = for name <- Telemetry.events(), do: Enum.map(name, &Atom.to_string/1)
+    assert all -- charted == [["cryptoki", "call", "start"]]
+  end
+
+  defp tag(":" <> name), do: String.to_atom(name)
+
+  describe "the default logger" do
+    test "logs calls and sessions, what failed as warnings" do
+      :ok = Telemetry.attach_default_logger(level: :info)
+      assert {:error, :already_exists} = Telemetry.attach_default_logger()
+
+      log =
+        capture_log(fn ->
+          start()
+          {:ok, _} = Cryptoki.digest(@name, :sha256, @secret)
+          {:error, _} = Cryptoki.sign(@name, [label: "nobody"], :ecdsa, @secret)
+        end)
+
+      name = inspect(@name)
+      times = ~S"in \d+\.\d ms \(waited \d+\.\d ms, token \d+\.\d ms\)"
+      assert log =~ ~r/\[info\] +cryptoki #{name}: digest :sha256 ok #{times}/
+      assert log =~ ~r/\[warning\] +cryptoki #{name}: sign :ecdsa key_not_found #{times}/
+      assert log =~ ~r/\[info\] +cryptoki #{name}: session opened/
+      assert log =~ ~r/\[info\] +cryptoki #{name}: login ok in \d/
+      refute log =~ @secret
+      refute log =~ SoftHSM.pin()
+
+      :ok = Telemetry.detach_default_logger()
+      assert capture_log(fn -> Cryptoki.digest(@name, :sha256, "") end) == ""
+      assert {:error, :not_found} = Telemetry.detach_default_logger()
+    end
+
+    test "leaves out calls that were fast enough, and no failure" do
+      :ok = Telemetry.attach_default_logger(slower_than: 60_000)
+      start()
+
+      log =
+        capture_log(fn ->
+          {:ok, _} = Cryptoki.digest(@name, :sha256, "")
+          {:error, _} = Cryptoki.sign(@name, [label: "nobody"], :ecdsa, "")
+        end)
+
+      refute log =~ "digest"
+      assert log =~ "key_not_found"
+
+      assert_raise ArgumentError, ~r/unknown option :lvl/, fn ->
+        Telemetry.attach_default_logger(lvl: 1)
+      end
+    end
   end
 end

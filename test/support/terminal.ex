@@ -12,26 +12,30 @@ defmodule Cryptoki.Test.Terminal do
 
   @type t :: %__MODULE__{socket: Path.t(), port: port}
 
-  @doc "Runs a shell command in a terminal of `columns` by 200 until `stop/1`; belongs to this process."
+  @doc "Runs a shell command in a terminal of `columns` by 200, for this test."
   @spec start(String.t(), pos_integer, [{String.t(), String.t() | nil}]) :: t
   def start(command, columns, environment) do
     name = "cryptoki-#{System.pid()}-#{System.unique_integer([:positive])}"
     socket = Path.join(System.tmp_dir!(), name)
-    size = ["-x", "#{columns}", "-y", "200"]
+    session = ["-f", "/dev/null", "-C", "new-session", "-x", "#{columns}", "-y", "200"]
 
     environment =
       for {name, value} <- [{"TERM", "xterm"} | environment],
           do: {to_charlist(name), if(value, do: to_charlist(value), else: false)}
 
     port =
-      Port.open({:spawn_executable, System.find_executable("tmux")}, [
+      Port.open({:spawn_executable, System.find_executable("sh")}, [
         :binary,
         :exit_status,
-        args: ["-S", socket, "-f", "/dev/null", "-C", "new-session"] ++ size ++ [command],
+        # The server would hold on to our standard error, and whoever reads it would wait for the server.
+        args:
+          ["-c", ~s(exec tmux "$@" 2>/dev/null), "tmux", "-S", socket] ++ session ++ [command],
         env: environment
       ])
 
-    %__MODULE__{socket: socket, port: port}
+    terminal = %__MODULE__{socket: socket, port: port}
+    ExUnit.Callbacks.on_exit(fn -> stop(terminal) end)
+    terminal
   end
 
   @doc "Types a line."
@@ -79,8 +83,7 @@ defmodule Cryptoki.Test.Terminal do
         do: text
   end
 
-  @spec stop(t) :: :ok
-  def stop(%{socket: socket}) do
+  defp stop(%{socket: socket}) do
     System.cmd("tmux", ["-S", socket, "kill-server"], stderr_to_stdout: true)
     File.rm(socket)
     :ok
