@@ -41,7 +41,7 @@ defmodule Cryptoki.MixProject do
       licenses: ["MIT", "Apache-2.0"],
       files:
         ~w(lib src build guides native Cargo.toml Cargo.lock clippy.toml) ++
-          ~w(mix.exs rebar.config .formatter.exs README.md CHANGELOG.md LICENSE LICENSE-MIT LICENSE-APACHE)
+          ~w(mix.exs rebar.config .formatter.exs README.md CHANGELOG.md llms.txt LICENSE LICENSE-MIT LICENSE-APACHE)
     ]
   end
 
@@ -50,12 +50,19 @@ defmodule Cryptoki.MixProject do
     [
       main: "readme",
       source_ref: "v#{@version}",
-      extras: ["README.md", "CHANGELOG.md"] ++ Path.wildcard("guides/*.md"),
+      extras: ["README.md", "CHANGELOG.md"] ++ guides(),
       groups_for_extras: [Guides: ~r"^guides/"],
       groups_for_modules: [
         "Keys and objects": [Cryptoki.Key, Cryptoki.URI, Cryptoki.Token],
+        "Around it": [Cryptoki.IEx, Cryptoki.Telemetry],
         "Where keys are used": ~r/^Elixir\.Cryptoki\.(X509|JWS|JWK|CMS|SSL)$/
       ]
     ]
+  end
+
+  # In the order in which to read them; those that are not named come last.
+  defp guides do
+    first = for name <- ~w(first_signature keys_and_uris sessions iex), do: "guides/#{name}.md"
+    first ++ (Path.wildcard("guides/*.md") -- first)
   end
 end

@@ -77,8 +77,6 @@ defmodule Mix.Cryptoki do
   end
 
   defp finish(task, fun) do
-    start()
-
     case fun.() do
       {:error, error} -> stop(@failed, Exception.message(error))
       {:no, sentence} -> stop(@no, sentence)
@@ -147,6 +145,7 @@ defmodule Mix.Cryptoki do
   @spec slots(URI.t(), keyword) :: {:ok, [map], [map]} | {:error, Error.t()}
   def slots(uri, options) do
     options = Keyword.take(options, [:library]) ++ [uri: uri, timeout: timeout(options)]
+    start()
 
     with {:ok, where} <- Opening.where(options),
          {:ok, slots} <- Opening.slots(where),

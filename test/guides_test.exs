@@ -1,0 +1,85 @@
+defmodule Cryptoki.GuidesTest do
+  # Alone: each guide has a copy of SoftHSM, and two in one VM undo each other's file locks.
+  use ExUnit.Case, async: false
+
+  alias Cryptoki.Test.{Guide, SoftHSM}
+
+  @library "/usr/lib/softhsm/libsofthsm2.so"
+
+  setup do
+    System.put_env("HSM_PIN", SoftHSM.pin())
+    on_exit(fn -> System.delete_env("HSM_PIN") end)
+  end
+
+  test "first_signature.md, from making the token on" do
+    label = "first-#{System.unique_integer([:positive])}"
+
+    Guide.run(
+      "guides/first_signature.md",
+      replacements(label) |> Map.put("123456", SoftHSM.pin())
+    )
+  end
+
+  for guide <- ~w[keys_and_uris sessions coming_from] do
+    test "#{guide}.md" do
+      Guide.run("guides/#{unquote(guide)}.md", replacements(token_with_keys()))
+    end
+  end
+
+  test "vendors.md has start options that are right, and a source for each vendor" do
+    text = File.read!("guides/vendors.md")
+    [_intro | vendors] = String.split(text, ~r/^## /m)
+    assert length(vendors) == 7
+
+    for vendor <- vendors do
+      [_, code] = Regex.run(~r/^```elixir\n(.*?)^```/ms, vendor)
+      {options, _} = Code.eval_string(code)
+      # The library of a name is looked for on this machine, where only SoftHSM is.
+      options = Keyword.update(options, :uri, nil, &String.replace(&1, ~r/\?.*/, ""))
+      options = Keyword.put_new(options, :library, "/opt/vendor.so")
+      assert %{id: Cryptoki} = Cryptoki.child_spec(options)
+      assert vendor =~ ~r{\]\(https://[^)]+\)}
+    end
+  end
+
+  describe "every guide" do
+    for guide <- Path.wildcard("guides/*.md") do
+      @guide guide
+      test "is listed where people look: #{guide}" do
+        assert @guide in Mix.Project.config()[:docs][:extras]
+        assert File.read!("README.md") =~ "(#{@guide})", "README.md does not link to #{@guide}"
+        assert File.read!("llms.txt") =~ "(#{@guide})", "llms.txt does not link to #{@guide}"
+      end
+    end
+
+    test "of llms.txt exists" do
+      for [_, path] <- Regex.scan(~r/\]\(([^)]+)\)/, File.read!("llms.txt")),
+          not String.starts_with?(path, "http"),
+          do: assert(File.exists?(path), "llms.txt links to #{path}")
+    end
+  end
+
+  defp replacements(label), do: %{@library => SoftHSM.library_copy(), "payments" => label}
+
+  defp token_with_keys do
+    label = SoftHSM.create()
+
+    {:ok, hsm} =
+      Cryptoki.start_link(SoftHSM.options(label: label, library: SoftHSM.library_copy()))
+
+    rsa = [label: "invoice", id: <<1>>, token: true, modulus_bits: 2048]
+    Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, rsa)
+    ec = [label: "contract", id: <<2>>, token: true, curve: :secp256r1]
+    Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, ec)
+
+    Cryptoki.generate_key!(hsm, :aes_key_gen,
+      label: "archive",
+      id: <<3>>,
+      token: true,
+      value_len: 32
+    )
+
+    :ok = Cryptoki.stop(hsm)
+    label
+  end
+end
