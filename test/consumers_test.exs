@@ -28,6 +28,10 @@ defmodule Cryptoki.ConsumersTest do
       assert text =~ "works", text
     end
 
+    # The Mix tasks, with nothing on standard output but their result; the application is not started.
+    tokens = ["cryptoki.tokens", "--library", SoftHSM.library()]
+    assert {"slot " <> _, 0} = mix(project, tokens, "dev")
+
     assert source_tree() == before
   end
 

@@ -142,6 +142,22 @@ defmodule Cryptoki.MixTasksTest do
     end
   end
 
+  test "at a terminal what takes long says that it goes on, and then no more", context do
+    fifo = Path.join(context.directory, "fifo")
+    {"", 0} = System.cmd("mkfifo", [fifo])
+
+    command =
+      "#{mix()} cryptoki.sign 'pkcs11:token=payments;object=invoice' <'#{fifo}' | wc -c; cat"
+
+    terminal = Terminal.start(command, 100, context.environment)
+    # Waits for the one who reads.
+    writer = File.open!(fifo, [:write, :raw])
+    Terminal.await(terminal, ~r/^signing: \d+ s\z/m)
+    :ok = :file.write(writer, "data")
+    File.close(writer)
+    assert Terminal.await(terminal, ~r/^64\z/m) == "64"
+  end
+
   test "what is wrong with a command is told before the token is touched" do
     key = "pkcs11:object=k"
 
