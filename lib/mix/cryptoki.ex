@@ -85,7 +85,12 @@ defmodule Mix.Cryptoki do
   rescue
     error in ArgumentError -> usage!(task, Exception.message(error))
     error in Error -> stop(@failed, Exception.message(error))
+    # Whoever read our standard output has had enough, as `head` has.
+    error in ErlangError -> closed!(error, __STACKTRACE__)
   end
+
+  defp closed!(%{original: :terminated}, _stacktrace), do: exit({:shutdown, @failed})
+  defp closed!(error, stacktrace), do: reraise(error, stacktrace)
 
   @doc "Ends the task: it was called in a way that it cannot be."
   @spec usage!(module, String.t()) :: no_return
