@@ -89,6 +89,7 @@ defmodule Mix.Cryptoki do
     error in ErlangError -> closed!(error, __STACKTRACE__)
   end
 
+  @spec closed!(Exception.t(), Exception.stacktrace()) :: no_return
   defp closed!(%{original: :terminated}, _stacktrace), do: exit({:shutdown, @failed})
   defp closed!(error, stacktrace), do: reraise(error, stacktrace)
 
@@ -103,6 +104,7 @@ defmodule Mix.Cryptoki do
     )
   end
 
+  @spec stop(1..3, String.t()) :: no_return
   defp stop(status, sentence) do
     IO.puts(:stderr, sentence)
     exit({:shutdown, status})
@@ -280,7 +282,7 @@ defmodule Mix.Cryptoki do
   @chunk 65_536
 
   @doc "What is to be worked on: the file of `--in`, else standard input. `count` gets its bytes."
-  @spec input(keyword, :counters.counters_ref()) :: iodata | {:stream, Enumerable.t()}
+  @spec input(keyword, :counters.counters_ref()) :: binary | {:stream, Enumerable.t()}
   def input(options, count) do
     device = if path = options[:in], do: open!(path), else: binary(:standard_io)
 
