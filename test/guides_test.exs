@@ -4,6 +4,8 @@ defmodule Cryptoki.GuidesTest do
 
   alias Cryptoki.Test.{Guide, SoftHSM}
 
+  @moduletag timeout: 180_000
+
   @library "/usr/lib/softhsm/libsofthsm2.so"
 
   setup do
@@ -64,8 +66,9 @@ defmodule Cryptoki.GuidesTest do
   defp token_with_keys do
     label = SoftHSM.create()
 
-    {:ok, hsm} =
-      Cryptoki.start_link(SoftHSM.options(label: label, library: SoftHSM.library_copy()))
+    # A busy machine takes its time for an RSA key.
+    options = [label: label, library: SoftHSM.library_copy(), timeout: 60_000]
+    {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(options))
 
     rsa = [label: "invoice", id: <<1>>, token: true, modulus_bits: 2048]
     Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, rsa)

@@ -5,6 +5,8 @@ defmodule Cryptoki.IExTest do
 
   alias Cryptoki.Test.{SoftHSM, Terminal}
 
+  @moduletag timeout: 300_000
+
   @guide "guides/iex.md"
   @columns 80
 
@@ -27,7 +29,7 @@ defmodule Cryptoki.IExTest do
 
     terminal = Terminal.start("exec iex -pa '#{ebin}' -e '#{start}'", @columns, environment)
     Terminal.await(terminal, ~r/^iex\(1\)>\z/m)
-    %{terminal: terminal}
+    %{terminal: terminal, configuration: configuration}
   end
 
   test "the session of the guide, with a PIN that nobody sees", %{terminal: terminal} do
@@ -72,6 +74,31 @@ defmodule Cryptoki.IExTest do
 
     Terminal.type(terminal, "length(Cryptoki.Instances.all())")
     assert Terminal.await(terminal, ~r/^iex\(3\)>\z/m) =~ ~r/^0$/m
+  end
+
+  test "several tokens are asked about, none fitting is an error, options choose", context do
+    %{terminal: terminal, configuration: configuration} = context
+    SoftHSM.create("archive", configuration)
+
+    Terminal.type(terminal, "use Cryptoki.IEx; {:ok, hsm} = open()")
+    Terminal.await(terminal, ~r/^Which token \(its label or slot\)\?\z/m)
+    Terminal.type(terminal, "archive")
+    Terminal.await(terminal, ~r/^PIN of archive:\z/m)
+    Terminal.type(terminal, "")
+
+    assert Terminal.await(terminal, ~r/^iex\(2\)>\z/m) =~
+             ~r/^archive in slot \d+, no login, 4 sessions$/m
+
+    Terminal.type(terminal, "open(token: [label: \"nobody\"])")
+    assert Terminal.await(terminal, ~r/^iex\(3\)>\z/m) =~ "no initialised token fits"
+
+    Terminal.type(
+      terminal,
+      "open(token: [label: \"archive\"], pin: \"#{SoftHSM.pin()}\", sessions: 1)"
+    )
+
+    assert Terminal.await(terminal, ~r/^iex\(4\)>\z/m) =~
+             ~r/^archive in slot \d+, logged in, 1 session$/m
   end
 
   test "h shows each function with an example", %{terminal: terminal} do

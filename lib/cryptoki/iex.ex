@@ -89,7 +89,7 @@ defmodule Cryptoki.IEx do
     explained(
       with {:ok, where} <- Opening.where(options),
            {:ok, slots} <- Opening.slots(where),
-           {:ok, slot} <- slots |> Opening.fitting(where.uri) |> choose(),
+           {:ok, slot} <- slots |> Opening.fitting(where.place) |> choose(),
            {:ok, pin} <- pin(options, slot, where.uri),
            do: start(options, where, slot, pin)
     )
@@ -167,9 +167,9 @@ defmodule Cryptoki.IEx do
   ## Which token
 
   defp slots(place) when is_binary(place) or is_list(place) do
-    with {:ok, %{uri: uri} = where} <- Opening.where(options(place)),
+    with {:ok, where} <- Opening.where(options(place)),
          {:ok, slots} <- Opening.slots(where) do
-      {:ok, if(URI.place(uri) == %URI{}, do: slots, else: Opening.fitting(slots, uri))}
+      {:ok, if(where.place == %URI{}, do: slots, else: Opening.fitting(slots, where.place))}
     end
   end
 
@@ -224,7 +224,8 @@ defmodule Cryptoki.IEx do
       case status do
         %{state: :ready, token: token, sessions: sessions} ->
           login = if pin, do: "logged in", else: "no login"
-          IO.puts("#{token.label} in slot #{token.slot}, #{login}, #{sessions.open} sessions")
+          count = if sessions.open == 1, do: "1 session", else: "#{sessions.open} sessions"
+          IO.puts("#{token.label} in slot #{token.slot}, #{login}, #{count}")
           {:ok, hsm}
 
         %{reason: reason} ->

@@ -5,20 +5,25 @@ defmodule Cryptoki.Opening do
 
   alias Cryptoki.{Error, Information, URI}
 
-  @type where :: %{uri: URI.t(), library: keyword}
+  @typedoc "What was typed as a URI, the token that is meant, and the library as start options."
+  @type where :: %{uri: URI.t(), place: URI.t(), library: keyword}
 
   @doc """
-  The library and the place that options name: `uri:` (a PKCS #11 URI) and `library:` (a path).
-  Raises `ArgumentError` for a URI that is none, and when no library is named anywhere.
+  The library and the place that options name: `uri:` (a PKCS #11 URI), `library:` (a path) and
+  `token:` (as an instance takes it). Raises `ArgumentError` for a token that is none, and when no
+  library is named anywhere.
   """
   @spec where(keyword) :: {:ok, where} | {:error, Error.t()}
   def where(options) do
     with {:ok, uri} <- uri(options[:uri] || %URI{}),
          {:ok, library} <- library(uri, options[:library]) do
-      options = Keyword.take(options, [:init_args, :locking, :interface, :timeout])
-      {:ok, %{uri: uri, library: library ++ options}}
+      library = library ++ Keyword.take(options, [:init_args, :locking, :interface, :timeout])
+      {:ok, %{uri: uri, place: place(uri, library, options[:token]), library: library}}
     end
   end
+
+  defp place(uri, _library, nil), do: URI.place(uri)
+  defp place(_uri, library, token), do: Information.library!([token: token] ++ library).token
 
   defp uri(%URI{} = uri), do: {:ok, uri}
   defp uri(text), do: URI.parse(text)
@@ -34,12 +39,12 @@ defmodule Cryptoki.Opening do
   @spec slots(where) :: {:ok, [map]} | {:error, Error.t()}
   def slots(%{library: library}), do: Information.slots(library, [])
 
-  @doc "Those with an initialised token that fits the URI."
+  @doc "Those with an initialised token that fits the place."
   @spec fitting([map], URI.t()) :: [map]
-  def fitting(slots, uri) do
+  def fitting(slots, place) do
     for %{token: %{} = token} = slot <- slots,
         :token_initialized in token.flags,
-        URI.matches_slot?(uri, slot) and URI.matches_token?(uri, token),
+        URI.matches_slot?(place, slot) and URI.matches_token?(place, token),
         do: slot
   end
 

@@ -156,7 +156,7 @@ defmodule Mix.Cryptoki do
 
     with {:ok, where} <- Opening.where(options),
          {:ok, slots} <- Opening.slots(where),
-         do: {:ok, slots, Opening.fitting(slots, uri)}
+         do: {:ok, slots, Opening.fitting(slots, where.place)}
   end
 
   @doc "Runs a function with an instance on the one token that fits the URI, logged in."
@@ -221,7 +221,12 @@ defmodule Mix.Cryptoki do
   defp ask(slot) do
     if warning = Opening.warning(slot), do: IO.puts(:stderr, warning)
 
-    with {:ok, pin} <- Prompt.secret("PIN of #{slot.token.label}: "), do: {:ok, fn -> pin end}
+    case Prompt.secret("PIN of #{slot.token.label}: ") do
+      # Not worth one of the few tries.
+      {:ok, ""} -> {:error, Error.new(:pin_unavailable, "nothing was entered")}
+      {:ok, pin} -> {:ok, fn -> pin end}
+      {:error, error} -> {:error, error}
+    end
   end
 
   ## Names

@@ -5,7 +5,7 @@ defmodule Cryptoki.Test.Terminal do
 
   import ExUnit.Assertions
 
-  @deadline 20_000
+  @deadline 60_000
 
   @enforce_keys [:socket, :port]
   defstruct [:socket, :port]
