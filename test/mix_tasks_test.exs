@@ -118,7 +118,10 @@ defmodule Cryptoki.MixTasksTest do
     assert {_, 0, ""} = mix(bare, ["objects", value, "--allow-pin-value"])
 
     assert {"", 3, said} =
-             mix(with_environment(context, [{"CRYPTOKI_PIN", "40414243"}]), ["objects", uri])
+             mix(with_environment(context, [{"CRYPTOKI_PIN", "40414243"}]), [
+               "objects",
+               "pkcs11:token=other"
+             ])
 
     assert said =~ "CKR_PIN_INCORRECT"
   end
