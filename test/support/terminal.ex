@@ -7,10 +7,10 @@ defmodule Cryptoki.Test.Terminal do
 
   @deadline 60_000
 
-  @enforce_keys [:socket, :port]
-  defstruct [:socket, :port]
+  @enforce_keys [:socket, :port, :client]
+  defstruct [:socket, :port, :client]
 
-  @type t :: %__MODULE__{socket: Path.t(), port: port}
+  @type t :: %__MODULE__{socket: Path.t(), port: port, client: pos_integer}
 
   @doc "Runs a shell command in a terminal of `columns` by 200, for this test."
   @spec start(String.t(), pos_integer, [{String.t(), String.t() | nil}]) :: t
@@ -33,7 +33,8 @@ defmodule Cryptoki.Test.Terminal do
         env: environment
       ])
 
-    terminal = %__MODULE__{socket: socket, port: port}
+    {:os_pid, client} = Port.info(port, :os_pid)
+    terminal = %__MODULE__{socket: socket, port: port, client: client}
     ExUnit.Callbacks.on_exit(fn -> stop(terminal) end)
     terminal
   end
@@ -83,10 +84,12 @@ defmodule Cryptoki.Test.Terminal do
         do: text
   end
 
-  defp stop(%{socket: socket}) do
-    System.cmd("tmux", ["-S", socket, "kill-server"], stderr_to_stdout: true)
+  # By their numbers: a server that is asked to end may wait for its client, and the client for us.
+  defp stop(%{socket: socket, client: client} = terminal) do
+    {server, _status} = tmux(terminal, ["display-message", "-p", "\#{pid}"])
+    processes = for pid <- [String.trim(server), "#{client}"], pid =~ ~r/^\d+$/, do: pid
+    System.cmd("kill", ["-KILL" | processes], stderr_to_stdout: true)
     File.rm(socket)
-    :ok
   end
 
   defp screen(terminal) do
