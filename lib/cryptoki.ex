@@ -1,5 +1,16 @@
 defmodule Cryptoki do
-  alias Cryptoki.{Attribute, Error, Information, Instance, Instances, Key, KeyTransport, Lazy}
+  alias Cryptoki.{
+    Beside,
+    Attribute,
+    Error,
+    Information,
+    Instance,
+    Instances,
+    Key,
+    KeyTransport,
+    Lazy
+  }
+
   alias Cryptoki.{Mechanism, Objects, Operation, Operations, Options, Pin, Selector, Session}
   alias Cryptoki.{Target, TokenServer}
 
@@ -59,6 +70,9 @@ defmodule Cryptoki do
   @type data :: iodata | {:stream, Enumerable.t()}
   @type opts :: [Options.call_option()]
   @type error :: {:error, Error.t()}
+
+  @typedoc "What some mechanisms give in the place of one key; `Cryptoki.Mechanism` says which."
+  @type beside :: Beside.result()
   @type kind :: Operation.kind()
 
   ## Instances
@@ -476,11 +490,11 @@ defmodule Cryptoki do
       iex> {key.key_type, key.id}
       {:aes, <<9>>}
   """
-  @spec generate_key(hsm, mechanism, template, opts) :: {:ok, Key.t()} | error
+  @spec generate_key(hsm, mechanism, template, opts) :: {:ok, Key.t() | beside} | error
   def generate_key(hsm, mechanism, template, opts \\ []),
     do: Objects.generate_key(hsm, mechanism, template, opts)
 
-  bang(generate_key(hsm, mechanism, template, opts) :: Key.t())
+  bang(generate_key(hsm, mechanism, template, opts) :: Key.t() | beside)
 
   @doc """
   Generates a key pair. One template serves both halves, each attribute where it belongs:
@@ -524,6 +538,7 @@ defmodule Cryptoki do
   Signs data, or computes a MAC. ECDSA answers r and s one after the other, as the standard says;
   `format: :der` gives what X.509 and `:public_key` want. For a token that has `:ecdsa` but not, say,
   `:ecdsa_sha256`, the data is hashed in this VM (here and in `verify/6`, not in `start/5`).
+  One-time passwords (`:hotp`, `:securid`, `:acti`) answer a map: `%{value: "755224"}`.
 
   Errors: `:key_not_found`, `:key_ambiguous`, `:key_function_not_permitted`, `:mechanism_invalid`,
   `:data_len_range` when a mechanism without hash gets too much. PKCS #11 v3.2, section 5.13 (C_Sign).
@@ -536,11 +551,11 @@ defmodule Cryptoki do
       iex> byte_size(signature)
       64
   """
-  @spec sign(hsm, key, mechanism, data, opts) :: {:ok, binary} | error
+  @spec sign(hsm, key, mechanism, data, opts) :: {:ok, binary | %{atom => binary}} | error
   def sign(hsm, key, mechanism, data, opts \\ []),
     do: Operations.sign(hsm, key, mechanism, data, opts)
 
-  bang(sign(hsm, key, mechanism, data, opts) :: binary)
+  bang(sign(hsm, key, mechanism, data, opts) :: binary | %{atom => binary})
 
   @doc """
   Verifies a signature or a MAC; `format: :der` for one of ECDSA in DER. `signature_first: true` has
@@ -772,6 +787,10 @@ defmodule Cryptoki do
   Derives a key from another: a key agreement, a key derivation function. The template says what it
   is and what it may do; nothing is added to it.
 
+  Some mechanisms give more than a key: `:tls12_key_and_mac_derive` a map of keys and IVs,
+  `:sp800_108_counter_kdf` with `additional_keys:` a list of keys, `:tls_prf` bytes.
+  `Cryptoki.Mechanism` says for each of them what.
+
   Errors: `:mechanism_param_invalid`, `:domain_params_invalid`, `:template_inconsistent`. PKCS #11
   v3.2, section 5.18.5 (C_DeriveKey).
 
@@ -783,11 +802,12 @@ defmodule Cryptoki do
       iex> {key.key_type, key.label}
       {:aes, "agreed"}
   """
-  @spec derive_key(hsm, base_key :: key, mechanism, template, opts) :: {:ok, Key.t()} | error
+  @spec derive_key(hsm, base_key :: key, mechanism, template, opts) ::
+          {:ok, Key.t() | beside} | error
   def derive_key(hsm, base_key, mechanism, template, opts \\ []),
     do: KeyTransport.derive_key(hsm, base_key, mechanism, template, opts)
 
-  bang(derive_key(hsm, base_key :: key, mechanism, template, opts) :: Key.t())
+  bang(derive_key(hsm, base_key :: key, mechanism, template, opts) :: Key.t() | beside)
 
   @doc """
   Makes a secret key and encapsulates it for the owner of a public key (ML-KEM, 3.2): the ciphertext

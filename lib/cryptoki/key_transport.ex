@@ -2,7 +2,7 @@ defmodule Cryptoki.KeyTransport do
   @moduledoc false
   # The verbs that make keys of other keys: wrapping, deriving, encapsulating.
 
-  alias Cryptoki.{Attribute, Keys, Mechanism, Options, Target}
+  alias Cryptoki.{Attribute, Beside, Keys, Mechanism, Options, Target}
 
   @options [:timeout, :metadata]
   @wrapping [:associated_data | @options]
@@ -51,9 +51,23 @@ defmodule Cryptoki.KeyTransport do
     call = call!(:derive, base, mechanism, opts, @options)
     template = Attribute.encode!(template)
 
-    made(hsm, call, :derive_key, fn [base], mechanism ->
-      {:derive_key, mechanism, base, template}
-    end)
+    case Mechanism.answer(mechanism) do
+      nil ->
+        made(hsm, call, :derive_key, fn [base], mechanism ->
+          {:derive_key, mechanism, base, template}
+        end)
+
+      answer ->
+        derive_beside(hsm, call, template, answer)
+    end
+  end
+
+  defp derive_beside(hsm, call, template, answer) do
+    op = fn [base], mechanism -> {:derive_beside, mechanism, base, template} end
+
+    with {:ok, target} <- target(hsm, call),
+         {:ok, made} <- Keys.run(target, :derive_key, [call.wanted], call.mechanism, op),
+         do: Beside.result(answer, made, target)
   end
 
   def encapsulate_key(hsm, public, mechanism, template, opts) do

@@ -17,7 +17,7 @@ defmodule Cryptoki.Mechanism do
     TLS
   }
 
-  alias Cryptoki.Names
+  alias Cryptoki.{Beside, Names}
 
   @tables [
     RSA,
@@ -33,10 +33,22 @@ defmodule Cryptoki.Mechanism do
   ]
   @structures Enum.flat_map(@tables, & &1.structures())
 
-  # The token's answer comes back in the parameter, and parameters are only sent.
-  @answered_in_parameter ~w[ssl3_key_and_mac_derive tls_key_and_mac_derive tls_prf
-       tls12_key_and_mac_derive tls12_key_safe_derive wtls_prf wtls_client_key_and_mac_derive
-       wtls_server_key_and_mac_derive kea_derive kea_key_derive]a
+  answered = fn
+    {:keys, names, ivs} ->
+      "; answers `%{#{Enum.map_join(names ++ ivs, ", ", &"#{&1}:")}}`"
+
+    {:more_keys, argument} ->
+      "; with `#{argument}: [template, ...]` it answers a list of keys"
+
+    {:read, argument} ->
+      "; with `#{argument}: :read` it answers `{key, #{argument}}`"
+
+    :bytes ->
+      "; answers bytes"
+
+    nil ->
+      ""
+  end
 
   bracketed = fn {name, type} ->
     options = if is_tuple(type), do: elem(type, 1), else: []
@@ -68,10 +80,11 @@ defmodule Cryptoki.Mechanism do
     mechanisms = Enum.map_join(structure[:mechanisms], ", ", &"`:#{&1}`")
     arguments = Enum.map_join(structure[:arguments], " ", bracketed)
     none = if structure[:optional], do: " or no parameter"
-    "  * #{mechanisms}: `#{arguments}`#{none} (#{structure[:section]})\n"
+    answer = answered.(structure[:answer])
+    "  * #{mechanisms}: `#{arguments}`#{none}#{answer} (#{structure[:section]})\n"
   end}
-  The numbers are sections of PKCS #11 v3.2. Mechanisms whose answer comes back in the parameter
-  are not among them: #{Enum.map_join(@answered_in_parameter, ", ", &"`:#{&1}`")}.
+  The numbers are sections of PKCS #11 v3.2. Where an answer is named, the token gives it in the
+  parameter, and `Cryptoki.derive_key/5` (or `generate_key/4`) hands it over instead of one key.
   """
 
   @typedoc "A mechanism as people write it."
@@ -89,8 +102,7 @@ defmodule Cryptoki.Mechanism do
             end)
             |> Enum.group_by(&elem(&1, 0), &elem(&1, 1))
 
-  for name <- @answered_in_parameter ++ Map.keys(@variants),
-      Names.code(:mechanism, name) == :error do
+  for name <- Map.keys(@variants), Names.code(:mechanism, name) == :error do
     raise "there is no mechanism #{inspect(name)}"
   end
 
@@ -139,9 +151,6 @@ defmodule Cryptoki.Mechanism do
     given = Encoder.pairs!(arguments || [], where)
 
     case variants(name) do
-      [] when name in @answered_in_parameter ->
-        fail(where, "answers in its parameter, which is not read; it cannot be used with names")
-
       [] when map_size(given) == 0 ->
         {code, nil}
 
@@ -152,16 +161,45 @@ defmodule Cryptoki.Mechanism do
         if arguments == nil and structure[:optional] do
           {code, nil}
         else
-          structure = Enum.find(variants, structure, &takes?(&1, given))
+          structure = structure(variants, given)
           {code, Encoder.encode!(structure, given, where, [mechanism: name] ++ context)}
         end
     end
   end
 
   # A mechanism may have a structure for one function and another for the next: the names tell.
+  defp structure([structure | _] = variants, given),
+    do: Enum.find(variants, structure, &takes?(&1, given))
+
   defp takes?(structure, given) do
     Enum.all?(Map.keys(given), &Encoder.type(structure[:arguments], &1))
   end
+
+  @doc """
+  What comes back in the parameter of a mechanism written like this, or `nil`.
+
+      iex> Cryptoki.Mechanism.answer({:pbe_sha1_des3_ede_cbc, iv: :read})
+      {:read, :iv}
+      iex> Cryptoki.Mechanism.answer(:sha256_rsa_pkcs)
+      nil
+  """
+  @spec answer(spec) :: Beside.answer() | nil
+  def answer({name, arguments}) when is_proper_list(arguments) or is_map(arguments) do
+    with [_ | _] = variants <- variants(name_or_code(name)) do
+      given = Map.new(arguments)
+      answer = structure(variants, given)[:answer]
+
+      case answer do
+        {:read, argument} -> if given[argument] == :read, do: answer
+        {:more_keys, argument} -> if given[argument] not in [nil, []], do: answer
+        _always_or_never -> answer
+      end
+    else
+      [] -> nil
+    end
+  end
+
+  def answer(_spec), do: nil
 
   @doc """
   The names of the arguments a mechanism takes.

@@ -4,7 +4,7 @@ defmodule Cryptoki.Objects do
 
   import Cryptoki.Names, only: [is_proper_list: 1]
 
-  alias Cryptoki.{Attribute, Error, Key, KeyTemplate, Keys, Mechanism, Options}
+  alias Cryptoki.{Attribute, Beside, Error, Key, KeyTemplate, Keys, Mechanism, Options}
   alias Cryptoki.{PublicKey, Request, Target}
 
   @options [:timeout, :metadata]
@@ -175,9 +175,17 @@ defmodule Cryptoki.Objects do
     encoded = Mechanism.encode!(mechanism)
     template = mechanism |> KeyTemplate.secret(template) |> Attribute.encode!()
 
-    with {:ok, target} <- target(hsm, options, mechanism),
-         {:ok, handle} <- Request.run(target, {:generate_key, encoded, template}),
-         do: Keys.made(target, handle)
+    with {:ok, target} <- target(hsm, options, mechanism) do
+      case Mechanism.answer(mechanism) do
+        nil ->
+          with {:ok, handle} <- Request.run(target, {:generate_key, encoded, template}),
+               do: Keys.made(target, handle)
+
+        answer ->
+          with {:ok, made} <- Request.run(target, {:generate_beside, encoded, template}),
+               do: Beside.result(answer, made, target)
+      end
+    end
   end
 
   def generate_key_pair(hsm, mechanism, template, opts) do

@@ -5,7 +5,7 @@ defmodule Cryptoki.Operations do
   # `{:stream, enumerable}` as a multi-part operation on a session of its own.
 
   alias Cryptoki.{Attribute, Chunks, ContextPin, Dual, Ecdsa, Error, Instances, Keys, Mechanism}
-  alias Cryptoki.{Operation, Options, Request, Session, Target}
+  alias Cryptoki.{Names, Operation, Options, Request, Session, Target}
   alias Cryptoki.Mechanism.Hash
 
   @keyed [:timeout, :pin, :metadata]
@@ -14,6 +14,8 @@ defmodule Cryptoki.Operations do
   @keyless [:timeout, :metadata]
   @messages ~w[message_sign message_verify message_encrypt message_decrypt]a
   @kinds ~w[sign verify encrypt decrypt digest]a ++ @messages
+  # They sign with a structure.
+  @otp [:hotp, :securid, :acti]
   @vague [:general_error, :function_failed, :device_error, :arguments_bad, :data_invalid]
 
   @doc "The options of each verb."
@@ -37,10 +39,20 @@ defmodule Cryptoki.Operations do
     call = call!(:sign, key, mechanism, data, opts)
 
     with {:ok, call} <- for_token(hsm, call),
-         {:ok, signature} <- run(hsm, call, &{:sign, &2, &1, call.data, &3}) do
-      {:ok, if(call.format == :der, do: Ecdsa.to_der(signature), else: signature)}
+         {:ok, signature} <- run(hsm, call, &{name(call), &2, &1, call.data, &3}) do
+      {:ok, signature(call, signature)}
     end
   end
+
+  defp name(%{named: named}) when named in @otp, do: :sign_otp
+  defp name(_call), do: :sign
+
+  defp signature(%{format: :der}, raw), do: Ecdsa.to_der(raw)
+
+  defp signature(%{named: named}, parameters) when named in @otp,
+    do: for({code, bytes} <- parameters, into: %{}, do: {Names.name(:otp_parameter, code), bytes})
+
+  defp signature(_call, raw), do: raw
 
   def verify(hsm, key, mechanism, data, signature, opts) do
     call = call!(:verify, key, mechanism, data, opts)

@@ -71,7 +71,9 @@ defmodule Cryptoki.MechanismTest do
             {{:sha256, iv: "x"}, "mechanism :sha256 has no arguments with names"},
             {{0x80000001, iv: "x"}, "mechanism 0x80000001 has no arguments with names"},
             {:tls12_key_and_mac_derive,
-             "mechanism :tls12_key_and_mac_derive answers in its parameter"},
+             "mechanism :tls12_key_and_mac_derive: arguments :key_bits and :client_random and"},
+            {{:sp800_108_counter_kdf, prf: 1, data: [], additional_keys: [[lable: "x"]]},
+             "mechanism :sp800_108_counter_kdf: argument :additional_keys: template 1: there is no attribute :lable"},
             {-1, "a mechanism is an atom, a number, or one of these"}
           ] do
         assert String.starts_with?(message(spec), sentence), message(spec)

@@ -89,6 +89,45 @@ defmodule Cryptoki.Referee.DerivationTest do
       sp800_108(hsm, base, :aes_cmac, &Outside.aes_cmac(raw, &1))
     end
 
+    check "SP 800-108 with additional keys",
+          [sp800_108_counter_kdf: :derive, sp800_108_feedback_kdf: :derive],
+          %{hsm: hsm} do
+      raw = bytes(32)
+      base = secret(hsm, :generic_secret, raw, derive: true)
+      outside = &Outside.hmac(:sha256, raw, &1)
+      templates = for size <- [16, 20], do: [value_len: size] ++ @readable
+      [first | additional_keys] = [[value_len: 32] ++ @readable | templates]
+      # Each key begins with an output of the PRF of its own.
+      cut = fn stream ->
+        for at <- [{0, 32}, {32, 16}, {64, 20}],
+            {from, size} = at,
+            do: binary_part(stream, from, size)
+      end
+
+      fixed = [byte_array: "all three of one stream"]
+      same = [prf: :sha256_hmac, additional_keys: additional_keys]
+
+      data = [iteration_variable: [width_in_bits: 32]] ++ fixed
+      mechanism = {:sp800_108_counter_kdf, [data: data] ++ same}
+      keys = Cryptoki.derive_key!(hsm, base, mechanism, first)
+      input = fn counter -> [<<counter::32>>, fixed[:byte_array]] end
+      assert Enum.map(keys, &value(hsm, &1)) == cut.(Outside.counter_kdf(outside, input, 96))
+
+      iv = bytes(32)
+      data = [:iteration_variable] ++ fixed
+      mechanism = {:sp800_108_feedback_kdf, [data: data, iv: iv] ++ same}
+      keys = Cryptoki.derive_key!(hsm, base, mechanism, first)
+      input = fn previous, _counter -> [previous, fixed[:byte_array]] end
+      assert Enum.map(keys, &value(hsm, &1)) == cut.(Outside.feedback_kdf(outside, iv, input, 96))
+
+      # Without more templates it is one key, as ever.
+      mechanism =
+        {:sp800_108_counter_kdf,
+         prf: :sha256_hmac, data: fixed ++ [iteration_variable: [width_in_bits: 8]]}
+
+      assert %Cryptoki.Key{} = Cryptoki.derive_key!(hsm, base, mechanism, first)
+    end
+
     check "PBKDF2: RFC 6070", [pkcs5_pbkd2: :generate], %{hsm: hsm} do
       for {password, salt, iterations, output} <- [
             {"password", "salt", 2, "ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957"},

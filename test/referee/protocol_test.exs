@@ -40,6 +40,40 @@ defmodule Cryptoki.Referee.ProtocolTest do
         assert value(hsm, Cryptoki.derive_key!(hsm, base, mechanism, @readable)) == expected.(raw)
       end
 
+      check "TLS 1.2 key block with #{hash}",
+            [:tls12_key_and_mac_derive, :tls12_key_safe_derive],
+            %{hsm: hsm} do
+        {master, raw} = base(hsm, bytes(48))
+        {client, server} = {bytes(32), bytes(32)}
+        sizes = [mac_bits: 256, key_bits: 128, iv_bits: 32]
+        random = [client_random: client, server_random: server]
+        arguments = [hash: unquote(hash)] ++ sizes ++ random
+        mechanism = {:tls12_key_and_mac_derive, arguments}
+        # RFC 5246, section 6.3.
+        block = prf(unquote(hash), raw, "key expansion" <> server <> client, 2 * (32 + 16 + 4))
+
+        <<client_mac::binary-32, server_mac::binary-32, client_key::binary-16,
+          server_key::binary-16, client_iv::binary-4, server_iv::binary-4>> = block
+
+        made = Cryptoki.derive_key!(hsm, master, mechanism, @readable)
+        assert %{client_iv: ^client_iv, server_iv: ^server_iv} = made
+
+        for {name, expected} <- [
+              client_mac: client_mac,
+              server_mac: server_mac,
+              client_key: client_key,
+              server_key: server_key
+            ],
+            do: assert({name, value(hsm, made[name])} == {name, expected})
+
+        # The same without IVs and MAC keys.
+        mechanism = {:tls12_key_safe_derive, Keyword.drop(arguments, [:mac_bits, :iv_bits])}
+        block = prf(unquote(hash), raw, "key expansion" <> server <> client, 2 * 16)
+        made = Cryptoki.derive_key!(hsm, master, mechanism, @readable)
+        assert %{client_mac: nil, server_mac: nil, client_iv: nil, server_iv: nil} = made
+        assert value(hsm, made.client_key) <> value(hsm, made.server_key) == block
+      end
+
       check "TLS 1.2 exporter with #{hash}", [:tls_kdf, tls12_kdf: :derive], %{hsm: hsm} do
         {base, raw} = base(hsm, bytes(48))
         {client, server, context} = {bytes(32), bytes(32), bytes(10)}

@@ -37,8 +37,12 @@ defmodule Cryptoki.Mechanism.Derivation do
 
   @kdf [prf: {:name, of: :mechanism}, data: {:tagged, kind: :prf_data, of: @prf_data}]
 
-  # Additional derived keys come back in the parameter, where they cannot be read.
-  @no_more_keys [ulAdditionalDerivedKeys: {:ulong, 0}, pAdditionalDerivedKeys: {:bytes, nil}]
+  # One more key for each template.
+  @additional [additional_keys: {:templates, default: []}]
+  @additional_layout [
+    ulAdditionalDerivedKeys: {:count, :additional_keys},
+    pAdditionalDerivedKeys: :additional_keys
+  ]
 
   @spec structures() :: [keyword]
   def structures do
@@ -72,16 +76,18 @@ defmodule Cryptoki.Mechanism.Derivation do
         struct: :CK_SP800_108_KDF_PARAMS,
         section: "6.42.2",
         mechanisms: [:sp800_108_counter_kdf, :sp800_108_double_pipeline_kdf],
-        arguments: @kdf,
+        arguments: @kdf ++ @additional,
+        answer: {:more_keys, :additional_keys},
         layout:
           [prfType: :prf, ulNumberOfDataParams: {:count, :data}, pDataParams: :data] ++
-            @no_more_keys
+            @additional_layout
       ],
       [
         struct: :CK_SP800_108_FEEDBACK_KDF_PARAMS,
         section: "6.42.2",
         mechanisms: [:sp800_108_feedback_kdf],
-        arguments: @kdf ++ [iv: {:bytes, default: ""}],
+        arguments: @kdf ++ [iv: {:bytes, default: ""}] ++ @additional,
+        answer: {:more_keys, :additional_keys},
         layout:
           [
             prfType: :prf,
@@ -89,7 +95,7 @@ defmodule Cryptoki.Mechanism.Derivation do
             pDataParams: :data,
             ulIVLen: {:size, :iv},
             pIV: :iv
-          ] ++ @no_more_keys
+          ] ++ @additional_layout
       ],
       [
         struct: :CK_KEY_DERIVATION_STRING_DATA,
@@ -145,16 +151,22 @@ defmodule Cryptoki.Mechanism.Derivation do
         ]
       ],
       [
-        # The token writes the IV it derived where pInitVector points, which cannot be read.
+        # The token writes the IV that it derived where pInitVector points.
         struct: :CK_PBE_PARAMS,
         section: "6.37.2",
         mechanisms: ~w[pbe_md2_des_cbc pbe_md5_des_cbc pbe_md5_cast_cbc pbe_md5_cast3_cbc
              pbe_md5_cast128_cbc pbe_sha1_cast128_cbc pbe_sha1_rc4_128 pbe_sha1_rc4_40
              pbe_sha1_des3_ede_cbc pbe_sha1_des2_ede_cbc pbe_sha1_rc2_128_cbc pbe_sha1_rc2_40_cbc
              pba_sha1_with_sha1_hmac]a,
-        arguments: [password: :bytes, salt: :bytes, iterations: {:ulong, in: 1..0xFFFFFFFF}],
+        arguments: [
+          password: :bytes,
+          salt: :bytes,
+          iterations: {:ulong, in: 1..0xFFFFFFFF},
+          iv: {:room, size: 8, default: :read}
+        ],
+        answer: {:read, :iv},
         layout: [
-          pInitVector: {:bytes, <<0::64>>},
+          pInitVector: :iv,
           pPassword: :password,
           ulPasswordLen: {:size, :password},
           pSalt: :salt,

@@ -9,11 +9,15 @@
 #     {:count, :data}          how many elements it has
 #     {:given, :key}           whether it was given, a CK_BBOOL
 #     {:which, [key: 4], 1}    the number of the first one given, or the last number
-#     {:nested, layout}        a structure by value
+#     {:nested, layout}        a structure by value; {:pointer, layout} a pointer to one
+#     {:room_for_bits, :n}     a pointer to as many bits that the token writes; {:room_for_bytes, :n}
 #     {:each_given, kind, [:pin]}, {:count_given, [:pin]}   an array of {type, pointer, length}
 #     {:ulong, 1}, {:bytes, nil}                            always this
+#     {:new_handle, nil}       where the token puts the handle of a key it makes
 #
 # or `{:raw, :iv}`: the parameter is the argument's bytes.
+#
+# `answer` says what comes back in the parameter, for `Cryptoki.Beside`.
 #
 # Options of an argument: `default`, `derive` (from others), `optional` (NULL when not given),
 # `as` (other names), `not_with`, and what `Cryptoki.Mechanism.Field` says of its type.
@@ -24,6 +28,9 @@ defmodule Cryptoki.Mechanism.Encoder do
 
   alias Cryptoki.Mechanism.{Field, Hash}
   alias Cryptoki.Names
+
+  # Nobody asks a token for more in a parameter.
+  @room 65_536
 
   @type structure :: keyword
   @type given :: %{optional(atom) => term}
@@ -172,6 +179,10 @@ defmodule Cryptoki.Mechanism.Encoder do
   defp member({:bits, name}, fields), do: {:ulong, 8 * size(fields[name])}
   defp member({:given, name}, fields), do: {:bool, given?(fields[name])}
   defp member({:nested, layout}, fields), do: {:nested, members(layout, fields)}
+  defp member({:pointer, layout}, fields), do: {:struct, members(layout, fields)}
+
+  defp member({:room_for_bits, name}, fields), do: room(div(number(name, fields) + 7, 8))
+  defp member({:room_for_bytes, name}, fields), do: room(number(name, fields))
   defp member({:count, name}, fields), do: {:ulong, length(elem(fields[name], 1))}
 
   defp member({:which, numbers, none}, fields) do
@@ -183,7 +194,15 @@ defmodule Cryptoki.Mechanism.Encoder do
   end
 
   defp member({:count_given, names}, fields), do: {:ulong, Enum.count(names, &given?(fields[&1]))}
-  defp member({type, _} = always, _) when type in [:ulong, :bytes], do: always
+  defp member({type, _} = always, _) when type in [:ulong, :bytes, :new_handle], do: always
+
+  defp number(name, fields) do
+    {:ulong, number} = Map.fetch!(fields, name)
+    number
+  end
+
+  defp room(size) when size in 0..@room, do: {:inout, <<0::unit(8)-size(size)>>}
+  defp room(size), do: raise(ArgumentError, "no token gives #{size} bytes at a time")
 
   defp size({:absent, _}), do: 0
   defp size({_, bytes}), do: byte_size(bytes)

@@ -9,12 +9,14 @@
 #     :key         CK_OBJECT_HANDLE                       :version, a pointer to CK_VERSION
 #     :struct      a pointer; of: a structure             :mechanism, a pointer to CK_MECHANISM
 #     :tagged      an array of {type, pointer, length}; kind: of the types, of: [type: argument]
+#     :templates   an array of {attributes, their number, pointer to the handle of a new key}
+#     :room        a pointer to bytes; size: n; `:read` for those that the token writes there
 defmodule Cryptoki.Mechanism.Field do
   @moduledoc false
 
   import Cryptoki.Names, only: [is_proper_list: 1]
 
-  alias Cryptoki.Mechanism
+  alias Cryptoki.{Attribute, Mechanism}
   alias Cryptoki.Mechanism.{Encoder, Hash}
   alias Cryptoki.Names
 
@@ -24,6 +26,8 @@ defmodule Cryptoki.Mechanism.Field do
           | {:bytes, binary | nil}
           | {:inline | :inout, binary}
           | {:handle, term}
+          | {:new_handle, nil}
+          | {:template, Attribute.wire()}
           | {:struct | :nested, [t]}
           | {:array, [[t]]}
 
@@ -101,6 +105,22 @@ defmodule Cryptoki.Mechanism.Field do
   def encode!(:version, _, {major, minor}, _) when major in 0..255 and minor in 0..255,
     do: {:struct, [{:byte, major}, {:byte, minor}]}
 
+  # The token says there which version the pre-master key was made for.
+  def encode!(:version, _, :read, _), do: {:inout, <<0, 0>>}
+
+  def encode!(:room, options, :read, _), do: {:inout, <<0::unit(8)-size(options[:size])>>}
+  def encode!(:room, options, value, where), do: encode!(:bytes, options, value, where)
+
+  def encode!(:templates, _, templates, where) when is_proper_list(templates) do
+    elements =
+      for {template, n} <- Enum.with_index(templates, 1) do
+        wire = template!(template, "#{where}: template #{n}")
+        [template: wire, ulong: length(wire), struct: [new_handle: nil]]
+      end
+
+    {:array, elements}
+  end
+
   def encode!(:struct, options, value, where),
     do: {:struct, Encoder.encode!(options[:of], Encoder.pairs!(value, where), where, [])}
 
@@ -117,6 +137,13 @@ defmodule Cryptoki.Mechanism.Field do
 
   def encode!(type, options, value, where),
     do: fail(where, expected(type, options), Names.type_of(value))
+
+  defp template!(template, where) do
+    Attribute.encode!(template)
+  rescue
+    error in ArgumentError ->
+      reraise ArgumentError, [message: "#{where}: #{error.message}"], __STACKTRACE__
+  end
 
   @doc "The element `{type, pointer, length}` of an array, for a field and the name of its type."
   @spec tagged(Names.kind(), atom, t) :: [t]
@@ -192,7 +219,8 @@ defmodule Cryptoki.Mechanism.Field do
   defp expected(:name, options), do: "the name of #{Names.in_words(options[:of])} or its number"
   defp expected(:choice, options), do: "one of #{list(Keyword.keys(options[:of]))}"
   defp expected(:flags, _), do: "a list of flags or their number"
-  defp expected(:version, _), do: "{major, minor}"
+  defp expected(:version, _), do: "{major, minor}, or :read for what the token says"
+  defp expected(:templates, _), do: "a list of templates"
   defp expected(:tagged, _), do: "a list"
 
   defp expected(:ulong, options) do

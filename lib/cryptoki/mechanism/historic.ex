@@ -116,6 +116,27 @@ defmodule Cryptoki.Mechanism.Historic do
         layout: [bBC: :block_contents, pX: :x, ulXLen: {:size, :x}]
       ],
       [
+        # The sender's token makes RandomA, the recipient's is given it.
+        struct: :CK_KEA_DERIVE_PARAMS,
+        section: "historical",
+        mechanisms: [:kea_derive, :kea_key_derive],
+        arguments: [
+          sender: :boolean,
+          random_a: {:room, size: 128, default: :read},
+          random_b: {:bytes, size: 128},
+          public: :bytes
+        ],
+        answer: {:read, :random_a},
+        layout: [
+          isSender: :sender,
+          ulRandomLen: {:size, :random_a},
+          RandomA: :random_a,
+          RandomB: :random_b,
+          ulPublicDataLen: {:size, :public},
+          PublicData: :public
+        ]
+      ],
+      [
         struct: :CK_SKIPJACK_PRIVATE_WRAP_PARAMS,
         section: "historical",
         mechanisms: [:skipjack_private_wrap],

@@ -17,6 +17,38 @@ defmodule Cryptoki.Mechanism.TLS do
   @version [version: {:version, default: {0, 0}}]
   @no_version {:bytes, nil}
 
+  # What the token makes of a master key: the keys come back in the parameter, and the IVs where it
+  # points to.
+  @key_sizes [
+    mac_bits: {:ulong, default: 0},
+    key_bits: :ulong,
+    iv_bits: {:ulong, default: 0},
+    export: {:boolean, default: false}
+  ]
+  @key_sizes_layout [
+    ulMacSizeInBits: :mac_bits,
+    ulKeySizeInBits: :key_bits,
+    ulIVSizeInBits: :iv_bits
+  ]
+  @new {:new_handle, nil}
+  @key_material {:pointer,
+                 [
+                   hClientMacSecret: @new,
+                   hServerMacSecret: @new,
+                   hClientKey: @new,
+                   hServerKey: @new,
+                   pIVClient: {:room_for_bits, :iv_bits},
+                   pIVServer: {:room_for_bits, :iv_bits}
+                 ]}
+  @answer {:keys, [:client_mac, :server_mac, :client_key, :server_key], [:client_iv, :server_iv]}
+
+  # In C a pointer to the room, and one to its length.
+  @output [output_len: {:ulong, in: 1..65_536}]
+  @output_layout [
+    pOutput: {:room_for_bytes, :output_len},
+    pulOutputLen: {:pointer, [value: :output_len]}
+  ]
+
   @hash [hash: {:hash, as: [:prf_hash]}]
   @prf [prf: {:name, of: :mechanism}]
   @session [session_hash: :bytes]
@@ -36,6 +68,7 @@ defmodule Cryptoki.Mechanism.TLS do
         section: "6.39.2",
         mechanisms: [:ssl3_master_key_derive, :tls_master_key_derive],
         arguments: @random ++ @version,
+        answer: {:read, :version},
         layout: [RandomInfo: @random_info, pVersion: :version]
       ],
       [
@@ -50,6 +83,7 @@ defmodule Cryptoki.Mechanism.TLS do
         section: "6.40.2",
         mechanisms: [:tls12_master_key_derive],
         arguments: @hash ++ @random ++ @version,
+        answer: {:read, :version},
         layout: [RandomInfo: @random_info, pVersion: :version, prfHashMechanism: :hash]
       ],
       [
@@ -64,6 +98,7 @@ defmodule Cryptoki.Mechanism.TLS do
         section: "6.40.2",
         mechanisms: [:tls12_extended_master_key_derive],
         arguments: @hash ++ @session ++ @version,
+        answer: {:read, :version},
         layout: [
           prfHashMechanism: :hash,
           pSessionHash: :session_hash,
@@ -82,6 +117,49 @@ defmodule Cryptoki.Mechanism.TLS do
           ulSessionHashLen: {:size, :session_hash},
           pVersion: @no_version
         ]
+      ],
+      [
+        struct: :CK_SSL3_KEY_MAT_PARAMS,
+        section: "6.39.2",
+        mechanisms: [:ssl3_key_and_mac_derive, :tls_key_and_mac_derive],
+        arguments: @key_sizes ++ @random,
+        answer: @answer,
+        layout:
+          @key_sizes_layout ++
+            [
+              bIsExport: :export,
+              RandomInfo: @random_info,
+              pReturnedKeyMaterial: @key_material
+            ]
+      ],
+      [
+        struct: :CK_TLS12_KEY_MAT_PARAMS,
+        section: "6.40.2",
+        mechanisms: [:tls12_key_and_mac_derive, :tls12_key_safe_derive],
+        arguments: @key_sizes ++ @random ++ @hash,
+        answer: @answer,
+        layout:
+          @key_sizes_layout ++
+            [
+              bIsExport: :export,
+              RandomInfo: @random_info,
+              pReturnedKeyMaterial: @key_material,
+              prfHashMechanism: :hash
+            ]
+      ],
+      [
+        struct: :CK_TLS_PRF_PARAMS,
+        section: "6.39.2",
+        mechanisms: [:tls_prf],
+        arguments: [seed: :bytes, label: :bytes] ++ @output,
+        answer: :bytes,
+        layout:
+          [
+            pSeed: :seed,
+            ulSeedLen: {:size, :seed},
+            pLabel: :label,
+            ulLabelLen: {:size, :label}
+          ] ++ @output_layout
       ],
       [
         # prf: a hash for TLS 1.2, :tls_prf for TLS 1.0 and 1.1.
@@ -126,6 +204,38 @@ defmodule Cryptoki.Mechanism.TLS do
         mechanisms: [:wtls_master_key_derive_dh_ecc],
         arguments: [hash: :hash] ++ @random,
         layout: [DigestMechanism: :hash, RandomInfo: @random_info, pVersion: @no_version]
+      ],
+      [
+        struct: :CK_WTLS_KEY_MAT_PARAMS,
+        section: "6.41.2",
+        mechanisms: [:wtls_client_key_and_mac_derive, :wtls_server_key_and_mac_derive],
+        arguments: [hash: :hash, sequence_number: :ulong] ++ @key_sizes ++ @random,
+        answer: {:keys, [:mac, :key], [:iv]},
+        layout:
+          [DigestMechanism: :hash] ++
+            @key_sizes_layout ++
+            [
+              ulSequenceNumber: :sequence_number,
+              bIsExport: :export,
+              RandomInfo: @random_info,
+              pReturnedKeyMaterial:
+                {:pointer, [hMacSecret: @new, hKey: @new, pIV: {:room_for_bits, :iv_bits}]}
+            ]
+      ],
+      [
+        struct: :CK_WTLS_PRF_PARAMS,
+        section: "6.41.2",
+        mechanisms: [:wtls_prf],
+        arguments: [hash: :hash, seed: :bytes, label: :bytes] ++ @output,
+        answer: :bytes,
+        layout:
+          [
+            DigestMechanism: :hash,
+            pSeed: :seed,
+            ulSeedLen: {:size, :seed},
+            pLabel: :label,
+            ulLabelLen: {:size, :label}
+          ] ++ @output_layout
       ]
     ]
   end

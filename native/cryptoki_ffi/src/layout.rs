@@ -2,7 +2,7 @@
 
 use crate::functions::ulong;
 use crate::values::{Field, Mechanism, Parameter, Secret, Template, Value};
-use cryptoki_sys::{CK_ATTRIBUTE, CK_MECHANISM, CK_ULONG};
+use cryptoki_sys::{CK_ATTRIBUTE, CK_INVALID_HANDLE, CK_MECHANISM, CK_OBJECT_HANDLE, CK_ULONG};
 use std::ffi::c_void;
 use zeroize::Zeroizing;
 
@@ -15,6 +15,10 @@ struct Arena {
     buffers: Vec<Buffer>,
     /// Which of them are read back, and how long they are in bytes.
     written: Vec<(usize, usize)>,
+    /// Where handles come back: in which of them, and at which byte.
+    handles: Vec<(usize, usize)>,
+    /// What attributes within a structure point to.
+    templates: Vec<TemplateMemory>,
 }
 
 impl Arena {
@@ -32,9 +36,13 @@ impl Arena {
         self.buffers.push(buffer);
         pointer
     }
-}
 
-impl Arena {
+    fn place(&mut self, structure: &Structure) -> *mut c_void {
+        let handles = structure.handles.iter().map(|at| (self.buffers.len(), *at));
+        self.handles.extend(handles);
+        self.store(&structure.bytes)
+    }
+
     fn store_for_writing(&mut self, bytes: &[u8]) -> *mut c_void {
         if !bytes.is_empty() {
             self.written.push((self.buffers.len(), bytes.len()));
@@ -45,12 +53,24 @@ impl Arena {
     /// What the library has written, in the order of the fields.
     fn written(&self) -> Vec<Secret> {
         let bytes = |(index, length): &(usize, usize)| {
-            let words = &self.buffers[*index];
-            let all: Secret =
-                Zeroizing::new(words.iter().flat_map(|word| word.to_ne_bytes()).collect());
-            Zeroizing::new(all[..*length].to_vec())
+            Zeroizing::new(self.bytes(*index)[..*length].to_vec())
         };
         self.written.iter().map(bytes).collect()
+    }
+
+    /// The handles it has written.
+    fn handles(&self) -> Vec<CK_OBJECT_HANDLE> {
+        let handle = |(index, at): &(usize, usize)| {
+            let mut bytes = [0; size_of::<CK_OBJECT_HANDLE>()];
+            bytes.copy_from_slice(&self.bytes(*index)[*at..][..size_of::<CK_OBJECT_HANDLE>()]);
+            CK_OBJECT_HANDLE::from_ne_bytes(bytes)
+        };
+        self.handles.iter().map(handle).collect()
+    }
+
+    fn bytes(&self, index: usize) -> Secret {
+        let words = self.buffers[index].iter();
+        Zeroizing::new(words.flat_map(|word| word.to_ne_bytes()).collect())
     }
 }
 
@@ -58,6 +78,8 @@ impl Arena {
 struct Structure {
     bytes: Zeroizing<Vec<u8>>,
     align: usize,
+    /// Where in it the library puts handles.
+    handles: Vec<usize>,
 }
 
 impl Structure {
@@ -65,6 +87,7 @@ impl Structure {
         let mut structure = Structure {
             bytes: Zeroizing::default(),
             align: 1,
+            handles: Vec::new(),
         };
         for field in fields {
             structure.push(field, arena);
@@ -81,24 +104,43 @@ impl Structure {
             }
             Field::Byte(byte) => self.value(&[*byte], 1),
             Field::Inline(bytes) => self.value(bytes, 1),
+            Field::NewHandle => {
+                self.value(&CK_INVALID_HANDLE.to_ne_bytes(), align_of::<CK_ULONG>());
+                self.handles.push(self.bytes.len() - size_of::<CK_ULONG>());
+            }
             Field::Nested(fields) => {
                 let nested = Structure::of(fields, arena);
                 self.value(&nested.bytes, nested.align);
+                self.adopt(&nested);
+            }
+            Field::Template(template) => {
+                let mut memory = TemplateMemory::new(template);
+                self.pointer(memory.pointer().cast());
+                arena.templates.push(memory);
             }
             Field::Bytes(bytes) => self.pointer(arena.store(bytes)),
             Field::InOut(bytes) => self.pointer(arena.store_for_writing(bytes)),
             Field::Struct(fields) => {
                 let nested = Structure::of(fields, arena);
-                self.pointer(arena.store(&nested.bytes));
+                self.pointer(arena.place(&nested));
             }
             Field::Array(elements) => {
-                let mut all: Zeroizing<Vec<u8>> = Zeroizing::default();
+                let mut all = Structure::of(&[], arena);
                 for element in elements {
-                    all.extend_from_slice(&Structure::of(element, arena).bytes);
+                    let element = Structure::of(element, arena);
+                    all.bytes.extend_from_slice(&element.bytes);
+                    all.adopt(&element);
                 }
-                self.pointer(arena.store(&all));
+                self.pointer(arena.place(&all));
             }
         }
+    }
+
+    /// The handles of a structure that was put at the end of this one.
+    fn adopt(&mut self, nested: &Structure) {
+        let begin = self.bytes.len() - nested.bytes.len();
+        self.handles
+            .extend(nested.handles.iter().map(|at| begin + at));
     }
 
     fn pointer(&mut self, pointer: *mut c_void) {
@@ -136,7 +178,7 @@ impl ParameterMemory {
             Parameter::Raw(bytes) => (arena.store(bytes), bytes.len()),
             Parameter::Fields(fields) => {
                 let structure = Structure::of(fields, &mut arena);
-                (arena.store(&structure.bytes), structure.bytes.len())
+                (arena.place(&structure), structure.bytes.len())
             }
         };
         Self {
@@ -187,6 +229,11 @@ impl MechanismMemory {
     /// What the library has written into the parameter.
     pub fn written(&self) -> Vec<Secret> {
         self.parameter.written()
+    }
+
+    /// The handles it has written there; invalid ones where it made no key.
+    pub fn handles(&self) -> Vec<CK_OBJECT_HANDLE> {
+        self.parameter.arena.handles()
     }
 }
 
@@ -253,155 +300,4 @@ impl TemplateMemory {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use cryptoki::mechanism::aead::GcmParams;
-    use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
-    use cryptoki::mechanism::{Mechanism as Typed, MechanismType};
-    use cryptoki_sys as ck;
-
-    fn secret(bytes: &[u8]) -> crate::values::Secret {
-        Zeroizing::new(bytes.to_vec())
-    }
-
-    fn laid_out(kind: CK_ULONG, fields: Vec<Field>) -> MechanismMemory {
-        MechanismMemory::new(&Mechanism {
-            kind,
-            parameter: Parameter::Fields(fields),
-        })
-    }
-
-    /// The typed crate as referee: same type, length and bytes.
-    #[test]
-    fn pss_parameters_are_those_of_the_typed_crate() {
-        let typed = Typed::RsaPkcsPss(PkcsPssParams {
-            hash_alg: MechanismType::SHA256,
-            mgf: PkcsMgfType::MGF1_SHA256,
-            s_len: 32.into(),
-        });
-        let theirs = CK_MECHANISM::from(&typed);
-        let fields = [ck::CKM_SHA256, ck::CKG_MGF1_SHA256, 32]
-            .map(Field::Ulong)
-            .to_vec();
-        let mut memory = laid_out(ck::CKM_RSA_PKCS_PSS, fields);
-        // SAFETY: both point to structures of the length beside them that live until the end.
-        let (a, b) = unsafe {
-            let ours = &*memory.pointer();
-            assert_eq!(ours.mechanism, theirs.mechanism);
-            (
-                std::slice::from_raw_parts(
-                    ours.pParameter.cast::<u8>(),
-                    ours.ulParameterLen as usize,
-                ),
-                std::slice::from_raw_parts(
-                    theirs.pParameter.cast::<u8>(),
-                    theirs.ulParameterLen as usize,
-                ),
-            )
-        };
-        assert_eq!(a, b);
-    }
-
-    #[test]
-    fn gcm_parameters_are_those_of_the_typed_crate() {
-        let mut iv = [7; 12];
-        let Ok(params) = GcmParams::new(&mut iv, b"header", 128.into()) else {
-            panic!("params")
-        };
-        let typed = Typed::AesGcm(params);
-        let theirs = CK_MECHANISM::from(&typed);
-        let mut memory = laid_out(
-            ck::CKM_AES_GCM,
-            vec![
-                Field::Bytes(secret(&[7; 12])),
-                Field::Ulong(12),
-                Field::Ulong(96),
-                Field::Bytes(secret(b"header")),
-                Field::Ulong(6),
-                Field::Ulong(128),
-            ],
-        );
-        // SAFETY: both point to a CK_GCM_PARAMS that lives until the end.
-        unsafe {
-            let ours = &*memory.pointer();
-            assert_eq!(ours.ulParameterLen, theirs.ulParameterLen);
-            let ours = &*ours.pParameter.cast::<ck::CK_GCM_PARAMS>();
-            let theirs = &*theirs.pParameter.cast::<ck::CK_GCM_PARAMS>();
-            assert_eq!(ours.ulIvLen, theirs.ulIvLen);
-            assert_eq!(ours.ulTagBits, theirs.ulTagBits);
-            assert_eq!(ours.ulAADLen, theirs.ulAADLen);
-            assert_eq!(std::slice::from_raw_parts(ours.pIv, 12), [7; 12]);
-            assert_eq!(std::slice::from_raw_parts(ours.pAAD, 6), b"header");
-        }
-    }
-
-    #[test]
-    fn members_are_aligned_as_c_aligns_them() {
-        // CK_HKDF_PARAMS: two CK_BBOOLs, then words.
-        let mut memory = laid_out(
-            ck::CKM_HKDF_DERIVE,
-            vec![
-                Field::Byte(1),
-                Field::Byte(1),
-                Field::Ulong(ck::CKM_SHA256),
-                Field::Ulong(ck::CKF_HKDF_SALT_DATA),
-                Field::Bytes(secret(b"salt")),
-                Field::Ulong(4),
-                Field::Ulong(0),
-                Field::Bytes(secret(b"")),
-                Field::Ulong(0),
-            ],
-        );
-        // SAFETY: the parameter is a CK_HKDF_PARAMS that lives until the end.
-        unsafe {
-            let mechanism = &*memory.pointer();
-            assert_eq!(
-                mechanism.ulParameterLen as usize,
-                size_of::<ck::CK_HKDF_PARAMS>()
-            );
-            let params = &*mechanism.pParameter.cast::<ck::CK_HKDF_PARAMS>();
-            assert_eq!((params.bExtract, params.bExpand), (1, 1));
-            assert_eq!(params.prfHashMechanism, ck::CKM_SHA256);
-            assert_eq!(std::slice::from_raw_parts(params.pSalt, 4), b"salt");
-            assert!(params.pInfo.is_null());
-        }
-    }
-
-    #[test]
-    fn inline_bytes_follow_a_word() {
-        let mut memory = laid_out(
-            ck::CKM_AES_CTR,
-            vec![Field::Ulong(128), Field::Inline(secret(&[9; 16]))],
-        );
-        // SAFETY: the parameter is a CK_AES_CTR_PARAMS that lives until the end.
-        unsafe {
-            let mechanism = &*memory.pointer();
-            assert_eq!(
-                mechanism.ulParameterLen as usize,
-                size_of::<ck::CK_AES_CTR_PARAMS>()
-            );
-            let params = &*mechanism.pParameter.cast::<ck::CK_AES_CTR_PARAMS>();
-            assert_eq!((params.ulCounterBits, params.cb), (128, [9; 16]));
-        }
-    }
-
-    #[test]
-    fn nested_templates_point_to_their_attributes() {
-        let template = vec![
-            (ck::CKA_TOKEN, Value::Bool(true)),
-            (
-                ck::CKA_WRAP_TEMPLATE,
-                Value::Template(vec![(ck::CKA_VALUE_LEN, Value::Ulong(32))]),
-            ),
-        ];
-        let mut memory = TemplateMemory::new(&template);
-        assert_eq!(memory.count(), 2);
-        // SAFETY: two attributes, the second of which points to one more.
-        unsafe {
-            let outer = std::slice::from_raw_parts(memory.pointer(), 2);
-            assert_eq!(outer[1].ulValueLen as usize, size_of::<CK_ATTRIBUTE>());
-            let inner = &*outer[1].pValue.cast::<CK_ATTRIBUTE>();
-            assert_eq!(*inner.pValue.cast::<CK_ULONG>(), 32);
-        }
-    }
-}
+mod tests;

@@ -21,6 +21,7 @@ pub mod layout;
 pub mod loader;
 pub mod messages;
 pub mod objects;
+pub mod otp;
 pub mod panics;
 pub mod sessions;
 pub mod sizes;

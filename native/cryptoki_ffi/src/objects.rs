@@ -4,8 +4,16 @@ use crate::failure::{Failure, Outcome};
 use crate::functions::{Functions, buffer, call, output, ulong};
 use crate::layout::{MechanismMemory, TemplateMemory};
 use crate::sizes;
-use crate::values::{Mechanism, Template};
+use crate::values::{Mechanism, Secret, Template};
 use cryptoki_sys::{CK_INVALID_HANDLE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_ULONG};
+
+/// What a mechanism made beside the key of the call, in its parameter.
+pub struct Beside {
+    /// Keys, in the order of the structure; invalid handles where none was made.
+    pub handles: Vec<CK_OBJECT_HANDLE>,
+    /// Bytes, such as IVs.
+    pub written: Vec<Secret>,
+}
 
 /// A call that gives one object handle.
 pub(crate) fn new_object(
@@ -21,6 +29,15 @@ pub(crate) fn new_object(
         ));
     }
     Ok(object)
+}
+
+impl Beside {
+    fn of(mechanism: &MechanismMemory) -> Self {
+        Self {
+            handles: mechanism.handles(),
+            written: mechanism.written(),
+        }
+    }
 }
 
 impl Functions {
@@ -134,9 +151,20 @@ impl Functions {
         mechanism: &Mechanism,
         template: &Template,
     ) -> Outcome<CK_OBJECT_HANDLE> {
+        let (key, _beside) = self.generate_beside(session, mechanism, template)?;
+        Ok(key)
+    }
+
+    /// `C_GenerateKey` with what the mechanism answers in its parameter.
+    pub fn generate_beside(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: &Mechanism,
+        template: &Template,
+    ) -> Outcome<(CK_OBJECT_HANDLE, Beside)> {
         let mut mechanism = MechanismMemory::new(mechanism);
         let mut template = TemplateMemory::new(template);
-        new_object("C_GenerateKey", |key| {
+        let key = new_object("C_GenerateKey", |key| {
             call!(
                 self,
                 C_GenerateKey(
@@ -147,7 +175,8 @@ impl Functions {
                     key
                 )
             )
-        })
+        })?;
+        Ok((key, Beside::of(&mechanism)))
     }
 
     /// `C_GenerateKeyPair`: public, private.
@@ -238,20 +267,46 @@ impl Functions {
         base: CK_OBJECT_HANDLE,
         template: &Template,
     ) -> Outcome<CK_OBJECT_HANDLE> {
-        let mut mechanism = MechanismMemory::new(mechanism);
-        let mut template = TemplateMemory::new(template);
+        let mut memory = MechanismMemory::new(mechanism);
         new_object("C_DeriveKey", |key| {
-            call!(
-                self,
-                C_DeriveKey(
-                    session,
-                    mechanism.pointer(),
-                    base,
-                    template.pointer(),
-                    template.count(),
-                    key
-                )
-            )
+            self.derive(session, &mut memory, base, template, key)
         })
+    }
+
+    /// `C_DeriveKey` with a mechanism that answers in its parameter; the key of the call is an
+    /// invalid handle where it makes none.
+    pub fn derive_beside(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: &Mechanism,
+        base: CK_OBJECT_HANDLE,
+        template: &Template,
+    ) -> Outcome<(CK_OBJECT_HANDLE, Beside)> {
+        let mut memory = MechanismMemory::new(mechanism);
+        let mut key = CK_INVALID_HANDLE;
+        self.derive(session, &mut memory, base, template, &mut key)?;
+        Ok((key, Beside::of(&memory)))
+    }
+
+    fn derive(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: &mut MechanismMemory,
+        base: CK_OBJECT_HANDLE,
+        template: &Template,
+        key: *mut CK_OBJECT_HANDLE,
+    ) -> Outcome<()> {
+        let mut template = TemplateMemory::new(template);
+        call!(
+            self,
+            C_DeriveKey(
+                session,
+                mechanism.pointer(),
+                base,
+                template.pointer(),
+                template.count(),
+                key
+            )
+        )
     }
 }

@@ -36,6 +36,10 @@ pub enum Field {
     Array(Vec<Vec<Field>>),
     /// An object handle.
     Handle(Handle),
+    /// Where the library puts the handle of a key it makes.
+    NewHandle,
+    /// A pointer to attributes; null when there are none.
+    Template(Template),
 }
 
 /// The parameter of a mechanism.

@@ -80,6 +80,8 @@ fn field(term: Term) -> Option<Field> {
         "nested" => Field::Nested(list(value, field)?),
         "array" => Field::Array(list(value, |element| list(element, field))?),
         "handle" => Field::Handle(handle(value)?),
+        "new_handle" => is_nil(value).then_some(Field::NewHandle)?,
+        "template" => Field::Template(template(value)?),
         _ => return None,
     })
 }

@@ -301,7 +301,7 @@ defmodule Cryptoki.Mechanism.ParametersTest do
                     [ulong: 3, struct: [ulong: 1, bool: false, ulong: 16], ulong: 3 * @word]
                   ],
                   ulong: 0,
-                  bytes: nil
+                  array: []
                 ]}
 
       assert Mechanism.encode!(
@@ -321,7 +321,7 @@ defmodule Cryptoki.Mechanism.ParametersTest do
                   ulong: 2,
                   bytes: "iv",
                   ulong: 0,
-                  bytes: nil
+                  array: []
                 ]}
 
       for {data, sentence} <- [

@@ -22,8 +22,6 @@ defmodule Cryptoki.Mechanism.StructuresTest do
   @left_out ~w[
     CK_ECDH2_DERIVE_PARAMS CK_AES_GCM_PARAMS CK_AES_CCM_PARAMS CK_PKCS5_PBKD2_PARAMS
     CK_GCM_MESSAGE_PARAMS CK_CCM_MESSAGE_PARAMS CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS
-    CK_SSL3_KEY_MAT_PARAMS CK_TLS12_KEY_MAT_PARAMS CK_WTLS_KEY_MAT_PARAMS
-    CK_TLS_PRF_PARAMS CK_WTLS_PRF_PARAMS CK_KEA_DERIVE_PARAMS
   ]a
 
   setup_all do
@@ -50,8 +48,10 @@ defmodule Cryptoki.Mechanism.StructuresTest do
     %{structs: structs, aliases: aliases}
   end
 
+  defp all, do: Enum.flat_map(@tables, & &1.structures())
+
   test "the members are those of C", context do
-    for table <- @tables, structure <- table.structures(), structure[:struct] != nil do
+    for structure <- all(), structure[:struct] != nil do
       mechanism = hd(structure[:mechanisms])
       {_, fields} = Mechanism.encode!({mechanism, arguments(structure)})
       compare(structure, fields, context)
@@ -85,6 +85,27 @@ defmodule Cryptoki.Mechanism.StructuresTest do
     for structure <- nested do
       given = Map.new(arguments(structure))
       compare(structure, Mechanism.Encoder.encode!(structure, given, "test", []), context)
+    end
+  end
+
+  test "so are those the token fills in", context do
+    for {mechanism, name} <- [
+          tls12_key_and_mac_derive: "CK_SSL3_KEY_MAT_OUT",
+          wtls_client_key_and_mac_derive: "CK_WTLS_KEY_MAT_OUT"
+        ] do
+      structure = Enum.find(all(), &(mechanism in &1[:mechanisms]))
+      {_, fields} = Mechanism.encode!({mechanism, arguments(structure)})
+      {:struct, out} = List.keyfind(fields, :struct, 0)
+      layout = structure[:layout][:pReturnedKeyMaterial] |> elem(1)
+      compare([struct: String.to_atom(name), layout: layout], out, context)
+    end
+
+    additional = [prf: 1, data: [], additional_keys: [[token: true], []]]
+    {_, fields} = Mechanism.encode!({:sp800_108_counter_kdf, additional})
+
+    for derived <- fields |> List.last() |> elem(1) do
+      layout = [pTemplate: :_, ulAttributeCount: :_, phKey: :_]
+      compare([struct: :CK_DERIVED_KEY, layout: layout], derived, context)
     end
   end
 
@@ -154,7 +175,7 @@ defmodule Cryptoki.Mechanism.StructuresTest do
 
   defp types(fields), do: Enum.map(fields, &type/1)
 
-  defp type({type, _}) when type in [:ulong, :handle], do: "CK_ULONG"
+  defp type({type, _}) when type in [:ulong, :handle, :new_handle], do: "CK_ULONG"
   defp type({:bool, _}), do: "CK_BBOOL"
   defp type({:byte, _}), do: "CK_BYTE"
   defp type({:inline, bytes}), do: "[CK_BYTE; #{byte_size(bytes)}usize]"
@@ -193,6 +214,8 @@ defmodule Cryptoki.Mechanism.StructuresTest do
     :binary.copy("x", size * (options[:multiple_of] || 1))
   end
 
+  defp sample({:room, options}), do: sample({:bytes, options})
+  defp sample({:templates, _}), do: [[token: true]]
   defp sample({:c_string, _}), do: "text"
   defp sample({:ulong, options}), do: options |> Keyword.get(:in, [7]) |> Enum.at(0)
   defp sample({:byte, _}), do: 7

@@ -5,7 +5,8 @@ use crate::decode::{is_nil, kind, name};
 use cryptoki_ffi::combined::Dual;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::Outcome;
-use rustler::Term;
+use cryptoki_ffi::otp;
+use rustler::{Encoder, Term};
 
 pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> Option<Run> {
     match (operation, arguments) {
@@ -24,6 +25,24 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                     functions.single(crypto.kind, crypto.mechanism.kind, session, &data)
                 })?;
                 Ok(at.result(crypto.kind, bytes))
+            })
+        }
+        // What comes back is a structure with pointers, and is read where it lies.
+        ("sign_otp", &[m, key, data, pin]) => {
+            let (crypto, data) = (read.crypto(Kind::Sign, m, key, pin)?, read.input(data)?);
+            run(move |at| {
+                let data = data.bytes(at)?;
+                begin(at, &crypto)?;
+                let parameters = at.call(|functions, session| {
+                    let answer =
+                        functions.single(crypto.kind, crypto.mechanism.kind, session, &data)?;
+                    otp::parameters(&answer)
+                })?;
+                let parameters: Vec<_> = parameters
+                    .iter()
+                    .map(|(kind, bytes)| (*kind, at.binary(bytes)))
+                    .collect();
+                Ok(parameters.encode(at.env))
             })
         }
         ("digest", &[m, data]) => {

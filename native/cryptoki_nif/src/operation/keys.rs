@@ -12,6 +12,15 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                     .map(|key| at.made(key))
             })
         }
+        ("generate_beside", &[m, template]) => {
+            let (mechanism, template) = (read.mechanism(m)?, read.template(template)?);
+            run(move |at| {
+                let made = at.call(|functions, session| {
+                    functions.generate_beside(session, &mechanism, &template)
+                })?;
+                Ok(at.made_beside(made))
+            })
+        }
         ("generate_key_pair", &[m, public, private]) => {
             let mechanism = read.mechanism(m)?;
             let (public, private) = (read.template(public)?, read.template(private)?);
@@ -75,6 +84,16 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                     )
                 })
                 .map(|key| at.made(key))
+            })
+        }
+        ("derive_beside", &[m, base, template]) => {
+            let (mechanism, base) = (read.mechanism(m)?, read.object(base)?);
+            let template = read.template(template)?;
+            run(move |at| {
+                let made = at.call(|functions, session| {
+                    functions.derive_beside(session, &mechanism, base, &template)
+                })?;
+                Ok(at.made_beside(made))
             })
         }
         ("derive_key", &[m, base, template]) => {

@@ -14,6 +14,7 @@ use crate::session::Session;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::functions::Functions;
+use cryptoki_ffi::objects::Beside;
 use cryptoki_ffi::values::{Field, Handle, Mechanism, Parameter, Secret, Template};
 use cryptoki_sys::{self as ck, CK_OBJECT_HANDLE, CK_SESSION_HANDLE};
 use rustler::env::SavedTerm;
@@ -118,7 +119,9 @@ impl Reader<'_> {
                 | Field::Byte(_)
                 | Field::Bytes(_)
                 | Field::InOut(_)
-                | Field::Inline(_) => {}
+                | Field::Inline(_)
+                | Field::NewHandle
+                | Field::Template(_) => {}
             }
         }
     }
@@ -251,6 +254,14 @@ impl<'a> At<'a, '_> {
     fn made(&mut self, object: CK_OBJECT_HANDLE) -> Term<'a> {
         self.session.made_object();
         self.object(object)
+    }
+
+    /// A new key, and what its mechanism made beside it; `nil` for a key that it did not make.
+    fn made_beside(&mut self, (key, beside): (CK_OBJECT_HANDLE, Beside)) -> Term<'a> {
+        let mut made = |key| (key != ck::CK_INVALID_HANDLE).then(|| self.made(key));
+        let key = made(key);
+        let keys: Vec<_> = beside.handles.into_iter().map(made).collect();
+        (key, keys, self.binaries(&beside.written)).encode(self.env)
     }
 
     fn objects(&self, objects: Vec<CK_OBJECT_HANDLE>) -> Term<'a> {

@@ -1,0 +1,56 @@
+defmodule Cryptoki.Beside do
+  @moduledoc false
+  # What some mechanisms answer in their parameter: several keys in the place of one, bytes beside
+  # the key, or bytes alone. `answer:` in the tables of `Cryptoki.Mechanism` says which.
+
+  alias Cryptoki.{Error, Key, Keys, Target}
+
+  @typedoc """
+  `{:keys, names, ivs}` a map of keys and IVs, `{:more_keys, argument}` a list of keys, `{:read,
+  argument}` the key and what was written for that argument, `:bytes` no key at all.
+  """
+  @type answer ::
+          {:keys, [atom], [atom]} | {:more_keys, atom} | {:read, atom} | :bytes
+
+  @typedoc "What a verb gives for such a mechanism."
+  @type result ::
+          %{atom => Key.t() | binary | nil}
+          | [Key.t()]
+          | {Key.t(), binary | {byte, byte}}
+          | binary
+
+  @doc "The answer of the native side in the form that callers see."
+  @spec result(answer, {Keys.handle() | nil, [Keys.handle() | nil], [binary]}, Target.t()) ::
+          {:ok, result} | {:error, Error.t()}
+  def result({:keys, names, ivs}, {_none, handles, written}, target) do
+    with {:ok, keys} <- made(handles, target) do
+      ivs = Enum.zip(ivs, written ++ List.duplicate(nil, length(ivs) - length(written)))
+      {:ok, Map.new(Enum.zip(names, keys) ++ ivs)}
+    end
+  end
+
+  def result({:more_keys, _argument}, {handle, handles, _written}, target),
+    do: made([handle | handles], target)
+
+  def result({:read, argument}, {handle, _none, [written | _]}, target) do
+    with {:ok, key} <- Keys.made(target, handle), do: {:ok, {key, value(argument, written)}}
+  end
+
+  def result(:bytes, {_key, _keys, [bytes | _]}, _target), do: {:ok, bytes}
+
+  defp value(:version, <<major, minor>>), do: {major, minor}
+  defp value(_argument, bytes), do: bytes
+
+  defp made(handles, target) do
+    Enum.reduce_while(Enum.reverse(handles), {:ok, []}, fn
+      nil, {:ok, keys} ->
+        {:cont, {:ok, [nil | keys]}}
+
+      handle, {:ok, keys} ->
+        case Keys.made(target, handle) do
+          {:ok, key} -> {:cont, {:ok, [key | keys]}}
+          {:error, _error} = error -> {:halt, error}
+        end
+    end)
+  end
+end
