@@ -63,7 +63,7 @@ defmodule Cryptoki.Referee.OneCallTest do
     end
   end
 
-  if library = System.get_env("CRYPTOKI_TEST_KRYOPTIC", "") |> then(&if(&1 != "", do: &1)) do
+  if library = Token.library(:kryoptic) do
     describe "Kryoptic" do
       setup do
         module = FaultyModule.in_front_of(unquote(library))

@@ -22,8 +22,14 @@ defmodule Cryptoki.Test.Referee do
   alias Cryptoki.Error
   alias Cryptoki.Test.Token
 
-  using do
+  using options do
+    tokens = Keyword.get(options, :tokens, :whole)
+
     quote do
+      @tokens unquote(tokens)
+      @doc false
+      def tokens, do: @tokens
+
       import Bitwise
       import Cryptoki.Test.Referee
 
@@ -34,10 +40,10 @@ defmodule Cryptoki.Test.Referee do
     end
   end
 
-  setup_all do
+  setup_all context do
     {hsms, _log} =
       ExUnit.CaptureLog.with_log(fn ->
-        for token <- Token.all(), into: %{} do
+        for token <- Token.all(context.module.tokens()), into: %{} do
           child = {Cryptoki, Token.options(token, sessions: 3)}
           {token.name, start_supervised!(child, id: token.name)}
         end
@@ -54,7 +60,7 @@ defmodule Cryptoki.Test.Referee do
   @doc "Runs the checks in the block on each token of the run."
   defmacro on_each_token(do: block) do
     quote do
-      for token <- Token.all() do
+      for token <- Token.all(@tokens) do
         @token token
 
         describe @token.title do
@@ -111,10 +117,10 @@ defmodule Cryptoki.Test.Referee do
 
   @doc "Keys (or anything else) for each token; they are in the context of its checks."
   @spec keys(map, (pid, Token.t() -> map)) :: map
-  def keys(hsms, make),
-    do: %{
-      keys: for(token <- Token.all(), into: %{}, do: {token.name, make.(hsms[token.name], token)})
-    }
+  def keys(hsms, make) do
+    tokens = Enum.filter(Token.all(:every), &is_map_key(hsms, &1.name))
+    %{keys: for(token <- tokens, into: %{}, do: {token.name, make.(hsms[token.name], token)})}
+  end
 
   ## Data. ExUnit seeds `:rand` in every test: `mix test --seed` brings the same back.
 

@@ -3,12 +3,13 @@ defmodule Cryptoki.Test.Token do
   # The tokens that the referee tests run on, and what came of it.
   #
   # SoftHSM is always there, with a token and a copy of the library of its own: logins of other tests do
-  # not reach it. Kryoptic is there when CRYPTOKI_TEST_KRYOPTIC names the library that
-  # test/support/tokens/kryoptic built. Each is made once a run, when all/0 is called first.
+  # not reach it. The others are there when the script of their name in test/support/tokens has said
+  # so in the environment. Each is made once a run, when all/0 is called first.
 
   alias Cryptoki.Test.{SoftHSM, TokenReport}
 
   @label "referee"
+  @whole [:softhsm2, :kryoptic]
 
   @enforce_keys [:name, :library]
   defstruct [
@@ -38,9 +39,15 @@ defmodule Cryptoki.Test.Token do
   @typedoc "Mechanisms, alone or with functions: `[:sha256, aes_cbc: :encrypt, ecdsa: [:sign, :verify]]`."
   @type needs :: [atom | {atom, atom | [atom]}]
 
-  @doc "All tokens of this run."
-  @spec all :: [t]
-  def all, do: Agent.get(results(), & &1.tokens, :infinity)
+  @doc """
+  The tokens of this run: every one, or those on which the whole of the referee tests runs. The others
+  take no keys from outside, or break the rules of the standard in more places than can be listed.
+  """
+  @spec all(:every | :whole) :: [t]
+  def all(which \\ :whole) do
+    tokens = Agent.get(results(), & &1.tokens, :infinity)
+    if which == :every, do: tokens, else: Enum.filter(tokens, &(&1.name in @whole))
+  end
 
   @doc "The start options of an instance on the token."
   @spec options(t, keyword) :: keyword
@@ -91,8 +98,20 @@ defmodule Cryptoki.Test.Token do
 
   defp prepare do
     ExUnit.after_suite(fn _counts -> TokenReport.publish(Agent.get(__MODULE__, & &1)) end)
-    tokens = [soft_hsm() | List.wrap(kryoptic(System.get_env("CRYPTOKI_TEST_KRYOPTIC", "")))]
-    {tokens, _log} = ExUnit.CaptureLog.with_log(fn -> Enum.map(tokens, &with_facts/1) end)
+
+    others =
+      for {name, make} <- [
+            kryoptic: &kryoptic(&1, "kryoptic"),
+            nss: &nss/1,
+            opencryptoki: &%__MODULE__{name: :opencryptoki, library: &1},
+            tpm2: &%__MODULE__{name: :tpm2, library: &1}
+          ],
+          library = library(name),
+          do: make.(library)
+
+    {tokens, _log} =
+      ExUnit.CaptureLog.with_log(fn -> Enum.map([soft_hsm() | others], &with_facts/1) end)
+
     %{tokens: tokens, results: [], modules: []}
   end
 
@@ -103,8 +122,20 @@ defmodule Cryptoki.Test.Token do
     %__MODULE__{name: :softhsm2, library: SoftHSM.library_copy("referee-softhsm2.so")}
   end
 
-  defp kryoptic(""), do: nil
-  defp kryoptic(library), do: kryoptic(library, "kryoptic")
+  @doc "The library that is to be used for a token, if there is one."
+  @spec library(atom) :: Path.t() | nil
+  def library(name) do
+    case System.get_env("CRYPTOKI_TEST_#{String.upcase("#{name}")}", "") do
+      "" -> nil
+      library -> library
+    end
+  end
+
+  # OpenSC cannot hand over the configuration; p11-kit in front of it can.
+  defp nss(library) do
+    init_args = System.fetch_env!("CRYPTOKI_TEST_NSS_ARGS")
+    %__MODULE__{name: :nss, library: library, init_args: init_args}
+  end
 
   @doc "A token of Kryoptic with a directory of its own, for the library or one in front of it."
   @spec kryoptic(Path.t(), String.t()) :: t
@@ -138,7 +169,7 @@ defmodule Cryptoki.Test.Token do
 
   defp with_facts(token) do
     {:ok, hsm} = Cryptoki.start_link(options(token, sessions: 1))
-    {major, minor} = Cryptoki.token_info!(hsm).firmware_version
+    {major, minor} = version(hsm)
 
     mechanisms =
       for mechanism <- Cryptoki.mechanisms!(hsm), into: %{} do
@@ -149,6 +180,15 @@ defmodule Cryptoki.Test.Token do
     %{token | title: "#{title(token.name)} #{major}.#{minor}", mechanisms: mechanisms}
   end
 
+  # Software has no firmware, and some say so.
+  defp version(hsm) do
+    with {0, 0} <- Cryptoki.token_info!(hsm).firmware_version,
+         do: Cryptoki.library_info!(hsm).version
+  end
+
   defp title(:softhsm2), do: "SoftHSM2"
   defp title(:kryoptic), do: "Kryoptic"
+  defp title(:nss), do: "NSS"
+  defp title(:opencryptoki), do: "opencryptoki"
+  defp title(:tpm2), do: "TPM 2"
 end

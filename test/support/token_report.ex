@@ -1,7 +1,12 @@
 defmodule Cryptoki.Test.TokenReport do
   @moduledoc false
   # What the referee tests found each token to have, to lack and to refuse: a summary on the terminal, and
-  # the whole as a table in _build/test/tokens.md when every referee test took part.
+  # when every referee test took part the table in guides/tokens.md, which is written anew by a run with
+  # every token, and has to say the same as any other run.
+
+  @guide "guides/tokens.md"
+  @begin "<!-- written by bin/test --tokens all -->\n"
+  @every ~w[softhsm2 kryoptic nss opencryptoki tpm2]a
 
   @doc "Called when the suite is over."
   @spec publish(map) :: :ok
@@ -12,13 +17,36 @@ defmodule Cryptoki.Test.TokenReport do
     refusals = refusals(tokens, results)
     IO.puts(["\n", summary(tokens, cells), refusals_as_text(refusals), absent(tokens)])
 
-    if length(modules) == Enum.count(Path.wildcard("test/referee/*_test.exs"), &referee?/1) do
-      file = Path.join(Mix.Project.build_path(), "tokens.md")
-      File.write!(file, markdown(tokens, cells, refusals))
-      IO.puts("All of it: #{Path.relative_to_cwd(file)}")
-    end
+    if length(modules) == Enum.count(Path.wildcard("test/referee/*_test.exs"), &referee?/1),
+      do: guide(tokens, cells, refusals)
 
     :ok
+  end
+
+  defp guide(tokens, cells, refusals) do
+    [introduction, table] = @guide |> File.read!() |> String.split(@begin)
+
+    if Enum.map(tokens, & &1.name) == @every do
+      File.write!(@guide, [introduction, @begin, markdown(tokens, cells, refusals)])
+      IO.puts("Written: #{@guide}")
+    else
+      [header | rows] = for "|" <> row <- String.split(table, "\n"), do: cells_of(row)
+
+      for token <- tokens,
+          do: same!(token, Enum.find_index(header, &(&1 == token.title)), rows, cells)
+    end
+  end
+
+  defp cells_of(row), do: row |> String.split("|") |> Enum.map(&String.trim/1)
+
+  defp same!(token, column, rows, cells) do
+    known = for [name | _] = row <- rows, column, into: %{}, do: {name, Enum.at(row, column)}
+
+    for {{mechanism, name}, found} when name == token.name <- cells,
+        known["`#{label(mechanism)}`"] != cell(found) do
+      raise "#{@guide} has #{inspect(known["`#{label(mechanism)}`"])} for #{label(mechanism)} on " <>
+              "#{token.title}, this run found #{cell(found)}: run bin/test --tokens all"
+    end
   end
 
   defp referee?(file), do: File.read!(file) =~ "use Cryptoki.Test.Referee"
@@ -83,9 +111,10 @@ defmodule Cryptoki.Test.TokenReport do
   end
 
   defp absent(tokens) do
-    if Enum.any?(tokens, &(&1.name == :kryoptic)),
-      do: [],
-      else: "Kryoptic took no part: bin/test --tokens kryoptic builds it.\n"
+    case @every -- Enum.map(tokens, & &1.name) do
+      [] -> []
+      absent -> "Not there: #{Enum.join(absent, ", ")}. bin/test --tokens all brings them up.\n"
+    end
   end
 
   defp refusals_as_text([]), do: []
