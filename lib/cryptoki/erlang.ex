@@ -1,0 +1,202 @@
+defmodule Cryptoki.Erlang do
+  @moduledoc false
+  # Behind the Erlang modules `cryptoki`, `cryptoki_operation` and `cryptoki_token`: calls the Elixir
+  # function of the same name and turns what differs. Maps stand for keyword lists, errors are
+  # `{error, {Reason, Info}}`, and a mistake in the call is `badarg` with the argument that is to
+  # blame (EEP 54). The arguments themselves are never in the stack trace: a PIN may be among them.
+
+  alias Cryptoki.{Attribute, Error, Keys, KeyTemplate, Operation, Options, Token}
+
+  # What the arguments are, function by function: how each is turned, and checked when it is wrong.
+  @arguments %{
+    {Cryptoki, :start_link} => ~w[start]a,
+    {Cryptoki, :child_spec} => ~w[start]a,
+    {Cryptoki, :stop} => ~w[hsm]a,
+    {Cryptoki, :status} => ~w[hsm]a,
+    {Cryptoki, :unlock} => ~w[hsm pin opts]a,
+    {Cryptoki, :subscribe} => ~w[hsm]a,
+    {Cryptoki, :unsubscribe} => ~w[hsm reference]a,
+    {Cryptoki, :library_info} => ~w[hsm opts]a,
+    {Cryptoki, :slots} => ~w[hsm_or_library opts]a,
+    {Cryptoki, :token_info} => ~w[hsm opts]a,
+    {Cryptoki, :mechanisms} => ~w[hsm opts]a,
+    {Cryptoki, :mechanism_info} => ~w[hsm mechanism opts]a,
+    {Cryptoki, :find} => ~w[hsm selector opts]a,
+    {Cryptoki, :find_one} => ~w[hsm selector opts]a,
+    {Cryptoki, :stream} => ~w[hsm selector opts]a,
+    {Cryptoki, :attributes} => ~w[hsm selector names opts]a,
+    {Cryptoki, :size} => ~w[hsm selector opts]a,
+    {Cryptoki, :update} => ~w[hsm selector template opts]a,
+    {Cryptoki, :create} => ~w[hsm template opts]a,
+    {Cryptoki, :copy} => ~w[hsm selector template opts]a,
+    {Cryptoki, :destroy} => ~w[hsm selector opts]a,
+    {Cryptoki, :public_key} => ~w[hsm selector opts]a,
+    {Cryptoki, :certificate} => ~w[hsm selector opts]a,
+    {Cryptoki, :generate_key} => ~w[hsm mechanism template opts]a,
+    {Cryptoki, :generate_key_pair} => ~w[hsm mechanism pair opts]a,
+    {Cryptoki, :sign} => ~w[hsm selector mechanism data opts]a,
+    {Cryptoki, :verify} => ~w[hsm selector mechanism data data opts]a,
+    {Cryptoki, :valid?} => ~w[hsm selector mechanism data data opts]a,
+    {Cryptoki, :sign_recover} => ~w[hsm selector mechanism data opts]a,
+    {Cryptoki, :verify_recover} => ~w[hsm selector mechanism data opts]a,
+    {Cryptoki, :encrypt} => ~w[hsm selector mechanism data opts]a,
+    {Cryptoki, :decrypt} => ~w[hsm selector mechanism data opts]a,
+    {Cryptoki, :encrypt_stream} => ~w[hsm selector mechanism chunks opts]a,
+    {Cryptoki, :decrypt_stream} => ~w[hsm selector mechanism chunks opts]a,
+    {Cryptoki, :digest} => ~w[hsm mechanism data opts]a,
+    {Cryptoki, :random} => ~w[hsm count opts]a,
+    {Cryptoki, :seed_random} => ~w[hsm data opts]a,
+    {Cryptoki, :wrap_key} => ~w[hsm selector mechanism selector opts]a,
+    {Cryptoki, :unwrap_key} => ~w[hsm selector mechanism data template opts]a,
+    {Cryptoki, :derive_key} => ~w[hsm selector mechanism template opts]a,
+    {Cryptoki, :encapsulate_key} => ~w[hsm selector mechanism template opts]a,
+    {Cryptoki, :decapsulate_key} => ~w[hsm selector mechanism data template opts]a,
+    {Cryptoki, :with_session} => ~w[hsm function opts]a,
+    {Cryptoki, :start} => ~w[session kind selector mechanism opts]a,
+    {Cryptoki, :session_info} => ~w[hsm opts]a,
+    {Cryptoki, :validation_flags} => ~w[hsm opts]a,
+    {Operation, :update} => ~w[operation data]a,
+    {Operation, :message} => ~w[operation parameters data data]a,
+    {Operation, :finish} => ~w[operation signature]a,
+    {Operation, :cancel} => ~w[operation]a,
+    {Operation, :save} => ~w[operation]a,
+    {Operation, :restore} => ~w[session kind data opts]a,
+    {Token, :init} => ~w[slot opts]a,
+    {Token, :init_pin} => ~w[slot opts]a,
+    {Token, :set_pin} => ~w[slot opts]a
+  }
+
+  @typedoc "An error as Erlang sees it."
+  @type error :: {Error.reason(), %{atom => term}}
+
+  @doc "Calls `module.function` for the Erlang function that `from` names, for messages."
+  @spec call(module, atom, {module, atom}, [term]) :: term
+  def call(module, function, {_module, _name} = from, arguments) do
+    kinds = Map.fetch!(@arguments, {module, function})
+
+    guarded(from, kinds, arguments, fn ->
+      module |> apply(function, turn(kinds, arguments)) |> answer()
+    end)
+  end
+
+  @doc "Consumes a stream: the `Enum.reduce/3` of Erlang, with errors as answers."
+  @spec fold((term, acc -> acc), acc, Enumerable.t()) :: {:ok, acc} | {:error, error}
+        when acc: term
+  def fold(fun, acc, stream) do
+    {:ok, Enum.reduce(lazy(stream), acc, fun)}
+  catch
+    :error, %Error{} = error -> {:error, error(error)}
+  end
+
+  @doc "The sentence of an error, in any form it is met in."
+  @spec message(term) :: String.t()
+  def message({:error, reason}), do: message(reason)
+  def message(%Error{} = error), do: Exception.message(error)
+
+  def message({reason, %{code: _, function: _} = info}),
+    do: Error |> struct!(Map.put(info, :reason, reason)) |> Exception.message()
+
+  def message(reason) when is_atom(reason), do: reason |> Error.new() |> Exception.message()
+  def message(other), do: "not an error of cryptoki: " <> inspect(other)
+
+  ## Arguments
+
+  defp turn([kind | kinds], [argument | arguments]),
+    do: [turn_one(kind, argument) | turn(kinds, arguments)]
+
+  defp turn(_kinds, []), do: []
+
+  defp turn_one(:opts, options) when is_map(options), do: Map.to_list(options)
+
+  defp turn_one(:hsm_or_library, options) when is_map(options) and not is_struct(options),
+    do: Map.to_list(options)
+
+  # A URI as Erlang's strings are.
+  defp turn_one(:selector, [char | _] = text) when is_integer(char), do: List.to_string(text)
+  defp turn_one(:slot, token) when is_map(token) and not is_struct(token), do: Map.to_list(token)
+  defp turn_one(:data, {:stream, chunks}), do: {:stream, lazy(chunks)}
+  defp turn_one(:chunks, chunks), do: lazy(chunks)
+  defp turn_one(_kind, argument), do: argument
+
+  # Erlang's lazy lists: a function without arguments that gives [] or [Chunk | Function].
+  defp lazy(next) when is_function(next, 0), do: Stream.unfold(next, &step/1)
+  defp lazy(chunks), do: chunks
+
+  defp step(next) when is_function(next, 0), do: step(next.())
+  defp step([]), do: nil
+  defp step([chunk | next]), do: {chunk, next}
+
+  ## Answers
+
+  defp answer({:error, %Error{} = error}), do: {:error, error(error)}
+
+  defp answer({:ok, %{reason: %Error{} = error} = status}),
+    do: {:ok, %{status | reason: error(error)}}
+
+  defp answer(other), do: other
+
+  defp error(%Error{reason: reason} = error),
+    do: {reason, Map.take(error, [:code, :function, :executed, :detail])}
+
+  ## Mistakes
+
+  # Only what Elixir raised: the badarg of a function that the caller gave is the caller's.
+  defp guarded(from, kinds, arguments, fun) do
+    fun.()
+  catch
+    :error, %ArgumentError{message: message} ->
+      blamed = blame(kinds, arguments, message)
+      raise_for(:badarg, from, arguments, %{blamed => message}, __STACKTRACE__)
+
+    :error, %Error{} = error ->
+      cause = %{general: Exception.message(error)}
+      raise_for(error(error), from, arguments, cause, __STACKTRACE__)
+  end
+
+  @spec raise_for(term, {module, atom}, [term], map, Exception.stacktrace()) :: no_return
+  defp raise_for(reason, {module, name}, arguments, cause, stack) do
+    info = [error_info: %{module: :cryptoki, cause: cause}]
+    :erlang.raise(:error, reason, [{module, name, length(arguments), info} | callers(stack)])
+  end
+
+  defp callers(stack) do
+    stack
+    |> Enum.drop_while(&(elem(&1, 0) != __MODULE__))
+    |> Enum.drop_while(&(elem(&1, 0) == __MODULE__))
+  end
+
+  # The argument that is wrong when looked at alone, in the same words; else nobody knows which.
+  defp blame(kinds, arguments, message) do
+    kinds
+    |> Enum.zip(turn(kinds, arguments))
+    |> Enum.find_index(fn {kind, argument} -> complaint(kind, argument) == message end)
+    |> case do
+      nil -> if message =~ ~r/^(unknown option|\w+: )/, do: options(kinds), else: :general
+      index -> index + 1
+    end
+  end
+
+  defp options(kinds) do
+    if index = Enum.find_index(kinds, &(&1 == :opts)), do: index + 1, else: :general
+  end
+
+  defp complaint(kind, argument) do
+    _ = check(kind, argument)
+    nil
+  rescue
+    error in ArgumentError -> error.message
+  end
+
+  defp check(:start, options), do: Options.start!(options)
+  defp check(:selector, selector), do: Keys.wanted!(selector, :any)
+  defp check(:mechanism, mechanism), do: Keys.mechanism!(mechanism)
+  defp check(:template, template), do: Attribute.encode!(template)
+  defp check(:pair, template), do: template_of_pair(template)
+  defp check(:names, names), do: Attribute.types!(names)
+  defp check(_other, _argument), do: :ok
+
+  defp template_of_pair(template) do
+    {public, private} = KeyTemplate.pair(:ec_key_pair_gen, template)
+    {Attribute.encode!(public), Attribute.encode!(private)}
+  end
+end

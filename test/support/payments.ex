@@ -1,0 +1,43 @@
+defmodule Cryptoki.Test.Payments do
+  @moduledoc false
+  # The token that the examples in docs and guides work on: the keys "invoice" (RSA), "contract"
+  # (P-256) and "archive" (AES), and a certificate of the first.
+
+  alias Cryptoki.Test.SoftHSM
+
+  @label "payments"
+
+  @doc "The start options of an instance on it. Two tokens of this label can not be told apart."
+  @spec options(keyword) :: keyword
+  def options(more) do
+    SoftHSM.create(@label)
+    SoftHSM.options([label: @label, library: SoftHSM.library_copy()] ++ more)
+  end
+
+  @doc "Makes what the examples need."
+  @spec fill(GenServer.name()) :: :ok
+  def fill(hsm) do
+    rsa = [label: "invoice", id: <<1>>, token: true, modulus_bits: 2048]
+    Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, rsa)
+
+    ec = [label: "contract", id: <<2>>, token: true, curve: :secp256r1]
+    Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, ec)
+
+    aes = [label: "archive", id: <<3>>, token: true, value_len: 32]
+    Cryptoki.generate_key!(hsm, :aes_key_gen, aes)
+
+    %{cert: der} = :public_key.pkix_test_root_cert(~c"invoice", [])
+
+    Cryptoki.create!(hsm,
+      class: :certificate,
+      certificate_type: :x_509,
+      label: "invoice",
+      id: <<1>>,
+      token: true,
+      subject: <<0x30, 0>>,
+      value: der
+    )
+
+    :ok
+  end
+end
