@@ -21,7 +21,7 @@ defmodule Cryptoki.Test.ErlangExamples do
     |> Enum.reject(&(&1 == []))
   end
 
-  @doc "The texts of the `?DOC`s of a source file, with what each belongs to."
+  @doc "The texts of the `?DOC`s of a source file, with what each belongs to: `-spec sign`."
   @spec docs(Path.t()) :: [{String.t(), String.t()}]
   def docs(file) do
     ~r/^\?(?:MODULE)?DOC\("((?:[^"\\]|\\.)*)"\)\.\s+(\S*\s*\w*)/m

@@ -7,16 +7,23 @@ defmodule Cryptoki.Test.Payments do
 
   @label "payments"
 
-  @doc "The start options of an instance on it. Two tokens of this label can not be told apart."
+  @doc "The start options of an instance on it. It is made once a run: `token:` has to find one."
   @spec options(keyword) :: keyword
   def options(more) do
-    SoftHSM.create(@label)
+    unless File.exists?(marker()), do: SoftHSM.create(@label)
     SoftHSM.options([label: @label, library: SoftHSM.library_copy()] ++ more)
   end
 
-  @doc "Makes what the examples need."
+  @doc "Makes what the examples need, the first time."
   @spec fill(GenServer.name()) :: :ok
   def fill(hsm) do
+    unless File.exists?(marker()), do: make(hsm)
+    File.touch!(marker())
+  end
+
+  defp marker, do: Path.join(SoftHSM.directory(), "payments")
+
+  defp make(hsm) do
     rsa = [label: "invoice", id: <<1>>, token: true, modulus_bits: 2048]
     Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, rsa)
 
@@ -37,7 +44,5 @@ defmodule Cryptoki.Test.Payments do
       subject: <<0x30, 0>>,
       value: der
     )
-
-    :ok
   end
 end
