@@ -281,11 +281,13 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
   defp current_file, do: Path.join(install_dir(), "current")
   defp version, do: Mix.Project.config()[:version]
 
-  # _build/dev/.. is _build, unless somebody named another place.
+  # _build/dev/.. is _build, unless somebody named another place. rebar3's hook names its own.
   defp cache do
-    if unset?("MIX_BUILD_PATH"),
-      do: Path.expand("../native", Mix.Project.build_path()),
-      else: Path.join(Mix.Project.build_path(), "native")
+    cond do
+      not unset?("CRYPTOKI_CARGO_CACHE") -> System.fetch_env!("CRYPTOKI_CARGO_CACHE")
+      unset?("MIX_BUILD_PATH") -> Path.expand("../native", Mix.Project.build_path())
+      true -> Path.join(Mix.Project.build_path(), "native")
+    end
   end
 
   # target/release/x.so was built for this machine, target/triple/release/x.so for that one.

@@ -8,7 +8,9 @@ if ! command -v mix >/dev/null; then
   exit 1
 fi
 
-# Below its build path Mix uses lib/cryptoki, which is rebar3's place for it too.
+# Below its build path Mix uses lib/cryptoki, which is rebar3's place for it too. The crates are built
+# once for all profiles.
+export CRYPTOKI_CARGO_CACHE="${REBAR_BUILD_DIR%/*}/native"
 MIX_ENV=prod MIX_BUILD_PATH="$REBAR_BUILD_DIR" mix compile --no-protocol-consolidation
 built="$REBAR_BUILD_DIR/lib/cryptoki"
 
@@ -22,11 +24,3 @@ if [ -d "$checkout" ] && [ "$(cd "$checkout" && pwd -P)" = "$(pwd -P)" ]; then
     ln -s "$built/$folder" "$out/$folder"
   done
 fi
-
-case ":${ERL_LIBS:-}:" in
-*elixir*) ;;
-*)
-  libraries=$(elixir -e 'IO.puts(Path.expand(Path.dirname(:code.lib_dir(:elixir))))')
-  echo "cryptoki: releases and shells need Elixir's applications; put ERL_LIBS=$libraries in their environment."
-  ;;
-esac

@@ -131,7 +131,7 @@ case, or a number that has none.
 ").
 -type error_reason() ::
     {atom() | non_neg_integer(),
-     #{function := atom(), code := non_neg_integer() | nil, executed := false | maybe,
+     #{function := atom(), code := non_neg_integer() | nil, executed := false | 'maybe',
        detail := binary() | nil}}.
 
 %%% Instances
@@ -185,7 +185,7 @@ Errors: `pin_incorrect`, `pin_locked`, `token_absent`. PKCS #11 v3.2, section 5.
 -spec unlock(hsm(), pin(), #{force => boolean(), timeout => timeout()}) -> ok | error().
 unlock(Hsm, Pin, Options) -> call(unlock, [Hsm, Pin, Options]).
 
-?SAME_AS(unlock(Hsm, Pin, #{})).
+?SAME_AS("unlock/3").
 -spec unlock(hsm(), pin()) -> ok | error().
 unlock(Hsm, Pin) -> unlock(Hsm, Pin, #{}).
 
@@ -218,7 +218,7 @@ PKCS #11 v3.2, sections 5.4.3 and 5.4.5.
 -spec library_info(hsm(), options()) -> {ok, map()} | error().
 library_info(Hsm, Options) -> call(library_info, [Hsm, Options]).
 
-?SAME_AS(library_info(Hsm, #{})).
+?SAME_AS("library_info/2").
 -spec library_info(hsm()) -> {ok, map()} | error().
 library_info(Hsm) -> library_info(Hsm, #{}).
 
@@ -231,7 +231,7 @@ Errors: `library_not_loaded`. PKCS #11 v3.2, sections 5.5.1 and 5.5.2.
 -spec slots(hsm() | #{library := file:name_all()}, options()) -> {ok, [map()]} | error().
 slots(HsmOrLibrary, Options) -> call(slots, [HsmOrLibrary, Options]).
 
-?SAME_AS(slots(HsmOrLibrary, #{})).
+?SAME_AS("slots/2").
 -spec slots(hsm() | #{library := file:name_all()}) -> {ok, [map()]} | error().
 slots(HsmOrLibrary) -> slots(HsmOrLibrary, #{}).
 
@@ -244,7 +244,7 @@ PKCS #11 v3.2, section 5.5.3.
 -spec token_info(hsm(), options()) -> {ok, map()} | error().
 token_info(Hsm, Options) -> call(token_info, [Hsm, Options]).
 
-?SAME_AS(token_info(Hsm, #{})).
+?SAME_AS("token_info/2").
 -spec token_info(hsm()) -> {ok, map()} | error().
 token_info(Hsm) -> token_info(Hsm, #{}).
 
@@ -257,7 +257,7 @@ PKCS #11 v3.2, section 5.5.5.
 -spec mechanisms(hsm(), options()) -> {ok, [atom() | non_neg_integer()]} | error().
 mechanisms(Hsm, Options) -> call(mechanisms, [Hsm, Options]).
 
-?SAME_AS(mechanisms(Hsm, #{})).
+?SAME_AS("mechanisms/2").
 -spec mechanisms(hsm()) -> {ok, [atom() | non_neg_integer()]} | error().
 mechanisms(Hsm) -> mechanisms(Hsm, #{}).
 
@@ -270,7 +270,7 @@ Errors: `mechanism_invalid`. PKCS #11 v3.2, section 5.5.6.
 -spec mechanism_info(hsm(), mechanism(), options()) -> {ok, map()} | error().
 mechanism_info(Hsm, Mechanism, Options) -> call(mechanism_info, [Hsm, Mechanism, Options]).
 
-?SAME_AS(mechanism_info(Hsm, Mechanism, #{})).
+?SAME_AS("mechanism_info/3").
 -spec mechanism_info(hsm(), mechanism()) -> {ok, map()} | error().
 mechanism_info(Hsm, Mechanism) -> mechanism_info(Hsm, Mechanism, #{}).
 
@@ -285,7 +285,7 @@ PKCS #11 v3.2, sections 5.7.7 to 5.7.9.
 -spec find(hsm(), selector(), options()) -> {ok, [object()]} | error().
 find(Hsm, Key, Options) -> call(find, [Hsm, Key, Options]).
 
-?SAME_AS(find(Hsm, Key, #{})).
+?SAME_AS("find/3").
 -spec find(hsm(), selector()) -> {ok, [object()]} | error().
 find(Hsm, Key) -> find(Hsm, Key, #{}).
 
@@ -297,7 +297,7 @@ Errors: `key_not_found`, `key_ambiguous`. PKCS #11 v3.2, sections 5.7.7 to 5.7.9
 -spec find_one(hsm(), selector(), options()) -> {ok, object()} | error().
 find_one(Hsm, Key, Options) -> call(find_one, [Hsm, Key, Options]).
 
-?SAME_AS(find_one(Hsm, Key, #{})).
+?SAME_AS("find_one/3").
 -spec find_one(hsm(), selector()) -> {ok, object()} | error().
 find_one(Hsm, Key) -> find_one(Hsm, Key, #{}).
 
@@ -310,7 +310,7 @@ PKCS #11 v3.2, sections 5.7.7 to 5.7.9.
 -spec stream(hsm(), selector(), options()) -> stream(object()).
 stream(Hsm, Key, Options) -> call(stream, [Hsm, Key, Options]).
 
-?SAME_AS(stream(Hsm, Key, #{})).
+?SAME_AS("stream/3").
 -spec stream(hsm(), selector()) -> stream(object()).
 stream(Hsm, Key) -> stream(Hsm, Key, #{}).
 
@@ -325,7 +325,7 @@ Errors: `key_not_found`, `key_ambiguous`. PKCS #11 v3.2, section 5.7.5.
     {ok, #{attribute() => term()}} | error().
 attributes(Hsm, Key, Names, Options) -> call(attributes, [Hsm, Key, Names, Options]).
 
-?SAME_AS(attributes(Hsm, Key, Names, #{})).
+?SAME_AS("attributes/4").
 -spec attributes(hsm(), selector(), [attribute()]) -> {ok, #{attribute() => term()}} | error().
 attributes(Hsm, Key, Names) -> attributes(Hsm, Key, Names, #{}).
 
@@ -337,7 +337,7 @@ Errors: `key_not_found`, `information_sensitive`. PKCS #11 v3.2, section 5.7.4.
 -spec size(hsm(), selector(), options()) -> {ok, non_neg_integer() | unavailable} | error().
 size(Hsm, Key, Options) -> call(size, [Hsm, Key, Options]).
 
-?SAME_AS(size(Hsm, Key, #{})).
+?SAME_AS("size/3").
 -spec size(hsm(), selector()) -> {ok, non_neg_integer() | unavailable} | error().
 size(Hsm, Key) -> size(Hsm, Key, #{}).
 
@@ -351,7 +351,7 @@ Errors: `attribute_read_only`, `session_read_only`. PKCS #11 v3.2, section 5.7.6
 -spec update(hsm(), selector(), template(), options()) -> ok | error().
 update(Hsm, Key, Template, Options) -> call(update, [Hsm, Key, Template, Options]).
 
-?SAME_AS(update(Hsm, Key, Template, #{})).
+?SAME_AS("update/4").
 -spec update(hsm(), selector(), template()) -> ok | error().
 update(Hsm, Key, Template) -> update(Hsm, Key, Template, #{}).
 
@@ -365,7 +365,7 @@ Errors: `template_incomplete`, `template_inconsistent`. PKCS #11 v3.2, section 5
 -spec create(hsm(), template(), options()) -> {ok, object()} | error().
 create(Hsm, Template, Options) -> call(create, [Hsm, Template, Options]).
 
-?SAME_AS(create(Hsm, Template, #{})).
+?SAME_AS("create/3").
 -spec create(hsm(), template()) -> {ok, object()} | error().
 create(Hsm, Template) -> create(Hsm, Template, #{}).
 
@@ -378,7 +378,7 @@ Errors: `action_prohibited`, `template_inconsistent`. PKCS #11 v3.2, section 5.7
 -spec copy(hsm(), selector(), template(), options()) -> {ok, object()} | error().
 copy(Hsm, Key, Template, Options) -> call(copy, [Hsm, Key, Template, Options]).
 
-?SAME_AS(copy(Hsm, Key, Template, #{})).
+?SAME_AS("copy/4").
 -spec copy(hsm(), selector(), template()) -> {ok, object()} | error().
 copy(Hsm, Key, Template) -> copy(Hsm, Key, Template, #{}).
 
@@ -390,7 +390,7 @@ Errors: `key_not_found`, `key_ambiguous`, `action_prohibited`. PKCS #11 v3.2, se
 -spec destroy(hsm(), selector(), options()) -> ok | error().
 destroy(Hsm, Key, Options) -> call(destroy, [Hsm, Key, Options]).
 
-?SAME_AS(destroy(Hsm, Key, #{})).
+?SAME_AS("destroy/3").
 -spec destroy(hsm(), selector()) -> ok | error().
 destroy(Hsm, Key) -> destroy(Hsm, Key, #{}).
 
@@ -404,7 +404,7 @@ Errors: `key_not_found`, `key_ambiguous`, `unsupported`. PKCS #11 v3.2, section 
 -spec public_key(hsm(), selector(), options()) -> {ok, public_key:public_key()} | error().
 public_key(Hsm, Key, Options) -> call(public_key, [Hsm, Key, Options]).
 
-?SAME_AS(public_key(Hsm, Key, #{})).
+?SAME_AS("public_key/3").
 -spec public_key(hsm(), selector()) -> {ok, public_key:public_key()} | error().
 public_key(Hsm, Key) -> public_key(Hsm, Key, #{}).
 
@@ -416,7 +416,7 @@ Errors: `key_not_found`, `key_ambiguous`, `unsupported`. PKCS #11 v3.2, sections
 -spec certificate(hsm(), selector(), options()) -> {ok, public_key:der_encoded()} | error().
 certificate(Hsm, Key, Options) -> call(certificate, [Hsm, Key, Options]).
 
-?SAME_AS(certificate(Hsm, Key, #{})).
+?SAME_AS("certificate/3").
 -spec certificate(hsm(), selector()) -> {ok, public_key:der_encoded()} | error().
 certificate(Hsm, Key) -> certificate(Hsm, Key, #{}).
 
@@ -433,7 +433,7 @@ Errors: `template_incomplete`, `key_size_range`. PKCS #11 v3.2, section 5.18.1.
 generate_key(Hsm, Mechanism, Template, Options) ->
     call(generate_key, [Hsm, Mechanism, Template, Options]).
 
-?SAME_AS(generate_key(Hsm, Mechanism, Template, #{})).
+?SAME_AS("generate_key/4").
 -spec generate_key(hsm(), mechanism(), template()) -> {ok, object()} | error().
 generate_key(Hsm, Mechanism, Template) -> generate_key(Hsm, Mechanism, Template, #{}).
 
@@ -449,7 +449,7 @@ Errors: `template_inconsistent`, `curve_not_supported`. PKCS #11 v3.2, section 5
 generate_key_pair(Hsm, Mechanism, Template, Options) ->
     call(generate_key_pair, [Hsm, Mechanism, Template, Options]).
 
-?SAME_AS(generate_key_pair(Hsm, Mechanism, Template, #{})).
+?SAME_AS("generate_key_pair/4").
 -spec generate_key_pair(hsm(), mechanism(), template()) -> {ok, {object(), object()}} | error().
 generate_key_pair(Hsm, Mechanism, Template) -> generate_key_pair(Hsm, Mechanism, Template, #{}).
 
@@ -466,7 +466,7 @@ Errors: `key_not_found`, `key_ambiguous`, `key_function_not_permitted`, `mechani
 -spec sign(hsm(), selector(), mechanism(), data(), options()) -> {ok, binary()} | error().
 sign(Hsm, Key, Mechanism, Data, Options) -> call(sign, [Hsm, Key, Mechanism, Data, Options]).
 
-?SAME_AS(sign(Hsm, Key, Mechanism, Data, #{})).
+?SAME_AS("sign/5").
 -spec sign(hsm(), selector(), mechanism(), data()) -> {ok, binary()} | error().
 sign(Hsm, Key, Mechanism, Data) -> sign(Hsm, Key, Mechanism, Data, #{}).
 
@@ -481,7 +481,7 @@ section 5.15.
 verify(Hsm, Key, Mechanism, Data, Signature, Options) ->
     call(verify, [Hsm, Key, Mechanism, Data, Signature, Options]).
 
-?SAME_AS(verify(Hsm, Key, Mechanism, Data, Signature, #{})).
+?SAME_AS("verify/6").
 -spec verify(hsm(), selector(), mechanism(), data(), iodata()) -> ok | error().
 verify(Hsm, Key, Mechanism, Data, Signature) -> verify(Hsm, Key, Mechanism, Data, Signature, #{}).
 
@@ -493,7 +493,7 @@ Info}` for anything but yes or no.
 is_valid(Hsm, Key, Mechanism, Data, Signature, Options) ->
     call('valid?', is_valid, [Hsm, Key, Mechanism, Data, Signature, Options]).
 
-?SAME_AS(is_valid(Hsm, Key, Mechanism, Data, Signature, #{})).
+?SAME_AS("is_valid/6").
 -spec is_valid(hsm(), selector(), mechanism(), data(), iodata()) -> boolean().
 is_valid(Hsm, Key, Mechanism, Data, Signature) -> is_valid(Hsm, Key, Mechanism, Data, Signature, #{}).
 
@@ -507,7 +507,7 @@ Errors: `function_not_supported`, `data_len_range`. PKCS #11 v3.2, section 5.13.
 sign_recover(Hsm, Key, Mechanism, Data, Options) ->
     call(sign_recover, [Hsm, Key, Mechanism, Data, Options]).
 
-?SAME_AS(sign_recover(Hsm, Key, Mechanism, Data, #{})).
+?SAME_AS("sign_recover/5").
 -spec sign_recover(hsm(), selector(), mechanism(), data()) -> {ok, binary()} | error().
 sign_recover(Hsm, Key, Mechanism, Data) -> sign_recover(Hsm, Key, Mechanism, Data, #{}).
 
@@ -522,7 +522,7 @@ Errors: `signature_invalid`, `function_not_supported`. PKCS #11 v3.2, section 5.
 verify_recover(Hsm, Key, Mechanism, Signature, Options) ->
     call(verify_recover, [Hsm, Key, Mechanism, Signature, Options]).
 
-?SAME_AS(verify_recover(Hsm, Key, Mechanism, Signature, #{})).
+?SAME_AS("verify_recover/5").
 -spec verify_recover(hsm(), selector(), mechanism(), iodata()) -> {ok, binary()} | error().
 verify_recover(Hsm, Key, Mechanism, Signature) -> verify_recover(Hsm, Key, Mechanism, Signature, #{}).
 
@@ -541,7 +541,7 @@ Errors: `key_not_found`, `key_ambiguous`, `data_len_range`. PKCS #11 v3.2, secti
     {ok, binary() | {binary(), binary()}} | error().
 encrypt(Hsm, Key, Mechanism, Data, Options) -> call(encrypt, [Hsm, Key, Mechanism, Data, Options]).
 
-?SAME_AS(encrypt(Hsm, Key, Mechanism, Data, #{})).
+?SAME_AS("encrypt/5").
 -spec encrypt(hsm(), selector(), mechanism(), data()) ->
     {ok, binary() | {binary(), binary()}} | error().
 encrypt(Hsm, Key, Mechanism, Data) -> encrypt(Hsm, Key, Mechanism, Data, #{}).
@@ -558,7 +558,7 @@ v3.2, sections 5.10 and 5.17.
     {ok, binary() | {binary(), binary()}} | error().
 decrypt(Hsm, Key, Mechanism, Data, Options) -> call(decrypt, [Hsm, Key, Mechanism, Data, Options]).
 
-?SAME_AS(decrypt(Hsm, Key, Mechanism, Data, #{})).
+?SAME_AS("decrypt/5").
 -spec decrypt(hsm(), selector(), mechanism(), data()) ->
     {ok, binary() | {binary(), binary()}} | error().
 decrypt(Hsm, Key, Mechanism, Data) -> decrypt(Hsm, Key, Mechanism, Data, #{}).
@@ -576,7 +576,7 @@ PKCS #11 v3.2, section 5.8.
 encrypt_stream(Hsm, Key, Mechanism, Chunks, Options) ->
     call(encrypt_stream, [Hsm, Key, Mechanism, Chunks, Options]).
 
-?SAME_AS(encrypt_stream(Hsm, Key, Mechanism, Chunks, #{})).
+?SAME_AS("encrypt_stream/5").
 -spec encrypt_stream(hsm(), selector(), mechanism(), chunks()) -> stream(binary()).
 encrypt_stream(Hsm, Key, Mechanism, Chunks) -> encrypt_stream(Hsm, Key, Mechanism, Chunks, #{}).
 
@@ -591,7 +591,7 @@ PKCS #11 v3.2, section 5.10.
 decrypt_stream(Hsm, Key, Mechanism, Chunks, Options) ->
     call(decrypt_stream, [Hsm, Key, Mechanism, Chunks, Options]).
 
-?SAME_AS(decrypt_stream(Hsm, Key, Mechanism, Chunks, #{})).
+?SAME_AS("decrypt_stream/5").
 -spec decrypt_stream(hsm(), selector(), mechanism(), chunks()) -> stream(binary()).
 decrypt_stream(Hsm, Key, Mechanism, Chunks) -> decrypt_stream(Hsm, Key, Mechanism, Chunks, #{}).
 
@@ -606,7 +606,7 @@ Errors: `mechanism_invalid`. PKCS #11 v3.2, section 5.12.
 -spec digest(hsm(), mechanism(), data(), options()) -> {ok, binary()} | error().
 digest(Hsm, Mechanism, Data, Options) -> call(digest, [Hsm, Mechanism, Data, Options]).
 
-?SAME_AS(digest(Hsm, Mechanism, Data, #{})).
+?SAME_AS("digest/4").
 -spec digest(hsm(), mechanism(), data()) -> {ok, binary()} | error().
 digest(Hsm, Mechanism, Data) -> digest(Hsm, Mechanism, Data, #{}).
 
@@ -618,7 +618,7 @@ Errors: `random_no_rng`. PKCS #11 v3.2, section 5.19.
 -spec random(hsm(), non_neg_integer(), options()) -> {ok, binary()} | error().
 random(Hsm, Count, Options) -> call(random, [Hsm, Count, Options]).
 
-?SAME_AS(random(Hsm, Count, #{})).
+?SAME_AS("random/3").
 -spec random(hsm(), non_neg_integer()) -> {ok, binary()} | error().
 random(Hsm, Count) -> random(Hsm, Count, #{}).
 
@@ -630,7 +630,7 @@ Errors: `random_seed_not_supported`. PKCS #11 v3.2, section 5.19.
 -spec seed_random(hsm(), iodata(), options()) -> ok | error().
 seed_random(Hsm, Seed, Options) -> call(seed_random, [Hsm, Seed, Options]).
 
-?SAME_AS(seed_random(Hsm, Seed, #{})).
+?SAME_AS("seed_random/3").
 -spec seed_random(hsm(), iodata()) -> ok | error().
 seed_random(Hsm, Seed) -> seed_random(Hsm, Seed, #{}).
 
@@ -649,7 +649,7 @@ Errors: `key_unextractable`, `key_not_wrappable`. PKCS #11 v3.2, section 5.18.
 wrap_key(Hsm, WrappingKey, Mechanism, Key, Options) ->
     call(wrap_key, [Hsm, WrappingKey, Mechanism, Key, Options]).
 
-?SAME_AS(wrap_key(Hsm, WrappingKey, Mechanism, Key, #{})).
+?SAME_AS("wrap_key/5").
 -spec wrap_key(hsm(), selector(), mechanism(), selector()) -> {ok, binary()} | error().
 wrap_key(Hsm, WrappingKey, Mechanism, Key) -> wrap_key(Hsm, WrappingKey, Mechanism, Key, #{}).
 
@@ -666,7 +666,7 @@ section 5.18.
 unwrap_key(Hsm, UnwrappingKey, Mechanism, Blob, Template, Options) ->
     call(unwrap_key, [Hsm, UnwrappingKey, Mechanism, Blob, Template, Options]).
 
-?SAME_AS(unwrap_key(Hsm, UnwrappingKey, Mechanism, Blob, Template, #{})).
+?SAME_AS("unwrap_key/6").
 -spec unwrap_key(hsm(), selector(), mechanism(), iodata(), template()) -> {ok, object()} | error().
 unwrap_key(Hsm, UnwrappingKey, Mechanism, Blob, Template) -> unwrap_key(Hsm, UnwrappingKey, Mechanism, Blob, Template, #{}).
 
@@ -684,7 +684,7 @@ Errors: `mechanism_param_invalid`, `template_inconsistent`. PKCS #11 v3.2, secti
 derive_key(Hsm, BaseKey, Mechanism, Template, Options) ->
     call(derive_key, [Hsm, BaseKey, Mechanism, Template, Options]).
 
-?SAME_AS(derive_key(Hsm, BaseKey, Mechanism, Template, #{})).
+?SAME_AS("derive_key/5").
 -spec derive_key(hsm(), selector(), mechanism(), template()) -> {ok, object()} | error().
 derive_key(Hsm, BaseKey, Mechanism, Template) -> derive_key(Hsm, BaseKey, Mechanism, Template, #{}).
 
@@ -700,7 +700,7 @@ Errors: `function_not_supported`, `mechanism_invalid`. PKCS #11 v3.2, section 5.
 encapsulate_key(Hsm, PublicKey, Mechanism, Template, Options) ->
     call(encapsulate_key, [Hsm, PublicKey, Mechanism, Template, Options]).
 
-?SAME_AS(encapsulate_key(Hsm, PublicKey, Mechanism, Template, #{})).
+?SAME_AS("encapsulate_key/5").
 -spec encapsulate_key(hsm(), selector(), mechanism(), template()) ->
     {ok, {binary(), object()}} | error().
 encapsulate_key(Hsm, PublicKey, Mechanism, Template) -> encapsulate_key(Hsm, PublicKey, Mechanism, Template, #{}).
@@ -716,7 +716,7 @@ Errors: `function_not_supported`, `wrapped_key_len_range`. PKCS #11 v3.2, sectio
 decapsulate_key(Hsm, PrivateKey, Mechanism, Blob, Template, Options) ->
     call(decapsulate_key, [Hsm, PrivateKey, Mechanism, Blob, Template, Options]).
 
-?SAME_AS(decapsulate_key(Hsm, PrivateKey, Mechanism, Blob, Template, #{})).
+?SAME_AS("decapsulate_key/6").
 -spec decapsulate_key(hsm(), selector(), mechanism(), iodata(), template()) ->
     {ok, object()} | error().
 decapsulate_key(Hsm, PrivateKey, Mechanism, Blob, Template) -> decapsulate_key(Hsm, PrivateKey, Mechanism, Blob, Template, #{}).
@@ -735,7 +735,7 @@ answers what it answers. `m:cryptoki_operation` goes on from `start/5`.
 -spec with_session(hsm(), fun((session()) -> Result), #{timeout => timeout()}) -> Result | error().
 with_session(Hsm, Fun, Options) when is_function(Fun, 1) -> call(with_session, [Hsm, Fun, Options]).
 
-?SAME_AS(with_session(Hsm, Fun, #{})).
+?SAME_AS("with_session/3").
 -spec with_session(hsm(), fun((session()) -> Result)) -> Result | error().
 with_session(Hsm, Fun) -> with_session(Hsm, Fun, #{}).
 
@@ -754,11 +754,11 @@ Errors: those of the verb, `operation_active`. PKCS #11 v3.2, sections 5.8 to 5.
 start(Session, Kind, Key, Mechanism, Options) ->
     call(start, [Session, Kind, Key, Mechanism, Options]).
 
-?SAME_AS(start(Session, Kind, Key, Mechanism, #{})).
+?SAME_AS("start/5").
 -spec start(session(), kind(), selector() | nil, mechanism()) -> {ok, operation()} | error().
 start(Session, Kind, Key, Mechanism) -> start(Session, Kind, Key, Mechanism, #{}).
 
-?SAME_AS(start(Session, digest, nil, Mechanism, #{})).
+?SAME_AS("start/5").
 -spec start(session(), digest, mechanism()) -> {ok, operation()} | error().
 start(Session, digest, Mechanism) -> start(Session, digest, nil, Mechanism, #{}).
 
@@ -771,7 +771,7 @@ PKCS #11 v3.2, section 5.6.4.
 -spec session_info(hsm(), options()) -> {ok, map()} | error().
 session_info(Hsm, Options) -> call(session_info, [Hsm, Options]).
 
-?SAME_AS(session_info(Hsm, #{})).
+?SAME_AS("session_info/2").
 -spec session_info(hsm()) -> {ok, map()} | error().
 session_info(Hsm) -> session_info(Hsm, #{}).
 
@@ -784,7 +784,7 @@ Errors: `function_not_supported` before 3.2. PKCS #11 v3.2, section 5.6.11.
 -spec validation_flags(hsm(), options()) -> {ok, non_neg_integer()} | error().
 validation_flags(Hsm, Options) -> call(validation_flags, [Hsm, Options]).
 
-?SAME_AS(validation_flags(Hsm, #{})).
+?SAME_AS("validation_flags/2").
 -spec validation_flags(hsm()) -> {ok, non_neg_integer()} | error().
 validation_flags(Hsm) -> validation_flags(Hsm, #{}).
 

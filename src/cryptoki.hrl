@@ -2,7 +2,7 @@
 -if(?OTP_RELEASE >= 27).
 -define(MODULEDOC(Text), -moduledoc(Text)).
 -define(DOC(Text), -doc(Text)).
--define(SAME_AS(Function), -doc(#{equiv => Function})).
+-define(SAME_AS(Function), -doc("As `" Function "`, with its defaults.")).
 -else.
 -define(MODULEDOC(Text), -compile([])).
 -define(DOC(Text), -compile([])).

@@ -47,7 +47,7 @@ Errors: `aead_decrypt_failed`, `signature_invalid`. PKCS #11 v3.2, sections 5.9,
     ok | {ok, binary() | map()} | cryptoki:error().
 message(Op, Parameters, Extra, Data) -> call(message, [Op, Parameters, Extra, Data]).
 
-?SAME_AS(message(Op, Parameters, <<>>, Data)).
+?SAME_AS("message/4").
 -spec message(cryptoki:operation(), map() | binary() | nil, cryptoki:data()) ->
     ok | {ok, binary() | map()} | cryptoki:error().
 message(Op, Parameters, Data) -> message(Op, Parameters, <<>>, Data).
@@ -67,7 +67,7 @@ Errors: `signature_invalid`, and what the token says of the data as a whole. PKC
 -spec finish(cryptoki:operation(), binary() | nil) -> ok | {ok, binary()} | cryptoki:error().
 finish(Op, Signature) -> call(finish, [Op, Signature]).
 
-?SAME_AS(finish(Op, nil)).
+?SAME_AS("finish/2").
 -spec finish(cryptoki:operation()) -> ok | {ok, binary()} | cryptoki:error().
 finish(Op) -> finish(Op, nil).
 
@@ -106,7 +106,7 @@ Errors: `saved_state_invalid`, `key_needed`, `key_changed`. PKCS #11 v3.2, secti
     {ok, cryptoki:operation()} | cryptoki:error().
 restore(Session, Kind, State, Options) -> call(restore, [Session, Kind, State, Options]).
 
-?SAME_AS(restore(Session, Kind, State, #{})).
+?SAME_AS("restore/4").
 -spec restore(cryptoki:session(), cryptoki:kind(), binary()) ->
     {ok, cryptoki:operation()} | cryptoki:error().
 restore(Session, Kind, State) -> restore(Session, Kind, State, #{}).

@@ -49,40 +49,75 @@ defmodule Cryptoki.ConsumersTest do
     top_level(Path.join(project, "deps/cryptoki"), Path.join(project, "_build/native"))
   end
 
-  test "by rebar3, with a release", %{directory: directory, repository: repository} do
+  # test/rebar3 is an Erlang application that names the dependency and nothing else of it.
+  test "by rebar3: Common Test, shell and release", %{
+    directory: directory,
+    repository: repository
+  } do
     project = Path.join(directory, "by_rebar3")
-    File.mkdir_p!(Path.join(project, "src"))
-    copy_cache!(Path.join(@root, "_build/native"), Path.join(project, "_build/default/native"))
+    File.cp_r!("test/rebar3", project)
+    copy_cache!(Path.join(@root, "_build/native"), Path.join(project, "_build/native"))
+    config = Path.join(project, "rebar.config")
+    [_, published] = Regex.run(~r/git, "(.+?)"/, File.read!(config))
+    File.write!(config, String.replace(File.read!(config), published, "file://" <> repository))
 
-    File.write!(Path.join(project, "rebar.config"), """
-    {deps, [{cryptoki, {git, "file://#{repository}", {branch, "main"}}}]}.
-    {relx, [{release, {by_rebar3, "1.0.0"}, [by_rebar3]}, {mode, prod}]}.
-    """)
-
-    File.write!(Path.join(project, "src/by_rebar3.app.src"), """
-    {application, by_rebar3, [{vsn, "1.0.0"}, {mod, {by_rebar3, []}}, {applications, [kernel, stdlib, cryptoki]}]}.
-    """)
-
-    File.write!(Path.join(project, "src/by_rebar3.erl"), """
-    -module(by_rebar3).
-    -behaviour(application).
-    -export([start/2, stop/1]).
-    start(_, _) ->
-        {ok, [_ | _]} = 'Elixir.Cryptoki':slots([{library, <<"#{SoftHSM.library()}">>}]),
-        io:format("~p: works~n", [code:get_mode()]),
-        {ok, spawn_link(fun init:stop/0)}.
-    stop(_) -> ok.
-    """)
-
-    elixir = :code.lib_dir(:elixir) |> to_string() |> Path.dirname() |> Path.expand()
-    environment = clean_environment() ++ [{"ERL_LIBS", elixir}]
+    uri = SoftHSM.uri(SoftHSM.create("signer"))
+    environment = clean_environment() ++ [{"ERL_LIBS", nil}, {"HSM_URI", uri}]
     options = [cd: project, env: environment, stderr_to_stdout: true]
+
+    assert {text, 0} = System.cmd("rebar3", ["ct"], options)
+    assert text =~ "All 2 tests passed", text
+
+    shell(project, environment)
+
     assert {text, 0} = System.cmd("rebar3", ["release"], options)
     assert text =~ "successfully assembled", text
 
-    command = Path.join(project, "_build/default/rel/by_rebar3/bin/by_rebar3")
-    assert {text, 0} = System.cmd(command, ["foreground"], options)
+    # It starts where neither Elixir nor its own build is.
+    moved = Path.join(directory, "released")
+    File.rename!(Path.join(project, "_build/default/rel/signer"), moved)
+    File.rm_rf!(Path.join(project, "_build/default/lib"))
+
+    code =
+      ~s|{ok, _} = signer:sign("text"), io:format("~p: works", [code:get_mode()]), init:stop().|
+
+    environment = [{"ERL_FLAGS", "-eval '#{code}'"} | environment]
+    command = Path.join(moved, "bin/signer")
+
+    assert {text, 0} =
+             System.cmd(command, ["foreground"], Keyword.put(options, :env, environment))
+
     assert text =~ "embedded: works", text
+  end
+
+  # Typed into it once the applications run.
+  defp shell(project, environment) do
+    environment =
+      for {name, value} <- environment,
+          do: {to_charlist(name), if(value, do: to_charlist(value), else: false)}
+
+    port =
+      Port.open({:spawn_executable, System.find_executable("rebar3")}, [
+        :binary,
+        :exit_status,
+        :stderr_to_stdout,
+        args: ["shell"],
+        cd: project,
+        env: environment
+      ])
+
+    await(port, "Booted signer", "")
+    Port.command(port, ~s|{ok, _} = signer:sign("text"), works = list_to_atom("wor" ++ "ks").\n|)
+    await(port, "works\n", "")
+    Port.command(port, "init:stop().\n")
+    assert_receive {^port, {:exit_status, 0}}, 60_000
+  end
+
+  defp await(port, wanted, text) do
+    unless text =~ wanted do
+      assert_receive {^port, {:data, more}}, 60_000, text
+      await(port, wanted, text <> more)
+    end
   end
 
   defp release(project) do

@@ -18,7 +18,7 @@ defmodule Cryptoki.Bang do
 
     # Not every clause can be reached for every function: dialyzer need not say so.
     quote generated: true do
-      @doc unquote(doc(name, arity, arguments))
+      @doc unquote(doc(__CALLER__.module, name, arity, arguments))
       @spec unquote(twin)(unquote_splicing(types)) :: unquote(result)
       def unquote(twin)(unquote_splicing(parameters)) do
         case unquote(name)(unquote_splicing(arguments)) do
@@ -29,13 +29,13 @@ defmodule Cryptoki.Bang do
     end
   end
 
-  defp doc(name, arity, arguments) do
+  defp doc(module, name, arity, arguments) do
     arguments = Enum.map_join(arguments, ", ", &Atom.to_string(elem(&1, 0)))
 
     """
     As `#{name}/#{arity}`: answers what is in its `{:ok, value}` and raises its `Cryptoki.Error`.
 
-        Cryptoki.#{name}!(#{arguments})
+        #{inspect(module)}.#{name}!(#{arguments})
     """
   end
 

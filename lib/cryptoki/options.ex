@@ -294,7 +294,9 @@ defmodule Cryptoki.Options do
     Map.new(table, fn {name, row} -> {name, value!(name, options[name], row)} end)
   end
 
-  defp known!(options, known, what) do
+  @doc "Raises `ArgumentError` for an option that is none of `known`."
+  @spec known!([{term, term}] | map, [atom], String.t()) :: :ok
+  def known!(options, known, what) do
     case for({key, _value} <- options, key not in known, do: key) do
       [] ->
         :ok

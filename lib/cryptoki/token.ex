@@ -133,13 +133,7 @@ defmodule Cryptoki.Token do
 
   defp known!(opts, known) do
     unless Keyword.keyword?(opts), do: raise(ArgumentError, "options are a keyword list")
-    known = known ++ @library
-
-    for {name, _value} <- opts, name not in known do
-      raise ArgumentError,
-            "unknown option #{inspect(name)}#{Names.hint(known, name)}; " <>
-              "known: #{Enum.map_join(known, ", ", &inspect/1)}"
-    end
+    Options.known!(opts, known ++ @library, "option")
   end
 
   defp pin!(name, nil), do: raise(ArgumentError, "#{name}: is missing: #{Pin.expected()}")

@@ -12,5 +12,7 @@ defmodule Cryptoki.DoctestTest do
   end
 
   doctest Cryptoki
+  doctest Cryptoki.JWK
+  doctest Cryptoki.JWS
   doctest Cryptoki.Operation
 end

@@ -1,0 +1,275 @@
+defmodule Cryptoki.JWS do
+  alias Cryptoki.{Error, JSON, Keys, Options, Target}
+  alias Cryptoki.JWS.Algorithm
+
+  @call [:timeout, :pin, :metadata]
+  @signing [:alg, :header, :detached, :b64]
+  @verifying [:alg, :payload, :crit]
+  # RFC 7515, section 4.1: what `crit` must not list.
+  @registered ~w[alg jku jwk kid x5u x5c x5t x5t#S256 typ cty crit]
+
+  @moduledoc """
+  JSON Web Signatures (RFC 7515) in the compact form, made and verified on the token: what a JWT
+  signed by an HSM is.
+
+      {:ok, jwt} =
+        Cryptoki.JWS.sign(MyApp.HSM, [label: "contract"], %{sub: "alice", exp: 1_900_000_000},
+          header: %{typ: "JWT", kid: "2026-1"})
+
+  Algorithms: #{Enum.map_join(Algorithm.names(), ", ", &"`#{&1}`")} (RFC 7518, RFC 8037, RFC 8812, RFC
+  9864). Each goes with one kind of key, which is checked; RSA keys have 2048 bits at least, HMAC keys
+  the length of the hash. A token without, say, `:ecdsa_sha256` signs with `:ecdsa`, see
+  `Cryptoki.sign/5`.
+
+  `Cryptoki.JWK` publishes the keys that verify.
+  """
+
+  import Cryptoki.Bang, only: [bang: 1]
+
+  @type hsm :: Cryptoki.hsm()
+  @type key :: Cryptoki.key()
+  @type opts :: keyword
+  @type payload :: iodata | map | {:stream, Enumerable.t()}
+  @type verified :: %{header: map, payload: iodata | {:stream, Enumerable.t()}}
+
+  @doc """
+  Signs a payload: iodata, a map, which is encoded as JSON, or `{:stream, enumerable}`, when it is
+  detached and unencoded.
+
+    * `alg:` the algorithm. Keys on curves have one of their own (P-256 `ES256`, Ed25519 `EdDSA` ...);
+      for RSA and secret keys it must be given
+    * `header:` further members of the protected header, a map. `alg` and `b64` are set from the options
+    * `detached: true` leaves the payload out of the answer (RFC 7515, appendix F)
+    * `b64: false` signs the payload as it is (RFC 7797); the header gets `b64` and `crit`. Unless it is
+      detached it must be printable ASCII without a dot
+    * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.sign/5`
+
+  Errors: `:key_type_inconsistent`, `:key_size_range`, `:unsupported` for an algorithm that does not
+  exist, `:invalid_argument` when one is needed, and those of `Cryptoki.sign/5`. PKCS #11 v3.2, section
+  5.13 (C_Sign).
+
+      iex> {:ok, jwt} = Cryptoki.JWS.sign(MyApp.HSM, [label: "contract"], %{sub: "alice"}, header: %{typ: "JWT"})
+      iex> [header, payload, _signature] = String.split(jwt, ".")
+      iex> {Base.url_decode64!(header, padding: false), Base.url_decode64!(payload, padding: false)}
+      {~S({"alg":"ES256","typ":"JWT"}), ~S({"sub":"alice"})}
+  """
+  @spec sign(hsm, key, payload, opts) :: {:ok, String.t()} | {:error, Error.t()}
+  def sign(hsm, key, payload, opts \\ []) do
+    {own, call} = options!(opts, @signing)
+    header = header!(own[:header] || %{}, own[:b64] != false)
+    detached? = own[:detached] == true
+    payload = payload!(payload, detached?, own[:b64] != false)
+
+    with {:ok, {alg, mechanism}} <- choose(hsm, key, :sign, text!(own, :alg), call),
+         protected = header |> Map.put("alg", alg) |> JSON.encode!() |> base64(),
+         {:ok, signature} <- Cryptoki.sign(hsm, key, mechanism, input(protected, payload), call) do
+      shown = if detached?, do: "", else: payload
+      {:ok, IO.iodata_to_binary([protected, ?., shown, ?., base64(signature)])}
+    end
+  end
+
+  bang(sign(hsm, key, payload, opts) :: String.t())
+
+  @doc """
+  Verifies a compact JWS with a public or secret key of the token: `{:ok, %{header: map, payload:
+  binary}}`. Whether the claims in a payload hold (`exp`, `aud` ...) is the caller's to say.
+
+    * `alg:` the algorithm that is expected, or a list of them. The key allows only those of its kind
+      anyway, so that a public key is never taken for a secret; say it for RSA keys, which allow six
+    * `payload:` the payload of a detached JWS, iodata or, when it is unencoded, `{:stream, enumerable}`
+    * `crit:` extensions that the caller understands and looks at, besides `b64`
+    * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.verify/6`
+
+  Errors: `:signature_invalid`, `:invalid_argument` for a text that is no compact JWS, `:unsupported`
+  for an algorithm or a critical extension that is not expected, `:key_type_inconsistent`, and those of
+  `Cryptoki.verify/6`. PKCS #11 v3.2, section 5.15 (C_Verify).
+
+      iex> {:ok, jws} = Cryptoki.JWS.sign(MyApp.HSM, [label: "contract"], "text", detached: true)
+      iex> {:ok, verified} = Cryptoki.JWS.verify(MyApp.HSM, [label: "contract"], jws, payload: "text")
+      iex> {verified.header, verified.payload}
+      {%{"alg" => "ES256"}, "text"}
+      iex> {:error, error} = Cryptoki.JWS.verify(MyApp.HSM, [label: "contract"], jws, payload: "another")
+      iex> error.reason
+      :signature_invalid
+  """
+  @spec verify(hsm, key, jws :: String.t(), opts) :: {:ok, verified} | {:error, Error.t()}
+  def verify(hsm, key, jws, opts \\ []) when is_binary(jws) do
+    {own, call} = options!(opts, @verifying)
+    expected = List.wrap(own[:alg])
+
+    with {:ok, {protected, shown, signature}} <- split(jws),
+         {:ok, header} <- read_header(protected, List.wrap(own[:crit])),
+         {:ok, alg} <- expected(header, expected),
+         {:ok, payload, signed} <- content(shown, own[:payload], header),
+         {:ok, {_alg, mechanism}} <- choose(hsm, key, :verify, alg, call),
+         :ok <- check(hsm, key, mechanism, input(protected, signed), signature, call),
+         do: {:ok, %{header: header, payload: payload}}
+  end
+
+  bang(verify(hsm, key, jws :: String.t(), opts) :: verified)
+
+  # A signature of another length is as wrong as any other; tokens have two names for it.
+  defp check(hsm, key, mechanism, input, signature, call) do
+    case Cryptoki.verify(hsm, key, mechanism, input, signature, call) do
+      {:error, %Error{reason: :signature_len_range} = error} ->
+        {:error, %{error | reason: :signature_invalid}}
+
+      answer ->
+        answer
+    end
+  end
+
+  ## Both ways
+
+  defp choose(hsm, key, verb, alg, call) do
+    wanted = Keys.wanted!(key, verb)
+
+    with {:ok, target} <- Target.fetch(hsm, Options.call!(call, @call)),
+         do: Algorithm.choose(target, wanted, alg)
+  end
+
+  defp input(protected, {:stream, chunks}),
+    do: {:stream, Stream.concat([[protected, ?.]], chunks)}
+
+  defp input(protected, payload), do: [protected, ?., payload]
+
+  defp base64(data), do: data |> IO.iodata_to_binary() |> Base.url_encode64(padding: false)
+
+  defp options!(opts, own) do
+    unless Keyword.keyword?(opts), do: raise(ArgumentError, "options are a keyword list")
+    Options.known!(opts, own ++ @call, "option")
+    Keyword.split(opts, own)
+  end
+
+  defp text!(options, name) do
+    text = options[name]
+    unless text == nil or is_binary(text), do: raise(ArgumentError, "#{name}: must be a string")
+    text
+  end
+
+  ## What is signed
+
+  defp header!(header, b64?) when is_map(header) and not is_struct(header) do
+    header = Map.new(header, fn {name, value} -> {to_string(name), value} end)
+
+    for name <- ["alg", "b64"], is_map_key(header, name) do
+      raise ArgumentError, "header: #{name} is set by the option #{name}:"
+    end
+
+    crit = header["crit"] || []
+
+    unless is_list(crit) and Enum.all?(crit, &(is_map_key(header, &1) and &1 not in @registered)),
+      do: raise(ArgumentError, "header: crit lists extensions that are in the header")
+
+    if b64?,
+      do: header,
+      else: Map.merge(header, %{"b64" => false, "crit" => Enum.uniq(crit ++ ["b64"])})
+  end
+
+  defp header!(_other, _b64?), do: raise(ArgumentError, "header: must be a map")
+
+  defp payload!({:stream, _chunks} = stream, true, false), do: stream
+
+  defp payload!({:stream, _chunks}, _detached?, _b64?),
+    do: raise(ArgumentError, "a stream is signed with detached: true and b64: false")
+
+  defp payload!(payload, detached?, b64?) when is_map(payload),
+    do: payload |> JSON.encode!() |> payload!(detached?, b64?)
+
+  defp payload!(payload, detached?, b64?) when is_binary(payload) or is_list(payload) do
+    payload = IO.iodata_to_binary(payload)
+
+    cond do
+      b64? ->
+        base64(payload)
+
+      detached? or payload =~ ~r/\A[\x20-\x2d\x2f-\x7e]*\z/ ->
+        payload
+
+      true ->
+        raise ArgumentError, "b64: false without detached: wants printable ASCII without a dot"
+    end
+  end
+
+  defp payload!(_other, _detached?, _b64?),
+    do: raise(ArgumentError, "a payload is iodata, a map or {:stream, enumerable}")
+
+  ## What is verified: all of it may come from anybody, so nothing in it raises
+
+  defp split(jws) do
+    with [protected, payload, signature] <- String.split(jws, "."),
+         {:ok, signature} <- decode64(signature) do
+      {:ok, {protected, payload, signature}}
+    else
+      _other -> malformed("three parts of base64url are needed")
+    end
+  end
+
+  # One text for each signature: neither padding nor other bits behind the last byte.
+  defp decode64(text) do
+    with {:ok, bytes} <- Base.url_decode64(text, padding: false),
+         true <- base64(bytes) == text,
+         do: {:ok, bytes},
+         else: (_not_canonical -> :error)
+  end
+
+  defp read_header(protected, understood) do
+    with {:ok, text} <- decode64(protected),
+         {:ok, %{} = header} <- JSON.decode(text),
+         {:crit, true} <- {:crit, crit?(header, understood)} do
+      {:ok, header}
+    else
+      {:crit, _no} -> no(:unsupported, "crit is wrong or names what is not understood")
+      _no_header -> malformed("its header is not a JSON object")
+    end
+  end
+
+  # Nobody may be told less than what b64 says: without crit it does not count (RFC 7797, section 6).
+  defp crit?(%{"crit" => [_ | _] = crit} = header, understood) do
+    Enum.uniq(crit) == crit and
+      Enum.all?(crit, &(&1 in ["b64" | understood] and is_map_key(header, &1))) and
+      is_boolean(Map.get(header, "b64", true)) and
+      (not is_map_key(header, "b64") or "b64" in crit)
+  end
+
+  defp crit?(header, _understood),
+    do: not is_map_key(header, "crit") and not is_map_key(header, "b64")
+
+  defp expected(%{"alg" => alg}, []) when is_binary(alg), do: {:ok, alg}
+
+  defp expected(%{"alg" => alg}, expected) when is_binary(alg) do
+    if alg in expected,
+      do: {:ok, alg},
+      else: no(:unsupported, "its algorithm is #{inspect(alg)}, which is not expected")
+  end
+
+  defp expected(_header, _expected), do: malformed("its header names no algorithm")
+
+  # {:ok, payload, as it was signed}
+  defp content("", nil, _header), do: {:ok, "", ""}
+
+  defp content(shown, nil, header) do
+    if header["b64"] == false,
+      do: {:ok, shown, shown},
+      else: with({:ok, payload} <- decoded(shown), do: {:ok, payload, shown})
+  end
+
+  defp content("", {:stream, _chunks} = payload, %{"b64" => false}), do: {:ok, payload, payload}
+
+  defp content(_shown, {:stream, _chunks}, _header),
+    do: no(:unsupported, "a stream can be the payload of a detached JWS with b64 false only")
+
+  defp content("", payload, header) do
+    payload = IO.iodata_to_binary(payload)
+    {:ok, payload, if(header["b64"] == false, do: payload, else: base64(payload))}
+  end
+
+  defp content(_shown, _payload, _header),
+    do: no(:invalid_argument, "payload: is for a detached JWS, and this one has a payload")
+
+  defp decoded(text),
+    do: with(:error <- decode64(text), do: malformed("its payload is not base64url"))
+
+  defp malformed(detail), do: no(:invalid_argument, "this is no compact JWS: " <> detail)
+  defp no(reason, detail), do: {:error, Error.new(reason, detail)}
+end

@@ -1,0 +1,124 @@
+defmodule Cryptoki.JWS.Algorithm do
+  @moduledoc false
+  # The algorithms of JOSE (RFC 7518, RFC 8037, RFC 8812, RFC 9864): the key each is for and the
+  # mechanism it is on a token. PS ones have a salt as long as the hash, which is the mechanisms'
+  # default.
+
+  alias Cryptoki.{Attribute, Error, Keys, Mechanism, Target}
+  alias Cryptoki.Mechanism.Hash
+
+  @edwards %{ed25519: :eddsa, ed448: {:eddsa, prehash: false}}
+
+  @algorithms %{
+    "RS256" => {:rsa, :sha256_rsa_pkcs},
+    "RS384" => {:rsa, :sha384_rsa_pkcs},
+    "RS512" => {:rsa, :sha512_rsa_pkcs},
+    "PS256" => {:rsa, :sha256_rsa_pkcs_pss},
+    "PS384" => {:rsa, :sha384_rsa_pkcs_pss},
+    "PS512" => {:rsa, :sha512_rsa_pkcs_pss},
+    "ES256" => {:secp256r1, :ecdsa_sha256},
+    "ES384" => {:secp384r1, :ecdsa_sha384},
+    "ES512" => {:secp521r1, :ecdsa_sha512},
+    "ES256K" => {:secp256k1, :ecdsa_sha256},
+    "EdDSA" => {:edwards, @edwards},
+    "Ed25519" => {:ed25519, @edwards.ed25519},
+    "Ed448" => {:ed448, @edwards.ed448},
+    "HS256" => {:secret, :sha256_hmac},
+    "HS384" => {:secret, :sha384_hmac},
+    "HS512" => {:secret, :sha512_hmac}
+  }
+
+  # What a key signs with when nobody says.
+  @natural for(
+             {name, {curve, _}} <- @algorithms,
+             curve not in [:rsa, :edwards, :secret, :ed25519, :ed448],
+             into: %{ed25519: "EdDSA", ed448: "EdDSA"},
+             do: {curve, name}
+           )
+
+  @attributes [:class, :key_type, :curve, :modulus, :value_len]
+  # RFC 7518, section 3.3.
+  @least_modulus 2048
+
+  @doc "The names, for messages and docs."
+  @spec names() :: [String.t()]
+  def names, do: @algorithms |> Map.keys() |> Enum.sort()
+
+  @doc "The hash of an algorithm in bytes, `nil` for those that hash by themselves."
+  @spec hash_size(String.t()) :: pos_integer | nil
+  def hash_size(name) do
+    case @algorithms[name] do
+      {_key, mechanism} when is_atom(mechanism) -> Hash.size(Mechanism.hash(mechanism))
+      _edwards -> nil
+    end
+  end
+
+  @doc """
+  The algorithm and mechanism for the key that `selector` names, `:sign` or `:verify`: the algorithm
+  asked for, when it goes with the key, or for `nil` the one that the curve of the key stands for.
+  """
+  @spec choose(Target.t(), Keys.wanted(), String.t() | nil) ::
+          {:ok, {String.t(), Mechanism.spec()}} | {:error, Error.t()}
+  def choose(target, wanted, name) do
+    with {:ok, answer} <-
+           Keys.run(target, :attributes, [wanted], fn [handle], nil ->
+             {:attributes, handle, Attribute.types!(@attributes)}
+           end),
+         key = Attribute.decode(answer, @attributes),
+         {:ok, name} <- named(name, key),
+         {wanted, mechanism} = @algorithms[name],
+         :ok <- fits(wanted, key, name),
+         :ok <- long_enough(wanted, key, name),
+         do: {:ok, {name, mechanism(mechanism, key)}}
+  end
+
+  defp named(name, _key) when is_map_key(@algorithms, name), do: {:ok, name}
+
+  defp named(nil, %{curve: curve}) when is_map_key(@natural, curve),
+    do: {:ok, @natural[curve]}
+
+  defp named(nil, key),
+    do:
+      no(
+        :invalid_argument,
+        "alg: has to say which algorithm: #{shown(key)} goes with several or none"
+      )
+
+  defp named(name, _key), do: no(:unsupported, "there is no algorithm #{inspect(name)} here")
+
+  defp fits(:secret, %{class: :secret_key}, _name), do: :ok
+  defp fits(:rsa, %{key_type: :rsa}, _name), do: :ok
+  defp fits(:edwards, %{curve: curve}, _name) when is_map_key(@edwards, curve), do: :ok
+  defp fits(curve, %{curve: curve}, _name), do: :ok
+
+  defp fits(wanted, key, name),
+    do: no(:key_type_inconsistent, "#{name} is for #{words(wanted)}, this is #{shown(key)}")
+
+  defp long_enough(:rsa, %{modulus: <<_, _::binary>> = modulus}, name) do
+    bits = modulus |> :binary.decode_unsigned() |> Integer.digits(2) |> length()
+    enough(bits, @least_modulus, name)
+  end
+
+  defp long_enough(:secret, %{value_len: bytes}, name) when is_integer(bytes),
+    do: enough(8 * bytes, 8 * hash_size(name), name)
+
+  defp long_enough(_wanted, _key, _name), do: :ok
+
+  defp enough(bits, least, _name) when bits >= least, do: :ok
+
+  defp enough(bits, least, name),
+    do: no(:key_size_range, "#{name} wants a key of #{least} bits at least, this has #{bits}")
+
+  defp mechanism(by_curve, %{curve: curve}) when is_map(by_curve), do: by_curve[curve]
+  defp mechanism(mechanism, _key), do: mechanism
+
+  defp words(:secret), do: "secret keys"
+  defp words(:edwards), do: "keys of Ed25519 and Ed448"
+  defp words(:rsa), do: "RSA keys"
+  defp words(curve), do: "keys of #{curve}"
+
+  defp shown(%{curve: curve}) when is_atom(curve), do: "one of #{curve}"
+  defp shown(%{key_type: type}), do: "one of type #{type}"
+
+  defp no(reason, detail), do: {:error, Error.new(reason, detail)}
+end

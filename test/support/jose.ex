@@ -1,0 +1,68 @@
+defmodule Cryptoki.Test.Jose do
+  @moduledoc false
+  # Other people's JOSE: jwcrypto and PyJWT, node's jose when test/support/node_jose has it, and
+  # erlang-jose when Erlang has it.
+
+  alias Cryptoki.JSON
+
+  @doc "What jwcrypto and PyJWT answer to each request; see jose.py."
+  @spec python([map]) :: [term]
+  def python(requests), do: run(python_with_jwcrypto(), ["test/support/jose.py"], requests)
+
+  # Debian's packages are those of Debian's Python, which need not be the first on the PATH.
+  defp python_with_jwcrypto do
+    if File.exists?("/usr/bin/python3"), do: "/usr/bin/python3", else: "python3"
+  end
+
+  @doc "Where node's jose is, or nil."
+  @spec node_folder() :: Path.t() | nil
+  def node_folder do
+    case System.cmd("test/support/node_jose", ["--if-there"]) do
+      {"", 0} -> nil
+      {folder, 0} -> String.trim(folder)
+    end
+  end
+
+  @doc "What node's jose answers to each request; see jose.mjs."
+  @spec node_jose([map]) :: [term]
+  def node_jose(requests), do: run("node", ["test/support/jose.mjs", node_folder()], requests)
+
+  defp run(command, arguments, requests) do
+    file =
+      Path.join(Cryptoki.Test.SoftHSM.directory(), "jose-#{System.unique_integer([:positive])}")
+
+    File.write!(file, JSON.encode!(requests))
+    # Arguments go through the shell as they are, for its redirection only.
+    {text, 0} = System.cmd("sh", ["-c", ~S(exec "$@" <"$0"), file, command | arguments])
+    File.rm!(file)
+    {:ok, answers} = JSON.decode(text)
+    answers
+  end
+
+  @doc "Starts erlang-jose with our JSON; `false` when it is not there."
+  @spec erlang_jose?() :: boolean
+  def erlang_jose? do
+    folder = :code.lib_dir() |> Path.join("jose-*/ebin") |> Path.wildcard() |> List.first()
+    if folder, do: :code.add_pathz(to_charlist(folder))
+
+    jose = :jose
+
+    with {:ok, _} <- Application.ensure_all_started(jose) do
+      jose.json_module(__MODULE__.Json)
+      true
+    else
+      _not_there -> false
+    end
+  end
+
+  defmodule Json do
+    @moduledoc false
+    # The two functions that erlang-jose wants of a JSON module.
+    defdelegate encode(term), to: JSON, as: :encode!
+
+    def decode(text) do
+      {:ok, term} = JSON.decode(text)
+      term
+    end
+  end
+end

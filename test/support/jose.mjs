@@ -1,0 +1,27 @@
+// node's jose for the tests, as jose.py: a list of {jwk, jws, alg, payload} on stdin, answers go out.
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+
+const require = createRequire(process.argv[2] + "/");
+const jose = await import(pathToFileURL(require.resolve("jose")));
+
+let text = "";
+for await (const chunk of process.stdin) text += chunk;
+
+const answers = [];
+for (const { jwk, jws, alg, payload } of JSON.parse(text)) {
+  try {
+    const key = await jose.importJWK(jwk, alg);
+    const options = { algorithms: [alg] };
+    if (payload === undefined) {
+      await jose.compactVerify(jws, key, options);
+    } else {
+      const [header, , signature] = jws.split(".");
+      await jose.flattenedVerify({ protected: header, payload, signature }, key, options);
+    }
+    answers.push(true);
+  } catch (error) {
+    answers.push(`${error.name}: ${error.message}`);
+  }
+}
+process.stdout.write(JSON.stringify(answers));
