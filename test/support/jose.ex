@@ -17,7 +17,7 @@ defmodule Cryptoki.Test.Jose do
   @doc "Where node's jose is, or nil."
   @spec node_folder() :: Path.t() | nil
   def node_folder do
-    case System.cmd("test/support/node_jose", ["--if-there"]) do
+    case System.cmd(Path.expand("test/support/node_jose"), ["--if-there"]) do
       {"", 0} -> nil
       {folder, 0} -> String.trim(folder)
     end

@@ -13,17 +13,34 @@ ALL = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "
 
 def verify(request):
     key = jwk.JWK(**request["jwk"])
+    header, payload, signature = request["jws"].split(".", 2)
+    unencoded = not json.loads(decode(header)).get("b64", True)
+    if unencoded:
+        payload, signature = request["jws"].split(".", 1)[1].rsplit(".", 1)
+    if "payload" in request:
+        payload = request["payload"] if unencoded else encode(request["payload"])
+
     token = jws.JWS()
     token.allowed_algs = ALL
-    token.deserialize(request["jws"])
-    if "payload" in request:
-        token.verify(key, detached_payload=request["payload"].encode())
-    else:
-        token.verify(key)
-        if request["alg"] in jwt.algorithms.get_default_algorithms() and token.jose_header.get("b64", True):
-            loaded = jwt.PyJWK(request["jwk"], request["alg"]).key
-            jwt.decode(request["jws"], loaded, algorithms=[request["alg"]], options={"verify_exp": False})
+    # jwcrypto takes payloads that are detached or unencoded in the JSON form only.
+    token.deserialize(json.dumps({"protected": header, "payload": payload, "signature": signature}))
+    token.verify(key)
+    if "payload" not in request and not unencoded:
+        token = jws.JWS()
+        token.allowed_algs = ALL
+        token.deserialize(request["jws"], key)
+        if request["alg"] != "ES256K":
+            jwt.decode(request["jws"], jwt.PyJWK(request["jwk"], request["alg"]).key,
+                       algorithms=[request["alg"]])
     return True
+
+
+def decode(text):
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def encode(text):
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
 def sign(request):

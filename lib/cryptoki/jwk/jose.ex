@@ -27,7 +27,8 @@ defmodule Cryptoki.JWK.JOSE do
 
   @spec from_map(map) :: {t, map}
   def from_map(%{"kty" => _} = map) do
-    {{hsm, key}, jwk} = Map.pop!(map, "cryptoki")
+    # What erlang-jose makes a public key of has no key of ours.
+    {{hsm, key}, jwk} = Map.pop(map, "cryptoki", {nil, nil})
     public = Map.take(jwk, ~w[kty crv x y n e])
     verifier = public |> record() |> kty()
 
@@ -72,6 +73,8 @@ defmodule Cryptoki.JWK.JOSE do
   ## jose_jwk_use_sig
 
   @spec sign(iodata, atom, t) :: binary
+  def sign(_message, _alg, %{key: nil}), do: :erlang.error(:not_supported)
+
   def sign(message, alg, key) do
     {_name, mechanism} = choose!(key, Atom.to_string(alg))
     Cryptoki.sign!(key.hsm, key.key, mechanism, message)
