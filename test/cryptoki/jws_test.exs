@@ -11,6 +11,8 @@ defmodule Cryptoki.JWSTest do
   # RFC 8037, appendix A.1.
   @seed "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"
 
+  @id :crypto.hash(:md5, "#{__MODULE__}")
+
   setup_all do
     hsm = start_supervised!({Cryptoki, SoftHSM.options(sessions: 2)})
     may = [sign: true, verify: true]
@@ -24,7 +26,8 @@ defmodule Cryptoki.JWSTest do
       sign: true
     ]
 
-    {public, private} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, curve: :secp256r1)
+    {public, private} =
+      Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, id: @id, curve: :secp256r1)
 
     %{
       hsm: hsm,
@@ -109,7 +112,7 @@ defmodule Cryptoki.JWSTest do
 
     test "what is wrong in the call, before anything is sent" do
       for {payload, opts, text} <- [
-            {"", [agl: "ES256"], "did you mean :alg?"},
+            {"", [detach: true], "did you mean :detached"},
             {"", [alg: :ES256], "alg: must be a string"},
             {"", [header: [typ: "JWT"]], "header: must be a map"},
             {"", [header: %{alg: "ES256"}], "header: alg is set by the option alg:"},
