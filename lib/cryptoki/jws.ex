@@ -80,9 +80,11 @@ defmodule Cryptoki.JWS do
     * `crit:` extensions that the caller understands and looks at, besides `b64`
     * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.verify/6`
 
-  Errors: `:signature_invalid`, `:invalid_argument` for a text that is no compact JWS, `:unsupported`
-  for an algorithm or a critical extension that is not expected, `:key_type_inconsistent`, and those of
-  `Cryptoki.verify/6`. PKCS #11 v3.2, section 5.15 (C_Verify).
+  Errors: `:signature_invalid` for all that is wrong with the JWS itself, which anybody may have sent:
+  no compact JWS, another signature, an algorithm that is not expected or not of this kind of key, a
+  critical extension that nobody understands; `detail` says which. Besides it `:invalid_argument` when
+  `payload:` does not go with the JWS, and those of `Cryptoki.verify/6`. PKCS #11 v3.2, section 5.15
+  (C_Verify).
 
       iex> {:ok, jws} = Cryptoki.JWS.sign(MyApp.HSM, [label: "contract"], "text", detached: true)
       iex> {:ok, verified} = Cryptoki.JWS.verify(MyApp.HSM, [label: "contract"], jws, payload: "text")
@@ -101,23 +103,21 @@ defmodule Cryptoki.JWS do
          {:ok, header} <- read_header(protected, List.wrap(own[:crit])),
          {:ok, alg} <- expected(header, expected),
          {:ok, payload, signed} <- content(shown, own[:payload], header),
-         {:ok, {_alg, mechanism}} <- choose(hsm, key, :verify, alg, call),
-         :ok <- check(hsm, key, mechanism, input(protected, signed), signature, call),
+         {:ok, {_alg, mechanism}} <- blame(choose(hsm, key, :verify, alg, call)),
+         input = input(protected, signed),
+         :ok <- blame(Cryptoki.verify(hsm, key, mechanism, input, signature, call)),
          do: {:ok, %{header: header, payload: payload}}
   end
 
   bang(verify(hsm, key, jws :: String.t(), opts) :: verified)
 
-  # A signature of another length is as wrong as any other; tokens have two names for it.
-  defp check(hsm, key, mechanism, input, signature, call) do
-    case Cryptoki.verify(hsm, key, mechanism, input, signature, call) do
-      {:error, %Error{reason: :signature_len_range} = error} ->
-        {:error, %{error | reason: :signature_invalid}}
+  # What the header or the signature of the JWS is to blame for, whoever found out.
+  defp blame({:error, %Error{reason: reason, code: code} = error})
+       when reason == :signature_len_range or
+              (code == nil and reason in [:key_type_inconsistent, :unsupported]),
+       do: {:error, %{error | reason: :signature_invalid}}
 
-      answer ->
-        answer
-    end
-  end
+  defp blame(answer), do: answer
 
   ## Both ways
 
@@ -219,7 +219,7 @@ defmodule Cryptoki.JWS do
          {:crit, true} <- {:crit, crit?(header, understood)} do
       {:ok, header}
     else
-      {:crit, _no} -> no(:unsupported, "crit is wrong or names what is not understood")
+      {:crit, _no} -> fault("crit is wrong or names what is not understood")
       _no_header -> malformed("its header is not a JSON object")
     end
   end
@@ -240,7 +240,7 @@ defmodule Cryptoki.JWS do
   defp expected(%{"alg" => alg}, expected) when is_binary(alg) do
     if alg in expected,
       do: {:ok, alg},
-      else: no(:unsupported, "its algorithm is #{inspect(alg)}, which is not expected")
+      else: fault("its algorithm is #{inspect(alg)}, which is not expected")
   end
 
   defp expected(_header, _expected), do: malformed("its header names no algorithm")
@@ -257,7 +257,7 @@ defmodule Cryptoki.JWS do
   defp content("", {:stream, _chunks} = payload, %{"b64" => false}), do: {:ok, payload, payload}
 
   defp content(_shown, {:stream, _chunks}, _header),
-    do: no(:unsupported, "a stream can be the payload of a detached JWS with b64 false only")
+    do: mismatch("a stream can be that of a detached JWS with b64 false only")
 
   defp content("", payload, header) do
     payload = IO.iodata_to_binary(payload)
@@ -265,11 +265,12 @@ defmodule Cryptoki.JWS do
   end
 
   defp content(_shown, _payload, _header),
-    do: no(:invalid_argument, "payload: is for a detached JWS, and this one has a payload")
+    do: mismatch("it is for a detached JWS, and this one has a payload")
 
   defp decoded(text),
     do: with(:error <- decode64(text), do: malformed("its payload is not base64url"))
 
-  defp malformed(detail), do: no(:invalid_argument, "this is no compact JWS: " <> detail)
-  defp no(reason, detail), do: {:error, Error.new(reason, detail)}
+  defp malformed(detail), do: fault("this is no compact JWS: " <> detail)
+  defp fault(detail), do: {:error, Error.new(:signature_invalid, detail)}
+  defp mismatch(detail), do: {:error, Error.new(:invalid_argument, "payload: " <> detail)}
 end
