@@ -5,6 +5,8 @@ defmodule Cryptoki.Test.Jose do
 
   alias Cryptoki.JSON
 
+  @compile {:no_warn_undefined, :jose}
+
   @doc "What jwcrypto and PyJWT answer to each request; see jose.py."
   @spec python([map]) :: [term]
   def python(requests), do: run(python_with_jwcrypto(), ["test/support/jose.py"], requests)

@@ -7,6 +7,8 @@ defmodule Cryptoki.JWK.JOSE do
   alias Cryptoki.{Error, Keys, Target}
   alias Cryptoki.JWS.Algorithm
 
+  @compile {:no_warn_undefined, :jose_jwk}
+
   @enforce_keys [:hsm, :key, :public, :verifier]
   defstruct [:hsm, :key, :public, :verifier]
 
@@ -36,7 +38,7 @@ defmodule Cryptoki.JWK.JOSE do
      Map.drop(jwk, Map.keys(public))}
   end
 
-  # By a variable: an application that need not be there is nothing to warn of.
+  # By a variable: where it is there, Mix would have it among our applications.
   defp record(map) do
     jose_jwk = :jose_jwk
     jose_jwk.from_map(map)
