@@ -2,7 +2,7 @@ defmodule Cryptoki.GuidesTest do
   # Alone: each guide has a copy of SoftHSM, and two in one VM undo each other's file locks.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.Test.{Guide, SoftHSM}
+  alias Cryptoki.Test.{Guide, Jose, Payments, SoftHSM}
 
   @moduletag timeout: 180_000
 
@@ -26,6 +26,13 @@ defmodule Cryptoki.GuidesTest do
     test "#{guide}.md" do
       Guide.run("guides/#{unquote(guide)}.md", replacements(token_with_keys()))
     end
+  end
+
+  test "jwt.md, with erlang-jose where it is" do
+    options = [name: MyApp.HSM, label: token_with_keys(), library: SoftHSM.library_copy()]
+    start_supervised!({Cryptoki, SoftHSM.options(options)})
+    [jose] = Regex.run(~r/^\{:ok, jwk\} = .*?(?=^```)/ms, File.read!("guides/jwt.md"))
+    Guide.run("guides/jwt.md", if(Jose.erlang_jose?(), do: %{}, else: %{jose => ":not_there"}))
   end
 
   test "vendors.md has start options that are right, and a source for each vendor" do
@@ -69,19 +76,7 @@ defmodule Cryptoki.GuidesTest do
     # A busy machine takes its time for an RSA key.
     options = [label: label, library: SoftHSM.library_copy(), timeout: 60_000]
     {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(options))
-
-    rsa = [label: "invoice", id: <<1>>, token: true, modulus_bits: 2048]
-    Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, rsa)
-    ec = [label: "contract", id: <<2>>, token: true, curve: :secp256r1]
-    Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, ec)
-
-    Cryptoki.generate_key!(hsm, :aes_key_gen,
-      label: "archive",
-      id: <<3>>,
-      token: true,
-      value_len: 32
-    )
-
+    Payments.make(hsm)
     :ok = Cryptoki.stop(hsm)
     label
   end

@@ -76,6 +76,47 @@ defmodule Cryptoki.ErlangTest do
     end
   end
 
+  describe "guides/erlang.md" do
+    @guide File.read!("guides/erlang.md")
+
+    blocks = Regex.scan(~r/^```erlang\n(.*?)^```/ms, @guide, capture: :all_but_first)
+
+    for {example, index} <-
+          blocks |> Enum.join() |> ErlangExamples.examples() |> Enum.with_index() do
+      @example example
+      test "example #{index}" do
+        ErlangExamples.run(@example)
+      end
+    end
+
+    test "has OTP's logging back" do
+      [code] = Regex.run(~r/^_ = logger:remove_handler.*?(?=^```)/ms, @guide)
+      elixir = Enum.map([:elixir, :logger], &[~c"-pa", Application.app_dir(&1, "ebin")])
+      args = elixir |> List.flatten() |> Enum.map(&to_charlist/1)
+      {:ok, peer, _node} = :peer.start_link(%{connection: :standard_io, args: args})
+      {:ok, _} = :peer.call(peer, :application, :ensure_all_started, [:logger])
+      :peer.call(peer, :erl_eval, :exprs, [ErlangExamples.parse(code), []])
+
+      assert [%{id: :default, module: :logger_std_h, formatter: {:logger_formatter, _}}] =
+               :peer.call(peer, :logger, :get_handler_config, [])
+
+      assert %{level: :notice} = :peer.call(peer, :logger, :get_primary_config, [])
+      :peer.stop(peer)
+    end
+
+    test "shows the application that test/consumers_test.exs builds" do
+      for file <- ~w(rebar.config src/signer.erl),
+          do: assert(@guide =~ "```erlang\n" <> File.read!("test/rebar3/#{file}") <> "```")
+    end
+
+    test "shows what the shell says of a mistake" do
+      {:badarg, stack} = raised(fn -> :cryptoki.sign(:hsm, %{lable: "invoice"}, :ecdsa, "") end)
+      shown = :error |> :erl_error.format_exception(:badarg, stack) |> IO.chardata_to_string()
+      [sentence] = Regex.run(~r/\*\*\* argument 2: .*/, shown)
+      assert @guide =~ sentence
+    end
+  end
+
   describe "errors" do
     test "have the reason in front, and a sentence in every form" do
       wrong = [

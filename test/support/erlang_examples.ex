@@ -39,7 +39,9 @@ defmodule Cryptoki.Test.ErlangExamples do
     |> elem(0)
   end
 
-  defp parse(code) do
+  @doc "The expressions of a text, for `:erl_eval`."
+  @spec parse(String.t()) :: [tuple]
+  def parse(code) do
     with {:ok, tokens, _line} <- :erl_scan.string(to_charlist(code)),
          {:ok, expressions} <- :erl_parse.parse_exprs(tokens) do
       expressions

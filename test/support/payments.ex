@@ -23,7 +23,9 @@ defmodule Cryptoki.Test.Payments do
 
   defp marker, do: Path.join(SoftHSM.directory(), "payments")
 
-  defp make(hsm) do
+  @doc "Makes the three keys and the certificate on the token of an instance."
+  @spec make(GenServer.name()) :: Cryptoki.Key.t()
+  def make(hsm) do
     rsa = [label: "invoice", id: <<1>>, token: true, modulus_bits: 2048]
     Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, rsa)
 
