@@ -91,8 +91,8 @@ defmodule Cryptoki.ErlangTest do
 
     test "has OTP's logging back" do
       [code] = Regex.run(~r/^_ = logger:remove_handler.*?(?=^```)/ms, @guide)
-      elixir = Enum.map([:elixir, :logger], &[~c"-pa", Application.app_dir(&1, "ebin")])
-      args = elixir |> List.flatten() |> Enum.map(&to_charlist/1)
+      ebin = &(&1 |> Application.app_dir("ebin") |> to_charlist())
+      args = Enum.flat_map([:elixir, :logger], &[~c"-pa", ebin.(&1)])
       {:ok, peer, _node} = :peer.start_link(%{connection: :standard_io, args: args})
       {:ok, _} = :peer.call(peer, :application, :ensure_all_started, [:logger])
       :peer.call(peer, :erl_eval, :exprs, [ErlangExamples.parse(code), []])
