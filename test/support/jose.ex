@@ -35,10 +35,16 @@ defmodule Cryptoki.Test.Jose do
 
     File.write!(file, JSON.encode!(requests))
     # Arguments go through the shell as they are, for its redirection only.
-    {text, 0} = System.cmd("sh", ["-c", ~S(exec "$@" <"$0"), file, command | arguments])
+    {text, status} = System.cmd("sh", ["-c", ~S(exec "$@" <"$0"), file, command | arguments])
     File.rm!(file)
-    {:ok, answers} = JSON.decode(text)
-    answers
+
+    case status == 0 && JSON.decode(text) do
+      {:ok, answers} ->
+        answers
+
+      _no_answer ->
+        raise "#{command} cannot referee: bin/setup installs jwcrypto and PyJWT for it"
+    end
   end
 
   @doc "Starts erlang-jose with our JSON; `false` when it is not there."
