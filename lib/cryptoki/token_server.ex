@@ -7,7 +7,7 @@ defmodule Cryptoki.TokenServer do
   #
   # It never waits for the library. One job at a time (connect, log in again, open sessions) runs in
   # a `Cryptoki.Connector`; `next_job/1` decides which from what is wanted, after every event. A
-  # look at the slots every half second runs beside it while the token is absent or somebody
+  # look at the slots five times a second runs beside it while the token is absent or somebody
   # subscribed. A PIN the token refused stops everything until `Cryptoki.unlock/3`.
 
   use GenServer, restart: :permanent, shutdown: 5_000
@@ -15,7 +15,8 @@ defmodule Cryptoki.TokenServer do
   alias Cryptoki.{Connector, Error, Instance, Instances, Pin, Recovery}
   alias Cryptoki.{Request, SessionServer, Target, Telemetry, Watch}
 
-  @look_interval 500
+  # pcscd looks at its readers every 400 ms: a card that is away for no longer must not be missed.
+  @look_interval 200
   @job_limit 180_000
   @restart_pause 10
   @removed [:token_not_present, :device_removed, :token_not_recognized, :slot_id_invalid]

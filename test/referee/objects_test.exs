@@ -7,6 +7,7 @@ defmodule Cryptoki.Referee.ObjectsTest do
   @most 8 * 1024 * 1024
 
   on_each_token do
+    @tag timeout: :infinity
     test "#{@count} objects", %{hsm: hsm} do
       all = [class: :data, application: "referee"]
 

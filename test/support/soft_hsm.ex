@@ -49,7 +49,9 @@ defmodule Cryptoki.Test.SoftHSM do
   @spec options(keyword) :: keyword
   def options(more \\ []) do
     {label, more} = Keyword.pop(more, :label, label())
-    Keyword.merge([library: library(), token: [label: label], pin: fn -> @pin end], more)
+    # A machine that does other things as well needs longer than five seconds for an RSA key.
+    own = [library: library(), token: [label: label], pin: fn -> @pin end, timeout: 60_000]
+    Keyword.merge(own, more)
   end
 
   @doc "Makes one more token, with both PINs set, and answers its label."
