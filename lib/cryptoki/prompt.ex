@@ -25,7 +25,7 @@ defmodule Cryptoki.Prompt do
     IO.write(question)
 
     case :io.get_password() do
-      {:error, :enotsup} -> secret("")
+      {:error, :enotsup} -> silently("")
       answer -> line(answer)
     end
   end
@@ -33,6 +33,11 @@ defmodule Cryptoki.Prompt do
   @doc "Asks for a secret on the terminal of the VM, also when its standard input is none."
   @spec secret(String.t()) :: answer
   def secret(question) do
+    # A token would count an empty PIN as a wrong one.
+    with {:ok, ""} <- silently(question), do: line(:eof)
+  end
+
+  defp silently(question) do
     case silence() do
       {:ok, silent} ->
         try do
