@@ -41,7 +41,7 @@ defmodule Cryptoki.MixProject do
       licenses: ["MIT", "Apache-2.0"],
       files:
         ~w(lib src build guides native Cargo.toml Cargo.lock clippy.toml) ++
-          ~w(mix.exs rebar.config rebar.config.script .formatter.exs README.md CHANGELOG.md llms.txt) ++
+          ~w(mix.exs rebar.config rebar.config.script .formatter.exs README.md CHANGELOG.md SECURITY.md llms.txt) ++
           ~w(LICENSE LICENSE-MIT LICENSE-APACHE)
     ]
   end
@@ -51,7 +51,7 @@ defmodule Cryptoki.MixProject do
     [
       main: "readme",
       source_ref: "v#{@version}",
-      extras: ["README.md", "CHANGELOG.md"] ++ guides(),
+      extras: ["README.md", "CHANGELOG.md", "SECURITY.md"] ++ guides(),
       groups_for_extras: [Guides: ~r"^guides/"],
       groups_for_modules: [
         "Keys and objects": [Cryptoki.Key, Cryptoki.URI, Cryptoki.Token],

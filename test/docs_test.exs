@@ -4,7 +4,7 @@ defmodule Cryptoki.DocsTest do
   # What the documents say is true: versions, links, commands, and the functions in their examples;
   # and every public function has a text, an example and a @spec.
 
-  @pages ~w(README.md CHANGELOG.md CONTRIBUTING.md) |> Enum.filter(&File.exists?/1)
+  @pages ~w(README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md) |> Enum.filter(&File.exists?/1)
   @pages @pages ++ Path.wildcard("guides/*.md")
 
   describe "the version" do
@@ -48,6 +48,12 @@ defmodule Cryptoki.DocsTest do
         assert sources =~ said, "README.md shows #{inspect(said)}, which no command prints"
       end
     end
+  end
+
+  test "every test and command that SECURITY.md names is there" do
+    named = Regex.scan(~r/`((?:test|bin|native|guides)\/[\w\/.]+)/, File.read!("SECURITY.md"))
+    assert length(named) > 10
+    for [_, path] <- named, do: assert(File.exists?(path), path)
   end
 
   test "cryptoki.app.src says what mix.exs says" do
