@@ -17,6 +17,9 @@ defmodule Cryptoki.Prompt do
   stty "$before" <&3
   """
 
+  # How often an empty line is asked about.
+  @attempts 3
+
   @type answer :: {:ok, String.t()} | {:error, Error.t()}
 
   @doc "Asks for a secret in a shell of Erlang or Elixir, also a remote one."
@@ -32,9 +35,13 @@ defmodule Cryptoki.Prompt do
 
   @doc "Asks for a secret on the terminal of the VM, also when its standard input is none."
   @spec secret(String.t()) :: answer
-  def secret(question) do
-    # A token would count an empty PIN as a wrong one.
-    with {:ok, ""} <- silently(question), do: line(:eof)
+  def secret(question), do: secret(question, @attempts)
+
+  # A token would count an empty PIN as a wrong one.
+  defp secret(_question, 0), do: line(:eof)
+
+  defp secret(question, attempts) do
+    with {:ok, ""} <- silently(question), do: secret(question, attempts - 1)
   end
 
   defp silently(question) do
@@ -105,6 +112,8 @@ defmodule Cryptoki.Prompt do
   defp read_line(terminal, line) do
     case :file.read(terminal, 1) do
       {:ok, byte} when byte != "\n" -> read_line(terminal, line <> byte)
+      # A signal is no answer.
+      {:error, reason} when reason in [:eintr, :eagain] -> read_line(terminal, line)
       _end_of_line_or_file -> line
     end
   end
