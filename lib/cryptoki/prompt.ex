@@ -123,8 +123,7 @@ defmodule Cryptoki.Prompt do
       apply(:prim_tty, :isatty, [:stdin]) == true
     else
       case File.read_link("/proc/self/fd/0") do
-        {:ok, "/dev/" <> _ = device} -> device != "/dev/null"
-        {:ok, _pipe_or_file} -> false
+        {:ok, device} -> device =~ ~r"^/dev/(pts/|tty|console)"
         {:error, _not_linux} -> true
       end
     end

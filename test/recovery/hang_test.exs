@@ -120,12 +120,11 @@ defmodule Cryptoki.Recovery.HangTest do
 
   test "a control thread that hangs does not collect requests", context do
     %{module: module} = context
-    hsm = start(module, sessions: 1, timeout: 5)
+    hsm = start(module, sessions: 1)
     {:ok, _ref} = Cryptoki.subscribe(hsm)
     FaultyModule.control(module, "C_GetSlotList hang")
-    FaultyModule.control(module, "C_GetSlotList hang")
 
-    answers = for _ <- 1..600, do: Cryptoki.slots(hsm)
+    answers = for _ <- 1..600, do: Cryptoki.slots(hsm, timeout: 5)
     assert Enum.any?(answers, &match?({:error, %Error{reason: :timeout}}, &1))
     assert Enum.any?(answers, &match?({:error, %Error{reason: :busy}}, &1))
     assert {:ok, _} = Cryptoki.random(hsm, 1, timeout: 5_000)
