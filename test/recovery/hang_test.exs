@@ -65,7 +65,7 @@ defmodule Cryptoki.Recovery.HangTest do
 
   test "sessions that hang while they are opened are counted and limited", context do
     %{module: module} = context
-    hsm = start(module, sessions: 2, timeout: 50, reconnect: [min: 1, max: 20])
+    hsm = start(module, sessions: 2, timeout: 500, reconnect: [min: 1, max: 20])
     threads = session_threads()
     FaultyModule.control(module, "token remove")
     Cryptoki.random(hsm, 1)
