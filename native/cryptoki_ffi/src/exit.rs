@@ -1,7 +1,8 @@
 //! The last line of defence for every way a VM can exit while threads are inside a library.
 //!
-//! `exit()` runs the destructors of a library while our threads are in it. The hook is registered
-//! after `C_Initialize`, so it runs before whatever the library registered until then.
+//! `exit()` runs the destructors of a library while our threads are in it, the newest first. The hook is
+//! registered after `C_Initialize`, and again as calls come back: so it runs before whatever the library
+//! has registered until then.
 
 use crate::gate;
 use std::time::Duration;

@@ -1,46 +1,44 @@
 //! The gate in front of every call into a library: counts who is inside, lets nobody in once closed.
 
+use crate::door::{Door, Entry};
+use crate::exit;
 use crate::failure::{Failure, Outcome, Reason};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::ThreadId;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Set once the VM is on its way out; never cleared.
-static EXITING: AtomicBool = AtomicBool::new(false);
-/// Calls in flight in all libraries, for the exit hook.
-static IN_FLIGHT: AtomicUsize = AtomicUsize::new(0);
+/// In front of all libraries; shut once the VM is on its way out, for good.
+static PROCESS: LazyLock<Door> = LazyLock::new(|| Door::new(false));
 
 /// One library's gate.
 pub struct Gate {
-    closed: AtomicBool,
-    in_flight: AtomicUsize,
+    door: Door,
+    /// Calls that have come back.
+    served: AtomicU64,
     /// For libraries that cannot stand threads: whoever is inside holds the turn.
     serialized: AtomicBool,
     turn: Mutex<()>,
-    /// While somebody initialises the library anew: only that thread comes in, the others wait.
-    paused: AtomicBool,
-    pauser: Mutex<Option<ThreadId>>,
-    resumed: Condvar,
 }
 
 /// The right to be inside the library; given back on drop.
 pub struct Pass<'a> {
     gate: &'a Gate,
+    // Given back after the gate's.
+    _process: Outside,
     _turn: Option<MutexGuard<'a, ()>>,
 }
 
 impl Gate {
     /// A gate that stays shut until [`Gate::open`].
-    pub const fn shut() -> Self {
+    pub fn shut() -> Self {
         Self {
-            closed: AtomicBool::new(true),
-            in_flight: AtomicUsize::new(0),
+            door: Door::new(true),
+            served: AtomicU64::new(0),
             serialized: AtomicBool::new(false),
             turn: Mutex::new(()),
-            paused: AtomicBool::new(false),
-            pauser: Mutex::new(None),
-            resumed: Condvar::new(),
         }
     }
 
@@ -54,109 +52,84 @@ impl Gate {
         self.serialized.load(SeqCst)
     }
 
-    /// Enters, or says that the library is being shut down.
+    /// Enters, or says that the library is being shut down. While somebody initialises the library
+    /// anew only that thread comes in, the others wait.
     pub fn enter(&self) -> Outcome<Pass<'_>> {
         loop {
-            let pass = self.try_enter()?;
-            // Looked at from inside, like `closed`: a pauser that sees nobody knows that nobody slips in.
-            if !self.paused.load(SeqCst) || self.is_pauser() {
-                return Ok(pass);
+            // Waiting for the turn does not count as being inside.
+            let turn = self
+                .serialized
+                .load(SeqCst)
+                .then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
+            let process = outside();
+            match self.door.enter() {
+                Entry::Inside => {
+                    return Ok(Pass {
+                        gate: self,
+                        _process: process,
+                        _turn: turn,
+                    });
+                }
+                Entry::Shut => {
+                    return Err(Failure::own(Reason::Shutdown, "the library is shut down"));
+                }
+                // Neither the turn nor the count is held while it waits.
+                Entry::Paused => drop((process, turn)),
             }
-            drop(pass);
-            self.wait_for_resume();
-        }
-    }
-
-    fn try_enter(&self) -> Outcome<Pass<'_>> {
-        // Waiting for the turn does not count as being inside.
-        let turn = self
-            .serialized
-            .load(SeqCst)
-            .then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
-        // Counted before the check: a closer that sees zero afterwards knows that nobody slips in.
-        IN_FLIGHT.fetch_add(1, SeqCst);
-        self.in_flight.fetch_add(1, SeqCst);
-        let pass = Pass {
-            gate: self,
-            _turn: turn,
-        };
-        if EXITING.load(SeqCst) {
-            drop(pass);
-            // The VM is taking itself apart: a thread that came back would touch what is gone.
-            loop {
-                std::thread::park();
-            }
-        }
-        if self.closed.load(SeqCst) {
-            return Err(Failure::own(Reason::Shutdown, "the library is shut down"));
-        }
-        Ok(pass)
-    }
-
-    fn pauser(&self) -> MutexGuard<'_, Option<ThreadId>> {
-        self.pauser.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_pauser(&self) -> bool {
-        *self.pauser() == Some(std::thread::current().id())
-    }
-
-    fn wait_for_resume(&self) {
-        let mut pauser = self.pauser();
-        while pauser.is_some() {
-            pauser = self
-                .resumed
-                .wait(pauser)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.door.wait_for_resume();
         }
     }
 
     /// Runs `work` with nobody else inside; calls that come meanwhile wait. `None` when those that
     /// are inside do not come out in time.
     pub fn alone<T>(&self, limit: Duration, work: impl FnOnce() -> T) -> Option<T> {
-        let _pause = Pause::new(self);
-        wait_for_zero(&self.in_flight, limit).then(work)
+        let _pause = Pause::new(&self.door);
+        wait_until_empty(&self.door, limit).then(work)
     }
 
     /// Lets calls in.
     pub fn open(&self) {
-        self.closed.store(false, SeqCst);
+        self.door.open();
     }
 
     /// Lets nobody in any more.
     pub fn close(&self) {
-        self.closed.store(true, SeqCst);
+        self.door.shut();
     }
 
     /// Waits until nobody is inside; false when the time is over.
     pub fn wait_until_idle(&self, limit: Duration) -> bool {
-        wait_for_zero(&self.in_flight, limit)
+        wait_until_empty(&self.door, limit)
     }
 }
 
 /// Ends the pause on drop, whatever happened.
-struct Pause<'a>(&'a Gate);
+struct Pause<'a>(&'a Door);
 
 impl<'a> Pause<'a> {
-    fn new(gate: &'a Gate) -> Self {
-        *gate.pauser() = Some(std::thread::current().id());
-        gate.paused.store(true, SeqCst);
-        Self(gate)
+    fn new(door: &'a Door) -> Self {
+        door.pause();
+        Self(door)
     }
 }
 
 impl Drop for Pause<'_> {
     fn drop(&mut self) {
-        self.0.paused.store(false, SeqCst);
-        *self.0.pauser() = None;
-        self.0.resumed.notify_all();
+        self.0.resume();
     }
 }
 
+/// After each of so many calls the exit hook is registered again, and then ever more seldom.
+const EARLY_CALLS: u64 = 64;
+
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        self.gate.in_flight.fetch_sub(1, SeqCst);
-        IN_FLIGHT.fetch_sub(1, SeqCst);
+        // Libraries register destructors when they first need something, long after C_Initialize.
+        let served = self.gate.served.fetch_add(1, Relaxed) + 1;
+        if served <= EARLY_CALLS || served.is_power_of_two() {
+            exit::hook();
+        }
+        self.gate.door.leave();
     }
 }
 
@@ -166,32 +139,30 @@ pub struct Outside(());
 
 /// Goes in past the gates; waits for ever once the VM is on its way out.
 pub fn outside() -> Outside {
-    IN_FLIGHT.fetch_add(1, SeqCst);
-    let outside = Outside(());
-    if EXITING.load(SeqCst) {
-        drop(outside);
+    if PROCESS.enter() != Entry::Inside {
+        // The VM is taking itself apart: a thread that came back would touch what is gone.
         loop {
             std::thread::park();
         }
     }
-    outside
+    Outside(())
 }
 
 impl Drop for Outside {
     fn drop(&mut self) {
-        IN_FLIGHT.fetch_sub(1, SeqCst);
+        PROCESS.leave();
     }
 }
 
 /// Closes every gate for good; false when calls were still in flight after `limit`.
 pub fn close_all_for_exit(limit: Duration) -> bool {
-    EXITING.store(true, SeqCst);
-    wait_for_zero(&IN_FLIGHT, limit)
+    PROCESS.shut();
+    wait_until_empty(&PROCESS, limit)
 }
 
-fn wait_for_zero(count: &AtomicUsize, limit: Duration) -> bool {
+fn wait_until_empty(door: &Door, limit: Duration) -> bool {
     let end = Instant::now() + limit;
-    while count.load(SeqCst) != 0 {
+    while !door.is_empty() {
         if Instant::now() >= end {
             return false;
         }
@@ -203,6 +174,7 @@ fn wait_for_zero(count: &AtomicUsize, limit: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn a_closed_gate_refuses_and_an_open_one_counts() {

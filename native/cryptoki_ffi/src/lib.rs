@@ -9,9 +9,16 @@ mod atomic {
     pub use std::sync::atomic::{AtomicU8, Ordering};
 }
 
+mod sync {
+    pub use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+    pub use std::sync::{Condvar, Mutex, MutexGuard};
+    pub use std::thread::{ThreadId, current};
+}
+
 pub mod attributes;
 pub mod combined;
 pub mod crypto;
+pub mod door;
 pub mod exit;
 pub mod failure;
 pub mod functions;

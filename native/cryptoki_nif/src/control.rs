@@ -1,14 +1,16 @@
 //! The control thread of a library: initialises, looks at slots and tokens, logs in, finalises.
 
 use crate::info;
+use crate::inject;
 use crate::instance::{Instance, LoginSession};
 use crate::library::Library;
 use crate::nifs::LibraryResource;
-use crate::request::{Request, ok};
+use crate::quirks;
+use crate::request::{Request, ok, panic_failure};
 use crate::session::STACK;
 use crossbeam_channel::Receiver;
 use cryptoki_ffi::exit;
-use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
 use cryptoki_ffi::panics::guarded;
 use cryptoki_ffi::values::Secret;
 use cryptoki_sys as ck;
@@ -18,7 +20,7 @@ use std::ffi::{CStr, CString};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long finalising waits for calls in flight.
+/// How long finalising, and whatever else has to be alone, waits for calls in flight.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the control thread takes.
@@ -145,24 +147,38 @@ impl Control {
     fn handle(&mut self, message: Message) {
         match message {
             Message::Request(request) => {
-                request.serve(None, |env, job| self.run(env, job));
+                let served = guarded(|| {
+                    inject::place("control loop");
+                    request.serve(None, |env, job| self.run(env, job))
+                });
+                if served.is_none() {
+                    request.refuse(panic_failure());
+                }
             }
             Message::Detach(request) => {
-                let outcome = guarded(|| self.detach());
+                let outcome = guarded(|| {
+                    inject::place("control detach");
+                    self.detach()
+                });
                 if let Some(request) = request {
-                    request.serve(None, |env, ()| match outcome {
-                        Some(outcome) => outcome.map(|()| ok(env)),
-                        None => Err(Failure::own(Reason::Panic, "the native code panicked")),
+                    request.serve(None, |env, ()| {
+                        outcome
+                            .unwrap_or_else(|| Err(panic_failure()))
+                            .map(|()| ok(env))
                     });
                 }
             }
             Message::CloseSession { handle, claim } => {
-                let _ = guarded(|| self.library.close_session(handle, claim));
+                let _ = guarded(|| {
+                    inject::place("control close");
+                    self.library.close_session(handle, claim);
+                });
             }
         }
     }
 
     fn run<'a>(&mut self, env: Env<'a>, job: Job) -> Outcome<Term<'a>> {
+        inject::place("control work");
         let functions = &self.library.functions;
         match job {
             Job::Attach(settings) => {
@@ -373,7 +389,8 @@ impl Control {
         let (session, claim) = self.library.open_session(slot, false)?;
         let outcome = match user {
             None => work(session),
-            Some((user, pin)) => functions.login(session, user, pin, None).and_then(|()| {
+            Some((user, pin)) => self.undisturbed(|| {
+                functions.login(session, user, pin, None)?;
                 let outcome = work(session);
                 // Ours alone: had anybody been logged in, C_Login would have refused.
                 let _ = functions.logout(session);
@@ -384,15 +401,33 @@ impl Control {
         outcome
     }
 
+    /// Logs in or out, with nobody else inside where the library cannot stand it.
+    fn undisturbed(&self, work: impl FnOnce() -> Outcome<()>) -> Outcome<()> {
+        let functions = &self.library.functions;
+        if !quirks::logs_in_alone(functions) {
+            return work();
+        }
+        functions.gate.alone(PATIENCE, work).unwrap_or_else(|| {
+            Err(Failure::own(
+                Reason::Busy,
+                "calls are still in flight, under which this library cannot log in or out",
+            ))
+        })
+    }
+
     fn login(&self, login: &Login) -> Outcome<()> {
+        match self.try_login(login) {
+            // The token may have restarted since the session was looked at: no PIN was tried.
+            Err(failure) if failure.class() == Class::Session => self.try_login(login),
+            outcome => outcome,
+        }
+    }
+
+    fn try_login(&self, login: &Login) -> Outcome<()> {
         let functions = &self.library.functions;
         let session = self.login_session(login)?;
-        match functions.login(
-            session,
-            login.user,
-            login.pin.as_ref(),
-            login.name.as_deref(),
-        ) {
+        let (pin, name) = (login.pin.as_ref(), login.name.as_deref());
+        match self.undisturbed(|| functions.login(session, login.user, pin, name)) {
             // The login belongs to the whole application: another instance may have done it.
             Err(failure) if failure.is(ck::CKR_USER_ALREADY_LOGGED_IN) => Ok(()),
             outcome => outcome,

@@ -1,6 +1,7 @@
 //! Elixir terms to owned values. Anything malformed is `None`: a mistake on our own Elixir side.
 
 use crate::control::Job;
+use crate::inject;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::values::{Field, Handle, Mechanism, Parameter, Secret, Template, Value};
 use cryptoki_sys::CK_ULONG;
@@ -10,6 +11,7 @@ use zeroize::Zeroizing;
 
 /// A tagged tuple: its name and its elements.
 pub fn tagged<'a>(term: Term<'a>) -> Option<(String, Vec<Term<'a>>)> {
+    inject::in_nif("decoding");
     let mut elements = get_tuple(term).ok()?;
     if elements.is_empty() {
         return None;
@@ -20,6 +22,7 @@ pub fn tagged<'a>(term: Term<'a>) -> Option<(String, Vec<Term<'a>>)> {
 
 /// Whether it is `nil`.
 pub fn is_nil(term: Term) -> bool {
+    inject::in_nif("decoding");
     term.is_atom() && term.atom_to_string().is_ok_and(|name| name == "nil")
 }
 

@@ -2,6 +2,7 @@
 
 use crate::library::Library;
 use crate::operation::Operation;
+use crate::pin::Pin;
 use crate::request::{Cancel, Request, Served};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
@@ -15,7 +16,7 @@ pub enum SessionJob {
     /// Run one operation.
     Run(Operation),
     /// Serve only these requests until the sender is gone.
-    Pin(Pin),
+    Pin(Pin<SessionRequest>),
 }
 
 /// A request for a session thread.
@@ -25,43 +26,6 @@ pub type SessionRequest = Arc<Request<SessionJob>>;
 fn next_epoch() -> u64 {
     static EPOCHS: AtomicU64 = AtomicU64::new(1);
     EPOCHS.fetch_add(1, SeqCst)
-}
-
-/// The sending end of a pinned session, shared with the thread so that it can shut it.
-pub type Inbox = Arc<Mutex<Option<Sender<SessionRequest>>>>;
-
-/// What a session thread needs to serve one caller only.
-pub struct Pin {
-    /// The requests of that caller.
-    pub requests: Receiver<SessionRequest>,
-    inbox: Inbox,
-}
-
-impl Pin {
-    /// A pin and where its requests are put in.
-    pub fn new() -> (Self, Inbox) {
-        let (sender, requests) = unbounded();
-        let inbox = Arc::new(Mutex::new(Some(sender)));
-        let pin = Self {
-            requests,
-            inbox: inbox.clone(),
-        };
-        (pin, inbox)
-    }
-
-    /// Shuts the inbox, then answers what is in it: a request is refused there or here, never lost.
-    pub fn end(self) {
-        self.inbox
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        for request in self.requests.try_iter() {
-            request.refuse(Failure::own(
-                Reason::SessionLost,
-                "the pinned session has ended",
-            ));
-        }
-    }
 }
 
 /// Whether requests are taken.
@@ -112,6 +76,8 @@ pub struct Counters {
     pub busy: AtomicIsize,
     /// Sessions whose caller gave up on a call that still runs.
     pub overdue: AtomicIsize,
+    /// Operations that have succeeded, other than looks at objects.
+    pub worked: AtomicU64,
 }
 
 /// One instance.

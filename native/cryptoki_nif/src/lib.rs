@@ -16,13 +16,27 @@ mod guard;
 #[allow(unsafe_code)] // Calls a function of the VM that may not exist.
 mod halt;
 mod info;
+mod channel {
+    pub use crossbeam_channel::{Receiver, Sender, unbounded};
+}
+mod sync {
+    pub use std::sync::{Arc, Mutex, MutexGuard};
+}
+#[cfg(feature = "inject-panics")]
+mod inject;
+#[cfg(not(feature = "inject-panics"))]
+#[path = "inject_nothing.rs"]
+mod inject;
 mod instance;
 mod library;
 #[allow(unsafe_code)] // The macro's entry points; what they run is behind `guard`.
 mod nifs;
 mod operation;
+mod pin;
+mod quirks;
 mod request;
 mod session;
+mod status;
 
 use rustler::{Env, Term};
 

@@ -4,11 +4,14 @@ use crate::control::{Job, Login, Message, Settings};
 use crate::decode;
 use crate::encoded::Encoded;
 use crate::guard::guard;
-use crate::instance::{Inbox, Instance, Pin, SessionJob, SessionRequest, State};
+use crate::inject;
+use crate::instance::{Instance, SessionJob, SessionRequest, State};
 use crate::library::Library;
 use crate::operation::Operation;
-use crate::request::{Cancel, Request, encode_failure};
-use crate::session::{self, Command, Status};
+use crate::pin::{Inbox, Pin};
+use crate::request::{Cancel, Request, encode_failure, panic_failure};
+use crate::session::{self, Command};
+use crate::status::Status;
 use crossbeam_channel::Sender;
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::handshake::Cancelled;
@@ -17,12 +20,12 @@ use rustler::{Binary, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Te
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, PoisonError};
 
 mod atoms {
     rustler::atoms! {
-        ok, error, queued, running, sent, queue, sessions, busy, overdue, epoch,
+        ok, error, queued, running, sent, queue, sessions, busy, overdue, worked, epoch,
     }
 }
 
@@ -61,44 +64,77 @@ pub struct SessionResource {
 
 /// A session that serves one caller; letting go, or the caller's death, gives it back.
 pub struct PinnedResource {
-    requests: Inbox,
+    requests: Inbox<SessionRequest>,
     instance: Arc<Instance>,
 }
 
 impl PinnedResource {
     fn release(&self) {
-        drop(
-            self.requests
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+        self.requests.shut();
     }
 }
 
 /// A request; when its caller dies it is cancelled.
 pub struct RequestResource(Arc<dyn Cancel>);
 
+/// The destructor of every resource. rustler's own guard would drop the payload of a panic, which could
+/// panic again.
+fn let_go<T>(resource: T, last: impl FnOnce(&T)) {
+    let _ = guarded(move || {
+        inject::of_type::<T>("destructor");
+        last(&resource);
+    });
+}
+
 #[rustler::resource_impl]
-impl Resource for LibraryResource {}
+impl Resource for LibraryResource {
+    const IMPLEMENTS_DESTRUCTOR: bool = true;
+
+    fn destructor(self, _env: Env<'_>) {
+        let_go(self, |_| {});
+    }
+}
 #[rustler::resource_impl]
-impl Resource for InstanceResource {}
+impl Resource for InstanceResource {
+    const IMPLEMENTS_DESTRUCTOR: bool = true;
+
+    fn destructor(self, _env: Env<'_>) {
+        let_go(self, |_| {});
+    }
+}
 #[rustler::resource_impl]
-impl Resource for SessionResource {}
+impl Resource for SessionResource {
+    const IMPLEMENTS_DESTRUCTOR: bool = true;
+
+    fn destructor(self, _env: Env<'_>) {
+        let_go(self, |_| {});
+    }
+}
 #[rustler::resource_impl]
 impl Resource for RequestResource {
     const IMPLEMENTS_DESTRUCTOR: bool = true;
 
     fn destructor(self, env: Env<'_>) {
-        let _ = guarded(|| give_up(env, &self));
+        let_go(self, |request| {
+            give_up(env, request);
+        });
     }
 }
 #[rustler::resource_impl]
 impl Resource for PinnedResource {
     const IMPLEMENTS_DOWN: bool = true;
+    const IMPLEMENTS_DESTRUCTOR: bool = true;
 
     fn down<'a>(&'a self, _env: Env<'a>, _caller: LocalPid, _monitor: Monitor) {
-        self.release();
+        let _ = guarded(|| {
+            inject::of_type::<Self>("down");
+            self.release();
+        });
+    }
+
+    // Should `down` have failed, its session is given back here.
+    fn destructor(self, _env: Env<'_>) {
+        let_go(self, Self::release);
     }
 }
 
@@ -122,6 +158,7 @@ fn give_up(env: Env, request: &RequestResource) -> Cancelled {
 }
 
 fn resource<T: Resource>(term: Term<'_>) -> Option<ResourceArc<T>> {
+    inject::in_nif("decoding");
     term.decode().ok()
 }
 
@@ -175,8 +212,11 @@ fn open<'a>(
             .name("cryptoki-open".into())
             .stack_size(session::STACK);
         let spawned = thread.spawn(move || {
-            let panicked = || Err(Failure::own(Reason::Panic, "the native code panicked"));
-            match guarded(|| Library::find(&path, wanted)).unwrap_or_else(panicked) {
+            let found = guarded(|| {
+                inject::place("open thread");
+                Library::find(&path, wanted)
+            });
+            match found.unwrap_or_else(|| Err(panic_failure())) {
                 Ok(library) => library.tell(Message::Request(attaching)),
                 Err(failure) => drop(attaching.refuse(failure)),
             }
@@ -264,6 +304,7 @@ fn instance_info<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
                 atoms::overdue(),
                 counters.overdue.load(SeqCst).max(0).cast_unsigned() as u64,
             ),
+            (atoms::worked(), counters.worked.load(SeqCst)),
             (atoms::epoch(), instance.epoch()),
         ];
         Term::map_from_pairs(env, &entries).ok()
@@ -345,6 +386,14 @@ fn session_id<'a>(env: Env<'a>, session: Term<'a>) -> Encoded {
 }
 
 #[rustler::nif]
+fn session_overdue<'a>(env: Env<'a>, session: Term<'a>) -> Encoded {
+    guard(env, || {
+        resource::<SessionResource>(session)?.status.give_up(env);
+        Some(atoms::ok().encode(env))
+    })
+}
+
+#[rustler::nif]
 fn session_close<'a>(env: Env<'a>, reference: Term<'a>, session: Term<'a>) -> Encoded {
     guard(env, || {
         let session = resource::<SessionResource>(session)?;
@@ -395,13 +444,10 @@ fn submit<'a>(env: Env<'a>, reference: Term<'a>, target: Term<'a>, operation: Te
 }
 
 fn to_pinned(pinned: &PinnedResource, request: SessionRequest) -> Outcome<()> {
-    let gone = || Failure::own(Reason::SessionLost, "the pinned session has ended");
-    let requests = pinned
+    pinned
         .requests
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    let sender = requests.as_ref().ok_or_else(gone)?;
-    sender.send(request).map_err(|_| gone())
+        .put(request)
+        .map_err(|_| Failure::own(Reason::SessionLost, "the pinned session has ended"))
 }
 
 #[rustler::nif]

@@ -1,6 +1,7 @@
 //! A request on its way from a caller to a thread and back.
 
-use crate::session::Status;
+use crate::inject;
+use crate::status::Status;
 use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
 use cryptoki_ffi::handshake::{Cancelled, Handshake};
 use cryptoki_ffi::panics::guarded;
@@ -116,11 +117,13 @@ impl<J> Request<J> {
         };
         let waited = self.queued.elapsed();
         let begun = Instant::now();
-        let ran = guarded(|| env.run(|e| env.save(encode(e, work(e, job)))));
-        let panicked = ran.is_none();
+        let ran = guarded(|| {
+            env.run(|e| env.save(inject::job("request", e, || encode(e, work(e, job)))))
+        });
+        let is_panic = ran.is_none();
         let times = (nanoseconds(waited), nanoseconds(begun.elapsed()));
         if !self.handshake.finish() {
-            return if panicked {
+            return if is_panic {
                 Served::Panicked
             } else {
                 Served::Abandoned
@@ -130,14 +133,11 @@ impl<J> Request<J> {
         let _ = env.send_and_clear(&self.caller, |e| {
             let answer = match &ran {
                 Some(saved) => saved.load(e),
-                None => encode(
-                    e,
-                    Err(Failure::own(Reason::Panic, "the native code panicked")),
-                ),
+                None => panicked(e),
             };
             (reference.load(e), answer, times).encode(e)
         });
-        if panicked {
+        if is_panic {
             Served::Panicked
         } else {
             Served::Answered
@@ -179,6 +179,17 @@ pub fn encode<'a>(env: Env<'a>, outcome: Outcome<Term<'a>>) -> Term<'a> {
         Ok(term) => (atoms::ok(), term).encode(env),
         Err(failure) => (atoms::error(), encode_failure(env, &failure)).encode(env),
     }
+}
+
+/// What is known of a panic.
+pub fn panic_failure() -> Failure {
+    Failure::own(Reason::Panic, "the native code panicked")
+}
+
+/// What a caller is told of it.
+pub fn panicked(env: Env<'_>) -> Term<'_> {
+    inject::in_nif("answer");
+    encode(env, Err(panic_failure()))
 }
 
 /// The answer of a call that gives nothing but success.

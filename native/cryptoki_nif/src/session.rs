@@ -1,9 +1,11 @@
 //! A session thread: owns one session handle and is the only caller that ever uses it.
 
 use crate::active::{Active, flags};
+use crate::inject;
 use crate::instance::{Instance, SessionJob, SessionRequest};
 use crate::operation::Operation;
-use crate::request::{Request, Served, encode_failure};
+use crate::request::{Request, Served, encode_failure, panic_failure};
+use crate::status::Status;
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
@@ -11,12 +13,12 @@ use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::panics::guarded;
 use cryptoki_sys as ck;
 use cryptoki_sys::{CK_FLAGS, CK_SESSION_HANDLE, CK_SLOT_ID};
-use rustler::{Atom, Encoder, Env, LocalPid, OwnedEnv, Term};
+use rustler::{Atom, Encoder, Env, LocalPid, Term};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 mod atoms {
-    rustler::atoms! { cryptoki_session, reopened, lost, ended, overdue, closed, panic }
+    rustler::atoms! { reopened, lost, ended, overdue, closed, panic }
 }
 
 /// Some libraries need more stack than the VM's own threads have.
@@ -26,37 +28,6 @@ const PATIENCE: u32 = 3;
 
 /// Old sessions that one thread keeps open for the objects made in them.
 const RETIRED_LIMIT: usize = 8;
-
-static IDS: AtomicU64 = AtomicU64::new(1);
-
-/// What others may know of a session.
-pub struct Status {
-    /// Its number, unique in this VM.
-    pub id: u64,
-    /// Its instance.
-    pub instance: Arc<Instance>,
-    owner: LocalPid,
-    overdue: AtomicBool,
-}
-
-impl Status {
-    /// A caller gave up on a call that still runs. Called in a NIF of that caller.
-    pub fn mark_overdue(&self, env: Env) {
-        if !self.overdue.swap(true, SeqCst) {
-            self.instance.counters.overdue.fetch_add(1, SeqCst);
-            let _ = env.send(
-                &self.owner,
-                (atoms::cryptoki_session(), self.id, atoms::overdue()),
-            );
-        }
-    }
-
-    fn tell(&self, event: impl FnOnce(Env<'_>) -> Term<'_>) {
-        let _ = OwnedEnv::new().send_and_clear(&self.owner, |env| {
-            (atoms::cryptoki_session(), self.id, event(env)).encode(env)
-        });
-    }
-}
 
 /// What the owner of a session can ask for.
 pub enum Command {
@@ -101,12 +72,7 @@ pub fn spawn(
     request: Arc<Request<()>>,
     resource: impl for<'a> FnOnce(Env<'a>, Sender<Command>, Arc<Status>) -> Term<'a> + Send + 'static,
 ) -> Outcome<()> {
-    let status = Arc::new(Status {
-        id: IDS.fetch_add(1, SeqCst),
-        instance,
-        owner,
-        overdue: AtomicBool::new(false),
-    });
+    let status = Arc::new(Status::new(instance, owner));
     std::thread::Builder::new()
         .name(format!("cryptoki-{}", status.id))
         .stack_size(STACK)
@@ -119,12 +85,11 @@ pub fn spawn(
                 Ok(resource(env, sender, status))
             });
             if served == Served::Answered && session.handle != ck::CK_INVALID_HANDLE {
-                if guarded(|| session.run(&receiver)).is_none() {
-                    session.finish(End::Panicked);
-                }
+                let end = guarded(|| session.run(&receiver)).unwrap_or(End::Panicked);
+                session.finish(end);
             } else {
-                session.close();
-                session.settle();
+                session.close_all();
+                session.status.settle();
             }
         })
         .map(drop)
@@ -164,6 +129,7 @@ impl Session {
     }
 
     fn open(&mut self) -> Outcome<()> {
+        inject::place("session open");
         let instance = self.instance().clone();
         let (handle, claim) = instance.library.open_session(self.slot, self.read_only)?;
         let epoch = instance.epoch_for_new_session();
@@ -197,30 +163,50 @@ impl Session {
         self.instance().counters.sessions.fetch_sub(1, SeqCst);
     }
 
-    fn run(&mut self, commands: &Receiver<Command>) {
+    fn run(&mut self, commands: &Receiver<Command>) -> End {
         let instance = self.instance().clone();
-        let end = loop {
+        loop {
             select_biased! {
                 recv(commands) -> command => break End::Closed(command.ok().map(|Command::Close(request)| request)),
                 recv(instance.queue()) -> request => match request {
-                    Ok(request) => self.serve(&request, commands),
+                    Ok(request) => {
+                        if guarded(|| self.serve(&request, commands)).is_none() {
+                            request.refuse(panic_failure());
+                            break End::Panicked;
+                        }
+                    }
                     Err(_) => break End::Closed(None),
                 }
             }
             if let Some(end) = self.fate.take() {
                 break end;
             }
-        };
-        self.finish(end);
+        }
+    }
+
+    /// Closes all that the thread has; a panic is no reason to count a session that nobody serves.
+    fn close_all(&mut self) -> bool {
+        let closed = guarded(|| {
+            inject::place("session close");
+            self.close();
+            for (handle, claim) in std::mem::take(&mut self.retired) {
+                self.instance().library.close_session(handle, claim);
+                self.instance().bump_epoch();
+            }
+        });
+        if closed.is_none() && self.handle != ck::CK_INVALID_HANDLE {
+            let (handle, claim) = (self.handle, self.claim);
+            self.instance().library.forget_session(handle, claim);
+            self.forget();
+        }
+        closed.is_some()
     }
 
     fn finish(&mut self, end: End) {
-        self.close();
-        for (handle, claim) in std::mem::take(&mut self.retired) {
-            self.instance().library.close_session(handle, claim);
-            self.instance().bump_epoch();
-        }
+        self.status.unattended();
+        let closed = self.close_all();
         match end {
+            End::Closed(None) if !closed => self.ended(atoms::panic()),
             End::Closed(request) => {
                 self.status
                     .tell(|env| (atoms::ended(), atoms::closed()).encode(env));
@@ -234,14 +220,7 @@ impl Session {
             End::Overdue => self.ended(atoms::overdue()),
             End::Panicked => self.ended(atoms::panic()),
         }
-        self.settle();
-    }
-
-    /// From here on nobody can mark it any more.
-    fn settle(&self) {
-        if self.status.overdue.swap(true, SeqCst) {
-            self.instance().counters.overdue.fetch_sub(1, SeqCst);
-        }
+        self.status.settle();
     }
 
     fn ended(&self, why: Atom) {
@@ -249,6 +228,7 @@ impl Session {
     }
 
     fn serve(&mut self, request: &SessionRequest, commands: &Receiver<Command>) {
+        inject::place("session loop");
         let instance = self.instance().clone();
         instance.counters.busy.fetch_add(1, SeqCst);
         let mut pinned = None;
@@ -264,10 +244,18 @@ impl Session {
         instance.served(served);
         self.judge(served);
         if let Some(pin) = pinned {
-            if served == Served::Answered && self.fate.is_none() {
-                self.serve_pinned(&pin.requests, commands);
+            if served == Served::Answered
+                && self.fate.is_none()
+                && guarded(|| self.serve_pinned(&pin.requests, commands)).is_none()
+            {
+                self.fate = Some(End::Panicked);
             }
-            pin.end();
+            pin.end(|request| {
+                request.refuse(Failure::own(
+                    Reason::SessionLost,
+                    "the pinned session has ended",
+                ));
+            });
         }
         instance.counters.busy.fetch_sub(1, SeqCst);
     }
@@ -290,6 +278,11 @@ impl Session {
                 }
                 recv(requests) -> request => {
                     let Ok(request) = request else { break };
+                    if guarded(|| inject::place("session pinned")).is_none() {
+                        request.refuse(panic_failure());
+                        self.fate = Some(End::Panicked);
+                        break;
+                    }
                     let served = request.serve(Some(&status), |env, job| match job {
                         SessionJob::Run(operation) => self.perform(env, &operation),
                         SessionJob::Pin(_) => Err(Failure::own(Reason::InvalidArgument, "a session is pinned already")),
@@ -299,8 +292,14 @@ impl Session {
             }
         }
         // What a caller left behind is dirty: cancelled or closed, never handed on.
-        if self.fate.is_none() && guarded(|| self.clean()).is_none() {
-            self.fate = Some(End::Panicked);
+        if self.fate.is_none() && self.active.any() {
+            self.status.unattended();
+            if guarded(|| self.clean()).is_none() {
+                self.fate = Some(End::Panicked);
+            }
+            if !self.status.attended_again() {
+                self.fate.get_or_insert(End::Overdue);
+            }
         }
     }
 
@@ -343,6 +342,7 @@ impl Session {
 
     /// Leaves whatever operation the session is in.
     pub fn clean(&mut self) {
+        inject::place("session clean");
         let active = self.active.take();
         if active.is_empty() {
             return;
@@ -388,6 +388,7 @@ impl Session {
 
     /// Runs one operation by the recovery table.
     fn perform<'a>(&mut self, env: Env<'a>, operation: &Operation) -> Outcome<Term<'a>> {
+        inject::place("session work");
         self.ensure_open()?;
         let in_operation = self.active.any();
         let failure = match self.attempt(env, operation) {
@@ -423,13 +424,42 @@ impl Session {
                 "the handle is from an earlier epoch",
             ));
         }
-        let outcome = operation.run(env, self);
+        let outcome = operation
+            .run(env, self)
+            .map_err(|failure| self.understood(failure));
         if let Err(failure) = &outcome {
             self.react(failure);
         } else {
             self.device_errors = 0;
+            if operation.works() {
+                self.instance().counters.worked.fetch_add(1, Relaxed);
+            }
         }
         outcome
+    }
+
+    /// Kryoptic calls it a general error when somebody else has logged us out.
+    fn understood(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Rv { code, function }
+                if code == ck::CKR_GENERAL_ERROR
+                    && function.ends_with("Init")
+                    && self.logged_out() =>
+            {
+                let code = ck::CKR_USER_NOT_LOGGED_IN;
+                Failure::Rv { code, function }
+            }
+            other => other,
+        }
+    }
+
+    fn logged_out(&self) -> bool {
+        let public = [ck::CKS_RO_PUBLIC_SESSION, ck::CKS_RW_PUBLIC_SESSION];
+        self.instance().login_session().is_some()
+            && self
+                .library()
+                .session_info(self.handle)
+                .is_ok_and(|info| public.contains(&info.state))
     }
 
     fn react(&mut self, failure: &Failure) {

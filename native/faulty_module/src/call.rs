@@ -169,6 +169,10 @@ fn crash_now(crash: Crash) {
         // SAFETY: there is none; this is the crash that was asked for.
         Crash::Segv => unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) },
         Crash::Abort => std::process::abort(),
+        Crash::Exit => {
+            // SAFETY: the function is never unmapped: the VM does not close a library.
+            unsafe { libc::atexit(abort_at_exit) };
+        }
         Crash::Cxx => {
             if let Err(error) = throw() {
                 eprintln!("faulty_module: no C++ exception: {error}");
@@ -176,6 +180,10 @@ fn crash_now(crash: Crash) {
             }
         }
     }
+}
+
+extern "C" fn abort_at_exit() {
+    std::process::abort();
 }
 
 /// `throw 42` by the functions a C++ compiler would call.

@@ -22,10 +22,11 @@ pub fn rules() -> Arc<Rules> {
     let Some(path) = &config().control else {
         return Arc::default();
     };
+    // The look is under the lock: an old one that comes late would make the same file a new one.
+    let mut seen = lock(&SEEN);
     let now = std::fs::metadata(path)
         .ok()
         .map(|metadata| stamp(&metadata));
-    let mut seen = lock(&SEEN);
     if *seen != now {
         let (stamp, new) = read(path);
         let new = Arc::new(new);

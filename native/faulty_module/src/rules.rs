@@ -36,6 +36,8 @@ pub enum Crash {
     Abort,
     /// A C++ exception (an int), which the caller may catch.
     Cxx,
+    /// abort(), when the process runs the destructors that were registered until now.
+    Exit,
 }
 
 /// A false length.
@@ -256,6 +258,7 @@ impl Rule {
                 ("crash", "segv") => rule.effects.push(Effect::Crash(Crash::Segv)),
                 ("crash", "abort") => rule.effects.push(Effect::Crash(Crash::Abort)),
                 ("crash", "cxx") => rule.effects.push(Effect::Crash(Crash::Cxx)),
+                ("crash", "exit") => rule.effects.push(Effect::Crash(Crash::Exit)),
                 _ => return Err(unknown()),
             }
         }

@@ -32,10 +32,23 @@ where
     Some(Box::new(work))
 }
 
+/// What only looks: a library whose device is gone may answer it from memory.
+const LOOKS: &[&str] = &[
+    "find",
+    "find_init",
+    "find_next",
+    "find_final",
+    "attributes",
+    "object_size",
+    "session_info",
+    "validation_flags",
+];
+
 /// An operation and the age of the handles in it.
 pub struct Operation {
     run: Run,
     epoch: Option<u64>,
+    looks: bool,
 }
 
 impl Operation {
@@ -53,12 +66,18 @@ impl Operation {
             .or_else(|| messages::decode(name, arguments, &mut reader))?;
         // Handles of different epochs cannot all be current: the oldest decides.
         let epoch = reader.handles.iter().map(|handle| handle.epoch).min();
-        Some(Self { run, epoch })
+        let looks = LOOKS.contains(&name);
+        Some(Self { run, epoch, looks })
     }
 
     /// The epoch of its handles.
     pub fn epoch(&self) -> Option<u64> {
         self.epoch
+    }
+
+    /// Whether its success shows that the device works.
+    pub fn works(&self) -> bool {
+        !self.looks
     }
 
     /// Runs it.
