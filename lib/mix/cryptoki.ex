@@ -117,7 +117,7 @@ defmodule Mix.Cryptoki do
     Mix.shell(Mix.Shell.Quiet)
     if Mix.Project.get(), do: Mix.Task.run("app.config")
     Mix.shell(shell)
-    Logger.configure(level: :none)
+    :ok = :logger.set_primary_config(:level, :none)
     {:ok, _} = Application.ensure_all_started(:cryptoki)
   end
 

@@ -1,0 +1,152 @@
+defmodule Cryptoki.CMS.Signer do
+  @moduledoc false
+  # One signer of signed data (RFC 5652, section 5.3): who it is, how its key signs, and the
+  # attributes that it signs.
+
+  alias Cryptoki.{Certificates, DER, Error, SignatureAlgorithm}
+
+  @options [:hash, :padding, :signing_time, :attributes]
+
+  @enforce_keys [:hsm, :key, :certificates, :public, :algorithm, :hash, :digest_algorithm, :id]
+  defstruct @enforce_keys
+
+  @type t :: %__MODULE__{
+          hsm: Cryptoki.hsm(),
+          key: Cryptoki.key(),
+          certificates: [binary, ...],
+          public: term,
+          algorithm: SignatureAlgorithm.t(),
+          hash: atom,
+          digest_algorithm: DER.t(),
+          id: DER.t()
+        }
+
+  @content_type {1, 2, 840, 113_549, 1, 9, 3}
+  @message_digest {1, 2, 840, 113_549, 1, 9, 4}
+  @signing_time {1, 2, 840, 113_549, 1, 9, 5}
+  @signing_certificate {1, 2, 840, 113_549, 1, 9, 16, 2, 47}
+  @ours [@content_type, @message_digest, @signing_time, @signing_certificate]
+
+  @doc "The options there are."
+  @spec options() :: [atom]
+  def options, do: @options
+
+  @doc "The options, checked; the time is now when they have none."
+  @spec options!(keyword) :: keyword
+  def options!(options) do
+    SignatureAlgorithm.options!(options)
+    attributes = attributes!(Keyword.get(options, :attributes) || [])
+    time = time!(Keyword.get(options, :signing_time))
+    Keyword.merge(options, attributes: attributes, signing_time: time)
+  end
+
+  defp time!(nil), do: DateTime.utc_now()
+  defp time!(false), do: false
+  defp time!(%DateTime{} = time), do: time
+  defp time!(other), do: wrong!("signing_time: must be a DateTime or false", other)
+
+  defp attributes!(attributes) when is_list(attributes) do
+    oids = Enum.map(attributes, &attribute!/1)
+
+    for oid <- oids,
+        oid in @ours or Enum.count(oids, &(&1 == oid)) > 1,
+        do: wrong!("attributes: must not have one that is there already", oid)
+
+    attributes
+  end
+
+  defp attributes!(other), do: wrong!("attributes: must be a list", other)
+
+  defp attribute!({oid, [_ | _] = values}) do
+    unless DER.oid?(oid),
+      do: wrong!("attributes: must have object identifiers as tuples", oid)
+
+    for value <- values,
+        not DER.one?(value),
+        do: wrong!("attributes: must have values in DER", value)
+
+    oid
+  end
+
+  defp attribute!(other),
+    do: wrong!("attributes: must be pairs of an object identifier and a list of values", other)
+
+  @doc "What there is to know of a signer before it signs."
+  @spec fetch({Cryptoki.hsm(), Cryptoki.key(), Certificates.source(), String.t()}, keyword) ::
+          {:ok, t} | {:error, Error.t()}
+  def fetch({hsm, key, certificate, argument}, options) do
+    with {:ok, certificates} <- Certificates.fetch(hsm, certificate, argument),
+         public = Certificates.public_key!(hd(certificates), argument),
+         {:ok, algorithm} <- SignatureAlgorithm.choose(public, options),
+         {:ok, hash} <- digest_hash(algorithm) do
+      {:ok,
+       %__MODULE__{
+         hsm: hsm,
+         key: key,
+         certificates: certificates,
+         public: public,
+         algorithm: algorithm,
+         hash: hash,
+         digest_algorithm: SignatureAlgorithm.digest(hash),
+         id: id(hd(certificates))
+       }}
+    end
+  end
+
+  # RFC 8419, section 3.1: what the content is hashed with, for a key that hashes by itself.
+  defp digest_hash(%{mechanism: :eddsa}), do: {:ok, :sha512}
+  defp digest_hash(%{hash: hash}) when hash != nil, do: {:ok, hash}
+
+  defp digest_hash(_ed448),
+    do: {:error, Error.new(:unsupported, "CMS with Ed448 wants SHAKE256, which is not here")}
+
+  @doc "A `SignerInfo`, signed."
+  @spec info(t, %{atom => binary}, DER.oid(), keyword, keyword) ::
+          {:ok, DER.t()} | {:error, Error.t()}
+  def info(%__MODULE__{} = signer, digests, content_type, options, call) do
+    attributes =
+      for {oid, values} <- attributes(signer, digests[signer.hash], content_type, options),
+          do: DER.sequence([DER.oid(oid), DER.set_of(values)])
+
+    # Signed as the SET OF that they are, without the tag that they have here.
+    signed = DER.set_of(attributes)
+
+    with {:ok, signature} <-
+           Certificates.sign(signer.hsm, signer.key, signer.algorithm, signed, call) do
+      {:ok,
+       DER.sequence([
+         DER.integer(1),
+         signer.id,
+         signer.digest_algorithm,
+         DER.set_of(attributes, 0xA0),
+         signer.algorithm.identifier,
+         DER.octet_string(signature)
+       ])}
+    end
+  end
+
+  defp attributes(signer, digest, content_type, options) do
+    time = for time <- [options[:signing_time]], time, do: {@signing_time, [DER.time(time)]}
+
+    [
+      {@content_type, [DER.oid(content_type)]},
+      {@message_digest, [DER.octet_string(digest)]},
+      {@signing_certificate, [signing_certificate(hd(signer.certificates))]}
+    ] ++ time ++ options[:attributes]
+  end
+
+  # SigningCertificateV2 with one ESSCertIDv2, whose hash is SHA-256 when it does not say.
+  defp signing_certificate(der) do
+    hash = :crypto.hash(:sha256, der)
+    DER.sequence([DER.sequence([DER.sequence([DER.octet_string(hash)])])])
+  end
+
+  # IssuerAndSerialNumber, byte for byte as they stand in the certificate.
+  defp id(der) do
+    {:ok, %{issuer: issuer, serial: serial}} = Certificates.fields(der)
+    DER.sequence([issuer, serial])
+  end
+
+  @spec wrong!(String.t(), term) :: no_return
+  defp wrong!(text, value), do: raise(ArgumentError, "#{text}, got: #{inspect(value)}")
+end

@@ -1,0 +1,170 @@
+defmodule Cryptoki.DER do
+  @moduledoc false
+  # As much of DER (X.690) as signed data and certificates are made of. OTP's own ASN.1 modules have
+  # other names and records from one release to the next. Pure.
+
+  @type t :: binary
+  @type oid :: tuple
+
+  @doc "One value with this tag; the contents are what they are."
+  @spec value(byte, iodata) :: t
+  def value(tag, contents) do
+    contents = IO.iodata_to_binary(contents)
+    <<tag, size(byte_size(contents))::binary, contents::binary>>
+  end
+
+  defp size(size) when size < 128, do: <<size>>
+
+  defp size(size) do
+    bytes = :binary.encode_unsigned(size)
+    <<128 + byte_size(bytes), bytes::binary>>
+  end
+
+  @spec sequence([t]) :: t
+  def sequence(values), do: value(0x30, values)
+
+  @doc "A SET OF, whose values have an order (X.690, section 11.6). Another tag makes it implicit."
+  @spec set_of([t], byte) :: t
+  def set_of(values, tag \\ 0x31), do: value(tag, Enum.sort(values))
+
+  @doc "A value in a context-specific tag of its own."
+  @spec explicit(0..30, t) :: t
+  def explicit(number, value), do: value(0xA0 + number, value)
+
+  @spec integer(integer) :: t
+  def integer(number), do: value(2, signed(number))
+
+  defp signed(number) do
+    bytes = bytes(number, 1)
+    <<number::signed-size(bytes)-unit(8)>>
+  end
+
+  defp bytes(number, size) do
+    limit = Integer.pow(2, 8 * size - 1)
+    if number >= -limit and number < limit, do: size, else: bytes(number, size + 1)
+  end
+
+  @spec octet_string(iodata) :: t
+  def octet_string(bytes), do: value(4, bytes)
+
+  @doc "A BIT STRING of whole bytes."
+  @spec bit_string(iodata) :: t
+  def bit_string(bytes), do: value(3, [0, bytes])
+
+  @doc "A BIT STRING whose bits have names, without zeros at its end (X.690, section 11.2.2)."
+  @spec named_bits([non_neg_integer]) :: t
+  def named_bits([]), do: value(3, [0])
+
+  def named_bits(numbers) do
+    last = Enum.max(numbers)
+    unused = 7 - rem(last, 8)
+    bits = for number <- 0..last, into: <<>>, do: <<if(number in numbers, do: 1, else: 0)::1>>
+    value(3, [unused, <<bits::bitstring, 0::size(unused)>>])
+  end
+
+  @spec boolean(boolean) :: t
+  def boolean(value), do: value(1, [if(value, do: 0xFF, else: 0)])
+
+  @spec null() :: t
+  def null, do: <<5, 0>>
+
+  @spec oid(oid) :: t
+  def oid(oid) do
+    [first, second | rest] = Tuple.to_list(oid)
+    value(6, for(number <- [40 * first + second | rest], do: base128(number)))
+  end
+
+  defp base128(number) do
+    [last | rest] = number |> Integer.digits(128) |> Enum.reverse()
+    [for(digit <- Enum.reverse(rest), do: 128 + digit), last]
+  end
+
+  @doc "Whether a term is an object identifier."
+  @spec oid?(term) :: boolean
+  def oid?(oid) when is_tuple(oid) and tuple_size(oid) > 1 do
+    [first, second | _] = numbers = Tuple.to_list(oid)
+
+    Enum.all?(numbers, &(is_integer(&1) and &1 >= 0)) and
+      (first == 2 or (first < 2 and second < 40))
+  end
+
+  def oid?(_other), do: false
+
+  @doc "Whether a term is one value in DER."
+  @spec one?(term) :: boolean
+  def one?(der), do: is_binary(der) and match?({:ok, [_one]}, split(der))
+
+  @doc "The object identifier in the contents of one."
+  @spec read_oid(binary) :: {:ok, oid} | :error
+  def read_oid(contents) do
+    with [first | rest] <- read_base128(contents, 0, []) do
+      head = min(div(first, 40), 2)
+      {:ok, List.to_tuple([head, first - 40 * head | rest])}
+    else
+      _none -> :error
+    end
+  end
+
+  defp read_base128("", 0, numbers), do: Enum.reverse(numbers)
+
+  defp read_base128(<<1::1, n::7, rest::binary>>, high, ns),
+    do: read_base128(rest, high * 128 + n, ns)
+
+  defp read_base128(<<0::1, n::7, rest::binary>>, high, ns),
+    do: read_base128(rest, 0, [high * 128 + n | ns])
+
+  defp read_base128(_cut_off, _high, _numbers), do: :error
+
+  @doc "The time in a value of one of its two forms."
+  @spec read_time(byte, binary) :: {:ok, DateTime.t()} | :error
+  def read_time(23, <<year::binary-size(2), rest::binary>>) do
+    century = if year < "50", do: "20", else: "19"
+    read_time(24, century <> year <> rest)
+  end
+
+  def read_time(
+        24,
+        <<y::binary-size(4), mo::binary-size(2), d::binary-size(2), h::binary-size(2),
+          mi::binary-size(2), s::binary-size(2), "Z">>
+      ) do
+    case DateTime.from_iso8601("#{y}-#{mo}-#{d}T#{h}:#{mi}:#{s}Z") do
+      {:ok, time, 0} -> {:ok, time}
+      _no_time -> :error
+    end
+  end
+
+  def read_time(_tag, _contents), do: :error
+
+  @doc "A time, in the form that its year has in X.509 and CMS (RFC 5280, section 4.1.2.5)."
+  @spec time(DateTime.t()) :: t
+  def time(%DateTime{} = time) do
+    time = time |> DateTime.shift_zone!("Etc/UTC") |> DateTime.truncate(:second)
+
+    if time.year in 1950..2049,
+      do: value(23, Calendar.strftime(time, "%y%m%d%H%M%SZ")),
+      else: value(24, Calendar.strftime(time, "%Y%m%d%H%M%SZ"))
+  end
+
+  @doc "The values in some bytes: tag, contents, and both with the length. Only for short tags."
+  @spec split(binary) :: {:ok, [{byte, binary, t}]} | :error
+  def split(bytes), do: split(bytes, [])
+
+  defp split("", values), do: {:ok, Enum.reverse(values)}
+
+  defp split(<<tag, rest::binary>> = bytes, values) do
+    with {:ok, size, rest} when size <= byte_size(rest) <- read_size(rest) do
+      {contents, rest} = :erlang.split_binary(rest, size)
+      whole = binary_part(bytes, 0, byte_size(bytes) - byte_size(rest))
+      split(rest, [{tag, contents, whole} | values])
+    else
+      _cut_off -> :error
+    end
+  end
+
+  defp read_size(<<0::1, size::7, rest::binary>>), do: {:ok, size, rest}
+
+  defp read_size(<<1::1, count::7, size::unit(8)-size(count), rest::binary>>) when count in 1..4,
+    do: {:ok, size, rest}
+
+  defp read_size(_other), do: :error
+end

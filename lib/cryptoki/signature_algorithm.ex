@@ -1,0 +1,139 @@
+defmodule Cryptoki.SignatureAlgorithm do
+  @moduledoc false
+  # How a key signs in X.509 and CMS: its mechanism, the hash, and the AlgorithmIdentifier of both (RFC
+  # 4055, RFC 5754, RFC 5758, RFC 8410). Pure.
+
+  alias Cryptoki.{DER, Error, Mechanism}
+
+  @type t :: %{
+          mechanism: Mechanism.spec(),
+          hash: atom | nil,
+          identifier: DER.t()
+        }
+
+  # hash => {object identifier, bytes, with PKCS #1, with ECDSA}
+  @hashes %{
+    sha256: {{2, 16, 840, 1, 101, 3, 4, 2, 1}, 32, {1, 2, 840, 113_549, 1, 1, 11}, 2},
+    sha384: {{2, 16, 840, 1, 101, 3, 4, 2, 2}, 48, {1, 2, 840, 113_549, 1, 1, 12}, 3},
+    sha512: {{2, 16, 840, 1, 101, 3, 4, 2, 3}, 64, {1, 2, 840, 113_549, 1, 1, 13}, 4}
+  }
+
+  @pss {1, 2, 840, 113_549, 1, 1, 10}
+  @mgf1 {1, 2, 840, 113_549, 1, 1, 8}
+  @ed25519 {1, 3, 101, 112}
+  @ed448 {1, 3, 101, 113}
+
+  @doc "The hashes there are."
+  @spec hashes() :: [atom]
+  def hashes, do: Map.keys(@hashes)
+
+  @doc "Looks at `hash:` and `padding:` among options; mistakes raise `ArgumentError`."
+  @spec options!(keyword) :: :ok
+  def options!(options) do
+    unless options[:hash] in [nil | hashes()],
+      do:
+        raise(
+          ArgumentError,
+          "hash: must be :sha256, :sha384 or :sha512, got: #{inspect(options[:hash])}"
+        )
+
+    unless options[:padding] in [nil, :pkcs1, :pss],
+      do:
+        raise(
+          ArgumentError,
+          "padding: must be :pkcs1 or :pss, got: #{inspect(options[:padding])}"
+        )
+
+    :ok
+  end
+
+  @doc "The AlgorithmIdentifier of a hash, without parameters (RFC 5754, section 2)."
+  @spec digest(atom) :: DER.t()
+  def digest(hash), do: DER.sequence([DER.oid(elem(@hashes[hash], 0))])
+
+  @doc """
+  How a public key signs. `hash:` (RSA and ECDSA) and `padding:` (RSA) may be `nil`; keys that hash by
+  themselves have the hash `nil`.
+  """
+  @spec choose(term, keyword) :: {:ok, t} | {:error, Error.t()}
+  def choose(public_key, options)
+
+  def choose({:RSAPublicKey, _modulus, _exponent}, options) do
+    hash = options[:hash] || :sha256
+    if options[:padding] == :pss, do: pss(hash), else: pkcs1(hash)
+  end
+
+  # A key for PSS only, maybe with one hash only, as `Certificates` has it.
+  def choose({{:RSAPublicKey, _modulus, _exponent}, {:pss, hash}}, options) do
+    only = only(hash)
+    hash = options[:hash] || only || :sha256
+
+    cond do
+      options[:padding] == :pkcs1 -> unsupported("this RSA key is for PSS only")
+      only == :another -> unsupported("this RSA key is for PSS with a hash that is not here")
+      only not in [nil, hash] -> unsupported("this RSA key is for PSS with #{only} only")
+      true -> pss(hash)
+    end
+  end
+
+  def choose({{:ECPoint, _point}, {:namedCurve, @ed25519}}, _options),
+    do: edwards(:eddsa, @ed25519)
+
+  def choose({{:ECPoint, _point}, {:namedCurve, @ed448}}, _options),
+    do: edwards({:eddsa, prehash: false}, @ed448)
+
+  def choose({{:ECPoint, _point}, {:namedCurve, {1, 3, 101, _montgomery}}}, _options),
+    do: unsupported("keys of this kind do not sign")
+
+  def choose({{:ECPoint, point}, _parameters}, options) do
+    hash = options[:hash] || natural(byte_size(point))
+    {_oid, _size, _pkcs1, number} = @hashes[hash]
+
+    {:ok,
+     %{
+       mechanism: :"ecdsa_#{hash}",
+       hash: hash,
+       identifier: DER.sequence([DER.oid({1, 2, 840, 10_045, 4, 3, number})])
+     }}
+  end
+
+  def choose(_other, _options), do: unsupported("there are no certificates for such a key here")
+
+  # As strong as the curve, by the bytes of a point that is not compressed.
+  defp natural(size) when size <= 65, do: :sha256
+  defp natural(size) when size <= 97, do: :sha384
+  defp natural(_size), do: :sha512
+
+  defp pkcs1(hash) do
+    {_oid, _size, oid, _ecdsa} = @hashes[hash]
+    identifier = DER.sequence([DER.oid(oid), DER.null()])
+    {:ok, %{mechanism: :"#{hash}_rsa_pkcs", hash: hash, identifier: identifier}}
+  end
+
+  # The salt is as long as the hash, which is the default of the mechanisms.
+  defp pss(hash) do
+    {oid, size, _pkcs1, _ecdsa} = @hashes[hash]
+    digest = DER.sequence([DER.oid(oid), DER.null()])
+
+    parameters =
+      DER.sequence([
+        DER.explicit(0, digest),
+        DER.explicit(1, DER.sequence([DER.oid(@mgf1), digest])),
+        DER.explicit(2, DER.integer(size))
+      ])
+
+    identifier = DER.sequence([DER.oid(@pss), parameters])
+    {:ok, %{mechanism: :"#{hash}_rsa_pkcs_pss", hash: hash, identifier: identifier}}
+  end
+
+  defp edwards(mechanism, oid),
+    do: {:ok, %{mechanism: mechanism, hash: nil, identifier: DER.sequence([DER.oid(oid)])}}
+
+  defp only(:any), do: nil
+
+  defp only(oid) do
+    Enum.find_value(@hashes, :another, fn {hash, row} -> DER.oid(elem(row, 0)) == oid && hash end)
+  end
+
+  defp unsupported(text), do: {:error, Error.new(:unsupported, text)}
+end

@@ -1,0 +1,194 @@
+defmodule Cryptoki.SSH do
+  alias Cryptoki.{CallOptions, Chunks, Error, PEM}
+  alias Cryptoki.SSH.{Certificate, Signer, Wire}
+
+  @hashes [:sha256, :sha512]
+
+  @moduledoc """
+  SSH with keys that stay on the token: an authority for user and host certificates, and signed files.
+
+      {:ok, line} = Cryptoki.SSH.certificate(MyApp.HSM, [label: "ssh-ca"], File.read!("id_ed25519.pub"),
+        type: :user, key_id: "alice", principals: ["alice"], hours: 8)
+
+      File.write!("id_ed25519-cert.pub", line <> "\\n")
+
+  Keys of the token: RSA (`rsa-sha2-512` and `rsa-sha2-256`, never SHA-1), ECDSA on P-256, P-384 and
+  P-521, and Ed25519. `Cryptoki.SSH.ClientKey` logs in with one, by OTP's `:ssh`.
+  """
+
+  import Cryptoki.Bang, only: [bang: 1]
+
+  @type hsm :: Cryptoki.hsm()
+  @type key :: Cryptoki.key()
+  @type opts :: keyword
+  @typedoc """
+  A public key: a line of OpenSSH, as in `id_ed25519.pub`, one of `:public_key`, or what names one on
+  the token.
+  """
+  @type public_key :: String.t() | :public_key.public_key() | key
+  @type data :: iodata | {:stream, Enumerable.t()}
+
+  @doc """
+  The public key in the form of OpenSSH, for `authorized_keys`, `known_hosts`, `TrustedUserCAKeys` and
+  `allowed_signers`.
+
+    * `comment:` what stands behind it
+    * `timeout:` and `metadata:` as in `Cryptoki.public_key/3`
+
+  Errors: `:unsupported` for keys that SSH has no name for, `:key_size_range` for RSA keys that OpenSSH
+  takes for too short, and those of `Cryptoki.public_key/3`. PKCS #11 v3.2, section 5.7.5
+  (C_GetAttributeValue).
+
+      iex> {:ok, line} = Cryptoki.SSH.public_key(MyApp.HSM, [label: "contract"], comment: "contract@hsm")
+      iex> line |> String.split() |> List.delete_at(1)
+      ["ecdsa-sha2-nistp256", "contract@hsm"]
+  """
+  @spec public_key(hsm, key, opts) :: {:ok, String.t()} | {:error, Error.t()}
+  def public_key(hsm, key, opts \\ []) do
+    {own, call} = CallOptions.split!(opts, [:comment], [:timeout, :metadata])
+    comment = Certificate.comment!(own[:comment] || "")
+
+    with {:ok, public} <- Signer.public(hsm, key, call),
+         do: {:ok, Wire.line(public.type, public.blob, comment)}
+  end
+
+  bang(public_key(hsm, key, opts) :: String.t())
+
+  @doc """
+  The SHA-256 fingerprint of a public key, of a line of OpenSSH or of `:public_key`, as `ssh-keygen -l`
+  shows it.
+
+  Errors: `:unsupported`, `:key_size_range`, and `:invalid_argument` for what is no public key.
+
+      iex> Cryptoki.SSH.fingerprint("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl")
+      {:ok, "SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU"}
+  """
+  @spec fingerprint(String.t() | :public_key.public_key()) ::
+          {:ok, String.t()} | {:error, Error.t()}
+  def fingerprint(public_key) do
+    with {:ok, %{blob: blob}} <- given(public_key),
+         do: {:ok, "SHA256:" <> Base.encode64(:crypto.hash(:sha256, blob), padding: false)}
+  end
+
+  bang(fingerprint(public_key :: String.t() | :public_key.public_key()) :: String.t())
+
+  @doc """
+  Certifies a public key for users or hosts: the line to write to `id_ed25519-cert.pub` (OpenSSH's
+  PROTOCOL.certkeys).
+
+  The key may be of any kind that OpenSSH certifies, those of security keys (`sk-ssh-ed25519` ...)
+  among them; the authority's is on the token.
+
+    * `type:` `:user` or `:host`, needed
+    * `key_id:` text for the log of the server, needed
+    * `principals:` the names of users or hosts that it is for, needed; `:any` puts none into it, which
+      OpenSSH before 10.3 takes for every name in places, and newer ones for no name at all
+    * `valid_before:` a `DateTime`, or `:forever`; or in its place `days:` or `hours:` from now, or from
+      `valid_after:` on. One of them is needed
+    * `valid_after:` a `DateTime`, or `:always`. Default: a minute ago, since clocks differ
+    * `serial:` a number of 64 bits for revocation lists. Default: one by chance
+    * `critical_options:` of user certificates: `force_command: "text"`, `source_address: ["10.0.0.0/8"]`,
+      `verify_required: true`
+    * `extensions:` of user certificates, a list of `:permit_x11_forwarding`, `:permit_agent_forwarding`,
+      `:permit_port_forwarding`, `:permit_pty`, `:permit_user_rc`, which is the default, and
+      `:no_touch_required`. Both options take names of others as well, with `@` and a domain:
+      `[{"login@github.com", "alice"}]`
+    * `hash:` `:sha512` (default) or `:sha256`, for an authority with an RSA key
+    * `comment:` what stands behind the certificate. Default: the comment of the key, or `key_id:`
+    * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.sign/5`
+
+  Errors: `:invalid_argument` and `:unsupported` for a text that is no public key or none that can be
+  certified, `:key_size_range`, and those of `Cryptoki.sign/5` and `Cryptoki.public_key/3`. PKCS #11
+  v3.2, section 5.13 (C_Sign).
+
+      iex> alice = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl alice@laptop"
+      iex> {:ok, line} = Cryptoki.SSH.certificate(MyApp.HSM, [label: "contract"], alice,
+      ...>   type: :user, key_id: "alice", principals: ["alice"], hours: 8)
+      iex> line |> String.split() |> List.delete_at(1)
+      ["ssh-ed25519-cert-v01@openssh.com", "alice@laptop"]
+  """
+  @spec certificate(hsm, key, public_key, opts) :: {:ok, String.t()} | {:error, Error.t()}
+  def certificate(hsm, authority, public_key, opts) do
+    {own, call} = CallOptions.split!(opts, [:hash | Certificate.options()])
+    hash = hash!(own)
+    fields = Certificate.fields!(own, System.os_time(:second))
+
+    with {:ok, subject} <- subject(hsm, public_key, call),
+         {:ok, signer} <- Signer.fetch(hsm, authority, hash, call),
+         nonce = :crypto.strong_rand_bytes(32),
+         signed = Certificate.to_be_signed(fields, subject, nonce, signer.public.blob),
+         {:ok, signature} <- Signer.sign(signer, signed) do
+      type = Wire.certificate_type(subject.type)
+
+      comment =
+        fields.comment || if(subject.comment == "", do: fields.key_id, else: subject.comment)
+
+      {:ok, Wire.line(type, [signed, Wire.string(signature)], comment)}
+    end
+  end
+
+  bang(certificate(hsm, authority :: key, public_key, opts :: keyword) :: String.t())
+
+  @doc """
+  Signs a file, a Git commit or other data (OpenSSH's PROTOCOL.sshsig): what `ssh-keygen -Y verify`
+  reads. `{:stream, enumerable}` is data that need not be in memory; the token signs its digest.
+
+    * `namespace:` what the signature is for, so that one for mail is none for a file. Default:
+      `"file"`; Git wants `"git"`
+    * `hash:` `:sha512` (default) or `:sha256`
+    * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.sign/5`
+
+  Errors: those of `Cryptoki.sign/5` and `public_key/3`. PKCS #11 v3.2, section 5.13 (C_Sign).
+
+      iex> {:ok, armored} = Cryptoki.SSH.sign(MyApp.HSM, [label: "contract"], "text", namespace: "file")
+      iex> armored |> String.split("\\n") |> hd()
+      "-----BEGIN SSH SIGNATURE-----"
+  """
+  @spec sign(hsm, key, data, opts) :: {:ok, String.t()} | {:error, Error.t()}
+  def sign(hsm, key, data, opts \\ []) do
+    {own, call} = CallOptions.split!(opts, [:namespace, :hash])
+    hash = hash!(own)
+    namespace = namespace!(Keyword.get(own, :namespace, "file"))
+    data = data!(data)
+
+    with {:ok, signer} <- Signer.fetch(hsm, key, hash, call),
+         what = Enum.map([namespace, "", Atom.to_string(hash)], &Wire.string/1),
+         signed = ["SSHSIG", what, Wire.string(Chunks.digest(hash, data))],
+         {:ok, signature} <- Signer.sign(signer, signed) do
+      key = Wire.string(signer.public.blob)
+      blob = ["SSHSIG", <<1::32>>, key, what, Wire.string(signature)]
+      {:ok, PEM.encode(blob, "SSH SIGNATURE", 70)}
+    end
+  end
+
+  bang(sign(hsm, key, data, opts) :: String.t())
+
+  ## Arguments
+
+  defp subject(hsm, key, call) when is_list(key) or is_map(key), do: Signer.public(hsm, key, call)
+  defp subject(hsm, "pkcs11:" <> _ = uri, call), do: Signer.public(hsm, uri, call)
+  defp subject(_hsm, key, _call), do: given(key)
+
+  defp given(line) when is_binary(line), do: Wire.decode(line)
+  defp given(key) when is_tuple(key), do: Wire.encode(key)
+
+  defp given(_other),
+    do: raise(ArgumentError, "public_key: must be a line of OpenSSH or a key of :public_key")
+
+  defp hash!(own) do
+    case Keyword.get(own, :hash, :sha512) do
+      hash when hash in @hashes -> hash
+      other -> raise ArgumentError, "hash: must be :sha512 or :sha256, got: #{inspect(other)}"
+    end
+  end
+
+  defp namespace!(namespace) do
+    if is_binary(namespace) and namespace != "",
+      do: namespace,
+      else: raise(ArgumentError, "namespace: must be text, not empty, got: #{inspect(namespace)}")
+  end
+
+  defp data!({:stream, _chunks} = data), do: data
+  defp data!(data) when is_binary(data) or is_list(data), do: IO.iodata_to_binary(data)
+  defp data!(_other), do: raise(ArgumentError, "data is iodata or {:stream, enumerable}")
+end

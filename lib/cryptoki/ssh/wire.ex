@@ -1,0 +1,165 @@
+defmodule Cryptoki.SSH.Wire do
+  @moduledoc false
+  # The data types of SSH (RFC 4251, section 5), and public keys in them (RFC 4253, section 6.6, RFC
+  # 5656, RFC 8709, and OpenSSH's PROTOCOL.u2f for keys of security keys). Pure.
+
+  alias Cryptoki.Error
+
+  # {name in SSH, object identifier of the curve, name of the curve, bytes of a coordinate}
+  @curves [
+    {"ecdsa-sha2-nistp256", {1, 2, 840, 10045, 3, 1, 7}, "nistp256", 32},
+    {"ecdsa-sha2-nistp384", {1, 3, 132, 0, 34}, "nistp384", 48},
+    {"ecdsa-sha2-nistp521", {1, 3, 132, 0, 35}, "nistp521", 66}
+  ]
+  @ed25519 {1, 3, 101, 112}
+
+  # What OpenSSH takes by default.
+  @least_modulus 1024
+
+  # The certificate of a key has a name of its own (PROTOCOL.certkeys).
+  @certified %{
+    "sk-ssh-ed25519@openssh.com" => "sk-ssh-ed25519-cert-v01@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com" => "sk-ecdsa-sha2-nistp256-cert-v01@openssh.com"
+  }
+  @certificate "-cert-v01@openssh.com"
+
+  @typedoc "A public key: its type, its fields as they stand behind the type, and all of it."
+  @type key :: %{type: String.t(), fields: binary, blob: binary, comment: String.t()}
+
+  @spec string(iodata) :: iolist
+  def string(data), do: [<<IO.iodata_length(data)::32>>, data]
+
+  @doc "A number that is not negative: the first bit is that of the sign."
+  @spec mpint(non_neg_integer) :: iolist
+  def mpint(0), do: string("")
+
+  def mpint(number) do
+    case :binary.encode_unsigned(number) do
+      <<1::1, _::bitstring>> = bytes -> string([0, bytes])
+      bytes -> string(bytes)
+    end
+  end
+
+  @doc "The name of a certificate for a key of this type."
+  @spec certificate_type(String.t()) :: String.t()
+  def certificate_type(type), do: Map.get(@certified, type, type <> @certificate)
+
+  @doc "A public key of `:public_key`."
+  @spec encode(term) :: {:ok, key} | {:error, Error.t()}
+  def encode({:RSAPublicKey, modulus, exponent}),
+    do: key("ssh-rsa", [mpint(exponent), mpint(modulus)])
+
+  # One for PSS only has no name in SSH, which signs with PKCS #1.
+  def encode({{:ECPoint, point}, {:namedCurve, @ed25519}}),
+    do: key("ssh-ed25519", string(point))
+
+  def encode({{:ECPoint, point}, {:namedCurve, oid}}) do
+    case List.keyfind(@curves, oid, 1) do
+      {type, _oid, curve, _size} -> key(type, [string(curve), string(point)])
+      nil -> unsupported("SSH has no name for keys on this curve")
+    end
+  end
+
+  def encode(_other), do: unsupported("SSH has no name for keys of this kind")
+
+  defp key(type, fields) do
+    fields = IO.iodata_to_binary(fields)
+
+    with :ok <- check(type, fields),
+         do: {:ok, %{type: type, fields: fields, blob: blob(type, fields), comment: ""}}
+  end
+
+  defp blob(type, fields), do: IO.iodata_to_binary([string(type), fields])
+
+  @doc "The line of a public key, as in `id_ed25519.pub`."
+  @spec decode(String.t()) :: {:ok, key} | {:error, Error.t()}
+  def decode(line) do
+    with [type, base64 | comment] <- line |> String.trim() |> String.split(~r/[ \t]+/, parts: 3),
+         # Several lines, or somebody's PEM.
+         false <- line |> String.trim() |> String.contains?(["\n", "\r"]),
+         {:ok, <<size::32, ^type::binary-size(size), fields::binary>> = blob} <-
+           Base.decode64(base64),
+         :ok <- check(type, fields) do
+      {:ok, %{type: type, fields: fields, blob: blob, comment: List.first(comment) || ""}}
+    else
+      {:error, _error} = error -> error
+      _no_line -> wrong("this is no line with a public key of OpenSSH")
+    end
+  end
+
+  @doc "The line of a key, or of whatever has such a type and such bytes."
+  @spec line(String.t(), iodata, String.t()) :: String.t()
+  def line(type, blob, comment) do
+    base64 = blob |> IO.iodata_to_binary() |> Base.encode64()
+    String.trim_trailing("#{type} #{base64} #{comment}")
+  end
+
+  ## The fields of each type
+
+  defp check("ssh-rsa", <<_::binary>> = fields) do
+    case split(fields) do
+      [<<0::1, _::bitstring>> = exponent, <<0::1, _::bitstring>> = modulus] ->
+        bits = modulus |> :binary.decode_unsigned() |> Integer.digits(2) |> length()
+
+        cond do
+          :binary.decode_unsigned(exponent) < 3 -> malformed("ssh-rsa")
+          bits < @least_modulus -> too_short(bits)
+          true -> :ok
+        end
+
+      _other ->
+        malformed("ssh-rsa")
+    end
+  end
+
+  defp check("ssh-ed25519", fields) do
+    case split(fields) do
+      [<<_::binary-size(32)>>] -> :ok
+      _other -> malformed("ssh-ed25519")
+    end
+  end
+
+  defp check("sk-ssh-ed25519@openssh.com" = type, fields) do
+    case split(fields) do
+      [<<_::binary-size(32)>>, _application] -> :ok
+      _other -> malformed(type)
+    end
+  end
+
+  defp check("sk-ecdsa-sha2-nistp256@openssh.com" = type, fields) do
+    case split(fields) do
+      ["nistp256", <<4, _::binary-size(64)>>, _application] -> :ok
+      _other -> malformed(type)
+    end
+  end
+
+  for {type, _oid, curve, size} <- @curves do
+    defp check(unquote(type), fields) do
+      case split(fields) do
+        [unquote(curve), <<4, _::binary-size(unquote(2 * size))>>] -> :ok
+        _other -> malformed(unquote(type))
+      end
+    end
+  end
+
+  defp check(type, _fields),
+    do: unsupported("there are no keys of type #{inspect(type, printable_limit: 60)} here")
+
+  defp malformed(type), do: wrong("the fields of this public key are not those of #{type}")
+  defp wrong(text), do: {:error, Error.new(:invalid_argument, text)}
+  defp unsupported(text), do: {:error, Error.new(:unsupported, text)}
+
+  defp too_short(bits) do
+    text = "OpenSSH wants #{@least_modulus} bits of an RSA key at least, this has #{bits}"
+    {:error, Error.new(:key_size_range, text)}
+  end
+
+  # The strings in some bytes, or `:error` when these are not all.
+  defp split(bytes, strings \\ [])
+  defp split("", strings), do: Enum.reverse(strings)
+
+  defp split(<<size::32, string::binary-size(size), rest::binary>>, strings),
+    do: split(rest, [string | strings])
+
+  defp split(_cut_off, _strings), do: :error
+end

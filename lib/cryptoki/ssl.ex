@@ -1,0 +1,175 @@
+defmodule Cryptoki.SSL do
+  alias Cryptoki.{Certificates, Error, Options}
+
+  @moduledoc """
+  TLS with a private key that stays on the token: servers and clients of OTP's `:ssl`, and what is built
+  on it (Bandit, Cowboy, Mint, `:httpc` ...), TLS 1.2 and 1.3.
+
+      {:ok, certs_keys} = Cryptoki.SSL.certs_keys(MyApp.HSM, [label: "www"], File.read!("chain.pem"))
+      {:ok, socket} = :ssl.listen(443, certs_keys: [certs_keys])
+
+  Keys: RSA (PKCS #1 and PSS), ECDSA on P-256, P-384 and P-521, Ed25519 and Ed448; the last two with TLS
+  1.3 only, which is what `:ssl` does with them. Needs OTP 27 or newer, whose `:ssl` brought `sign_fun`.
+  """
+
+  import Cryptoki.Bang, only: [bang: 1]
+
+  @release 27
+  @call [:timeout, :pin, :metadata]
+
+  @ed25519 {1, 3, 101, 112}
+  @ed448 {1, 3, 101, 113}
+
+  # Of each hash the mechanisms that take data, what those that take a digest want to know, and what
+  # PKCS #1 puts before a digest (RFC 8017, section 9.2, note 1).
+  @hashes for {hash, name, own, mgf, info} <- [
+                {:sha, "sha1", :sha_1, :mgf1_sha1, "3021300906052B0E03021A05000414"},
+                {:sha224, "sha224", :sha224, :mgf1_sha224,
+                 "302D300D06096086480165030402040500041C"},
+                {:sha256, "sha256", :sha256, :mgf1_sha256,
+                 "3031300D060960864801650304020105000420"},
+                {:sha384, "sha384", :sha384, :mgf1_sha384,
+                 "3041300D060960864801650304020205000430"},
+                {:sha512, "sha512", :sha512, :mgf1_sha512,
+                 "3051300D060960864801650304020305000440"}
+              ],
+              into: %{},
+              do:
+                {hash,
+                 %{
+                   rsa: :"#{name}_rsa_pkcs",
+                   pss: :"#{name}_rsa_pkcs_pss",
+                   ecdsa: :"ecdsa_#{name}",
+                   hash: own,
+                   mgf: mgf,
+                   info: Base.decode16!(info)
+                 }}
+
+  @type hsm :: Cryptoki.hsm()
+  @type key :: Cryptoki.key()
+  @type opts :: keyword
+  @typedoc """
+  Where certificates come from: DER, PEM with one or more, or what names one on the token, as for
+  `Cryptoki.certificate/3`; or a list of these, the certificate of the key first.
+  """
+  @type chain :: binary | key | [binary | key]
+  @typedoc "An entry of the option `certs_keys` of `:ssl`."
+  @type certs_keys :: %{cert: [binary], key: %{algorithm: atom, sign_fun: function}}
+
+  @doc """
+  An entry for the option `certs_keys` of `:ssl`: the certificates, and a key that signs on the token.
+
+  The first certificate is that of the key, the others are those above it, without the root. It is
+  compared with the public key on the token, if there is one. The key is found anew by each
+  signature, so that the entry outlives reconnects. A signature that fails ends the handshake, with
+  the reason in the log of `:ssl`.
+
+  `key` of the entry also works with `:public_key.sign/4`, for data and for `{:digest, digest}`.
+  `timeout:`, `pin:` and `metadata:` are those of each signature, see `Cryptoki.sign/5`.
+
+  Errors: `:unsupported` before OTP 27 and for other keys, `:key_not_found`, `:invalid_argument` when
+  the certificate is not that of the key, and those of `Cryptoki.certificate/3`. PKCS #11 v3.2, section
+  5.13 (C_Sign).
+
+      iex> {:ok, certs_keys} = Cryptoki.SSL.certs_keys(MyApp.HSM, [label: "invoice"], label: "invoice")
+      iex> certs_keys.key.algorithm
+      :rsa
+      iex> public_key = Cryptoki.public_key!(MyApp.HSM, label: "invoice")
+      iex> signature = :public_key.sign("text", :sha256, certs_keys.key, [])
+      iex> :public_key.verify("text", :sha256, signature, public_key)
+      true
+  """
+  @spec certs_keys(hsm, key, chain, opts) :: {:ok, certs_keys} | {:error, Error.t()}
+  def certs_keys(hsm, key, certificate_chain, opts \\ []) do
+    # For the mistakes in them, which are told at once.
+    %{} = Options.call!(opts, @call)
+
+    with :ok <- release(),
+         {:ok, chain} <- Certificates.fetch(hsm, certificate_chain, "certificate_chain"),
+         public = Certificates.public_key!(hd(chain), "certificate_chain"),
+         {:ok, algorithm, kind} <- kind(public),
+         :ok <- Certificates.same_key(hsm, key, public) do
+      sign = fn data, hash, options -> sign!(hsm, key, kind, data, hash, options, opts) end
+      {:ok, %{cert: chain, key: %{algorithm: algorithm, sign_fun: sign}}}
+    end
+  end
+
+  bang(certs_keys(hsm, key, certificate_chain :: chain, opts) :: certs_keys)
+
+  defp release do
+    case String.to_integer(System.otp_release()) do
+      release when release >= @release ->
+        :ok
+
+      release ->
+        text =
+          "keys that sign by a function came with OTP #{@release}, and this is OTP #{release}"
+
+        {:error, Error.new(:unsupported, text)}
+    end
+  end
+
+  # What a public key is to :ssl, and what a signature wants to know of it.
+  defp kind({:RSAPublicKey, modulus, _exponent}), do: {:ok, :rsa, {:rsa, modulus}}
+  defp kind({{:RSAPublicKey, modulus, _}, _params}), do: {:ok, :rsa_pss_pss, {:rsa, modulus}}
+  defp kind({{:ECPoint, _}, {:namedCurve, @ed25519}}), do: {:ok, :eddsa, :eddsa}
+  defp kind({{:ECPoint, _}, {:namedCurve, @ed448}}), do: {:ok, :eddsa, {:eddsa, prehash: false}}
+  defp kind({{:ECPoint, _point}, _parameters}), do: {:ok, :ecdsa, :ecdsa}
+  defp kind(_other), do: {:error, Error.new(:unsupported, ":ssl has no TLS with such a key")}
+
+  ## Signatures
+
+  # In the process of a connection: what is raised here ends its handshake.
+  defp sign!(hsm, key, kind, data, hash, options, call) do
+    {mechanism, data} = mechanism(kind, data, hash, options)
+    call = if kind == :ecdsa, do: [format: :der] ++ call, else: call
+    Cryptoki.sign!(hsm, key, mechanism, data, call)
+  end
+
+  defp mechanism({:rsa, modulus}, data, hash, options) do
+    if options[:rsa_padding] == :rsa_pkcs1_pss_padding,
+      do: pss(data, hash, modulus, options),
+      else: pkcs1(data, hash)
+  end
+
+  defp mechanism(:ecdsa, {:digest, digest}, _hash, _options), do: {:ecdsa, digest}
+  defp mechanism(:ecdsa, data, hash, _options), do: {hash!(hash).ecdsa, data}
+  # No digest: these hash by themselves, and refuse what is none of their data.
+  defp mechanism(edwards, data, _hash, _options) when is_binary(data), do: {edwards, data}
+
+  defp mechanism(_edwards, {:digest, _digest}, _hash, _options),
+    do: raise(Error.new(:unsupported, "Ed25519 and Ed448 sign data, not digests"))
+
+  # What TLS 1.0 and 1.1 sign has no name of a hash before it.
+  defp pkcs1({:digest, digest}, :md5sha), do: {:rsa_pkcs, digest}
+  defp pkcs1({:digest, digest}, hash), do: {:rsa_pkcs, hash!(hash).info <> digest}
+  defp pkcs1(data, hash), do: {hash!(hash).rsa, data}
+
+  defp pss(data, hash, modulus, options) do
+    names = hash!(hash)
+    mgf = hash!(options[:rsa_mgf1_md] || hash).mgf
+    arguments = [mgf: mgf] ++ salt(options[:rsa_pss_saltlen] || -1, hash, modulus)
+
+    case data do
+      {:digest, digest} -> {{:rsa_pkcs_pss, [hash: names.hash] ++ arguments}, digest}
+      data -> {{names.pss, arguments}, data}
+    end
+  end
+
+  # As crypto has it: -1 is the length of the hash, which is that of mechanisms too, and -2 the most
+  # that there is room for.
+  defp salt(-1, _hash, _modulus), do: []
+
+  defp salt(-2, hash, modulus) do
+    bits = modulus |> Integer.digits(2) |> length()
+    [salt_len: div(bits + 6, 8) - :crypto.hash_info(hash).size - 2]
+  end
+
+  defp salt(bytes, _hash, _modulus), do: [salt_len: bytes]
+
+  defp hash!(hash) when is_map_key(@hashes, hash), do: @hashes[hash]
+
+  defp hash!(hash),
+    do:
+      raise(Error.new(:unsupported, "there is no signature with the hash #{inspect(hash)} here"))
+end

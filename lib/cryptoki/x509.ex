@@ -1,0 +1,390 @@
+defmodule Cryptoki.X509 do
+  alias Cryptoki.{CallOptions, Certificates, DER, Error, Key, PEM, SignatureAlgorithm}
+  alias Cryptoki.X509.{Authority, Extensions, Name, Request, RevocationList, Validity}
+
+  @nobody DER.sequence([])
+  @signing [:hash, :padding]
+  @validity [:serial, :not_before, :not_after, :days]
+
+  @moduledoc """
+  Certificates, requests and revocation lists (X.509, RFC 5280) with keys that stay on the token: what a
+  certificate authority does, and what a server asks one for.
+
+      {:ok, der} = Cryptoki.X509.csr(MyApp.HSM, [label: "www"],
+        subject: "/C=DE/O=Acme/CN=www.acme.test", subject_alt_name: ["www.acme.test"])
+
+      File.write!("www.csr", Cryptoki.X509.to_pem(der))
+
+  Keys: RSA (PKCS #1 and PSS), ECDSA on every curve that OTP knows (P-256, P-384, P-521, secp256k1,
+  brainpool), Ed25519 and Ed448. A `subject` is text such as `"/C=DE/O=Acme/CN=www"`, with a backslash
+  before a slash in a value, or a list such as `[C: "DE", O: "Acme", CN: "www"]`; the attributes are
+  #{Enum.map_join(Name.attributes(), ", ", &"`#{&1}`")}.
+
+  ## Extensions
+
+    * `subject_alt_name:` one or a list of `{:dns | :ip | :email | :uri, text}`, or of texts, of which an
+      address, a URI (with its scheme) and an e-mail address (with an @) are told from names of hosts
+    * `ca: true` for an authority; `path_len:` how many authorities may follow it in a chain
+    * `key_usage:` a list of `:digital_signature`, `:content_commitment`, `:key_encipherment`,
+      `:data_encipherment`, `:key_agreement`, `:key_cert_sign`, `:crl_sign`, `:encipher_only`,
+      `:decipher_only`. Default in certificates: the first, or for authorities the two of an authority
+    * `extended_key_usage:` a list of `:server_auth`, `:client_auth`, `:code_signing`,
+      `:email_protection`, `:time_stamping`, `:ocsp_signing`, `:any`, or object identifiers as tuples
+    * `extensions:` others, a list of `{object_identifier, der}` or `{object_identifier, der, critical: true}`
+
+  ## Signatures
+
+    * `hash:` `:sha256`, `:sha384` or `:sha512`. Default: what goes with the key
+    * `padding:` `:pkcs1` (default) or `:pss`, for RSA keys
+    * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.sign/5`
+
+  Everything is DER; `to_pem/1` makes PEM of it. Arguments may be either.
+  """
+
+  import Cryptoki.Bang, only: [bang: 1]
+
+  @type hsm :: Cryptoki.hsm()
+  @type key :: Cryptoki.key()
+  @type opts :: keyword
+  @type name :: Name.source()
+  @typedoc "A certificate: DER, PEM, or what names one on the token, as for `Cryptoki.certificate/3`."
+  @type certificate :: binary | key
+  @typedoc "A certificate that is revoked: its serial number or itself, when, and why."
+  @type revoked ::
+          non_neg_integer
+          | binary
+          | {non_neg_integer | binary, DateTime.t()}
+          | {non_neg_integer | binary, DateTime.t(), reason}
+  @type reason ::
+          :unspecified
+          | :key_compromise
+          | :ca_compromise
+          | :affiliation_changed
+          | :superseded
+          | :cessation_of_operation
+          | :certificate_hold
+          | :privilege_withdrawn
+          | :aa_compromise
+
+  @doc """
+  A certification request (PKCS #10, RFC 2986) for a key of the token.
+
+  `subject:` is needed, unless there is a `subject_alt_name:`. Extensions and signatures: see above; the
+  request asks for those extensions that are given.
+
+  Errors: `:unsupported` for keys that do not sign, `:key_not_found`, and those of `Cryptoki.public_key/3`
+  and `Cryptoki.sign/5`. PKCS #11 v3.2, section 5.13 (C_Sign).
+
+      iex> {:ok, der} = Cryptoki.X509.csr(MyApp.HSM, [label: "contract"], subject: "/CN=www.acme.test",
+      ...>   subject_alt_name: ["www.acme.test", "192.0.2.1"])
+      iex> {:ok, request} = Cryptoki.X509.request(der)
+      iex> {request.subject, request.subject_alt_name}
+      {"/CN=www.acme.test", [dns: "www.acme.test", ip: "192.0.2.1"]}
+  """
+  @spec csr(hsm, key, opts) :: {:ok, binary} | {:error, Error.t()}
+  def csr(hsm, key, opts) do
+    {own, call} = options!(opts, [:subject] ++ Extensions.options() ++ @signing)
+    subject = subject!(own)
+    extensions = Extensions.asked!(own)
+
+    with {:ok, public_key} <- Cryptoki.public_key(hsm, key, Keyword.delete(call, :pin)),
+         {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own) do
+      info = Request.info(subject, Extensions.public_key_info(public_key), extensions)
+      signed(hsm, key, algorithm, info, call)
+    end
+  end
+
+  bang(csr(hsm, key, opts) :: binary)
+
+  @doc """
+  Reads a certification request, DER or PEM, whose signature shows that who made it has the key: its
+  `:subject` as text, `:subject_alt_name` as the option of that name takes it, and `:public_key`. No
+  token is asked. Look at it before `issue/5`.
+
+  Errors: `:signature_invalid`, `:unsupported` for other algorithms, `:invalid_argument` for what is no
+  request.
+
+      iex> der = Cryptoki.X509.csr!(MyApp.HSM, [label: "invoice"], subject: [C: "DE", CN: "www"])
+      iex> {:ok, %{subject: "/C=DE/CN=www", public_key: key}} = Cryptoki.X509.request(der)
+      iex> key == Cryptoki.public_key!(MyApp.HSM, label: "invoice")
+      true
+  """
+  @spec request(binary) :: {:ok, map} | {:error, Error.t()}
+  def request(csr) do
+    with {:ok, request} <- Request.read(binary!(csr, "csr")) do
+      {:ok,
+       %{
+         subject: request.text,
+         subject_alt_name: request.subject_alt_name,
+         public_key: request.public_key
+       }}
+    end
+  end
+
+  bang(request(binary) :: map)
+
+  @doc """
+  A certificate of a key by itself: the root of an authority, or that of a server in a test.
+
+    * `subject:` is needed, unless there is a `subject_alt_name:`
+    * `days:` how long it is valid (365), or `not_after:` a `DateTime`; `not_before:` (now)
+    * `serial:` a positive number of at most 20 bytes. Default: 16 bytes by chance
+
+  Extensions and signatures: see above. It identifies its key (RFC 5280, section 4.2.1.2).
+
+  Errors: those of `csr/3`. PKCS #11 v3.2, section 5.13 (C_Sign).
+
+      iex> {:ok, der} = Cryptoki.X509.self_signed(MyApp.HSM, [label: "contract"], subject: "/CN=root", ca: true, days: 3650)
+      iex> :public_key.pkix_is_self_signed(der)
+      true
+  """
+  @spec self_signed(hsm, key, opts) :: {:ok, binary} | {:error, Error.t()}
+  def self_signed(hsm, key, opts) do
+    {own, call} = options!(opts, [:subject | @validity] ++ Extensions.options() ++ @signing)
+    subject = subject!(own)
+    extensions = Extensions.certificate!(own)
+    valid = Validity.period!(own, :not_before, :not_after, 365)
+    serial = serial!(own[:serial])
+
+    with {:ok, public_key} <- Cryptoki.public_key(hsm, key, Keyword.delete(call, :pin)),
+         {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own) do
+      info = Extensions.public_key_info(public_key)
+      identifier = Extensions.key_identifier(info)
+      own = [Extensions.subject_key_identifier(identifier)]
+      fields = %{serial: serial, issuer: subject, valid: valid, subject: subject, info: info}
+      signed(hsm, key, algorithm, to_be_signed(fields, algorithm, extensions ++ own), call)
+    end
+  end
+
+  bang(self_signed(hsm, key, opts) :: binary)
+
+  @doc """
+  A certificate for whoever made a request, by the key and certificate of an authority.
+
+  Of the request it takes the key, the subject and the alternative names, no other extension: what a
+  certificate allows is said here. `request/1` shows them; look at them first, or say them here.
+
+    * `subject:`, `subject_alt_name:` others than in the request; `subject_alt_name: []` for none
+    * `days:`, `not_after:`, `not_before:` and `serial:` as in `self_signed/3`; without the first two it
+      ends after 365 days, or with the issuer's certificate when that is earlier
+
+  Extensions and signatures: see above. `ca: true` makes an authority below this one.
+
+  Errors: `:signature_invalid` for a request that its own key has not signed, `:invalid_argument` for
+  what is no request, a certificate that is not of this key or not of an authority, for an authority
+  below one that allows none, and for a certificate that would outlive its issuer's; and those of
+  `csr/3` and `Cryptoki.certificate/3`. PKCS #11 v3.2, section 5.13 (C_Sign).
+
+      iex> root = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root", ca: true)
+      iex> csr = Cryptoki.X509.csr!(MyApp.HSM, [label: "invoice"], subject: "/CN=www")
+      iex> {:ok, der} = Cryptoki.X509.issue(MyApp.HSM, [label: "contract"], root, csr, days: 90)
+      iex> :public_key.pkix_is_issuer(der, root)
+      true
+  """
+  @spec issue(hsm, ca_key :: key, ca_certificate :: certificate, csr :: binary, opts) ::
+          {:ok, binary} | {:error, Error.t()}
+  def issue(hsm, ca_key, ca_certificate, csr, opts \\ []) do
+    csr = binary!(csr, "csr")
+    {own, call} = options!(opts, [:subject | @validity] ++ Extensions.options() ++ @signing)
+    subject = if own[:subject], do: Name.encode!(own[:subject], "subject")
+    extensions = Extensions.certificate!(own)
+    valid = Validity.period!(own, :not_before, :not_after, 365)
+    serial = serial!(own[:serial])
+
+    with {:ok, request} <- Request.read(csr),
+         {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
+         :ok <- Authority.allows(authority, own),
+         {:ok, valid} <- Authority.within(authority, valid, own),
+         :ok <- named(subject || request.subject, own, request),
+         {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
+      identifiers = [
+        Extensions.subject_key_identifier(Extensions.key_identifier(request.public_key_info)),
+        Extensions.authority_key_identifier(authority.identifier)
+      ]
+
+      names =
+        if Keyword.has_key?(own, :subject_alt_name),
+          do: [],
+          else: Extensions.requested_alt_names(request.extensions)
+
+      fields = %{
+        serial: serial,
+        issuer: authority.subject,
+        valid: valid,
+        subject: subject || request.subject,
+        info: request.public_key_info
+      }
+
+      extensions = extensions ++ names ++ identifiers
+      signed(hsm, ca_key, algorithm, to_be_signed(fields, algorithm, extensions), call)
+    end
+  end
+
+  bang(issue(hsm, ca_key :: key, ca_certificate :: certificate, csr :: binary, opts) :: binary)
+
+  @doc """
+  A list of revoked certificates (RFC 5280, section 5), by the key and certificate of an authority.
+
+  `revoked` are serial numbers or certificates (DER or PEM), alone or as `{serial, at}` or `{serial, at,
+  reason}`, `at` a `DateTime` (now): all that are revoked and have not expired, each time.
+
+    * `days:` until the next list (7), or `next_update:` a `DateTime`; `this_update:` (now)
+    * `number:` of the list, which grows from one to the next. Default: the seconds since 1970
+
+  Signatures: see above. Errors: as `issue/5`. PKCS #11 v3.2, section 5.13 (C_Sign).
+
+      iex> root = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root", ca: true)
+      iex> {:ok, der} = Cryptoki.X509.crl(MyApp.HSM, [label: "contract"], root, [{17, DateTime.utc_now(), :superseded}])
+      iex> :public_key.pkix_crl_verify(der, root)
+      true
+  """
+  @spec crl(hsm, ca_key :: key, ca_certificate :: certificate, [revoked], opts) ::
+          {:ok, binary} | {:error, Error.t()}
+  def crl(hsm, ca_key, ca_certificate, revoked, opts \\ []) do
+    {own, call} = options!(opts, RevocationList.options() ++ @signing)
+    list = RevocationList.new!(revoked, own)
+
+    with {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
+         :ok <- Authority.revokes(authority),
+         {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
+      to_be_signed = RevocationList.to_be_signed(list, authority, algorithm.identifier)
+      signed(hsm, ca_key, algorithm, to_be_signed, call)
+    end
+  end
+
+  bang(
+    crl(hsm, ca_key :: key, ca_certificate :: certificate, revoked :: [revoked], opts) :: binary
+  )
+
+  @doc """
+  Stores a certificate on the token, with the subject, issuer and serial number that others find it by.
+
+  `attributes` are those of `Cryptoki.create/3`: `label:` and `id:`, which should be those of its key, and
+  `token:` (true). It answers the object; `Cryptoki.certificate/3` gives its DER, `Cryptoki.find/3` with
+  `class: :certificate` lists all of them.
+
+  Errors: those of `Cryptoki.create/3`. PKCS #11 v3.2, sections 4.6 and 5.7.1 (C_CreateObject).
+
+      iex> root = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root")
+      iex> {:ok, stored} = Cryptoki.X509.store(MyApp.HSM, root, label: "contract", token: false)
+      iex> Cryptoki.certificate!(MyApp.HSM, stored) == root
+      true
+  """
+  @spec store(hsm, binary, opts) :: {:ok, Key.t()} | {:error, Error.t()}
+  def store(hsm, certificate, attributes \\ []) do
+    certificate = binary!(certificate, "certificate")
+
+    unless Keyword.keyword?(attributes),
+      do: raise(ArgumentError, "attributes: must be a keyword list")
+
+    with {:ok, [der | _]} <- Certificates.fetch(hsm, certificate, "certificate") do
+      %{subject: subject, issuer: issuer, serial: serial} =
+        Certificates.fields!(der, "certificate")
+
+      names = [subject: subject, issuer: issuer, serial_number: serial, value: der]
+      kind = [class: :certificate, certificate_type: :x_509, token: true]
+      Cryptoki.create(hsm, Keyword.merge(kind ++ names, attributes))
+    end
+  end
+
+  bang(store(hsm, certificate :: binary, attributes :: opts) :: Key.t())
+
+  @doc """
+  The PEM of certificates, requests and revocation lists, one or several.
+
+      iex> der = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root")
+      iex> "-----BEGIN CERTIFICATE-----" <> _ = pem = Cryptoki.X509.to_pem(der)
+      iex> [{:Certificate, ^der, :not_encrypted}] = :public_key.pem_decode(pem)
+      iex> String.ends_with?(pem, "-----END CERTIFICATE-----\\n")
+      true
+  """
+  @spec to_pem(binary | [binary]) :: String.t()
+  def to_pem(ders), do: Enum.map_join(List.wrap(ders), &PEM.encode(&1, kind!(&1)))
+
+  # By what is in the first of the three parts of all of them.
+  defp kind!(der) do
+    with true <- is_binary(der),
+         {:ok, [{0x30, signed, _}]} <- DER.split(der),
+         {:ok, [{0x30, first, _} | _]} <- DER.split(signed),
+         {:ok, fields} <- DER.split(first) do
+      case Enum.map(fields, &elem(&1, 0)) do
+        [2, 0x30, 0x30, time | _] when time in [23, 24] -> "X509 CRL"
+        [2, 0x30, 0x30] -> "CERTIFICATE REQUEST"
+        [2, 0x30, 0x30, 0xA0] -> "CERTIFICATE REQUEST"
+        _certificate -> "CERTIFICATE"
+      end
+    else
+      _other -> raise ArgumentError, "der: is no certificate, request or revocation list"
+    end
+  end
+
+  defp named(subject, own, request) do
+    names = Keyword.get(own, :subject_alt_name, request.subject_alt_name)
+
+    if subject == @nobody and (own[:ca] == true or names in [nil, []]),
+      do: {:error, Error.new(:invalid_argument, "the request names nobody; give subject:")},
+      else: :ok
+  end
+
+  ## What is signed
+
+  defp to_be_signed(fields, algorithm, extensions) do
+    {from, to} = fields.valid
+
+    # Without a subject the alternative names are what counts (RFC 5280, section 4.2.1.6).
+    extensions = Extensions.for_subject(extensions, fields.subject)
+
+    DER.sequence([
+      DER.explicit(0, DER.integer(2)),
+      DER.integer(fields.serial),
+      algorithm.identifier,
+      fields.issuer,
+      DER.sequence([DER.time(from), DER.time(to)]),
+      fields.subject,
+      fields.info,
+      DER.explicit(3, Extensions.encode(extensions))
+    ])
+  end
+
+  defp signed(hsm, key, algorithm, to_be_signed, call) do
+    with {:ok, signature} <- Certificates.sign(hsm, key, algorithm, to_be_signed, call),
+         do: {:ok, DER.sequence([to_be_signed, algorithm.identifier, DER.bit_string(signature)])}
+  end
+
+  ## Arguments
+
+  defp binary!(bytes, _argument) when is_binary(bytes), do: bytes
+  defp binary!(_other, argument), do: raise(ArgumentError, "#{argument}: must be DER or PEM")
+
+  defp options!(opts, own) do
+    {own, call} = CallOptions.split!(opts, own)
+    SignatureAlgorithm.options!(own)
+    {own, call}
+  end
+
+  # An authority has a subject (RFC 5280, section 4.1.2.6), others may have alternative names only.
+  defp subject!(own) do
+    case own[:subject] do
+      nil ->
+        if own[:ca] == true or own[:subject_alt_name] in [nil, []],
+          do: raise(ArgumentError, "subject: is needed"),
+          else: @nobody
+
+      subject ->
+        Name.encode!(subject, "subject")
+    end
+  end
+
+  # Positive, and hard to guess (RFC 5280, section 4.1.2.2).
+  defp serial!(nil),
+    do: Bitwise.bor(Bitwise.bsl(1, 126), :binary.decode_unsigned(:crypto.strong_rand_bytes(15)))
+
+  defp serial!(serial) when is_integer(serial) and serial > 0 do
+    if byte_size(DER.integer(serial)) > 22,
+      do: raise(ArgumentError, "serial: must have at most 20 bytes")
+
+    serial
+  end
+
+  defp serial!(_other), do: raise(ArgumentError, "serial: must be a positive number")
+end

@@ -1,0 +1,42 @@
+defmodule Mix.Tasks.Cryptoki.Csr do
+  use Mix.Task
+
+  @shortdoc "Makes a certificate request for a key of a token"
+
+  @moduledoc """
+  Makes a certificate request (PKCS #10) for a key pair of a token, signed by it, to be sent to a
+  certificate authority.
+
+      $ mix cryptoki.csr "pkcs11:token=payments;object=www" --subject "/C=DE/O=Acme/CN=www.acme.test" --san www.acme.test --out www.csr
+      $ openssl req -in www.csr -verify -noout
+
+    * `--subject NAME`, `-s`: whom the certificate is for, as OpenSSL writes it
+    * `--san NAME`: one more name of it, as often as there are: a DNS name
+    * `--der`, `-d`: DER instead of PEM
+    * `--out FILE`, `-o`: where it goes, standard output when not given
+
+  #{Mix.Cryptoki.docs()}
+  """
+
+  @switches [subject: :string, san: :keep, der: :boolean, out: :string]
+
+  @doc false
+  def usage, do: "URI --subject NAME [--san NAME]... [--der] [--out FILE] [options]"
+
+  @impl true
+  def run(argv) do
+    Mix.Cryptoki.run(__MODULE__, argv, @switches, fn arguments, options ->
+      {uri, selector} = Mix.Cryptoki.key!(arguments, options)
+      subject = options[:subject] || raise ArgumentError, "--subject is missing"
+      names = Keyword.get_values(options, :san)
+      names = if names == [], do: [], else: [subject_alt_name: names]
+
+      Mix.Cryptoki.logged_in(uri, options, fn hsm ->
+        with {:ok, der} <- Cryptoki.X509.csr(hsm, selector, [subject: subject] ++ names),
+             do: Mix.Cryptoki.output(encoded(der, options), options)
+      end)
+    end)
+  end
+
+  defp encoded(der, options), do: if(options[:der], do: der, else: Cryptoki.X509.to_pem(der))
+end
