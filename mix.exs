@@ -56,7 +56,7 @@ defmodule Cryptoki.MixProject do
       groups_for_modules: [
         "Keys and objects": [Cryptoki.Key, Cryptoki.URI, Cryptoki.Token],
         "Around it": [Cryptoki.IEx, Cryptoki.Telemetry],
-        "Where keys are used": ~r/^Elixir\.Cryptoki\.(X509|JWS|JWK|CMS|SSL)$/
+        "Where keys are used": ~r/^Elixir\.Cryptoki\.(X509|JWS|JWK|CMS|SSL|SSH|SSH\.ClientKey)$/
       ]
     ]
   end

@@ -67,7 +67,7 @@ defmodule Cryptoki.Build.JSON do
   defp string(text, parts) do
     case :binary.match(text, ["\"", "\\"]) do
       {at, 1} when at > 0 ->
-        <<plain::binary-size(at), rest::binary>> = text
+        {plain, rest} = :erlang.split_binary(text, at)
         string(rest, [plain | parts])
 
       _ ->

@@ -156,7 +156,7 @@ defmodule Cryptoki do
   """
   @spec status(hsm) :: {:ok, map} | error
   def status(hsm) do
-    with {:ok, target} <- Target.fetch(hsm), do: {:ok, Instance.status(target)}
+    with {:ok, target} <- Target.fetch(hsm), do: Instance.status(target)
   end
 
   bang(status(hsm) :: map)

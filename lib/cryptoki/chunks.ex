@@ -52,4 +52,23 @@ defmodule Cryptoki.Chunks do
       end
     end)
   end
+
+  @doc "The digest of data, outside of the token, as `:crypto` names the hash."
+  @spec digest(atom, iodata | {:stream, Enumerable.t()}) :: binary
+  def digest(hash, data), do: Map.fetch!(digests([hash], data), hash)
+
+  @doc "The digests with several hashes; a stream is read once."
+  @spec digests([atom], iodata | {:stream, Enumerable.t()}) :: %{atom => binary}
+  def digests(hashes, {:stream, chunks}) do
+    states = for hash <- hashes, do: {hash, :crypto.hash_init(hash)}
+
+    states =
+      Enum.reduce(chunks, states, fn chunk, states ->
+        for {hash, state} <- states, do: {hash, :crypto.hash_update(state, chunk)}
+      end)
+
+    Map.new(states, fn {hash, state} -> {hash, :crypto.hash_final(state)} end)
+  end
+
+  def digests(hashes, data), do: Map.new(hashes, &{&1, :crypto.hash(&1, data)})
 end

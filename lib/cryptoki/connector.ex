@@ -65,7 +65,7 @@ defmodule Cryptoki.Connector do
   @doc "How many sessions there may be beside the overdue ones, which may never come back."
   @spec room(map) :: integer
   def room(context) do
-    overdue = Request.instance_info(context.native).overdue
+    {:ok, %{overdue: overdue}} = Request.instance_info(context.native)
     @overdue_factor * context.options.sessions - overdue
   end
 

@@ -4,7 +4,7 @@ defmodule Cryptoki.Ecdsa do
   # section 6.3.1), and the DER that X.509, CMS and TLS want. And the digest of the data for tokens
   # that know ECDSA, but not together with a hash.
 
-  alias Cryptoki.{Error, Mechanism, Names}
+  alias Cryptoki.{Chunks, Error, Mechanism, Names}
 
   @hashes [
     {:ecdsa_sha1, :sha}
@@ -23,15 +23,8 @@ defmodule Cryptoki.Ecdsa do
 
   @doc "The same operation for a token that lacks the mechanism: on the digest, with plain ECDSA."
   @spec on_digest(atom, iodata | {:stream, Enumerable.t()}) :: {Mechanism.wire(), binary}
-  def on_digest(mechanism, data), do: {{code(:ecdsa), nil}, digest(@hashes[mechanism], data)}
-
-  defp digest(hash, {:stream, chunks}) do
-    chunks
-    |> Enum.reduce(:crypto.hash_init(hash), &:crypto.hash_update(&2, &1))
-    |> :crypto.hash_final()
-  end
-
-  defp digest(hash, data), do: :crypto.hash(hash, data)
+  def on_digest(mechanism, data),
+    do: {{code(:ecdsa), nil}, Chunks.digest(@hashes[mechanism], data)}
 
   defp code(name) do
     {:ok, code} = Names.code(:mechanism, name)
@@ -41,9 +34,9 @@ defmodule Cryptoki.Ecdsa do
   @doc "The DER form of what a token gave."
   @spec to_der(binary) :: binary
   def to_der(raw) do
-    size = div(byte_size(raw), 2)
-    <<r::unit(8)-size(size), s::unit(8)-size(size)>> = raw
-    :public_key.der_encode(:"ECDSA-Sig-Value", {:"ECDSA-Sig-Value", r, s})
+    {r, s} = :erlang.split_binary(raw, div(byte_size(raw), 2))
+    numbers = {:"ECDSA-Sig-Value", :binary.decode_unsigned(r), :binary.decode_unsigned(s)}
+    :public_key.der_encode(:"ECDSA-Sig-Value", numbers)
   end
 
   @doc "What a token wants: `size` bytes each. Anybody's bytes can come here: bad ones are no signature."

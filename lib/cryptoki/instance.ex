@@ -26,11 +26,11 @@ defmodule Cryptoki.Instance do
          {:ok, library} <- Request.open(options, deadline) do
       name = if options.name, do: [name: options.name], else: []
 
-      case Supervisor.start_link(__MODULE__, {options, library}, name) do
-        {:ok, pid} ->
-          TokenServer.await_first_attempt(pid, deadline)
-          {:ok, pid}
-
+      with {:ok, native} <- Request.instance_new(library, options.queue_limit),
+           {:ok, pid} <- Supervisor.start_link(__MODULE__, {options, library, native}, name) do
+        TokenServer.await_first_attempt(pid, deadline)
+        {:ok, pid}
+      else
         not_started ->
           Instances.close(library)
           not_started
@@ -61,8 +61,7 @@ defmodule Cryptoki.Instance do
   end
 
   @impl true
-  def init({options, library}) do
-    native = Request.instance_new(library, options.queue_limit)
+  def init({options, library, native}) do
     cache = :ets.new(__MODULE__, [:set, :public, read_concurrency: true])
 
     target = %Target{
@@ -109,10 +108,14 @@ defmodule Cryptoki.Instance do
   end
 
   @doc "What `Cryptoki.status/1` answers; asks no process."
-  @spec status(Target.t()) :: map
-  def status(%Target{instance: pid} = target) do
+  @spec status(Target.t()) :: {:ok, map} | {:error, Error.t()}
+  def status(%Target{} = target) do
+    with {:ok, info} <- Request.instance_info(target.native),
+         do: {:ok, status(target.instance, info)}
+  end
+
+  defp status(pid, info) do
     {state, reason} = Instances.state(pid)
-    info = Request.instance_info(target.native)
     options = Instances.get(pid, :options) || %{sessions: 0}
 
     %{

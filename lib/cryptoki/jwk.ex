@@ -1,5 +1,5 @@
 defmodule Cryptoki.JWK do
-  alias Cryptoki.{Error, JSON, Options}
+  alias Cryptoki.{CallOptions, Error, JSON}
 
   @moduledoc """
   JSON Web Keys (RFC 7517) of the public keys on a token, as maps: what others verify with.
@@ -114,7 +114,8 @@ defmodule Cryptoki.JWK do
   def from_public_key({{:ECPoint, point}, {:namedCurve, oid}}) do
     case {@weierstrass[oid], @octet_pairs[oid]} do
       {{name, size}, nil} when byte_size(point) == 1 + 2 * size ->
-        <<4, x::binary-size(size), y::binary-size(size)>> = point
+        <<4, both::binary>> = point
+        {x, y} = :erlang.split_binary(both, size)
         {:ok, %{"kty" => "EC", "crv" => name, "x" => base64(x), "y" => base64(y)}}
 
       {nil, name} when name != nil ->
@@ -174,9 +175,7 @@ defmodule Cryptoki.JWK do
   bang(to_jose(hsm, key, opts) :: tuple)
 
   defp options!(opts) do
-    unless Keyword.keyword?(opts), do: raise(ArgumentError, "options are a keyword list")
-    Options.known!(opts, @members ++ @call, "option")
-    {members, call} = Keyword.split(opts, @members)
+    {members, call} = CallOptions.split!(opts, @members, @call)
 
     for {name, value} <- members,
         not is_binary(value) and {name, value} != {:kid, :thumbprint} and value != nil,

@@ -1,5 +1,5 @@
 defmodule Cryptoki.JWS do
-  alias Cryptoki.{Error, JSON, Keys, Options, Target}
+  alias Cryptoki.{CallOptions, Error, JSON, Keys, Options, Target}
   alias Cryptoki.JWS.Algorithm
 
   @call [:timeout, :pin, :metadata]
@@ -55,7 +55,7 @@ defmodule Cryptoki.JWS do
   """
   @spec sign(hsm, key, payload, opts) :: {:ok, String.t()} | {:error, Error.t()}
   def sign(hsm, key, payload, opts \\ []) do
-    {own, call} = options!(opts, @signing)
+    {own, call} = CallOptions.split!(opts, @signing)
     header = header!(own[:header] || %{}, own[:b64] != false)
     detached? = own[:detached] == true
     payload = payload!(payload, detached?, own[:b64] != false)
@@ -96,7 +96,7 @@ defmodule Cryptoki.JWS do
   """
   @spec verify(hsm, key, jws :: String.t(), opts) :: {:ok, verified} | {:error, Error.t()}
   def verify(hsm, key, jws, opts \\ []) when is_binary(jws) do
-    {own, call} = options!(opts, @verifying)
+    {own, call} = CallOptions.split!(opts, @verifying)
     expected = List.wrap(own[:alg])
 
     with {:ok, {protected, shown, signature}} <- split(jws),
@@ -134,12 +134,6 @@ defmodule Cryptoki.JWS do
   defp input(protected, payload), do: [protected, ?., payload]
 
   defp base64(data), do: data |> IO.iodata_to_binary() |> Base.url_encode64(padding: false)
-
-  defp options!(opts, own) do
-    unless Keyword.keyword?(opts), do: raise(ArgumentError, "options are a keyword list")
-    Options.known!(opts, own ++ @call, "option")
-    Keyword.split(opts, own)
-  end
 
   defp text!(options, name) do
     text = options[name]

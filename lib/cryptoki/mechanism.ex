@@ -330,7 +330,8 @@ defmodule Cryptoki.Mechanism do
     end
   end
 
-  defp variants(name), do: Map.get(by_mechanism(), name, [])
+  # Not Map.get: Elixir 1.20 works out for minutes what types that could answer.
+  defp variants(name), do: :maps.get(name, by_mechanism(), [])
 
   defp by_mechanism, do: @variants
 

@@ -32,16 +32,15 @@ defmodule Cryptoki.Native do
           | {:own, reason :: atom, detail :: binary}
 
   # The VM wants load_nif/2 called by the module itself. Without the library the module stays, and
-  # every call raises the sentence that says why.
+  # every call raises the sentence that says why. Where the library is in use already, the VM keeps the
+  # module that it has: one loaded in its place would be without it.
   @doc false
-  @spec load() :: :ok
+  @spec load() :: :ok | {:error, {atom, charlist}}
   def load do
     with {:ok, path, info} <- Loader.find() do
       :erlang.load_nif(path, info)
     end
     |> Loader.done()
-
-    :ok
   end
 
   # The version of the crate, compared with ours when it is loaded.
@@ -76,6 +75,7 @@ defmodule Cryptoki.Native do
           sessions: non_neg_integer,
           busy: non_neg_integer,
           overdue: non_neg_integer,
+          worked: non_neg_integer,
           epoch: non_neg_integer
         }
   def instance_info(_instance), do: :erlang.nif_error(Loader.missing())
@@ -105,6 +105,10 @@ defmodule Cryptoki.Native do
   @spec session_id(session) :: integer
   def session_id(_session), do: :erlang.nif_error(Loader.missing())
 
+  # The owner gives up on a session that cleans up or closes; nothing if it does not.
+  @spec session_overdue(session) :: :ok | {:error, failure}
+  def session_overdue(_session), do: :erlang.nif_error(Loader.missing())
+
   # Closes a session after the call it is running.
   @spec session_close(reference, session) :: {:ok, request} | {:error, failure}
   def session_close(_ref, _session), do: :erlang.nif_error(Loader.missing())
@@ -122,6 +126,6 @@ defmodule Cryptoki.Native do
   def unpin(_pinned), do: :erlang.nif_error(Loader.missing())
 
   # Gives up: never executed, perhaps executed, or the message comes for certain.
-  @spec cancel(request) :: :queued | :running | :sent
+  @spec cancel(request) :: :queued | :running | :sent | {:error, failure}
   def cancel(_request), do: :erlang.nif_error(Loader.missing())
 end

@@ -27,9 +27,15 @@ defmodule Cryptoki.Prompt do
   def shell_secret(question) do
     IO.write(question)
 
-    case :io.get_password() do
-      {:error, :enotsup} -> silently("")
-      answer -> line(answer)
+    # Of OTP 28 and newer get_password/0 asks `:user`, which does not silence the shell's terminal.
+    case :io.get_password(Process.group_leader()) do
+      {:error, :enotsup} ->
+        silently("")
+
+      answer ->
+        # Nor is the end of the line echoed there.
+        if System.otp_release() >= "28", do: IO.write("\n")
+        line(answer)
     end
   end
 

@@ -83,34 +83,35 @@ defmodule Cryptoki.PublicKey do
            end) do
       attributes = answer |> Attribute.decode(@attributes) |> Map.reject(&unreadable?/1)
 
-      with :error <- from_certificate_of(target, attributes),
-           :error <- decode(attributes) do
-        {:error, Error.new(:unsupported, "no public key can be made of #{what(attributes)}")}
-      end
+      with :error <- decode(attributes), do: from_other_half(target, attributes)
     end
   end
 
   defp unreadable?({_name, {:error, _reason}}), do: true
   defp unreadable?({_name, value}), do: value in ["", nil]
 
-  defp what(attributes), do: "a #{attributes[:key_type] || attributes[:class]}"
+  # A private key that shows nothing of its public half, which has the same id, or a certificate has.
+  defp from_other_half(target, attributes) do
+    what = "a #{attributes[:key_type] || attributes[:class]}"
+    none = {:error, Error.new(:unsupported, "no public key can be made of #{what}")}
 
-  # A private key that shows nothing of its public half, and a certificate with its id.
-  defp from_certificate_of(target, %{class: :private_key, id: id} = attributes) do
-    with :error <- decode(attributes),
-         wanted = Keys.wanted!([class: :certificate, id: id], :certificate),
-         {:ok, key} <- read(target, wanted) do
-      {:ok, key}
-    else
-      {:ok, key} -> {:ok, key}
-      {:error, _error} -> :error
+    case fetch(target, other_halves(attributes), none) do
+      # Several certificates, of which none can be said to be the one.
+      {:error, %Error{reason: :key_ambiguous}} -> none
+      answer -> answer
     end
   end
 
-  defp from_certificate_of(_target, _attributes), do: :error
+  defp other_halves(%{class: :private_key, id: id}) do
+    for class <- [:public_key, :certificate],
+        do: {class, Keys.wanted!([class: class, id: id], class)}
+  end
 
+  defp other_halves(_attributes), do: []
+
+  # `{key, parameters}` as well for RSA keys that are for PSS only, which OTP's type leaves out.
   @doc "The public key in attributes, as they are after `Attribute.decode/2`."
-  @spec decode(map) :: {:ok, otp_key} | :error
+  @spec decode(map) :: {:ok, otp_key | {tuple, term}} | :error
   def decode(%{class: :certificate, value: der}), do: certificate(der)
 
   def decode(%{key_type: :rsa, modulus: modulus, public_exponent: exponent}) do
@@ -146,6 +147,11 @@ defmodule Cryptoki.PublicKey do
   rescue
     _no_certificate -> :error
   end
+
+  # The curves of RFC 8410, which OTP 25 does not read: there is one form of them.
+  defp info(<<0x30, _, 0x30, 5, 6, 3, 43, 101, curve, 3, size, 0, point::binary>>)
+       when curve in 110..113 and byte_size(point) == size - 1,
+       do: {:ok, {{:ECPoint, point}, {:namedCurve, {1, 3, 101, curve}}}}
 
   defp info(der) do
     {:ok, :public_key.pem_entry_decode({:SubjectPublicKeyInfo, der, :not_encrypted})}

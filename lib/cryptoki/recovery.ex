@@ -20,7 +20,8 @@ defmodule Cryptoki.Recovery do
   # epochs can pass while a token reboots, one for each session that is opened anew: hence more than
   # one `:resolve` for stale handles. The caller's deadline ends it before that.
   #
-  # What the instance does when it cannot connect is here as well: `delay/2` and `reinitialize?/2`.
+  # What the instance does when it cannot connect, or can and nothing else works, is here as well:
+  # `delay/2`, `reinitialize?/2` and `stuck/2`.
 
   alias Cryptoki.Error
 
@@ -77,6 +78,36 @@ defmodule Cryptoki.Recovery do
   @spec reinitialize?(Error.t() | nil, non_neg_integer) :: boolean
   def reinitialize?(%Error{reason: :cryptoki_not_initialized}, troubles), do: troubles > 0
   def reinitialize?(_error, troubles), do: troubles > 0 and rem(troubles, @patience) == 0
+
+  # What an error of these says may be about the caller's data: CKR_GENERAL_ERROR for a bad ciphertext.
+  @by_data ~w(Decrypt Verify UnwrapKey DeriveKey Decapsulate)
+  @device_error 0x30
+
+  @typedoc "Sessions opened anew for device errors in a row, and how much had worked before."
+  @type fruitless :: {worked :: non_neg_integer, count :: non_neg_integer}
+
+  @doc "Counts one more, which begins anew when anything has worked."
+  @spec fruitless(Cryptoki.Native.failure(), worked :: non_neg_integer, fruitless) :: fruitless
+  def fruitless({:rv, code, function, :device}, worked, {before, count} = known) do
+    cond do
+      code != @device_error and String.contains?(Atom.to_string(function), @by_data) -> known
+      worked != before -> {worked, 1}
+      true -> {before, count + 1}
+    end
+  end
+
+  @doc """
+  Whether connecting works and nothing else does, now that one more is counted: then what the
+  token server counts, so that the library is initialised anew next, after a growing delay.
+  """
+  @spec stuck(fruitless, fruitless) ::
+          {:stuck, %{failures: non_neg_integer, troubles: non_neg_integer}} | :no
+  def stuck(same, same), do: :no
+
+  def stuck(_before, {_worked, count}) when rem(count, @patience) == 0,
+    do: {:stuck, %{failures: div(count, @patience) - 1, troubles: count - 1}}
+
+  def stuck(_before, _now), do: :no
 
   @doc """
   Milliseconds until the next attempt to connect: doubles from `min` to `max`, less up to a half of

@@ -173,20 +173,31 @@ defmodule Cryptoki.Request do
   @spec session_close(Native.session(), deadline) :: :ok | {:error, Error.t()}
   def session_close(session, deadline), do: plain(&Native.session_close(&1, session), deadline)
 
-  @spec session_id(Native.session()) :: integer
-  def session_id(session), do: Native.session_id(session)
+  @doc "Gives up on a session that cleans up, or closes, for too long."
+  @spec session_overdue(Native.session()) :: {:ok, :ok} | {:error, Error.t()}
+  def session_overdue(session), do: session |> Native.session_overdue() |> at_once()
 
-  @spec instance_new(Native.library(), pos_integer) :: Native.instance()
-  def instance_new(library, queue_limit), do: Native.instance_new(library, queue_limit)
+  # These answer at once; an error of theirs can only be a panic of the native code.
+  @spec session_id(Native.session()) :: {:ok, integer} | {:error, Error.t()}
+  def session_id(session), do: session |> Native.session_id() |> at_once()
 
-  @spec instance_state(Native.instance(), :absent | :locked | :ready | :shutdown) :: :ok
-  def instance_state(native, state), do: Native.instance_state(native, state)
+  @spec instance_new(Native.library(), pos_integer) ::
+          {:ok, Native.instance()} | {:error, Error.t()}
+  def instance_new(library, queue_limit),
+    do: library |> Native.instance_new(queue_limit) |> at_once()
 
-  @spec instance_info(Native.instance()) :: map
-  def instance_info(native), do: Native.instance_info(native)
+  @spec instance_state(Native.instance(), :absent | :locked | :ready | :shutdown) ::
+          {:ok, :ok} | {:error, Error.t()}
+  def instance_state(native, state), do: native |> Native.instance_state(state) |> at_once()
 
-  @spec bump_epoch(Native.instance()) :: :ok
-  def bump_epoch(native), do: Native.bump_epoch(native)
+  @spec instance_info(Native.instance()) :: {:ok, map} | {:error, Error.t()}
+  def instance_info(native), do: native |> Native.instance_info() |> at_once()
+
+  @spec bump_epoch(Native.instance()) :: {:ok, :ok} | {:error, Error.t()}
+  def bump_epoch(native), do: native |> Native.bump_epoch() |> at_once()
+
+  defp at_once({:error, failure}), do: {:error, error(failure)}
+  defp at_once(value), do: {:ok, value}
 
   @doc "What a native failure is to a user."
   @spec error(Native.failure() | {:timeout, :queued | :running}) :: Error.t()
@@ -222,11 +233,15 @@ defmodule Cryptoki.Request do
           {^ref, result, times} -> {granted(result, accepted), times}
         after
           remaining(deadline) ->
-            case Native.cancel(elem(accepted, 1)) do
+            case cancel(elem(accepted, 1)) do
               :sent ->
                 receive do
                   {^ref, result, times} -> {granted(result, accepted), times}
                 end
+
+              {:error, failure} ->
+                abandon(accepted)
+                {{:error, failure}, @no_time}
 
               state ->
                 abandon(accepted)
@@ -234,6 +249,11 @@ defmodule Cryptoki.Request do
             end
         end
     end
+  end
+
+  # Native code that panicked has cancelled nothing, and a late reply would find this mailbox.
+  defp cancel(request) do
+    with {:error, _panic} <- Native.cancel(request), do: Native.cancel(request)
   end
 
   # The stack trace of a refusal holds the arguments: data, PINs.

@@ -35,20 +35,37 @@ defmodule Cryptoki.SessionServer do
   def handle_call({:open, facts}, _from, nil) do
     deadline = Request.deadline(facts.timeout)
 
-    case Request.session_open(facts.native, facts.slot, facts.read_only, deadline) do
-      {:ok, session} ->
-        id = Request.session_id(session)
-        {:reply, :ok, %{session: session, id: id, instance: facts.instance, closes: true}}
-
-      {:error, error} ->
-        {:stop, :normal, {:error, error}, nil}
+    with {:ok, session} <-
+           Request.session_open(facts.native, facts.slot, facts.read_only, deadline),
+         {:ok, id} <- Request.session_id(session) do
+      state = %{session: session, id: id, instance: facts.instance, closes: true}
+      {:reply, :ok, Map.merge(state, %{timeout: facts.timeout, cleaning: nil})}
+    else
+      {:error, error} -> {:stop, :normal, {:error, error}, nil}
     end
   end
 
   @impl true
   def handle_cast(:close, state), do: {:stop, :normal, state}
 
+  # The session's thread makes calls that no caller waits for: somebody has to look at the time.
   @impl true
+  def handle_info({:cryptoki_session, id, :cleaning}, %{id: id} = state) do
+    timer = if state.timeout != :infinity, do: Process.send_after(self(), :overdue, state.timeout)
+    {:noreply, %{state | cleaning: timer}}
+  end
+
+  def handle_info({:cryptoki_session, id, :clean}, %{id: id} = state) do
+    if state.cleaning, do: Process.cancel_timer(state.cleaning)
+    {:noreply, %{state | cleaning: nil}}
+  end
+
+  # One that came in time after all is told so by the thread, and this does nothing.
+  def handle_info(:overdue, state) do
+    Request.session_overdue(state.session)
+    {:noreply, state}
+  end
+
   def handle_info({:cryptoki_session, id, event}, %{id: id} = state) do
     TokenServer.session_event(state.instance, event)
 
@@ -63,8 +80,11 @@ defmodule Cryptoki.SessionServer do
   def handle_info(_other, state), do: {:noreply, state}
 
   @impl true
-  def terminate(_reason, %{closes: true, session: session}),
-    do: Request.session_close(session, Request.deadline(@close_timeout))
+  def terminate(_reason, %{closes: true, session: session}) do
+    with {:error, %Error{reason: :timeout}} <-
+           Request.session_close(session, Request.deadline(@close_timeout)),
+         do: Request.session_overdue(session)
+  end
 
   def terminate(_reason, _state), do: :ok
 end

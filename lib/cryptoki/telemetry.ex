@@ -116,8 +116,10 @@ defmodule Cryptoki.Telemetry do
   """
   @spec measure(Cryptoki.hsm()) :: :ok
   def measure(hsm) do
-    with true <- on?(), {:ok, target} <- Target.fetch(hsm) do
-      %{state: state, sessions: sessions, queue: queue} = Instance.status(target)
+    with true <- on?(),
+         {:ok, target} <- Target.fetch(hsm),
+         {:ok, status} <- Instance.status(target) do
+      %{state: state, sessions: sessions, queue: queue} = status
       metadata = %{instance: Target.called(target), state: state}
       execute([:cryptoki, :status], Map.put(sessions, :queue, queue), metadata)
     end

@@ -19,7 +19,6 @@ defmodule Cryptoki.TokenServer do
   @look_interval 200
   @job_limit 180_000
   @restart_pause 10
-  @removed [:token_not_present, :device_removed, :token_not_recognized, :slot_id_invalid]
 
   ## Calls
 
@@ -117,8 +116,9 @@ defmodule Cryptoki.TokenServer do
       login_due: false,
       open_due: true,
       failures: 0,
-      # of the library itself, in a row
+      # of the library itself, in a row; and of its sessions, while nothing has worked
       troubles: 0,
+      fruitless: {0, 0},
       first_waiters: [],
       login_waiters: [],
       unlock_waiters: [],
@@ -133,7 +133,7 @@ defmodule Cryptoki.TokenServer do
   @impl true
   def handle_continue(:start, state) do
     Instances.put(state.instance, :server, self())
-    Request.instance_state(state.target.native, :absent)
+    {:ok, :ok} = Request.instance_state(state.target.native, :absent)
     new_epoch(state)
 
     proceed(state)
@@ -180,16 +180,34 @@ defmodule Cryptoki.TokenServer do
   ## What sessions and callers tell
 
   @impl true
-  def handle_cast({:session, pid, event}, state) when is_map_key(state.sessions, pid) do
+  # A session is used before the job that opens it, and perhaps others, has told of it.
+  def handle_cast({:session, pid, event}, %{job: %{} = job} = state)
+      when not is_map_key(state.sessions, pid),
+      do: {:noreply, %{state | job: %{job | early: [{pid, event} | job.early]}}}
+
+  def handle_cast({:session, pid, event}, state), do: told({pid, event}, state) |> proceed()
+
+  defp told({pid, event}, state) when is_map_key(state.sessions, pid) do
     tell_session(state, event)
-    event |> session(pid, state) |> proceed()
+    session(event, pid, state)
   end
 
-  def handle_cast({:session, _pid, _event}, state), do: {:noreply, state}
+  defp told(_of_one_let_go, state), do: state
 
   # Something closed our session, perhaps a reboot: then the login is gone as well.
   defp session({:reopened, {:rv, _code, _function, :session}}, _pid, %{facts: facts} = state),
     do: %{state | login_due: facts != nil and facts.logged_in}
+
+  defp session({:reopened, {:rv, _, _, :device} = failure}, _pid, %{state: :ready} = state) do
+    {:ok, %{worked: worked}} = Request.instance_info(state.target.native)
+    fruitless = Recovery.fruitless(failure, worked, state.fruitless)
+    counted = %{state | fruitless: fruitless}
+
+    case Recovery.stuck(state.fruitless, fruitless) do
+      {:stuck, counts} -> counted |> Map.merge(counts) |> lose(Request.error(failure))
+      :no -> counted
+    end
+  end
 
   defp session({:reopened, _failure}, _pid, state), do: state
 
@@ -201,7 +219,7 @@ defmodule Cryptoki.TokenServer do
     error = Request.error(failure)
 
     if Recovery.lost(failure) == :absent and state.state == :ready,
-      do: %{state | watch: removed(state, error)} |> lose(error),
+      do: %{state | watch: Watch.removed(state.watch, token(state), error)} |> lose(error),
       else: state
   end
 
@@ -217,6 +235,7 @@ defmodule Cryptoki.TokenServer do
   def handle_info({:connector, pid, result}, %{job: %{pid: pid} = job} = state) do
     Process.cancel_timer(job.timer)
     {answer, state} = done(job.kind, result, %{state | job: nil})
+    state = List.foldr(job.early, state, &told/2)
     Enum.each(job.serves, &GenServer.reply(&1, answer))
     Enum.each(state.first_waiters, &GenServer.reply(&1, :ok))
     proceed(%{state | first_waiters: []})
@@ -305,7 +324,7 @@ defmodule Cryptoki.TokenServer do
       end)
 
     timer = Process.send_after(self(), {:job_limit, pid}, @job_limit)
-    %{state | job: %{pid: pid, kind: kind, serves: waiters, timer: timer}}
+    %{state | job: %{pid: pid, kind: kind, serves: waiters, timer: timer, early: []}}
   end
 
   defp context(state) do
@@ -355,7 +374,8 @@ defmodule Cryptoki.TokenServer do
     {:ok, state}
   end
 
-  defp done(:login, {:ok, false}, state), do: {{:error, no_pin()}, state}
+  defp done(:login, {:ok, false}, state),
+    do: {{:error, Error.new(:user_not_logged_in, "the instance has no PIN (option pin:)")}, state}
 
   defp done({:open, _count}, {servers, nil}, state), do: {:ok, adopt(state, servers)}
 
@@ -414,7 +434,7 @@ defmodule Cryptoki.TokenServer do
 
   # Before sessions are opened, never after: a session remembers the epoch it was opened in.
   defp new_epoch(state) do
-    Request.bump_epoch(state.target.native)
+    {:ok, :ok} = Request.bump_epoch(state.target.native)
     :ets.delete_all_objects(state.target.cache)
   end
 
@@ -425,7 +445,7 @@ defmodule Cryptoki.TokenServer do
   defp enter(state, now, reason) do
     Instances.put(state.instance, :state, {now, reason})
     Instances.put(state.instance, :facts, state.facts)
-    Request.instance_state(state.target.native, now)
+    {:ok, :ok} = Request.instance_state(state.target.native, now)
     if now != state.state, do: announce(state, now, reason)
     %{state | state: now, reason: reason}
   end
@@ -442,21 +462,17 @@ defmodule Cryptoki.TokenServer do
   defp token(%{facts: nil}), do: nil
   defp token(%{facts: facts}), do: Connector.summary(facts.slot, facts.token)
 
-  defp no_pin, do: Error.new(:user_not_logged_in, "the instance has no PIN (option pin:)")
-
   defp tell_session(state, event), do: Telemetry.session(Target.called(state.target), event)
 
   ## Looks at the slots
 
   defp next_look(%{look_timer: nil} = state) do
-    if looks?(state),
+    if state.state == :absent or Watch.anybody?(state.watch),
       do: %{state | look_timer: Process.send_after(self(), :look, @look_interval)},
       else: state
   end
 
   defp next_look(state), do: state
-
-  defp looks?(state), do: state.state == :absent or Watch.anybody?(state.watch)
 
   defp look(%{looker: nil} = state) do
     context = context(state)
@@ -481,9 +497,4 @@ defmodule Cryptoki.TokenServer do
         state
     end
   end
-
-  defp removed(state, %Error{reason: reason}) when reason in @removed,
-    do: Watch.removed(state.watch, token(state))
-
-  defp removed(state, _error), do: state.watch
 end

@@ -3,7 +3,7 @@ defmodule Cryptoki.Watch do
   # Who is told about an instance's token, and the tokens that were there when last looked: a part
   # of the token server's state.
 
-  alias Cryptoki.Connector
+  alias Cryptoki.{Connector, Error}
 
   defstruct subscribers: %{}, tokens: [], look: nil
 
@@ -54,10 +54,14 @@ defmodule Cryptoki.Watch do
     end
   end
 
-  @doc "and a call sees a removal."
-  @spec removed(t, token) :: t
-  def removed(%__MODULE__{} = watch, token) do
+  @removed [:token_not_present, :device_removed, :token_not_recognized, :slot_id_invalid]
+
+  @doc "and a call sees a removal, by the error that it gets."
+  @spec removed(t, token, Error.t()) :: t
+  def removed(%__MODULE__{} = watch, token, %Error{reason: reason}) when reason in @removed do
     if token in watch.tokens, do: notify(watch, {:token_removed, token})
     %{watch | tokens: List.delete(watch.tokens, token)}
   end
+
+  def removed(watch, _token, _error), do: watch
 end

@@ -5,9 +5,11 @@ defmodule Cryptoki.Native.Loader do
   #
   #     @on_load :load
   #     def load do
-  #       with {:ok, path, info} <- Loader.find(), do: :erlang.load_nif(path, info)
+  #       with {:ok, path, info} <- Loader.find() do
+  #         :erlang.load_nif(path, info)
+  #       end
+  #       |> Loader.done()
   #     end
-  #     |> Loader.done()
   #
   # The compile task in build/ installs the library as
   # priv/native/cryptoki_nif-<version>-<target>-<md5>.so and writes that name into priv/native/current.
@@ -29,17 +31,22 @@ defmodule Cryptoki.Native.Loader do
     end
   end
 
-  @doc "Keeps the sentence about what load_nif answered; the answer goes on to the VM as it is."
-  @spec done(term) :: :ok | {:error, {atom, charlist}}
+  @doc """
+  Keeps the sentence about what load_nif answered, and says whether the module is to be loaded: not in
+  the place of one that has the library.
+  """
+  @spec done(:ok | {:error, {atom, charlist}}) :: :ok | {:error, {atom, charlist}}
   def done(:ok) do
     :persistent_term.erase(@key)
     :ok
   end
 
+  def done({:error, {reason, text}}) when reason in [:upgrade, :reload, :old_code],
+    do: {:error, {reason, to_charlist(explain(reason, to_string(text)))}}
+
   def done({:error, {reason, text}}) do
-    sentence = explain(reason, to_string(text))
-    :persistent_term.put(@key, sentence)
-    {:error, {reason, to_charlist(sentence)}}
+    :persistent_term.put(@key, explain(reason, to_string(text)))
+    :ok
   end
 
   @doc "Why the native library is not loaded, or nil."
