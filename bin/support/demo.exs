@@ -175,7 +175,7 @@ defmodule Cryptoki.Demo do
 
   defp change_a_byte(document) do
     at = div(byte_size(document), 2)
-    <<before::binary-size(at), byte, rest::binary>> = document
+    {before, <<byte, rest::binary>>} = :erlang.split_binary(document, at)
     <<before::binary, Bitwise.bxor(byte, 1), rest::binary>>
   end
 end

@@ -240,7 +240,7 @@ defmodule Cryptoki.Test.Card do
     do: {bytes <> @answers.ok, %{card | more: ""}}
 
   defp reply(bytes, expected, card) do
-    <<now::binary-size(expected), more::binary>> = bytes
+    {now, more} = :erlang.split_binary(bytes, expected)
     {now <> <<0x61, min(byte_size(more), 255)>>, %{card | more: more}}
   end
 

@@ -1,21 +1,22 @@
 defmodule Cryptoki.Test.FaultyModule do
   @moduledoc false
   # A library that fails on command (native/faulty_module/README.md) in front of a SoftHSM of its own,
-  # with tokens of its own: two copies of SoftHSM in one VM that share a token directory undo each
-  # other's file locks.
+  # or of Kryoptic when that is the main token, with tokens of its own: two copies of SoftHSM in one VM
+  # that share a token directory undo each other's file locks.
 
-  alias Cryptoki.Test.SoftHSM
+  alias Cryptoki.Test.{MainToken, SoftHSM, Token}
 
   @root Path.expand("../..", __DIR__)
 
-  defstruct [:library, :control, :journal, :target, :configuration, :labels]
+  defstruct [:library, :control, :journal, :target, :configuration, :init_args, :labels]
 
   @type t :: %__MODULE__{
           library: Path.t(),
           control: Path.t(),
           journal: Path.t(),
           target: Path.t(),
-          configuration: Path.t(),
+          configuration: Path.t() | nil,
+          init_args: binary | nil,
           labels: [binary]
         }
 
@@ -25,38 +26,36 @@ defmodule Cryptoki.Test.FaultyModule do
   """
   @spec new(keyword) :: t
   def new(opts \\ []) do
-    name = Path.join(SoftHSM.directory(), "faulty-#{System.unique_integer([:positive])}")
+    labels = opts[:labels] || [SoftHSM.label()]
+    made(MainToken.name(), %{named() | labels: labels}, opts)
+  end
 
-    module = %__MODULE__{
-      library: name <> ".so",
-      control: name <> ".control",
-      journal: name <> ".journal",
-      target: SoftHSM.library_copy(),
-      configuration: SoftHSM.configuration(name <> ".tokens"),
-      labels: opts[:labels] || [SoftHSM.label()]
-    }
+  defp made(:softhsm2, module, opts) do
+    configuration = SoftHSM.configuration(module.library <> ".tokens")
+    for label <- module.labels, do: SoftHSM.create(label, configuration)
+    install(%{module | target: SoftHSM.library_copy(), configuration: configuration}, opts)
+  end
 
-    install(module, opts)
-    for label <- module.labels, do: SoftHSM.create(label, module.configuration)
-    module
+  defp made(:kryoptic, module, opts) do
+    target = module.library <> "-target.so"
+    File.cp!(Token.library(:kryoptic), target)
+    name = Path.basename(module.library) <> ".tokens"
+    %{init_args: init_args} = Token.kryoptic(target, name, module.labels)
+    install(%{module | target: target, init_args: init_args}, opts)
   end
 
   @doc "One in front of a copy of another library than SoftHSM, whose tokens it knows nothing of."
   @spec in_front_of(Path.t()) :: t
   def in_front_of(library) do
-    name = Path.join(SoftHSM.directory(), "faulty-#{System.unique_integer([:positive])}")
-    target = name <> "-target.so"
+    module = named()
+    target = module.library <> "-target.so"
     File.cp!(library, target)
+    install(%{module | target: target}, [])
+  end
 
-    install(
-      %__MODULE__{
-        library: name <> ".so",
-        control: name <> ".control",
-        journal: name <> ".journal",
-        target: target
-      },
-      []
-    )
+  defp named do
+    name = Path.join(SoftHSM.directory(), "faulty-#{System.unique_integer([:positive])}")
+    %__MODULE__{library: name <> ".so", control: name <> ".control", journal: name <> ".journal"}
   end
 
   defp install(module, opts) do
@@ -75,8 +74,10 @@ defmodule Cryptoki.Test.FaultyModule do
 
   @doc "Start options for its first token."
   @spec options(t, keyword) :: keyword
-  def options(%__MODULE__{} = module, more \\ []),
-    do: SoftHSM.options([library: module.library, label: hd(module.labels)] ++ more)
+  def options(%__MODULE__{} = module, more \\ []) do
+    place = [library: module.library, init_args: module.init_args, label: hd(module.labels)]
+    SoftHSM.options(place ++ more)
+  end
 
   @doc "What goes wrong from now on, and nothing else."
   @spec control(t, binary) :: :ok
@@ -110,10 +111,10 @@ defmodule Cryptoki.Test.FaultyModule do
     end
   end
 
+  # Somebody may be in the middle of writing the last line, or may have been when the first was read.
   defp entries(text) do
-    for line <- String.split(text, "\n", trim: true),
-        [_number, _thread, function, event, rv] = String.split(line, " "),
-        do: {function, event, rv}
+    lines = text |> String.split("\n") |> Enum.drop(-1) |> Enum.map(&String.split(&1, " "))
+    for [_number, _thread, function, event, rv] <- lines, do: {function, event, rv}
   end
 
   @doc "The calls while `fun` ran, as journal/1 has them, with its result."

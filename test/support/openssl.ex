@@ -49,6 +49,24 @@ defmodule Cryptoki.Test.OpenSSL do
     end)
   end
 
+  @doc """
+  The content of signed data that OpenSSL takes for signed by somebody whom the authority in a file
+  vouches for, or `:refused`. With `-cades` among the arguments the certificate in it counts as well.
+  """
+  @spec cms(binary, Path.t(), [String.t()]) :: binary | :refused
+  def cms(der, authority, arguments \\ []) do
+    in_directory(fn directory ->
+      file = write(directory, "signed", der)
+      out = Path.join(directory, "out")
+      command = ~w(cms -verify -inform DER -binary -in #{file} -CAfile #{authority})
+
+      case openssl(command ++ ~w(-purpose any -out #{out}) ++ arguments) do
+        {"C" <> _cms_or_cades, 0} -> File.read!(out)
+        {_text, 4} -> :refused
+      end
+    end)
+  end
+
   @doc "Runs `openssl` with these arguments: `{output, status}`."
   @spec openssl([binary]) :: {binary, non_neg_integer}
   def openssl(arguments), do: System.cmd("openssl", arguments, stderr_to_stdout: true)
@@ -65,9 +83,9 @@ defmodule Cryptoki.Test.OpenSSL do
   @doc "r‖s, as PKCS #11 gives an ECDSA signature, as the DER that OpenSSL wants."
   @spec ecdsa_der(binary) :: binary
   def ecdsa_der(signature) do
-    half = div(byte_size(signature), 2)
-    <<r::unsigned-size(half)-unit(8), s::unsigned-size(half)-unit(8)>> = signature
-    :public_key.der_encode(:"ECDSA-Sig-Value", {:"ECDSA-Sig-Value", r, s})
+    {r, s} = :erlang.split_binary(signature, div(byte_size(signature), 2))
+    numbers = {:"ECDSA-Sig-Value", :binary.decode_unsigned(r), :binary.decode_unsigned(s)}
+    :public_key.der_encode(:"ECDSA-Sig-Value", numbers)
   end
 
   defp signature_bytes({:ecdsa, _}, signature), do: ecdsa_der(signature)

@@ -114,7 +114,7 @@ defmodule Cryptoki.Test.Outside do
       end
 
     with <<@kwp_iv, size::32>> when size <= byte_size(padded) <- iv,
-         <<data::binary-size(size), zeros::binary>> when byte_size(zeros) < 8 <- padded,
+         {data, zeros} when byte_size(zeros) < 8 <- :erlang.split_binary(padded, size),
          ^zeros <- :binary.copy(<<0>>, byte_size(zeros)) do
       {:ok, data}
     else

@@ -3,7 +3,7 @@ defmodule Cryptoki.Test.Payments do
   # The token that the examples in docs and guides work on: the keys "invoice" (RSA), "contract"
   # (P-256) and "archive" (AES), and a certificate of the first.
 
-  alias Cryptoki.Test.SoftHSM
+  alias Cryptoki.Test.{SoftHSM, TLS}
 
   @label "payments"
 
@@ -27,7 +27,7 @@ defmodule Cryptoki.Test.Payments do
   @spec make(GenServer.name()) :: Cryptoki.Key.t()
   def make(hsm) do
     rsa = [label: "invoice", id: <<1>>, token: true, modulus_bits: 2048]
-    Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, rsa)
+    {public, _private} = Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, rsa)
 
     ec = [label: "contract", id: <<2>>, token: true, curve: :secp256r1]
     Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, ec)
@@ -35,7 +35,9 @@ defmodule Cryptoki.Test.Payments do
     aes = [label: "archive", id: <<3>>, token: true, value_len: 32]
     Cryptoki.generate_key!(hsm, :aes_key_gen, aes)
 
-    %{cert: der} = :public_key.pkix_test_root_cert(~c"invoice", [])
+    authority = TLS.authority(Path.join(SoftHSM.directory(), "authority"))
+    public_key = Cryptoki.public_key!(hsm, public)
+    [der] = authority |> TLS.certificate(public_key, "invoice") |> TLS.der()
 
     Cryptoki.create!(hsm,
       class: :certificate,

@@ -140,7 +140,7 @@ defmodule Cryptoki.Test.Referee do
   @doc "The same with one bit of the byte at `position` changed."
   @spec flip(binary, non_neg_integer) :: binary
   def flip(binary, position) do
-    <<before::binary-size(position), byte, rest::binary>> = binary
+    {before, <<byte, rest::binary>>} = :erlang.split_binary(binary, position)
     <<before::binary, Bitwise.bxor(byte, Bitwise.bsl(1, :rand.uniform(8) - 1)), rest::binary>>
   end
 
@@ -150,7 +150,7 @@ defmodule Cryptoki.Test.Referee do
 
   def chunks(binary) do
     size = min(:rand.uniform(byte_size(binary) + 1) - 1, :rand.uniform(100_000))
-    <<chunk::binary-size(size), rest::binary>> = binary
+    {chunk, rest} = :erlang.split_binary(binary, size)
     chunk = if rem(size, 2) == 1, do: [chunk, []], else: chunk
     if rest == "", do: [chunk], else: [chunk | chunks(rest)]
   end

@@ -40,9 +40,9 @@ defmodule Cryptoki.Test.SoftHSM do
   end
 
   @doc "The token as an RFC 7512 URI with library and PIN, as `uri:` takes it."
-  @spec uri(binary) :: binary
-  def uri(label \\ label()) do
-    "pkcs11:token=#{label}?module-path=#{library()}&pin-value=#{@pin}"
+  @spec uri(binary, Path.t()) :: binary
+  def uri(label \\ label(), library \\ library()) do
+    "pkcs11:token=#{label}?module-path=#{library}&pin-value=#{@pin}"
   end
 
   @doc "Start options for the token of this label."

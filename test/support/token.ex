@@ -137,33 +137,41 @@ defmodule Cryptoki.Test.Token do
     %__MODULE__{name: :nss, library: library, init_args: init_args}
   end
 
-  @doc "A token of Kryoptic with a directory of its own, for the library or one in front of it."
-  @spec kryoptic(Path.t(), String.t()) :: t
-  def kryoptic(library, name) do
+  @doc "Tokens of Kryoptic with a directory of their own, for the library or one in front of it."
+  @spec kryoptic(Path.t(), String.t(), [String.t()]) :: t
+  def kryoptic(library, name, labels \\ [@label]) do
     directory = Path.join(SoftHSM.directory(), name)
     File.mkdir_p!(directory)
     configuration = Path.join(directory, "kryoptic.conf")
+    slots = Enum.with_index(labels, 1)
 
-    File.write!(configuration, """
-    [ec_point_encoding]
-    encoding = "Der"
+    File.write!(configuration, [
+      "[ec_point_encoding]\nencoding = \"Der\"\n",
+      for {_label, slot} <- slots do
+        """
 
-    [[slots]]
-    slot = 1
-    dbtype = "sqlite"
-    dbargs = "#{directory}/token.sql"
-    """)
+        [[slots]]
+        slot = #{slot}
+        dbtype = "sqlite"
+        dbargs = "#{directory}/token-#{slot}.sql"
+        """
+      end
+    ])
 
     init_args = "kryoptic_conf=" <> configuration
     place = [library: library, init_args: init_args, so_pin: SoftHSM.so_pin(), timeout: 60_000]
-    :ok = Cryptoki.Token.init(1, [label: @label] ++ place)
-    :ok = Cryptoki.Token.init_pin(1, [pin: SoftHSM.pin()] ++ place)
+
+    for {label, slot} <- slots do
+      :ok = Cryptoki.Token.init(slot, [label: label] ++ place)
+      :ok = Cryptoki.Token.init_pin(slot, [pin: SoftHSM.pin()] ++ place)
+    end
 
     %__MODULE__{
       name: :kryoptic,
       library: library,
       init_args: init_args,
-      environment: [{"KRYOPTIC_CONF", configuration}]
+      environment: [{"KRYOPTIC_CONF", configuration}],
+      label: hd(labels)
     }
   end
 

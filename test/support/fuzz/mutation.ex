@@ -29,7 +29,7 @@ defmodule Cryptoki.Test.Fuzz.Mutation do
 
   defp change(6, bytes, _) do
     at = pick(byte_size(bytes))
-    <<before::binary-size(at), byte, rest::binary>> = bytes
+    {before, <<byte, rest::binary>>} = :erlang.split_binary(bytes, at)
     <<before::binary, Bitwise.bxor(byte, Bitwise.bsl(1, pick(8))), rest::binary>>
   end
 
@@ -39,7 +39,8 @@ defmodule Cryptoki.Test.Fuzz.Mutation do
   defp replace(bytes, size, new) do
     at = pick(byte_size(bytes) + 1)
     size = min(size, byte_size(bytes) - at)
-    <<before::binary-size(at), _::binary-size(size), rest::binary>> = bytes
+    {before, rest} = :erlang.split_binary(bytes, at)
+    {_gone, rest} = :erlang.split_binary(rest, size)
     <<before::binary, new::binary, rest::binary>>
   end
 

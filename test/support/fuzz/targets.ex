@@ -3,12 +3,25 @@ defmodule Cryptoki.Test.Fuzz.Targets do
   # What everything that decodes has to keep to, whatever it is given. Each target takes one input and
   # raises when a rule is broken; test/fuzz holds the inputs that the changes start from.
 
-  alias Cryptoki.{Attribute, Ecdsa, Error, Mechanism, Native, PublicKey, Selector}
+  alias Cryptoki.{
+    Attribute,
+    Certificates,
+    DER,
+    Ecdsa,
+    Error,
+    Mechanism,
+    Native,
+    PublicKey,
+    Selector
+  }
+
   alias Cryptoki.Attribute.Curve
+  alias Cryptoki.X509.{Extensions, Name}
 
   @doc "The targets, each with what its inputs are."
   @spec all :: [{atom, :bytes | :term}]
-  def all, do: [uri: :bytes, der: :bytes, attributes: :bytes, terms: :term, native: :term]
+  def all,
+    do: [uri: :bytes, der: :bytes, x509: :bytes, attributes: :bytes, terms: :term, native: :term]
 
   @doc "Runs a target on one input."
   @spec run(atom, term) :: :ok
@@ -63,6 +76,26 @@ defmodule Cryptoki.Test.Fuzz.Targets do
   end
 
   def run(:der, ""), do: :ok
+
+  # Requests and certificates of strangers are read, or are an error; names are text.
+  def run(:x509, bytes) do
+    case Cryptoki.X509.request(bytes) do
+      {:ok, %{subject: subject}} -> true = String.valid?(subject)
+      {:error, %Error{} = error} -> true = String.valid?(Exception.message(error))
+    end
+
+    with {:ok, fields} <- Certificates.fields(bytes),
+         {:ok, [{_tag, subject, _}]} <- DER.split(fields.subject),
+         {:ok, extensions} <- Extensions.read(fields.extensions) do
+      with {:ok, text} <- Name.text(subject), do: true = String.valid?(text)
+      _ = Extensions.authority(extensions)
+      _ = Extensions.alt_names(extensions)
+      _ = Extensions.identifier(extensions)
+      true = is_boolean(Extensions.revokes?(extensions))
+    end
+
+    :ok
+  end
 
   # The value of an attribute, of any type, as a token may give it: never an exception, and a value
   # that was understood can be sent, and then reads the same.
