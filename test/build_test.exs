@@ -231,6 +231,11 @@ defmodule Cryptoki.BuildTest do
       assert Loader.error() == nil
     end
 
+    # The control is in test/safety/panic_test.exs: the library of that test has it.
+    test "the library that is installed cannot be told to panic" do
+      refute File.read!(Loader.path()) =~ "CRYPTOKI_INJECT_PANIC"
+    end
+
     test "says that nothing was built", %{folder: folder} do
       assert {:not_built, text} = why(folder)
       assert text =~ "was never built here"

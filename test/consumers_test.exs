@@ -147,8 +147,9 @@ defmodule Cryptoki.ConsumersTest do
     assert text =~ "works", text
     assert {"", 0} = mix(clone, ["compile"], "prod")
 
-    # .fetch is Mix's own note in every git dependency.
-    assert {"?? .fetch\n", 0} = System.cmd("git", ["status", "--porcelain"], cd: clone)
+    # .fetch is Mix's own note in every git dependency; newer ones keep it elsewhere.
+    assert {status, 0} = System.cmd("git", ["status", "--porcelain"], cd: clone)
+    assert status in ["?? .fetch\n", ""]
   end
 
   # A project with one module that can start, run and report.

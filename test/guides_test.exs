@@ -2,7 +2,7 @@ defmodule Cryptoki.GuidesTest do
   # Alone: each guide has a copy of SoftHSM, and two in one VM undo each other's file locks.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.Test.{Guide, Jose, Payments, SoftHSM}
+  alias Cryptoki.Test.{Guide, Jose, Payments, SoftHSM, TLS}
 
   @moduletag timeout: 180_000
 
@@ -33,6 +33,40 @@ defmodule Cryptoki.GuidesTest do
     start_supervised!({Cryptoki, SoftHSM.options(options)})
     [jose] = Regex.run(~r/^\{:ok, jwk\} = .*?(?=^```)/ms, File.read!("guides/jwt.md"))
     Guide.run("guides/jwt.md", if(Jose.erlang_jose?(), do: %{}, else: %{jose => ":not_there"}))
+  end
+
+  test "certificate_authority.md, whose chain OpenSSL accepts" do
+    options = [name: MyApp.HSM, label: token_with_keys(), library: SoftHSM.library_copy()]
+    start_supervised!({Cryptoki, SoftHSM.options(options)})
+    directory = Path.join(SoftHSM.directory(), "ca")
+    File.mkdir_p!(directory)
+    Guide.run("guides/certificate_authority.md", %{"/etc/acme" => directory})
+    verify = ~w(verify -x509_strict -CAfile root.pem -untrusted issuing.pem)
+    in_it = [cd: directory, stderr_to_stdout: true]
+    assert {_, 0} = System.cmd("openssl", verify ++ ["chain.pem"], in_it)
+
+    revoked = verify ++ ~w(-crl_check -CRLfile issuing.crl chain.pem)
+    assert {text, 2} = System.cmd("openssl", revoked, in_it)
+    assert text =~ "certificate revoked"
+  end
+
+  test "signing.md", do: with_certificate("signing", "contract")
+
+  @tag skip: TLS.missing()
+  test "tls.md" do
+    :ok = TLS.start()
+    with_certificate("tls", "chain")
+  end
+
+  # The key "contract" has a certificate of an authority, in the file of this name.
+  defp with_certificate(guide, name) do
+    options = [name: MyApp.HSM, label: token_with_keys(), library: SoftHSM.library_copy()]
+    start_supervised!({Cryptoki, SoftHSM.options(options)})
+    directory = TLS.authority(Path.join(SoftHSM.directory(), guide))
+    public_key = Cryptoki.public_key!(MyApp.HSM, label: "contract")
+    pem = TLS.certificate(directory, public_key, "www.acme.test")
+    File.write!(Path.join(directory, name <> ".pem"), pem)
+    Guide.run("guides/#{guide}.md", %{"/etc/acme" => directory})
   end
 
   test "vendors.md has start options that are right, and a source for each vendor" do

@@ -7,7 +7,7 @@ defmodule Cryptoki.MixTasksTest do
   alias Cryptoki.Test.{SoftHSM, Terminal}
 
   @moduletag timeout: 300_000
-  @tasks ~w[keygen objects random sign tokens verify]
+  @tasks ~w[csr keygen objects random sign tokens verify]
 
   setup_all do
     directory = Path.join(SoftHSM.directory(), "mix-tasks")
@@ -95,6 +95,19 @@ defmodule Cryptoki.MixTasksTest do
 
     assert {"", 0, ""} = mix(context, signing ++ [mechanism])
     assert File.stat!(signature).size == 256
+  end
+
+  test "csr makes a request that OpenSSL accepts", context do
+    file = Path.join(context.directory, "www.csr")
+    names = ["--san", "www.acme.test", "--san", "acme.test"]
+    arguments = ["--subject", "/C=DE/O=Acme/CN=www.acme.test", "--out", file] ++ names
+    assert {"", 0, ""} = mix(context, ["csr", hd(context.uris) | arguments])
+
+    request = ~w[req -in #{file} -verify -noout -text]
+    assert {text, 0} = System.cmd("openssl", request, stderr_to_stdout: true)
+    assert text =~ "self-signature verify OK" or text =~ "verify OK"
+    assert text =~ ~r/Subject: C ?= ?DE, O ?= ?Acme, CN ?= ?www.acme.test/
+    assert text =~ "DNS:www.acme.test, DNS:acme.test"
   end
 
   test "random writes as many bytes as asked for", context do

@@ -5,15 +5,25 @@ defmodule Cryptoki.ArchitectureTest do
 
   @pure [
     Cryptoki.Attribute,
+    Cryptoki.DER,
     Cryptoki.Ecdsa,
     Cryptoki.Error,
     Cryptoki.Key,
     Cryptoki.KeyTemplate,
     Cryptoki.Mechanism,
     Cryptoki.Names,
+    Cryptoki.PEM,
     Cryptoki.Recovery,
     Cryptoki.Selector,
-    Cryptoki.URI
+    Cryptoki.SignatureAlgorithm,
+    Cryptoki.SSH.Certificate,
+    Cryptoki.SSH.Wire,
+    Cryptoki.URI,
+    Cryptoki.X509.Extensions,
+    Cryptoki.X509.Name,
+    Cryptoki.X509.Request,
+    Cryptoki.X509.RevocationList,
+    Cryptoki.X509.Validity
   ]
 
   @processes [
@@ -43,7 +53,7 @@ defmodule Cryptoki.ArchitectureTest do
   end
 
   test "nobody but users calls Cryptoki", %{calls: calls} do
-    users = ~r/^Elixir\.(Mix\.Tasks\.|Cryptoki\.(IEx|X509|JWS|JWK|CMS|SSL))/
+    users = ~r/^Elixir\.(Mix\.Tasks\.|Cryptoki\.(IEx|Certificates|X509|JWS|JWK|CMS|SSL|SSH))/
     assert Enum.reject(callers(calls, Cryptoki), &(Atom.to_string(&1) =~ users)) == []
   end
 
@@ -72,8 +82,14 @@ defmodule Cryptoki.ArchitectureTest do
              []
   end
 
+  # The two front doors are one module each, for their users: a line of code for each verb, and its docs.
+  @front ["lib/cryptoki.ex", "src/cryptoki.erl"]
+
   test "files stay small" do
-    for file <- Path.wildcard("lib/**/*.ex"), file != "lib/cryptoki.ex" do
+    files = Enum.flat_map(~w(lib/**/*.ex src/*.erl native/*/src/*.rs), &Path.wildcard/1)
+    assert @front -- files == []
+
+    for file <- files -- @front do
       lines = file |> File.stream!() |> Enum.count()
       assert lines <= 500, "#{file} has #{lines} lines"
     end

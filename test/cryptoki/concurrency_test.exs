@@ -2,11 +2,11 @@ defmodule Cryptoki.ConcurrencyTest do
   use ExUnit.Case, async: true
 
   alias Cryptoki.Error
-  alias Cryptoki.Test.SoftHSM
+  alias Cryptoki.Test.MainToken
 
   for sessions <- [2, 4, 16] do
     test "32 processes on #{sessions} sessions, without one error" do
-      hsm = start_supervised!({Cryptoki, SoftHSM.options(sessions: unquote(sessions))})
+      hsm = start_supervised!({Cryptoki, MainToken.options(sessions: unquote(sessions))})
       label = "crowd #{unquote(sessions)}"
       template = [label: label, curve: :secp256r1]
       {public, private} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, template)
@@ -43,7 +43,7 @@ defmodule Cryptoki.ConcurrencyTest do
   end
 
   test "more callers than the queue takes are told so at once" do
-    hsm = start_supervised!({Cryptoki, SoftHSM.options(sessions: 1, queue_limit: 2)})
+    hsm = start_supervised!({Cryptoki, MainToken.options(sessions: 1, queue_limit: 2)})
 
     Cryptoki.with_session(hsm, fn _session ->
       tasks =
@@ -63,7 +63,7 @@ defmodule Cryptoki.ConcurrencyTest do
   end
 
   test "calls that are running when the instance stops are answered" do
-    {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(sessions: 2))
+    {:ok, hsm} = Cryptoki.start_link(MainToken.options(sessions: 2))
 
     tasks =
       for _ <- 1..8 do

@@ -4,7 +4,7 @@ defmodule Cryptoki.DoctestTest do
 
   # The examples in the docs run on a token of their own, in an instance called MyApp.HSM.
 
-  alias Cryptoki.Test.Payments
+  alias Cryptoki.Test.{Payments, TLS}
 
   setup_all do
     start_supervised!({Cryptoki, Payments.options(name: MyApp.HSM)})
@@ -12,7 +12,11 @@ defmodule Cryptoki.DoctestTest do
   end
 
   doctest Cryptoki
+  doctest Cryptoki.CMS
   doctest Cryptoki.JWK
   doctest Cryptoki.JWS
   doctest Cryptoki.Operation
+  doctest Cryptoki.SSH
+  doctest Cryptoki.X509
+  unless TLS.missing(), do: doctest(Cryptoki.SSL)
 end

@@ -36,14 +36,23 @@ defmodule Cryptoki.ExitTest do
 
   for function <- ["C_Initialize", "C_Finalize", "C_Login", "C_GenerateRandom"] do
     test "a VM exits with its status while #{function} hangs for ever" do
-      module = FaultyModule.new()
-      FaultyModule.control(module, "#{unquote(function)} hang")
-
-      uri =
-        "pkcs11:token=#{SoftHSM.label()}?module-path=#{module.library}&pin-value=#{SoftHSM.pin()}"
-
-      assert {_output, 3} = run(@hanging, [uri, module.journal])
+      assert {_output, 3} = run_hanging("#{unquote(function)} hang")
     end
+  end
+
+  # As OpenSSL does inside of a library: after C_Initialize, when something is needed first.
+  test "no destructor that a library registers late runs while a call is in it" do
+    assert {_output, 3} = run_hanging("C_OpenSession crash=exit\nC_GenerateRandom hang")
+  end
+
+  defp run_hanging(rules) do
+    module = FaultyModule.new()
+    FaultyModule.control(module, rules)
+
+    uri =
+      "pkcs11:token=#{SoftHSM.label()}?module-path=#{module.library}&pin-value=#{SoftHSM.pin()}"
+
+    run(@hanging, [uri, module.journal])
   end
 
   defp run(way), do: run(@script, [way, SoftHSM.uri()])

@@ -3,7 +3,7 @@ defmodule Cryptoki.InspectTest do
   use ExUnit.Case, async: true
 
   alias Cryptoki.{Error, Key, URI}
-  alias Cryptoki.Test.SoftHSM
+  alias Cryptoki.Test.{MainToken, SoftHSM}
 
   test "an error shows what it has, its code as the standard writes it" do
     error = Error.from_native({:rv, 0xA0, :C_Login, :pin})
@@ -32,7 +32,7 @@ defmodule Cryptoki.InspectTest do
   end
 
   test "sessions and operations, without what they hold" do
-    hsm = start_supervised!({Cryptoki, SoftHSM.options(name: __MODULE__.HSM, sessions: 1)})
+    hsm = start_supervised!({Cryptoki, MainToken.options(name: __MODULE__.HSM, sessions: 1)})
     {:ok, key} = Cryptoki.generate_key(hsm, :aes_key_gen, value_len: 16)
 
     Cryptoki.with_session(hsm, fn session ->

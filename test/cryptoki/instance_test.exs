@@ -5,11 +5,14 @@ defmodule Cryptoki.InstanceTest do
   import ExUnit.CaptureLog
 
   alias Cryptoki.Error
-  alias Cryptoki.Test.SoftHSM
+  alias Cryptoki.Test.{FaultyModule, MainToken, SoftHSM}
+
+  @manufacturer %{softhsm2: "SoftHSM", kryoptic: "Kryoptic"}[MainToken.name()]
+  @project %{softhsm2: "SoftHSM project", kryoptic: "Kryoptic Project"}[MainToken.name()]
 
   describe "start_link/1" do
     test "connects, tells the state, and stops" do
-      {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(sessions: 3))
+      {:ok, hsm} = Cryptoki.start_link(MainToken.options(sessions: 3))
       {:ok, status} = Cryptoki.status(hsm)
 
       assert %{state: :ready, reason: nil, queue: 0} = status
@@ -23,13 +26,13 @@ defmodule Cryptoki.InstanceTest do
     end
 
     test "takes a URI that says everything" do
-      {:ok, hsm} = Cryptoki.start_link(uri: SoftHSM.uri())
+      {:ok, hsm} = Cryptoki.start_link([uri: MainToken.uri()] ++ MainToken.initialized())
       assert {:ok, %{state: :ready}} = Cryptoki.status(hsm)
       Cryptoki.stop(hsm)
     end
 
     test "is the child of a supervisor, which starts it again" do
-      start_supervised!({Cryptoki, SoftHSM.options(name: __MODULE__.Child)})
+      start_supervised!({Cryptoki, MainToken.options(name: __MODULE__.Child)})
       pid = Process.whereis(__MODULE__.Child)
       ref = Process.monitor(pid)
       Process.exit(pid, :kill)
@@ -44,7 +47,7 @@ defmodule Cryptoki.InstanceTest do
     test "does not need the token to be there" do
       log =
         capture_log(fn ->
-          {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(token: [label: "elsewhere"]))
+          {:ok, hsm} = Cryptoki.start_link(MainToken.options(token: [label: "elsewhere"]))
           assert {:ok, %{state: :absent, reason: reason}} = Cryptoki.status(hsm)
           assert reason.reason == :token_absent
           assert Exception.message(reason) =~ "pkcs11:token=elsewhere"
@@ -55,7 +58,7 @@ defmodule Cryptoki.InstanceTest do
 
           assert Exception.message(error) =~ "pkcs11:token=elsewhere"
           assert {:error, %Error{reason: :token_absent}} = Cryptoki.token_info(hsm)
-          assert {:ok, %{manufacturer: "SoftHSM"}} = Cryptoki.library_info(hsm)
+          assert {:ok, %{manufacturer: @manufacturer}} = Cryptoki.library_info(hsm)
           Cryptoki.stop(hsm)
         end)
 
@@ -63,7 +66,9 @@ defmodule Cryptoki.InstanceTest do
     end
 
     test "refuses what two tokens could be" do
-      {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(token: [manufacturer: "SoftHSM project"]))
+      # All of them are of one.
+      token = [manufacturer: @project]
+      {:ok, hsm} = Cryptoki.start_link(MainToken.options(token: token))
       assert {:ok, %{state: :absent, reason: reason}} = Cryptoki.status(hsm)
       assert Exception.message(reason) =~ "tokens are"
       Cryptoki.stop(hsm)
@@ -108,10 +113,10 @@ defmodule Cryptoki.InstanceTest do
     end
 
     test "the same name is started once" do
-      {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(name: __MODULE__.Once))
+      {:ok, hsm} = Cryptoki.start_link(MainToken.options(name: __MODULE__.Once))
 
       assert {:error, {:already_started, ^hsm}} =
-               Cryptoki.start_link(SoftHSM.options(name: __MODULE__.Once))
+               Cryptoki.start_link(MainToken.options(name: __MODULE__.Once))
 
       assert {:ok, _} = Cryptoki.digest(__MODULE__.Once, :sha256, "")
       Cryptoki.stop(__MODULE__.Once)
@@ -119,9 +124,9 @@ defmodule Cryptoki.InstanceTest do
 
     test "two instances share a library, and each stops for itself" do
       link = Path.join(SoftHSM.directory(), "link-#{System.unique_integer([:positive])}.so")
-      File.ln_s!(SoftHSM.library(), link)
-      {:ok, one} = Cryptoki.start_link(SoftHSM.options())
-      {:ok, two} = Cryptoki.start_link(SoftHSM.options(library: link))
+      File.ln_s!(MainToken.options()[:library], link)
+      {:ok, one} = Cryptoki.start_link(MainToken.options())
+      {:ok, two} = Cryptoki.start_link(Keyword.put(MainToken.options(), :library, link))
       key = [label: "shared #{System.unique_integer()}", token: true, value_len: 16]
       Cryptoki.generate_key!(one, :aes_key_gen, key)
 
@@ -134,7 +139,7 @@ defmodule Cryptoki.InstanceTest do
 
   describe "a wrong PIN" do
     setup do
-      %{label: SoftHSM.create(), library: SoftHSM.library_copy()}
+      %{module: FaultyModule.new(labels: ["pin-#{System.unique_integer([:positive])}"])}
     end
 
     test "is tried once, whatever is started again, until another one is given", context do
@@ -145,7 +150,7 @@ defmodule Cryptoki.InstanceTest do
         "99999999"
       end
 
-      opts = SoftHSM.options(label: context.label, library: context.library, pin: pin)
+      opts = FaultyModule.options(context.module, pin: pin)
 
       log =
         capture_log(fn ->
@@ -181,7 +186,7 @@ defmodule Cryptoki.InstanceTest do
     end
 
     test "that cannot be fetched leaves the instance absent, with the reason", context do
-      opts = SoftHSM.options(label: context.label, library: context.library)
+      opts = FaultyModule.options(context.module)
 
       {:ok, hsm} =
         Cryptoki.start_link([pin: {:env, "CRYPTOKI_NO_SUCH"}] ++ Keyword.delete(opts, :pin))
@@ -194,7 +199,7 @@ defmodule Cryptoki.InstanceTest do
     end
 
     test "no PIN is a public session, and unlock/3 logs in", context do
-      opts = SoftHSM.options(label: context.label, library: context.library, pin: nil)
+      opts = FaultyModule.options(context.module, pin: nil)
       {:ok, hsm} = Cryptoki.start_link(opts)
       assert {:ok, %{state: :ready}} = Cryptoki.status(hsm)
       template = [value_len: 16, token: true]
@@ -210,9 +215,9 @@ defmodule Cryptoki.InstanceTest do
 
   describe "subscribe/1" do
     test "tells changes of state, until unsubscribed" do
-      label = SoftHSM.create()
-      library = SoftHSM.library_copy()
-      {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(label: label, library: library, pin: "no"))
+      label = "told-#{System.unique_integer([:positive])}"
+      module = FaultyModule.new(labels: [label])
+      {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module, pin: "no"))
       {:ok, ref} = Cryptoki.subscribe(hsm)
       :ok = Cryptoki.unlock(hsm, SoftHSM.pin())
       assert_receive {:cryptoki, ^ref, {:token_inserted, %{label: ^label}}}
@@ -225,13 +230,17 @@ defmodule Cryptoki.InstanceTest do
 
   describe "information" do
     setup do
-      %{hsm: start_supervised!({Cryptoki, SoftHSM.options()})}
+      %{hsm: start_supervised!({Cryptoki, MainToken.options()})}
     end
 
     test "of the library, its slots, the token and its mechanisms", %{hsm: hsm} do
-      assert %{cryptoki_version: {2, 40}} = Cryptoki.library_info!(hsm)
+      version = %{softhsm2: {2, 40}, kryoptic: {3, 2}}[MainToken.name()]
+      assert %{cryptoki_version: ^version} = Cryptoki.library_info!(hsm)
       assert {:ok, slots} = Cryptoki.slots(hsm)
-      assert {:ok, ^slots} = Cryptoki.slots(library: SoftHSM.library())
+
+      assert {:ok, ^slots} =
+               Cryptoki.slots(Keyword.take(MainToken.options(), [:library, :init_args]))
+
       assert SoftHSM.label() in for(%{token: %{label: label}} <- slots, do: label)
       assert :token_present in hd(slots).flags
 
@@ -241,7 +250,7 @@ defmodule Cryptoki.InstanceTest do
       assert :login_required in token.flags
 
       mechanisms = Cryptoki.mechanisms!(hsm)
-      assert length(mechanisms) == 70
+      assert length(mechanisms) == %{softhsm2: 70, kryoptic: 174}[MainToken.name()]
       assert :aes_gcm in mechanisms
       assert :generate_key_pair in Cryptoki.mechanism_info!(hsm, :rsa_pkcs_key_pair_gen).flags
 
@@ -254,7 +263,7 @@ defmodule Cryptoki.InstanceTest do
 
   test "a session count above the token's limit gives fewer sessions" do
     # SoftHSM has no limit that can be set: see timeout_test.exs for the fault module.
-    {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(sessions: 16))
+    {:ok, hsm} = Cryptoki.start_link(MainToken.options(sessions: 16))
     assert %{sessions: %{open: 16}} = Cryptoki.status!(hsm)
     Cryptoki.stop(hsm)
   end

@@ -3,7 +3,7 @@ defmodule Cryptoki.LibraryTest do
   use ExUnit.Case, async: false
 
   alias Cryptoki.Error
-  alias Cryptoki.Test.{FaultyModule, SoftHSM}
+  alias Cryptoki.Test.{FaultyModule, MainToken, SoftHSM}
 
   @sources Path.expand("../../native/faulty_module/c", __DIR__)
 
@@ -12,8 +12,9 @@ defmodule Cryptoki.LibraryTest do
     link = module.library <> ".link.so"
     File.ln_s!(module.library, link)
 
-    {:ok, one} = Cryptoki.start_link(SoftHSM.options(library: module.library))
-    {:ok, other} = Cryptoki.start_link(SoftHSM.options(library: link))
+    {:ok, one} = Cryptoki.start_link(FaultyModule.options(module))
+    by_link = Keyword.put(FaultyModule.options(module), :library, link)
+    {:ok, other} = Cryptoki.start_link(by_link)
     assert FaultyModule.count(module, ~r/C_Initialize ran 0x0/) == 1
 
     :ok = Cryptoki.stop(one)
@@ -24,7 +25,7 @@ defmodule Cryptoki.LibraryTest do
     FaultyModule.await(module, ~r/C_Finalize ran 0x0/)
 
     # And again, as after a restart of the instance.
-    {:ok, again} = Cryptoki.start_link(SoftHSM.options(library: link))
+    {:ok, again} = Cryptoki.start_link(by_link)
     assert {:ok, _bytes} = Cryptoki.random(again, 8)
     assert FaultyModule.count(module, ~r/C_Initialize ran 0x0/) == 2
     :ok = Cryptoki.stop(again)
@@ -34,11 +35,11 @@ defmodule Cryptoki.LibraryTest do
     module = FaultyModule.new()
     FaultyModule.control(module, "C_Initialize rv=0x191 after_forward")
 
-    {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(library: module.library))
+    {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module))
     assert {:ok, _bytes} = Cryptoki.random(hsm, 8)
     :ok = Cryptoki.stop(hsm)
 
-    {:ok, again} = Cryptoki.start_link(SoftHSM.options(library: module.library))
+    {:ok, again} = Cryptoki.start_link(FaultyModule.options(module))
     assert {:ok, _bytes} = Cryptoki.random(again, 8)
     :ok = Cryptoki.stop(again)
     assert FaultyModule.count(module, ~r/C_Finalize/) == 0
@@ -46,7 +47,7 @@ defmodule Cryptoki.LibraryTest do
 
   test "a library that hangs while it is given back is finalised when it comes to itself" do
     module = FaultyModule.new()
-    {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(library: module.library))
+    {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module))
     FaultyModule.control(module, "C_GetSlotList hang")
     Task.start(fn -> Cryptoki.slots(hsm) end)
     FaultyModule.await(module, ~r/C_GetSlotList hangs/)
@@ -58,12 +59,12 @@ defmodule Cryptoki.LibraryTest do
   end
 
   test "a second instance cannot ask for another initialisation" do
-    library = SoftHSM.library_copy()
-    {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(library: library))
+    options = FaultyModule.options(FaultyModule.new())
+    {:ok, hsm} = Cryptoki.start_link(options)
 
     for other <- [[locking: :serialized], [init_args: "x"]] do
       assert {:error, %Error{reason: :invalid_argument} = error} =
-               Cryptoki.start_link(SoftHSM.options([library: library] ++ other))
+               Cryptoki.start_link(Keyword.merge(options, other))
 
       assert Exception.message(error) =~ "only once"
     end
@@ -87,14 +88,25 @@ defmodule Cryptoki.LibraryTest do
     end
   end
 
-  test "an interface that the library does not have is refused with those it has" do
-    library = SoftHSM.library_copy()
-    options = SoftHSM.options(library: library, interface: {3, 2})
-    assert {:error, %Error{reason: :library_not_loaded} = error} = Cryptoki.start_link(options)
-    assert Exception.message(error) =~ "no interface 3.2, it has 2.40"
+  # As the sentence has them, and as the list of the library.
+  @interfaces %{
+    softhsm2: {"2.40", []},
+    kryoptic: {"3.2, 3.0, 2.40", [{3, 2}, {3, 0}, {2, 40}]}
+  }
 
-    {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(library: library, interface: {2, 40}))
-    assert %{interface: {2, 40}, interfaces: []} = Cryptoki.library_info!(hsm)
+  test "an interface that the library does not have is refused with those it has" do
+    copy = Path.join(SoftHSM.directory(), "interfaces.so")
+    File.cp!(MainToken.options()[:library], copy)
+    options = Keyword.put(MainToken.options(), :library, copy)
+    {has, versions} = @interfaces[MainToken.name()]
+
+    asked = Keyword.put(options, :interface, {3, 1})
+    assert {:error, %Error{reason: :library_not_loaded} = error} = Cryptoki.start_link(asked)
+    assert Exception.message(error) =~ "no interface 3.1, it has #{has}"
+
+    {:ok, hsm} = Cryptoki.start_link(Keyword.put(options, :interface, {2, 40}))
+    assert %{interface: {2, 40}, interfaces: interfaces} = Cryptoki.library_info!(hsm)
+    assert Enum.map(interfaces, & &1.version) == versions
     :ok = Cryptoki.stop(hsm)
   end
 end

@@ -2,10 +2,10 @@ defmodule Cryptoki.ObjectsTest do
   use ExUnit.Case, async: true
 
   alias Cryptoki.{Error, Key}
-  alias Cryptoki.Test.SoftHSM
+  alias Cryptoki.Test.{MainToken, SoftHSM}
 
   setup_all do
-    %{hsm: start_supervised!({Cryptoki, SoftHSM.options(sessions: 3)})}
+    %{hsm: start_supervised!({Cryptoki, MainToken.options(sessions: 3)})}
   end
 
   setup do
@@ -92,7 +92,7 @@ defmodule Cryptoki.ObjectsTest do
   end
 
   test "a key destroyed and made again under its name is found by name", %{hsm: hsm, label: label} do
-    other = start_supervised!({Cryptoki, SoftHSM.options(sessions: 1)}, id: :other)
+    other = start_supervised!({Cryptoki, MainToken.options(sessions: 1)}, id: :other)
 
     for n <- 1..3 do
       key = [label: label, token: true, value_len: 16, id: <<n>>]
@@ -104,8 +104,8 @@ defmodule Cryptoki.ObjectsTest do
 
   test "a key is good in another instance of its token", %{hsm: hsm, label: label} do
     key = Cryptoki.generate_key!(hsm, :aes_key_gen, label: label, token: true, value_len: 16)
-    other = start_supervised!({Cryptoki, SoftHSM.options(sessions: 1)}, id: :other)
-    elsewhere = SoftHSM.options(label: Enum.at(SoftHSM.labels(), 1), sessions: 1)
+    other = start_supervised!({Cryptoki, MainToken.options(sessions: 1)}, id: :other)
+    elsewhere = MainToken.options(label: Enum.at(SoftHSM.labels(), 1), sessions: 1)
     elsewhere = start_supervised!({Cryptoki, elsewhere}, id: :elsewhere)
 
     ciphertext = Cryptoki.encrypt!(hsm, key, :aes_ecb, <<0::128>>)
@@ -146,6 +146,15 @@ defmodule Cryptoki.ObjectsTest do
       assert Cryptoki.public_key!(hsm, label: label) == key
     end
 
+    test "of a private key that shows nothing, by any selector of it", %{hsm: hsm, label: label} do
+      id = <<System.unique_integer([:positive])::64>>
+      template = [label: label, id: id, curve: :secp256r1]
+      {public, _private} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, template)
+      selector = [class: :private_key, label: label]
+      assert Cryptoki.public_key!(hsm, selector) == Cryptoki.public_key!(hsm, public)
+    end
+
+    @tag skip: MainToken.lacks(:kryoptic, "its private keys show their public half")
     test "from a certificate when the private key shows nothing", %{hsm: hsm, label: label} do
       id = <<System.unique_integer([:positive])::64>>
       template = [label: label, id: id, curve: :secp256r1]
@@ -246,7 +255,7 @@ defmodule Cryptoki.ObjectsTest do
   end
 
   test "a read-only instance says so" do
-    hsm = start_supervised!({Cryptoki, SoftHSM.options(read_only: true, sessions: 1)}, id: :ro)
+    hsm = start_supervised!({Cryptoki, MainToken.options(read_only: true, sessions: 1)}, id: :ro)
     template = [value_len: 16, token: true]
     assert {:error, error} = Cryptoki.generate_key(hsm, :aes_key_gen, template)
     assert error.reason == :session_read_only

@@ -148,13 +148,16 @@ defmodule Cryptoki.PinLeakTest do
 
   # Before anything filters or translates it: crash, supervisor and progress reports.
   defp collect_everything_logged do
-    %{level: level} = :logger.get_primary_config()
+    %{level: level, filters: filters} = :logger.get_primary_config()
     :ok = :logger.set_primary_config(:level, :all)
+    # Newer Loggers stop the reports of supervisors here.
+    :ok = :logger.set_primary_config(:filters, [])
     :ok = :logger.add_handler(__MODULE__, __MODULE__, %{config: self(), level: :all})
 
     on_exit(fn ->
       :logger.remove_handler(__MODULE__)
       :logger.set_primary_config(:level, level)
+      :logger.set_primary_config(:filters, filters)
     end)
   end
 
@@ -209,6 +212,8 @@ defmodule Cryptoki.PinLeakTest do
     refute inspect(term, limit: :infinity, printable_limit: :infinity) =~ pin
     refute IO.iodata_to_binary(:io_lib.format("~0p", [term])) =~ pin
     charlist = inspect(String.to_charlist(pin), charlists: :as_lists)
-    refute inspect(term, limit: :infinity, charlists: :as_lists) =~ String.slice(charlist, 1..-2)
+
+    refute inspect(term, limit: :infinity, charlists: :as_lists) =~
+             String.slice(charlist, 1, byte_size(charlist) - 2)
   end
 end

@@ -124,6 +124,7 @@ defmodule Cryptoki.SecretsTest do
     end
   end
 
-  # With and without the end of the line in the file.
-  defp lengths(secret), do: [byte_size(secret), byte_size(secret) + 1]
+  # With and without the end of the line in the file; in bits from OTP 27 on.
+  defp lengths(secret),
+    do: for(size <- [byte_size(secret), byte_size(secret) + 1], unit <- [1, 8], do: size * unit)
 end

@@ -2,10 +2,10 @@ defmodule Cryptoki.SessionTest do
   use ExUnit.Case, async: true
 
   alias Cryptoki.{Error, Operation, Session}
-  alias Cryptoki.Test.SoftHSM
+  alias Cryptoki.Test.MainToken
 
   setup do
-    %{hsm: start_supervised!({Cryptoki, SoftHSM.options(sessions: 2)})}
+    %{hsm: start_supervised!({Cryptoki, MainToken.options(sessions: 2)})}
   end
 
   describe "with_session/3" do
@@ -50,7 +50,7 @@ defmodule Cryptoki.SessionTest do
             end)
           end)
 
-        assert_receive {:DOWN, ^ref, :process, ^pid, :killed}
+        assert_receive {:DOWN, ^ref, :process, ^pid, :killed}, 5_000
       end
 
       for _ <- 1..10, do: assert({:ok, _} = Cryptoki.digest(hsm, :sha256, ""))
@@ -124,7 +124,7 @@ defmodule Cryptoki.SessionTest do
     end
 
     test "given up do not cost the keys made in the session" do
-      {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(sessions: 1))
+      {:ok, hsm} = Cryptoki.start_link(MainToken.options(sessions: 1))
       {:ok, key} = Cryptoki.generate_key(hsm, :aes_key_gen, value_len: 16)
 
       {:ok, {_public, private}} =

@@ -5,7 +5,7 @@ defmodule Cryptoki.TelemetryTest do
   import ExUnit.CaptureLog
 
   alias Cryptoki.Telemetry
-  alias Cryptoki.Test.{FaultyModule, SoftHSM}
+  alias Cryptoki.Test.{FaultyModule, MainToken, SoftHSM}
 
   @moduletag :capture_log
   @moduletag timeout: 120_000
@@ -38,7 +38,7 @@ defmodule Cryptoki.TelemetryTest do
   end
 
   defp start(more \\ []),
-    do: start_supervised!({Cryptoki, SoftHSM.options([name: @name, sessions: 1] ++ more)})
+    do: start_supervised!({Cryptoki, MainToken.options([name: @name, sessions: 1] ++ more)})
 
   test "a call has a start and a stop, with queue and device time apart, and no data" do
     start()

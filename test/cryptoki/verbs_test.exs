@@ -287,7 +287,7 @@ defmodule Cryptoki.VerbsTest do
                    {:ok, {text, digest}}
 
           assert Cryptoki.encrypt(hsm, aes, cbc, chunks, sign: hmac) == {:ok, {ciphertext, tag}}
-          verify = Tuple.append(hmac, tag)
+          verify = {mac, :sha256_hmac, tag}
           assert Cryptoki.decrypt(hsm, aes, cbc, ciphertext, verify: verify) == {:ok, text}
 
           # NSS says device error.

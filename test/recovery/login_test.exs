@@ -3,7 +3,7 @@ defmodule Cryptoki.Recovery.LoginTest do
   use ExUnit.Case, async: false
 
   alias Cryptoki.Error
-  alias Cryptoki.Test.{FaultyModule, SoftHSM}
+  alias Cryptoki.Test.{FaultyModule, Load, MainToken, SoftHSM}
 
   @moduletag :capture_log
 
@@ -43,7 +43,12 @@ defmodule Cryptoki.Recovery.LoginTest do
     # The processes of the instance, the instance, and another instance.
     for {_id, pid, _type, _modules} <- Supervisor.which_children(child(supervisor)), do: kill(pid)
     locked(child(supervisor))
-    for _ <- 1..3, do: kill(child(supervisor)) && locked(child(supervisor))
+
+    for _ <- 1..3 do
+      kill(child(supervisor))
+      locked(child(supervisor))
+    end
+
     {:ok, other} = Cryptoki.start_link(opts)
     locked(other)
     assert {:error, %Error{reason: :pin_incorrect}} = Cryptoki.unlock(other, "99999999")
@@ -168,6 +173,64 @@ defmodule Cryptoki.Recovery.LoginTest do
 
     assert context.tries.() <= 4
     Enum.each([one, two], &Cryptoki.stop/1)
+  end
+
+  test "a token that restarts at the moment of the login costs nobody anything", context do
+    {:ok, hsm} = Cryptoki.start_link(options(context.module, []))
+    template = [label: "restarted", token: true, value_len: 16]
+    Cryptoki.generate_key!(hsm, :aes_key_gen, template)
+    FaultyModule.control(context.module, "logout\nC_Login forget rv=0xB3 count=1")
+    {:ok, ref} = Cryptoki.subscribe(hsm)
+    assert {:ok, _} = Cryptoki.encrypt(hsm, [label: "restarted"], :aes_ecb, <<0::128>>)
+    refute_received {:cryptoki, ^ref, {:state, _state, _why}}
+    Cryptoki.stop(hsm)
+  end
+
+  test "logging in again and again under load", context do
+    {:ok, hsm} = Cryptoki.start_link(options(context.module, sessions: 4))
+    template = [label: "busy", token: true, value_len: 16]
+    Cryptoki.generate_key!(hsm, :aes_key_gen, template)
+    encrypt = fn -> Cryptoki.encrypt(hsm, [label: "busy"], :aes_ecb, <<0::128>>) end
+    {:ok, blob} = encrypt.()
+
+    # Who meets two logouts in a row is told.
+    call = fn ->
+      case encrypt.() do
+        {:ok, ^blob} -> :encrypted
+        {:error, %Error{executed: false}} -> :told
+      end
+    end
+
+    callers = for _ <- 1..4, do: Load.start(call)
+
+    for _ <- 1..100 do
+      FaultyModule.control(context.module, "logout")
+      call.()
+    end
+
+    Load.stop(callers)
+    assert {:ok, ^blob} = encrypt.()
+    assert context.tries.() > 50
+    Cryptoki.stop(hsm)
+  end
+
+  @tag skip: MainToken.lacks(:softhsm2, "it logs in while others call")
+  test "where nobody can log in under a call, a call that hangs delays it", context do
+    {:ok, hsm} = Cryptoki.start_link(options(context.module, []))
+    template = [label: "late", token: true, value_len: 16]
+    Cryptoki.generate_key!(hsm, :aes_key_gen, template)
+    encrypt = fn -> Cryptoki.encrypt(hsm, [label: "late"], :aes_ecb, <<0::128>>) end
+    {:ok, blob} = encrypt.()
+    FaultyModule.control(context.module, "C_GenerateRandom hang\nlogout")
+    hanging = Task.async(fn -> Cryptoki.random(hsm, 1) end)
+    FaultyModule.await(context.module, ~r/^C_GenerateRandom hangs/)
+    before = context.tries.()
+    assert {:error, %Error{reason: :busy, executed: false}} = encrypt.()
+    assert context.tries.() == before
+    FaultyModule.control(context.module, "")
+    assert {:ok, _} = Task.await(hanging)
+    assert {:ok, ^blob} = encrypt.()
+    Cryptoki.stop(hsm)
   end
 
   defp locked(hsm) do

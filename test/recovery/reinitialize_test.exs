@@ -17,9 +17,19 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
   end
 
   defp start(module, more \\ []) do
-    opts = [sessions: 2, reconnect: [min: 5, max: 50]] ++ more
+    opts = Keyword.merge([sessions: 2, reconnect: [min: 5, max: 50]], more)
     {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module, opts))
     hsm
+  end
+
+  defp fail_until_absent(hsm, ref, name) do
+    assert {:error, %Error{}} = Cryptoki.random(hsm, 1)
+
+    receive do
+      {:cryptoki, ^ref, {:state, :absent, %Error{reason: ^name}}} -> :ok
+    after
+      0 -> fail_until_absent(hsm, ref, name)
+    end
   end
 
   defp initialized(module), do: FaultyModule.count(module, ~r/^C_Initialize ran 0x0/)
@@ -71,6 +81,41 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
 
       assert log =~ "finalised and initialised anew"
     end
+  end
+
+  for {name, rv} <- [general_error: 0x05, device_error: 0x30, function_failed: 0x06] do
+    test "one that connects, and answers #{name} to everything else", %{module: module} do
+      hsm = start(module, sessions: 1)
+      {:ok, ref} = Cryptoki.subscribe(hsm)
+      FaultyModule.control(module, "C_GenerateRandom rv=#{unquote(rv)}\nC_Digest* rv=5")
+      fail_until_absent(hsm, ref, unquote(name))
+      assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5_000
+      assert initialized(module) == 2
+      # Nothing has worked since: it is in for another one, after a longer time.
+      fail_until_absent(hsm, ref, unquote(name))
+      FaultyModule.control(module, "")
+      assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5_000
+      assert initialized(module) == 3
+      assert {:ok, _} = Cryptoki.random(hsm, 1)
+      Cryptoki.stop(hsm)
+    end
+  end
+
+  test "not for errors that may be the caller's, nor when anything works", %{module: module} do
+    hsm = start(module, sessions: 1)
+    key = Cryptoki.generate_key!(hsm, :aes_key_gen, token: true, value_len: 16)
+
+    FaultyModule.control(module, "C_Decrypt rv=5\nC_Encrypt rv=5")
+    for _ <- 1..30, do: {:error, _} = Cryptoki.decrypt(hsm, key, :aes_ecb, <<0::128>>)
+
+    for _ <- 1..10 do
+      for _ <- 1..3, do: {:error, _} = Cryptoki.encrypt(hsm, key, :aes_ecb, <<0::128>>)
+      assert {:ok, _} = Cryptoki.random(hsm, 1)
+    end
+
+    assert initialized(module) == 1
+    assert %{state: :ready} = Cryptoki.status!(hsm)
+    Cryptoki.stop(hsm)
   end
 
   test "C_Initialize that fails is tried again", %{module: module} do
