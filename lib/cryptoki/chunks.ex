@@ -7,7 +7,7 @@ defmodule Cryptoki.Chunks do
 
   @doc """
   Pieces of at least 64 KiB, but for the last one; one of no data when there is none, for a
-  multi-part operation has one update at least (PKCS #11 v3.2, section 5.13.2).
+  multi-part operation has one update at least (PKCS #11 v3.2, section 5.13.1).
   """
   @spec regroup(Enumerable.t()) :: Enumerable.t()
   def regroup(enumerable) do

@@ -8,7 +8,7 @@ defmodule Cryptoki.ContextPin do
 
   @type t :: nil | binary | :protected
 
-  # The only operations that such keys ask for it (section 4.9).
+  # The only operations that such keys ask for it (section 4.10).
   @private_use ~w[sign decrypt sign_recover message_sign message_decrypt]a
 
   @doc "The PIN that an operation of this kind with this key needs, nil when it needs none."

@@ -1,4 +1,4 @@
-# Parameters of the MACs and digests: the length of what they give (PKCS #11 v3.2, section 6.9.2).
+# Parameters of the MACs and digests: the length of what they give (PKCS #11 v3.2, section 6.9.1).
 defmodule Cryptoki.Mechanism.MAC do
   @moduledoc false
 
@@ -32,7 +32,7 @@ defmodule Cryptoki.Mechanism.MAC do
   defp general(range, mechanisms) do
     [
       struct: :CK_MAC_GENERAL_PARAMS,
-      section: "6.9.2",
+      section: "6.9.1",
       mechanisms: mechanisms,
       arguments: [mac_len: {:ulong, in: range}],
       layout: [value: :mac_len]

@@ -149,7 +149,7 @@ defmodule Cryptoki.Mechanism.TLS do
       ],
       [
         struct: :CK_TLS_PRF_PARAMS,
-        section: "6.39.2",
+        section: "6.40.2",
         mechanisms: [:tls_prf],
         arguments: [seed: :bytes, label: :bytes] ++ @output,
         answer: :bytes,

@@ -1,4 +1,4 @@
-//! Signing, verifying, encrypting, decrypting, digesting and random numbers (sections 5.8 to 5.15, 5.21).
+//! Signing, verifying, encrypting, decrypting, digesting and random numbers (sections 5.8 to 5.15, 5.19).
 
 use crate::failure::{Failure, Outcome, Reason};
 use crate::functions::{Functions, buffer, call, input, output, ulong};

@@ -1,4 +1,4 @@
-//! The information structures as maps (sections 3.1 to 3.4 of the standard's data types).
+//! The information structures as maps (sections 3.1 to 3.5).
 
 use cryptoki::context::Info;
 use cryptoki::slot::{Limit, SlotInfo, TokenInfo};

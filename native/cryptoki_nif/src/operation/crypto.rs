@@ -1,4 +1,4 @@
-//! Signing, verifying, encrypting, decrypting, digesting, random numbers (sections 5.8 to 5.16, 5.21).
+//! Signing, verifying, encrypting, decrypting, digesting, random numbers (sections 5.8 to 5.16, 5.19).
 
 use super::{At, Crypto, Reader, Run, run};
 use crate::decode::{is_nil, kind, name};
