@@ -1,7 +1,7 @@
 defmodule Cryptoki.LargeFileTest do
   use ExUnit.Case, async: true
 
-  alias Cryptoki.Test.SoftHSM
+  alias Cryptoki.Test.MainToken
 
   @script Path.expand("support/large_file.exs", __DIR__)
   @gib 1024 * 1024 * 1024
@@ -20,8 +20,11 @@ defmodule Cryptoki.LargeFileTest do
       sparse(plain)
 
       path = Application.app_dir(:cryptoki, "ebin")
-      arguments = ["-pa", path, @script, SoftHSM.uri() | files]
-      assert {output, 0} = System.cmd("elixir", arguments, stderr_to_stdout: true)
+      arguments = ["-pa", path, @script, MainToken.uri() | files]
+      environment = MainToken.environment(MainToken.options())
+
+      assert {output, 0} =
+               System.cmd("elixir", arguments, stderr_to_stdout: true, env: environment)
 
       assert [_, kib] = Regex.run(~r/grew by (-?\d+) KiB/, output)
       assert String.to_integer(kib) < @most

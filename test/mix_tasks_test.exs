@@ -4,24 +4,26 @@ defmodule Cryptoki.MixTasksTest do
 
   import ExUnit.CaptureIO
 
-  alias Cryptoki.Test.{SoftHSM, Terminal}
+  alias Cryptoki.Test.{MainToken, SoftHSM, Terminal}
 
   @moduletag timeout: 300_000
+  @model %{softhsm2: "SoftHSM v2", kryoptic: "v1"}[MainToken.name()]
   @tasks ~w[csr keygen objects random sign tokens verify]
 
   setup_all do
     directory = Path.join(SoftHSM.directory(), "mix-tasks")
-    configuration = SoftHSM.configuration(Path.join(directory, "tokens"))
-    for label <- ~w[payments other], do: SoftHSM.create(label, configuration)
+    File.mkdir_p!(directory)
+    {library, token} = MainToken.outside(Path.join(directory, "tokens"), ~w[payments other])
 
-    environment = [
-      {"SOFTHSM2_CONF", configuration},
-      {"CRYPTOKI_LIBRARY", SoftHSM.library()},
-      {"CRYPTOKI_PIN", SoftHSM.pin()},
-      {"MIX_ENV", "test"}
-    ]
+    environment =
+      token ++
+        [
+          {"CRYPTOKI_LIBRARY", library},
+          {"CRYPTOKI_PIN", SoftHSM.pin()},
+          {"MIX_ENV", "test"}
+        ]
 
-    context = %{directory: directory, environment: environment}
+    context = %{directory: directory, environment: environment, library: library}
 
     {uris, 0, _} =
       mix(context, ["keygen", "pkcs11:token=payments;object=invoice;id=%01", "--type", "ec"])
@@ -51,7 +53,7 @@ defmodule Cryptoki.MixTasksTest do
 
   test "tokens and objects list, as tables and as URIs", context do
     assert {table, 0, ""} = mix(context, ["tokens"])
-    assert table =~ ~r/^\d+ +payments +SoftHSM v2 +[0-9a-f]{16} +ready$/m
+    assert table =~ ~r/^\d+ +payments +#{@model} +[0-9a-f]{16} +ready$/m
     assert table =~ "not initialised"
 
     assert {uri, 0, ""} = mix(context, ["tokens", "pkcs11:token=other", "--uris"])
@@ -235,14 +237,12 @@ defmodule Cryptoki.MixTasksTest do
   end
 
   defp public_pem(context) do
-    path = Path.join(context.directory, "tokens")
-
     # By OpenSC, which knows nothing of us.
     {der, 0} =
       System.cmd(
         "pkcs11-tool",
-        ~w[--module #{SoftHSM.library()} --token-label payments --read-object --type pubkey --id 01],
-        env: [{"SOFTHSM2_CONF", path <> ".conf"}]
+        ~w[--module #{context.library} --token-label payments --read-object --type pubkey --id 01],
+        env: context.environment
       )
 
     {pem, 0} =

@@ -3,11 +3,11 @@ defmodule Cryptoki.FuzzTest do
   # thousand changed inputs, other ones in each run.
   use ExUnit.Case, async: true
 
-  alias Cryptoki.Test.{Fuzz, SoftHSM}
+  alias Cryptoki.Test.{Fuzz, MainToken}
   alias Cryptoki.Test.Fuzz.Targets
 
   setup_all do
-    hsm = start_supervised!({Cryptoki, SoftHSM.options(sessions: 1)})
+    hsm = start_supervised!({Cryptoki, MainToken.options(sessions: 1)})
     Targets.on(hsm)
   end
 

@@ -3,7 +3,7 @@ defmodule Cryptoki.PinLeakTest do
 
   import ExUnit.CaptureLog
 
-  alias Cryptoki.Test.SoftHSM
+  alias Cryptoki.Test.{MainToken, SoftHSM}
 
   # What a `pin:` of {module, function, arguments} calls.
   def pin(part), do: part <> binary_part(SoftHSM.pin(), 4, 4)
@@ -36,8 +36,8 @@ defmodule Cryptoki.PinLeakTest do
       opts =
         unquote(
           if pin == :uri,
-            do: quote(do: [uri: SoftHSM.uri()]),
-            else: quote(do: SoftHSM.options(pin: unquote(pin)))
+            do: quote(do: [uri: MainToken.uri()] ++ MainToken.initialized()),
+            else: quote(do: MainToken.options(pin: unquote(pin)))
         )
 
       search(opts)
@@ -47,9 +47,7 @@ defmodule Cryptoki.PinLeakTest do
   test "nor is a wrong one, nor the one that unlocks", _context do
     log =
       capture_log(fn ->
-        label = SoftHSM.create()
-        opts = SoftHSM.options(label: label, library: SoftHSM.library_copy(), pin: "40414243")
-        {:ok, hsm} = Cryptoki.start_link(opts)
+        {:ok, hsm} = Cryptoki.start_link(MainToken.own(pin: "40414243"))
         assert {:error, error} = Cryptoki.unlock(hsm, "50515253")
         shown = inspect([error, Cryptoki.status!(hsm), states(hsm), tables()], limit: :infinity)
         refute shown =~ "40414243"
@@ -65,7 +63,7 @@ defmodule Cryptoki.PinLeakTest do
   end
 
   test "nor the arguments of what the native code refuses" do
-    {:ok, hsm} = Cryptoki.start_link(SoftHSM.options())
+    {:ok, hsm} = Cryptoki.start_link(MainToken.options())
     {:ok, target} = Cryptoki.Target.fetch(hsm)
 
     {error, trace} =
@@ -81,7 +79,7 @@ defmodule Cryptoki.PinLeakTest do
   end
 
   test "nor one in a call" do
-    hsm = start_supervised!({Cryptoki, SoftHSM.options()})
+    hsm = start_supervised!({Cryptoki, MainToken.options()})
 
     log =
       capture_log(fn ->

@@ -2,19 +2,14 @@ defmodule Cryptoki.SecretsTest do
   # What is left of PINs and key values in a VM that signs: in its crash dump, and in its memory.
   use ExUnit.Case, async: true
 
-  alias Cryptoki.Test.SoftHSM
+  alias Cryptoki.Test.{MainToken, SoftHSM}
 
   @script Path.expand("../support/secrets.exs", __DIR__)
   @key <<0xC7, 0x1D, 0x5A, 0x93, 0xE8, 0x04, 0xB6, 0x2F>> |> :binary.copy(4)
 
   setup context do
-    label = SoftHSM.create()
-
-    hsm =
-      start_supervised!(
-        {Cryptoki, SoftHSM.options(label: label, library: SoftHSM.library_copy())}
-      )
-
+    options = MainToken.own()
+    hsm = start_supervised!({Cryptoki, options})
     template = [class: :secret_key, key_type: :aes, label: "exported", token: true, value: @key]
     Cryptoki.create!(hsm, template ++ [sensitive: false, extractable: true])
     stop_supervised!(Cryptoki)
@@ -26,7 +21,7 @@ defmodule Cryptoki.SecretsTest do
     dump = Path.join(directory, "erl_crash.dump")
     hold = if context[:hold], do: ~c"1", else: false
     environment = [{~c"CRYPTOKI_TEST_HOLD", hold}, {~c"ERL_CRASH_DUMP", to_charlist(dump)}]
-    port = start(label, pin, environment)
+    port = start(options, pin, environment)
     {:os_pid, pid} = Port.info(port, :os_pid)
     on_exit(fn -> System.cmd("kill", ["-KILL", "#{pid}"], stderr_to_stdout: true) end)
     %{port: port, dump: dump}
@@ -47,6 +42,7 @@ defmodule Cryptoki.SecretsTest do
   # What the VM has read lies on in memory that it has freed, and nothing can overwrite that: each
   # such copy has the length of a binary in front of it. Those of the native code have been
   # overwritten. (With a second copy in `decode::secret` that is not, this finds one.)
+  @tag skip: MainToken.lacks(:kryoptic, "its PBKDF2 copies the PIN and leaves it in memory")
   test "the native code has left no PIN in memory", context do
     pid = await(context.port)
     copies = copies(pid, SoftHSM.pin())
@@ -55,9 +51,10 @@ defmodule Cryptoki.SecretsTest do
     assert for({size, around} <- copies, size not in lengths(SoftHSM.pin()), do: around) == []
   end
 
-  defp start(label, pin, environment) do
+  defp start(options, pin, environment) do
     path = Application.app_dir(:cryptoki, "ebin")
-    arguments = ["-pa", path, @script, SoftHSM.library(), label, pin]
+    arguments = ["-pa", path, @script, options[:library], options[:token][:label], pin]
+    token = for {name, value} <- MainToken.environment(options), do: {~c"#{name}", ~c"#{value}"}
 
     Port.open({:spawn_executable, System.find_executable("elixir")}, [
       :binary,
@@ -65,7 +62,7 @@ defmodule Cryptoki.SecretsTest do
       :stderr_to_stdout,
       line: 1000,
       args: arguments,
-      env: environment
+      env: token ++ environment
     ])
   end
 

@@ -3,11 +3,11 @@ defmodule Cryptoki.TokenTest do
   use ExUnit.Case, async: false
 
   alias Cryptoki.{Error, Token}
-  alias Cryptoki.Test.SoftHSM
+  alias Cryptoki.Test.MainToken
 
   setup do
     label = "admin #{System.unique_integer([:positive])}"
-    %{label: label, opts: [library: SoftHSM.library_copy()]}
+    %{label: label, opts: MainToken.free()}
   end
 
   test "a token from its making to a changed PIN", %{label: label, opts: opts} do

@@ -19,6 +19,46 @@ defmodule Cryptoki.Test.MainToken do
   @spec options(keyword) :: keyword
   def options(more \\ []), do: SoftHSM.options(Keyword.merge(place(name()), more))
 
+  @doc "Start options for one token more, in a library of its own: what happens to it reaches no other test."
+  @spec own(keyword) :: keyword
+  def own(more \\ []) do
+    {label, more} = Keyword.pop(more, :label, "token-#{System.unique_integer([:positive])}")
+    SoftHSM.options([label: label] ++ make(name(), label) ++ more)
+  end
+
+  @doc "Where a token can be made: a library of its own, with a slot that is free."
+  @spec free :: keyword
+  def free do
+    case name() do
+      :softhsm2 -> [library: SoftHSM.library_copy()]
+      :kryoptic -> kryoptic("free-#{System.unique_integer([:positive])}", [nil])
+    end
+  end
+
+  @doc "Tokens for programs started by a test, and a free slot: their library, and what goes into the environment."
+  @spec outside(Path.t(), [String.t()]) :: {Path.t(), [{String.t(), String.t()}]}
+  def outside(directory, labels) do
+    case name() do
+      :softhsm2 ->
+        configuration = SoftHSM.configuration(directory)
+        for label <- labels, do: SoftHSM.create(label, configuration)
+        {SoftHSM.library(), [{"SOFTHSM2_CONF", configuration}]}
+
+      :kryoptic ->
+        place = kryoptic(Path.basename(directory), labels ++ [nil])
+        {place[:library], environment(place)}
+    end
+  end
+
+  @doc "What a VM started by a test needs in its environment to see the tokens of these options."
+  @spec environment(keyword) :: [{String.t(), String.t()}]
+  def environment(options) do
+    case options[:init_args] do
+      nil -> []
+      "kryoptic_conf=" <> file -> [{"KRYOPTIC_CONF", file}]
+    end
+  end
+
   @doc "The first of them as a URI with library and PIN; how its library is initialised goes beside it."
   @spec uri :: binary
   def uri, do: SoftHSM.uri(SoftHSM.label(), options()[:library])
@@ -41,14 +81,10 @@ defmodule Cryptoki.Test.MainToken do
   @spec pkcs11_tool([String.t()]) :: {String.t(), non_neg_integer}
   def pkcs11_tool(arguments) do
     options = options()
-    environment = environment(options[:init_args])
     place = ~w(--module #{options[:library]} --token-label #{SoftHSM.label()})
-    opts = [stderr_to_stdout: true, env: environment]
+    opts = [stderr_to_stdout: true, env: environment(options)]
     System.cmd("pkcs11-tool", place ++ arguments, opts)
   end
-
-  defp environment(nil), do: []
-  defp environment("kryoptic_conf=" <> file), do: [{"KRYOPTIC_CONF", file}]
 
   defp place(:softhsm2), do: []
 
@@ -56,13 +92,24 @@ defmodule Cryptoki.Test.MainToken do
   defp place(:kryoptic) do
     :global.trans({__MODULE__, self()}, fn ->
       with nil <- :persistent_term.get(__MODULE__, nil) do
-        library = Path.join(SoftHSM.directory(), "main-kryoptic.so")
-        File.cp!(Token.library(:kryoptic), library)
-        token = Token.kryoptic(library, "main", SoftHSM.labels())
-        place = [library: library, init_args: token.init_args]
+        place = kryoptic("main", SoftHSM.labels())
         :persistent_term.put(__MODULE__, place)
         place
       end
     end)
+  end
+
+  defp make(:softhsm2, label) do
+    SoftHSM.create(label)
+    [library: SoftHSM.library_copy()]
+  end
+
+  defp make(:kryoptic, label),
+    do: kryoptic("own-#{System.unique_integer([:positive])}", [label])
+
+  defp kryoptic(name, labels) do
+    library = Path.join(SoftHSM.directory(), "#{name}-kryoptic.so")
+    File.cp!(Token.library(:kryoptic), library)
+    [library: library, init_args: Token.kryoptic(library, name, labels).init_args]
   end
 end

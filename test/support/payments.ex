@@ -3,15 +3,17 @@ defmodule Cryptoki.Test.Payments do
   # The token that the examples in docs and guides work on: the keys "invoice" (RSA), "contract"
   # (P-256) and "archive" (AES), and a certificate of the first.
 
-  alias Cryptoki.Test.{SoftHSM, TLS}
+  alias Cryptoki.Test.{MainToken, SoftHSM, TLS}
 
   @label "payments"
 
   @doc "The start options of an instance on it. It is made once a run: `token:` has to find one."
   @spec options(keyword) :: keyword
   def options(more) do
-    unless File.exists?(marker()), do: SoftHSM.create(@label)
-    SoftHSM.options([label: @label, library: SoftHSM.library_copy()] ++ more)
+    with nil <- :persistent_term.get(__MODULE__, nil),
+         do: :persistent_term.put(__MODULE__, MainToken.own(label: @label))
+
+    Keyword.merge(:persistent_term.get(__MODULE__), more)
   end
 
   @doc "Makes what the examples need, the first time."

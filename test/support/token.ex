@@ -137,8 +137,11 @@ defmodule Cryptoki.Test.Token do
     %__MODULE__{name: :nss, library: library, init_args: init_args}
   end
 
-  @doc "Tokens of Kryoptic with a directory of their own, for the library or one in front of it."
-  @spec kryoptic(Path.t(), String.t(), [String.t()]) :: t
+  @doc """
+  Tokens of Kryoptic with a directory of their own, for the library or one in front of it; nil for a slot
+  whose token nobody has initialised.
+  """
+  @spec kryoptic(Path.t(), String.t(), [String.t() | nil]) :: t
   def kryoptic(library, name, labels \\ [@label]) do
     directory = Path.join(SoftHSM.directory(), name)
     File.mkdir_p!(directory)
@@ -161,7 +164,7 @@ defmodule Cryptoki.Test.Token do
     init_args = "kryoptic_conf=" <> configuration
     place = [library: library, init_args: init_args, so_pin: SoftHSM.so_pin(), timeout: 60_000]
 
-    for {label, slot} <- slots do
+    for {label, slot} <- slots, label do
       :ok = Cryptoki.Token.init(slot, [label: label] ++ place)
       :ok = Cryptoki.Token.init_pin(slot, [pin: SoftHSM.pin()] ++ place)
     end
