@@ -3,36 +3,9 @@ defmodule Cryptoki.ExitTest do
 
   alias Cryptoki.Test.{FaultyModule, SoftHSM}
 
-  # A few rounds here; `bin/support/exits` runs a hundred of each.
-  @rounds String.to_integer(System.get_env("CRYPTOKI_EXIT_ROUNDS", "4"))
-  @script Path.expand("../support/exit.exs", __DIR__)
-  @hanging Path.expand("../support/exit_hanging.exs", __DIR__)
+  # Calls that hang; test/safety/exit_matrix_test.exs has the rest.
 
-  @ways [
-    halt: 3,
-    end_of_script: 0,
-    uncaught: 1,
-    stop: 3,
-    sigterm: 0,
-    halt_without_flush: 3,
-    application_stop: 0
-  ]
-
-  for {way, status} <- @ways do
-    @tag timeout: :infinity
-    test "a VM that ends by #{way} while processes sign exits with #{status}, #{@rounds} times" do
-      runs =
-        1..@rounds
-        |> Task.async_stream(fn _round -> run(unquote(to_string(way))) end,
-          max_concurrency: 2,
-          timeout: :infinity
-        )
-        |> Enum.map(fn {:ok, {_output, _status} = run} -> run end)
-
-      # A signal would show as 128 and its number: 139 is a segmentation fault.
-      assert for({output, status} <- runs, status != unquote(status), do: {status, output}) == []
-    end
-  end
+  @script Path.expand("../support/exit_hanging.exs", __DIR__)
 
   for function <- ["C_Initialize", "C_Finalize", "C_Login", "C_GenerateRandom"] do
     test "a VM exits with its status while #{function} hangs for ever" do
@@ -52,13 +25,8 @@ defmodule Cryptoki.ExitTest do
     uri =
       "pkcs11:token=#{SoftHSM.label()}?module-path=#{module.library}&pin-value=#{SoftHSM.pin()}"
 
-    run(@hanging, [uri, module.journal])
-  end
-
-  defp run(way), do: run(@script, [way, SoftHSM.uri()])
-
-  defp run(script, arguments) do
-    path = Application.app_dir(:cryptoki, "ebin")
-    System.cmd("elixir", ["-pa", path, script | arguments], stderr_to_stdout: true)
+    ebin = Application.app_dir(:cryptoki, "ebin")
+    arguments = ["-pa", ebin, @script, uri, module.journal]
+    System.cmd("elixir", arguments, stderr_to_stdout: true)
   end
 end
