@@ -37,6 +37,11 @@ defmodule Cryptoki.FunctionsTest do
     end
   end
 
+  test "errors name them by atoms that are there from the start" do
+    Code.ensure_loaded!(Cryptoki.Native)
+    Enum.each(headers(), &String.to_existing_atom/1)
+  end
+
   test "the functions of ours exist", %{rows: rows} do
     for {_functions, here} <- rows,
         [_, module, name, arity] <- Regex.scan(~r/`(Cryptoki[\w.]*)\.([a-z_?]+)\/(\d)`/, here) do

@@ -27,6 +27,7 @@ pub mod handshake;
 pub mod layout;
 pub mod loader;
 pub mod messages;
+pub mod names;
 pub mod objects;
 pub mod otp;
 pub mod panics;

@@ -5,6 +5,7 @@ use cryptoki::slot::{Limit, SlotInfo, TokenInfo};
 use cryptoki::types::Version;
 use cryptoki_ffi::failure::{Failure, Outcome};
 use cryptoki_ffi::functions::Functions;
+use cryptoki_ffi::names::NAMES;
 use cryptoki_sys as ck;
 use cryptoki_sys::{CK_FLAGS, CK_MECHANISM_TYPE, CK_SLOT_ID, CK_TOKEN_INFO, CK_ULONG};
 use rustler::{Atom, Encoder, Env, Term};
@@ -22,9 +23,14 @@ mod atoms {
     }
 }
 
-/// Makes the atoms; the first use of one makes all.
-pub fn prepare_atoms() {
+/// Makes the atoms, of which the first use of one makes all, and those of errors: a function that fails for the
+/// first time after months makes none.
+pub fn prepare_atoms(env: Env) {
     atoms::nil();
+    for name in NAMES {
+        // Too long is the only error there is.
+        let _ = Atom::from_str(env, name);
+    }
 }
 
 /// A number the token may not know.

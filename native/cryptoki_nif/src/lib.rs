@@ -47,7 +47,7 @@ fn load(env: Env, load_info: Term) -> bool {
         .decode::<&str>()
         .is_ok_and(|version| version == env!("CARGO_PKG_VERSION"));
     if same {
-        info::prepare_atoms();
+        info::prepare_atoms(env);
         halt::hook(env);
     }
     same
