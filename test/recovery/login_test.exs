@@ -68,6 +68,40 @@ defmodule Cryptoki.Recovery.LoginTest do
     Cryptoki.stop(again)
   end
 
+  describe "a user with a name" do
+    @describetag skip: MainToken.lacks(:softhsm2, "C_LoginUser came with 3.0")
+
+    test "logs in by C_LoginUser", context do
+      FaultyModule.control(context.module, "user name=alice")
+      {:ok, hsm} = Cryptoki.start_link(options(context.module, user: {:named, "alice"}))
+      # Nobody who is not logged in makes a private key on a token.
+      template = [value_len: 16, token: true, private: true]
+      assert {:ok, _key} = Cryptoki.generate_key(hsm, :aes_key_gen, template)
+      assert FaultyModule.count(context.module, ~r/^C_LoginUser ran 0x0/) == 1
+      assert context.tries.() == 0
+      Cryptoki.stop(hsm)
+    end
+
+    test "whom the token does not know is tried once", context do
+      FaultyModule.control(context.module, "user name=alice")
+      opts = options(context.module, user: {:named, "bob"})
+      {:ok, hsm} = Cryptoki.start_link(opts)
+      locked(hsm)
+      {:ok, other} = Cryptoki.start_link(opts)
+      locked(other)
+      assert FaultyModule.count(context.module, ~r/^C_LoginUser faked 0xa0/i) == 1
+      for instance <- [hsm, other], do: Cryptoki.stop(instance)
+    end
+  end
+
+  @tag skip: MainToken.lacks(:kryoptic, "it has the interface of 3.2")
+  test "a library of 2.40 has no users with names, and says so", context do
+    {:ok, hsm} = Cryptoki.start_link(options(context.module, user: {:named, "alice"}))
+    assert {:ok, %{reason: %Error{reason: :function_not_supported}}} = Cryptoki.status(hsm)
+    assert context.tries.() == 0
+    Cryptoki.stop(hsm)
+  end
+
   test "instances that start at the same moment are one try", context do
     # A second name is a second instance, and a symbolic link the same library.
     link = context.module.library <> ".link.so"

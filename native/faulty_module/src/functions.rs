@@ -236,7 +236,7 @@ functions! {
     C_GetFunctionStatus(session);
     C_CancelFunction(session);
     C_WaitForSlotEvent(flags slots pointer) by token::wait_for_slot_event;
-    C_LoginUser(session user data n data2 n2);
+    C_LoginUser(session user data n data2 n2) by token::login_user;
     C_SessionCancel(session flags);
     C_MessageEncryptInit(session mechanism object);
     C_EncryptMessage(session pointer n data n2 data2 n3 -> out len);

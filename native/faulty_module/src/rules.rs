@@ -119,6 +119,8 @@ pub struct Rules {
     pub max_sessions: Option<usize>,
     /// Slot events: not supported, emulated, or the target's.
     pub slot_events: Option<bool>,
+    /// The name that `C_LoginUser` takes for the user.
+    pub user_name: Option<String>,
 }
 
 impl Rules {
@@ -205,6 +207,10 @@ impl Rules {
             ["sessions", max] => {
                 let max = max.strip_prefix("max=").ok_or(*max)?;
                 self.max_sessions = Some(number(max)? as usize);
+            }
+            ["user", name] => {
+                let name = name.strip_prefix("name=").ok_or("user name=NAME?")?;
+                self.user_name = Some(name.to_owned());
             }
             ["logout"] => self.once.push(Once::Logout),
             ["slot_events", "on"] => self.slot_events = Some(true),

@@ -318,6 +318,32 @@ pub(crate) unsafe fn get_slot_list(
     Ok(CKR_OK)
 }
 
+/// `C_LoginUser` of a token that knows its user by name, which no target does: the login of that user.
+///
+/// # Safety
+/// As for the function.
+pub(crate) unsafe fn login_user(
+    session: CK_SESSION_HANDLE,
+    user: CK_USER_TYPE,
+    pin: *mut CK_UTF8CHAR,
+    pin_len: CK_ULONG,
+    name: *mut CK_UTF8CHAR,
+    name_len: CK_ULONG,
+) -> Answer {
+    let Some(wanted) = control::rules().user_name.clone() else {
+        return real!(C_LoginUser(session, user, pin, pin_len, name, name_len));
+    };
+    if name.is_null() {
+        return Err(CKR_ARGUMENTS_BAD);
+    }
+    // SAFETY: not null, and the caller vouches for the length.
+    let given = unsafe { std::slice::from_raw_parts(name, name_len as usize) };
+    if given != wanted.as_bytes() {
+        return Err(CKR_PIN_INCORRECT);
+    }
+    real!(C_Login(session, user, pin, pin_len))
+}
+
 /// C_WaitForSlotEvent: the target's, none, or emulated from the control file.
 pub(crate) unsafe fn wait_for_slot_event(
     flags: CK_FLAGS,
