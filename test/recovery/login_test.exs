@@ -68,6 +68,16 @@ defmodule Cryptoki.Recovery.LoginTest do
     Cryptoki.stop(again)
   end
 
+  test "at a keypad nobody hands a PIN over", context do
+    # CKF_PROTECTED_AUTHENTICATION_PATH
+    FaultyModule.control(context.module, "token flags=0x100\nkeypad pin=#{SoftHSM.pin()}")
+    {:ok, hsm} = Cryptoki.start_link(options(context.module, pin: :protected_path))
+    template = [value_len: 16, token: true, private: true]
+    assert {:ok, _key} = Cryptoki.generate_key(hsm, :aes_key_gen, template)
+    assert context.tries.() == 1
+    Cryptoki.stop(hsm)
+  end
+
   describe "a user with a name" do
     @describetag skip: MainToken.lacks(:softhsm2, "C_LoginUser came with 3.0")
 

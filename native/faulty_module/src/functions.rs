@@ -186,7 +186,7 @@ functions! {
     C_GetSessionInfo(session session_info);
     C_GetOperationState(session -> out len);
     C_SetOperationState(session data n object object2);
-    C_Login(session user data n);
+    C_Login(session user data n) by token::login;
     C_Logout(session);
     C_CreateObject(session template n new);
     C_CopyObject(session object template n new);

@@ -121,6 +121,8 @@ pub struct Rules {
     pub slot_events: Option<bool>,
     /// The name that `C_LoginUser` takes for the user.
     pub user_name: Option<String>,
+    /// What is typed at the keypad of the token.
+    pub keypad: Option<String>,
 }
 
 impl Rules {
@@ -211,6 +213,10 @@ impl Rules {
             ["user", name] => {
                 let name = name.strip_prefix("name=").ok_or("user name=NAME?")?;
                 self.user_name = Some(name.to_owned());
+            }
+            ["keypad", pin] => {
+                let pin = pin.strip_prefix("pin=").ok_or("keypad pin=PIN?")?;
+                self.keypad = Some(pin.to_owned());
             }
             ["logout"] => self.once.push(Once::Logout),
             ["slot_events", "on"] => self.slot_events = Some(true),

@@ -318,6 +318,27 @@ pub(crate) unsafe fn get_slot_list(
     Ok(CKR_OK)
 }
 
+/// `C_Login` of a token with a keypad, where no PIN is handed over.
+///
+/// # Safety
+/// As for the function.
+pub(crate) unsafe fn login(
+    session: CK_SESSION_HANDLE,
+    user: CK_USER_TYPE,
+    pin: *mut CK_UTF8CHAR,
+    pin_len: CK_ULONG,
+) -> Answer {
+    match &control::rules().keypad {
+        Some(_) if !pin.is_null() || pin_len != 0 => Err(CKR_PIN_INCORRECT),
+        Some(typed) => {
+            let typed = typed.as_bytes();
+            let length = typed.len() as CK_ULONG;
+            real!(C_Login(session, user, typed.as_ptr().cast_mut(), length))
+        }
+        None => real!(C_Login(session, user, pin, pin_len)),
+    }
+}
+
 /// `C_LoginUser` of a token that knows its user by name, which no target does: the login of that user.
 ///
 /// # Safety
