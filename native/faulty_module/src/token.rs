@@ -328,7 +328,7 @@ pub(crate) unsafe fn login(
     pin: *mut CK_UTF8CHAR,
     pin_len: CK_ULONG,
 ) -> Answer {
-    match &control::rules().keypad {
+    match &control::current().keypad {
         Some(_) if !pin.is_null() || pin_len != 0 => Err(CKR_PIN_INCORRECT),
         Some(typed) => {
             let typed = typed.as_bytes();
@@ -351,7 +351,7 @@ pub(crate) unsafe fn login_user(
     name: *mut CK_UTF8CHAR,
     name_len: CK_ULONG,
 ) -> Answer {
-    let Some(wanted) = control::rules().user_name.clone() else {
+    let Some(wanted) = control::current().user_name.clone() else {
         return real!(C_LoginUser(session, user, pin, pin_len, name, name_len));
     };
     if name.is_null() {
