@@ -17,4 +17,5 @@ if file = System.get_env("CRYPTOKI_TEST_COUNTS") do
 end
 
 # Minutes of work, and builds of their own: `bin/test --safety`.
-ExUnit.start(capture_log: true, exclude: [:safety])
+# What is awaited comes, however busy the machine is.
+ExUnit.start(capture_log: true, exclude: [:safety], assert_receive_timeout: 10_000)
