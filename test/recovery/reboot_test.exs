@@ -53,6 +53,50 @@ defmodule Cryptoki.Recovery.RebootTest do
     Enum.each(hsms, &Cryptoki.stop/1)
   end
 
+  # A call is run again once: it must not meet the next session that does not know of its end.
+  test "once one session is found lost, the others are looked at before they are used" do
+    module = FaultyModule.new()
+    {:ok, hsm} = Cryptoki.start_link(options(module, 2))
+    [{key, public} | _more] = keys(hsm)
+    idle = held(hsm)
+    FaultyModule.control(module, "sessions forget")
+    assert {:ok, _signature} = Cryptoki.sign(hsm, key, :ecdsa, digest("first"))
+    # The one that has signed is taken, so the idle one signs next.
+    fresh = held(hsm)
+    release(idle)
+
+    refused = fn ->
+      FaultyModule.count(module, ~r/^(?!C_GetSessionInfo|C_CloseSession)\w+ faked 0xb3/)
+    end
+
+    before = refused.()
+    assert {:ok, signature} = Cryptoki.sign(hsm, key, :ecdsa, digest("second"))
+    assert verified?(public, digest("second"), signature)
+    assert refused.() == before
+    release(fresh)
+    Cryptoki.stop(hsm)
+  end
+
+  defp held(hsm) do
+    test = self()
+
+    task =
+      Task.async(fn ->
+        Cryptoki.with_session(hsm, fn _session ->
+          send(test, {:held, self()})
+          receive do: (:release -> :ok)
+        end)
+      end)
+
+    assert_receive {:held, pid} when pid == task.pid
+    task
+  end
+
+  defp release(task) do
+    send(task.pid, :release)
+    Task.await(task)
+  end
+
   defp reboot_under_load(command) do
     %{hsm: hsm, module: module} = context = start()
     tasks = callers(context)

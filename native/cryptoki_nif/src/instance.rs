@@ -91,6 +91,8 @@ pub struct Instance {
     limit: usize,
     state: AtomicU8,
     epoch: AtomicU64,
+    /// How often a session was found lost.
+    losses: AtomicU64,
     sender: Sender<SessionRequest>,
     receiver: Receiver<SessionRequest>,
     tombstones: Arc<AtomicIsize>,
@@ -108,6 +110,7 @@ impl Instance {
             limit,
             state: AtomicU8::new(State::Absent as u8),
             epoch: AtomicU64::new(next_epoch()),
+            losses: AtomicU64::new(0),
             sender,
             receiver,
             tombstones: Arc::default(),
@@ -228,6 +231,16 @@ impl Instance {
         let _ = self
             .epoch
             .compare_exchange(epoch, next_epoch(), SeqCst, SeqCst);
+    }
+
+    /// A session is lost, and others may be: each looks at its own before it goes on.
+    pub fn note_loss(&self) {
+        self.losses.fetch_add(1, SeqCst);
+    }
+
+    /// How often that was.
+    pub fn losses(&self) -> u64 {
+        self.losses.load(SeqCst)
     }
 
     /// Queues a request, or says at once why not.

@@ -1,6 +1,9 @@
-//! What libraries cannot stand, by the manufacturer that `C_GetInfo` names.
+//! What libraries cannot stand, by the manufacturer that `C_GetInfo` names, and what they mean by what they say.
 
+use cryptoki_ffi::failure::Failure;
 use cryptoki_ffi::functions::Functions;
+use cryptoki_sys as ck;
+use cryptoki_sys::CK_SESSION_HANDLE;
 
 /// Those that lock themselves up when somebody logs in or out while other calls are inside. In
 /// Kryoptic 1.5 the login holds the token and waits for every session, while others hold their
@@ -14,4 +17,28 @@ pub fn logs_in_alone(functions: &Functions) -> bool {
             .iter()
             .any(|name| info.manufacturerID.starts_with(name.as_bytes()))
     })
+}
+
+/// What a failure in a session means: Kryoptic calls it a general error when somebody else has logged us out.
+pub fn understood(
+    failure: Failure,
+    functions: &Functions,
+    session: CK_SESSION_HANDLE,
+    logged_in: bool,
+) -> Failure {
+    let public = [ck::CKS_RO_PUBLIC_SESSION, ck::CKS_RW_PUBLIC_SESSION];
+    match failure {
+        Failure::Rv { code, function }
+            if code == ck::CKR_GENERAL_ERROR
+                && function.ends_with("Init")
+                && logged_in
+                && functions
+                    .session_info(session)
+                    .is_ok_and(|info| public.contains(&info.state)) =>
+        {
+            let code = ck::CKR_USER_NOT_LOGGED_IN;
+            Failure::Rv { code, function }
+        }
+        other => other,
+    }
 }

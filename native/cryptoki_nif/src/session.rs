@@ -4,6 +4,7 @@ use crate::active::{Active, flags};
 use crate::inject;
 use crate::instance::{Instance, SessionJob, SessionRequest};
 use crate::operation::Operation;
+use crate::quirks;
 use crate::request::{Request, Served, encode_failure, panic_failure};
 use crate::status::Status;
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
@@ -51,6 +52,8 @@ pub struct Session {
     handle: CK_SESSION_HANDLE,
     claim: u64,
     epoch: u64,
+    /// How many losses of the instance this session is known to have outlived.
+    losses: u64,
     device_errors: u32,
     fate: Option<End>,
     /// The operations the session is in.
@@ -105,6 +108,7 @@ impl Session {
             handle: ck::CK_INVALID_HANDLE,
             claim: 0,
             epoch: 0,
+            losses: 0,
             device_errors: 0,
             fate: None,
             active: Active::default(),
@@ -131,6 +135,8 @@ impl Session {
     fn open(&mut self) -> Outcome<()> {
         inject::place("session open");
         let instance = self.instance().clone();
+        // Before: what is lost meanwhile may be this one.
+        self.losses = instance.losses();
         let (handle, claim) = instance.library.open_session(self.slot, self.read_only)?;
         let epoch = instance.epoch_for_new_session();
         (self.handle, self.claim, self.epoch) = (handle, claim, epoch);
@@ -303,15 +309,30 @@ impl Session {
         }
     }
 
-    /// Makes sure that the handle is still ours.
+    /// Makes sure that the handle is still ours, and that the session lives when another was found lost.
     fn ensure_open(&mut self) -> Outcome<()> {
-        if self.instance().library.owns(self.handle, self.claim) {
+        if !self.instance().library.owns(self.handle, self.claim) {
+            return self.reopen(&Failure::Rv {
+                code: ck::CKR_SESSION_HANDLE_INVALID,
+                function: "C_OpenSession",
+            });
+        }
+        let losses = self.instance().losses();
+        // One in the middle of an operation is found out by it.
+        if self.losses == losses || self.active.any() {
             return Ok(());
         }
-        self.reopen(&Failure::Rv {
-            code: ck::CKR_SESSION_HANDLE_INVALID,
-            function: "C_OpenSession",
-        })
+        match self.library().session_info(self.handle) {
+            Err(failure) if failure.class() == Class::Session => {
+                self.instance().end_epoch(self.epoch);
+                self.reopen(&failure)
+            }
+            // Whatever else is wrong, the operation says it.
+            _ => {
+                self.losses = losses;
+                Ok(())
+            }
+        }
     }
 
     /// Opens the session anew; when that fails the thread has nothing left to serve with.
@@ -398,6 +419,7 @@ impl Session {
         match failure.class() {
             Class::Session => {
                 self.instance().end_epoch(self.epoch);
+                self.instance().note_loss();
                 self.reopen(&failure)?;
                 if in_operation {
                     return Err(Failure::own(Reason::SessionLost, failure.to_string()));
@@ -424,9 +446,10 @@ impl Session {
                 "the handle is from an earlier epoch",
             ));
         }
-        let outcome = operation
-            .run(env, self)
-            .map_err(|failure| self.understood(failure));
+        let outcome = operation.run(env, self).map_err(|failure| {
+            let logged_in = self.instance().login_session().is_some();
+            quirks::understood(failure, self.library(), self.handle, logged_in)
+        });
         if let Err(failure) = &outcome {
             self.react(failure);
         } else {
@@ -436,30 +459,6 @@ impl Session {
             }
         }
         outcome
-    }
-
-    /// Kryoptic calls it a general error when somebody else has logged us out.
-    fn understood(&self, failure: Failure) -> Failure {
-        match failure {
-            Failure::Rv { code, function }
-                if code == ck::CKR_GENERAL_ERROR
-                    && function.ends_with("Init")
-                    && self.logged_out() =>
-            {
-                let code = ck::CKR_USER_NOT_LOGGED_IN;
-                Failure::Rv { code, function }
-            }
-            other => other,
-        }
-    }
-
-    fn logged_out(&self) -> bool {
-        let public = [ck::CKS_RO_PUBLIC_SESSION, ck::CKS_RW_PUBLIC_SESSION];
-        self.instance().login_session().is_some()
-            && self
-                .library()
-                .session_info(self.handle)
-                .is_ok_and(|info| public.contains(&info.state))
     }
 
     fn react(&mut self, failure: &Failure) {
