@@ -5,7 +5,7 @@ defmodule Cryptoki.BuildTest do
   # build/, with a crate that compiles in a blink in the place of the real one.
 
   alias Cryptoki.Native.Loader
-  alias Cryptoki.Test.SoftHSM
+  alias Cryptoki.Test.{Scratch, SoftHSM}
 
   @root File.cwd!()
   @moduletag timeout: 120_000
@@ -217,8 +217,7 @@ defmodule Cryptoki.BuildTest do
     @version Mix.Project.config()[:version]
 
     setup do
-      folder = Path.join(SoftHSM.directory(), "loader-#{System.unique_integer([:positive])}")
-      File.mkdir_p!(folder)
+      folder = Scratch.directory("loader")
       on_exit(fn -> File.rm_rf!(folder) end)
       %{folder: folder}
     end

@@ -3,7 +3,7 @@ defmodule Cryptoki.IExTest do
   # is written anew.
   use ExUnit.Case, async: true
 
-  alias Cryptoki.Test.{MainToken, SoftHSM, Terminal}
+  alias Cryptoki.Test.{MainToken, Scratch, SoftHSM, Terminal}
 
   @moduletag timeout: 300_000
 
@@ -11,7 +11,7 @@ defmodule Cryptoki.IExTest do
   @columns 80
 
   setup context do
-    directory = Path.join(SoftHSM.directory(), "iex-#{System.unique_integer([:positive])}")
+    directory = Scratch.directory("iex")
     {library, token} = MainToken.outside(directory, context[:labels] || ["payments"])
 
     ebin = Application.app_dir(:cryptoki, "ebin")

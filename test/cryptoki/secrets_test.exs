@@ -2,7 +2,7 @@ defmodule Cryptoki.SecretsTest do
   # What is left of PINs and key values in a VM that signs: in its crash dump, and in its memory.
   use ExUnit.Case, async: true
 
-  alias Cryptoki.Test.{MainToken, SoftHSM}
+  alias Cryptoki.Test.{MainToken, Scratch, SoftHSM}
 
   @script Path.expand("../support/secrets.exs", __DIR__)
   @key <<0xC7, 0x1D, 0x5A, 0x93, 0xE8, 0x04, 0xB6, 0x2F>> |> :binary.copy(4)
@@ -14,8 +14,7 @@ defmodule Cryptoki.SecretsTest do
     Cryptoki.create!(hsm, template ++ [sensitive: false, extractable: true])
     stop_supervised!(Cryptoki)
 
-    directory = Path.join(SoftHSM.directory(), "secrets-#{System.unique_integer([:positive])}")
-    File.mkdir_p!(directory)
+    directory = Scratch.directory("secrets")
     pin = Path.join(directory, "pin")
     File.write!(pin, SoftHSM.pin() <> "\n")
     dump = Path.join(directory, "erl_crash.dump")

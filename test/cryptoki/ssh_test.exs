@@ -8,7 +8,7 @@ defmodule Cryptoki.SSHTest do
   @compile {:no_warn_undefined, :ssh}
 
   alias Cryptoki.Error
-  alias Cryptoki.Test.{KeyPairs, MainToken, SSH, TLS}
+  alias Cryptoki.Test.{KeyPairs, MainToken, Scratch, SSH, TLS}
 
   @nobody :no_such_instance
   @user [type: :user, key_id: "alice", principals: ["alice"], hours: 8]
@@ -18,7 +18,7 @@ defmodule Cryptoki.SSHTest do
     hsm = start_supervised!({Cryptoki, MainToken.options(sessions: 4)})
 
     keys = KeyPairs.make(hsm, ~w(rsa secp256r1 secp384r1 secp521r1 ed25519)a)
-    directory = SSH.directory()
+    directory = Scratch.directory("ssh")
     {_file, alice} = SSH.key(directory, ~w(-t ed25519))
     %{hsm: hsm, keys: keys, directory: directory, alice: alice}
   end

@@ -4,7 +4,7 @@ defmodule Cryptoki.Referee.AnyTokenTest do
   # Not async, as Cryptoki.Referee.Pkcs11ToolTest.
   use Cryptoki.Test.Referee, async: false, tokens: :every
 
-  alias Cryptoki.Test.{SoftHSM, SSH, TLS}
+  alias Cryptoki.Test.{Scratch, SoftHSM, SSH, TLS}
 
   @rsa [
     rsa_pkcs: {:pkcs1, :none},
@@ -44,7 +44,7 @@ defmodule Cryptoki.Referee.AnyTokenTest do
 
         opts = [type: :user, key_id: "alice", principals: ["alice"], days: 1, hash: :sha256]
         line = Cryptoki.SSH.certificate!(context.hsm, private, public, opts)
-        assert SSH.show(SSH.directory(), line) =~ Cryptoki.SSH.fingerprint!(public)
+        assert SSH.show(Scratch.directory("ssh"), line) =~ Cryptoki.SSH.fingerprint!(public)
       end
     end
 

@@ -5,11 +5,10 @@ defmodule Cryptoki.Referee.Pkcs11ToolTest do
 
   # Keys that OpenSC's pkcs11-tool makes are usable here, and those made here with pkcs11-tool.
 
-  alias Cryptoki.Test.SoftHSM
+  alias Cryptoki.Test.{Scratch, SoftHSM}
 
   setup do
-    directory = Path.join(SoftHSM.directory(), "tool-#{System.unique_integer([:positive])}")
-    File.mkdir_p!(directory)
+    directory = Scratch.directory("tool")
     on_exit(fn -> File.rm_rf!(directory) end)
     unique = System.unique_integer([:positive])
     id = Base.encode16(<<unique::64>>, case: :lower)

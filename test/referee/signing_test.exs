@@ -4,7 +4,7 @@ defmodule Cryptoki.Referee.SigningTest do
   # Cryptoki.CMS and Cryptoki.SSH on each token: OpenSSL and ssh-keygen read what it signed.
 
   alias Cryptoki.CMS
-  alias Cryptoki.Test.{SoftHSM, SSH, TLS}
+  alias Cryptoki.Test.{Scratch, SoftHSM, SSH, TLS}
 
   setup_all do
     %{directory: TLS.authority(Path.join(SoftHSM.directory(), "signing-referee"))}
@@ -38,7 +38,7 @@ defmodule Cryptoki.Referee.SigningTest do
           assert OpenSSL.cms(flip(der, byte_size(der) - 1), "#{directory}/ca.pem") == :refused
         end
 
-        folder = SSH.directory()
+        folder = Scratch.directory("ssh")
         line = Cryptoki.SSH.public_key!(hsm, private)
         signature = Cryptoki.SSH.sign!(hsm, private, "text")
         assert SSH.valid?(folder, line, signature, "text", "file")

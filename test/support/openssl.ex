@@ -2,6 +2,8 @@ defmodule Cryptoki.Test.OpenSSL do
   @moduledoc false
   # The referee: what OpenSSL's command says about a signature, without any of our code.
 
+  alias Cryptoki.Test.Scratch
+
   @doc """
   Whether OpenSSL accepts `signature` over `data` under `public_key`, an Erlang public key as
   Cryptoki.public_key/2 gives it or a PEM.
@@ -12,9 +14,9 @@ defmodule Cryptoki.Test.OpenSSL do
   @spec valid?(term, binary, tuple | :eddsa, iodata) :: boolean
   def valid?(public_key, signature, scheme, data) do
     in_directory(fn directory ->
-      key = write(directory, "key.pem", pem(public_key))
-      file = write(directory, "data", data)
-      sig = write(directory, "signature", signature_bytes(scheme, signature))
+      key = Scratch.write(directory, "key.pem", pem(public_key))
+      file = Scratch.write(directory, "data", data)
+      sig = Scratch.write(directory, "signature", signature_bytes(scheme, signature))
 
       case openssl(arguments(scheme, key, sig, file)) do
         {_, 0} -> true
@@ -40,8 +42,8 @@ defmodule Cryptoki.Test.OpenSSL do
       end
 
     in_directory(fn directory ->
-      key = write(directory, "key.pem", pem(public_key))
-      file = write(directory, "data", data)
+      key = Scratch.write(directory, "key.pem", pem(public_key))
+      file = Scratch.write(directory, "data", data)
       out = Path.join(directory, "out")
       command = ~w(pkeyutl -encrypt -pubin -inkey #{key} -in #{file} -out #{out}) ++ padding
       {"", 0} = openssl(command)
@@ -56,7 +58,7 @@ defmodule Cryptoki.Test.OpenSSL do
   @spec cms(binary, Path.t(), [String.t()]) :: binary | :refused
   def cms(der, authority, arguments \\ []) do
     in_directory(fn directory ->
-      file = write(directory, "signed", der)
+      file = Scratch.write(directory, "signed", der)
       out = Path.join(directory, "out")
       command = ~w(cms -verify -inform DER -binary -in #{file} -CAfile #{authority})
 
@@ -109,20 +111,12 @@ defmodule Cryptoki.Test.OpenSSL do
   defp digest(hash), do: hash |> to_string() |> String.replace("_", "-")
 
   defp in_directory(function) do
-    name = "openssl-#{System.unique_integer([:positive])}"
-    directory = Path.join(Cryptoki.Test.SoftHSM.directory(), name)
-    File.mkdir_p!(directory)
+    directory = Scratch.directory("openssl")
 
     try do
       function.(directory)
     after
       File.rm_rf!(directory)
     end
-  end
-
-  defp write(directory, name, data) do
-    path = Path.join(directory, name)
-    File.write!(path, data)
-    path
   end
 end

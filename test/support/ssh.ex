@@ -2,15 +2,7 @@ defmodule Cryptoki.Test.SSH do
   @moduledoc false
   # The referee: what OpenSSH's ssh-keygen says of certificates and signatures, without any of our code.
 
-  alias Cryptoki.Test.SoftHSM
-
-  @doc "A new directory of this run, gone with it."
-  @spec directory :: Path.t()
-  def directory do
-    directory = Path.join(SoftHSM.directory(), "ssh-#{System.unique_integer([:positive])}")
-    File.mkdir_p!(directory)
-    directory
-  end
+  alias Cryptoki.Test.Scratch
 
   @doc "A key pair of ssh-keygen's: the file of the private key, and the line of the public one."
   @spec key(Path.t(), [String.t()]) :: {Path.t(), String.t()}
@@ -36,9 +28,9 @@ defmodule Cryptoki.Test.SSH do
   @doc "Whether `ssh-keygen -Y verify` takes a signature of data for that of a public key."
   @spec valid?(Path.t(), String.t(), String.t(), iodata, String.t()) :: boolean
   def valid?(directory, public, signature, data, namespace) do
-    allowed = write(directory, "allowed", "alice #{public}\n")
-    signature = write(directory, "data.sig", signature)
-    data = write(directory, "data", data)
+    allowed = Scratch.write(directory, "allowed", "alice #{public}\n")
+    signature = Scratch.write(directory, "data.sig", signature)
+    data = Scratch.write(directory, "data", data)
 
     command = ~w(-Y verify -f #{allowed} -I alice -n #{namespace} -s #{signature})
 
@@ -55,11 +47,5 @@ defmodule Cryptoki.Test.SSH do
       stderr_to_stdout: true,
       env: [{"TZ", "UTC"}]
     )
-  end
-
-  defp write(directory, name, data) do
-    file = Path.join(directory, name)
-    File.write!(file, data)
-    file
   end
 end
