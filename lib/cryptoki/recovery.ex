@@ -4,7 +4,7 @@ defmodule Cryptoki.Recovery do
   #
   # | failure                                | action       | again | what happens
   # |----------------------------------------|--------------|-------|-------------------------------
-  # | `:session` session handle invalid      | `:reopened`  | 1     | the session thread has reopened, and tried again if the call names no object; else look the keys up, run again
+  # | `:session` session handle invalid      | `:reopened`  | 1     | the session thread has reopened, and tried again if the call names no object; else look the keys up, run again; other sessions are looked at first
   # | `:operation_active`                    | `:answer`    | 0     | the session thread has cancelled and tried again once
   # | `:login` user not logged in            | `:login`     | 1     | log in, run again
   # | `:stale_handle`, nothing executed      | `:resolve`   | 100   | look the keys up in the new epoch, run again
