@@ -105,17 +105,24 @@ defmodule Cryptoki.Connector do
     with {:ok, slots} <- control(context, {:poll}) do
       case previous do
         {^slots, _tokens} -> {:ok, previous}
-        _changed -> look_closer(context, slots)
+        _changed -> look_closer(context)
       end
     end
   end
 
-  defp look_closer(context, polled) do
+  # Remembers what it has seen itself: a token may come or go since the poll, and be as it was at the next.
+  defp look_closer(context) do
     with {:ok, slots} <- control(context, {:slots}) do
       tokens = for slot <- matching(slots, context.options), do: summary(slot.id, slot.token)
-      {:ok, {polled, Enum.sort(tokens)}}
+      {:ok, {Enum.map(slots, &presence/1), Enum.sort(tokens)}}
     end
   end
+
+  # A slot as a poll shows it.
+  defp presence(%{id: id, token: nil}), do: %{id: id, present: false, serial: nil, label: nil}
+
+  defp presence(%{id: id, token: token}),
+    do: %{id: id, present: true, serial: token.serial, label: token.label}
 
   @doc "What subscribers and `status` are told of a token."
   @spec summary(non_neg_integer, map) :: map

@@ -2,7 +2,7 @@ defmodule Cryptoki.Recovery.SubscribeTest do
   # Insertion and removal are told within a second, with slot events of the library and without.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.Error
+  alias Cryptoki.{Connector, Error, Instances, Target}
   alias Cryptoki.Test.FaultyModule
 
   @moduletag :capture_log
@@ -62,8 +62,42 @@ defmodule Cryptoki.Recovery.SubscribeTest do
     end
   end
 
-  defp start(module) do
-    opts = [sessions: 1, reconnect: [min: 5, max: 100]]
+  # The first half of a look, at the slots, sees the token, the second, at what is in them, does not.
+  test "a token that is pulled in the middle of a look, and put back before the next", _context do
+    module = FaultyModule.new()
+    # Nothing but a look finds it.
+    {hsm, ref} = start(module, min: 60_000, max: 60_000)
+    slots = length(Cryptoki.slots!(hsm))
+    FaultyModule.control(module, "token remove")
+    assert_receive {:cryptoki, ^ref, {:state, :absent, _why}}, @second
+
+    FaultyModule.control(module, "C_GetSlotInfo hang after=#{slots} count=1")
+    FaultyModule.await(module, ~r/^C_GetSlotInfo hangs/)
+    before = FaultyModule.count(module, ~r/^C_GetSlotInfo ran/)
+    FaultyModule.control(module, "token remove")
+    FaultyModule.await(module, ~r/^C_GetSlotInfo ran/, before + slots)
+    FaultyModule.control(module, "")
+
+    assert_receive {:cryptoki, ^ref, {:token_inserted, _token}}, 5 * @second
+    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5 * @second
+    Cryptoki.stop(hsm)
+  end
+
+  test "a look at what has not changed is as cheap as can be" do
+    module = FaultyModule.new()
+    hsm = start_supervised!({Cryptoki, FaultyModule.options(module, sessions: 1)})
+    {:ok, target} = Target.fetch(hsm)
+    context = %{library: target.library, options: Instances.get(hsm, :options)}
+    asked = fn -> FaultyModule.count(module, ~r/^C_GetSlotInfo ran/) end
+
+    {:ok, seen} = Connector.look(context, nil)
+    before = asked.()
+    assert Connector.look(context, seen) == {:ok, seen}
+    assert asked.() - before == length(Cryptoki.slots!(hsm))
+  end
+
+  defp start(module, reconnect \\ [min: 5, max: 100]) do
+    opts = [sessions: 1, reconnect: reconnect]
     {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module, opts))
     {:ok, ref} = Cryptoki.subscribe(hsm)
     # What it saw before it was asked is told as well.
