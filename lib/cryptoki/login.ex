@@ -3,8 +3,9 @@ defmodule Cryptoki.Login do
   # Logs in without ever trying a PIN twice that the token has refused.
   #
   # A login runs in a process of its own, one at a time for a token in the whole VM: two instances
-  # that start with the same wrong PIN are one try, not two. The process stays until the library has
-  # answered, also when nobody waits any more: what a slow token says about a PIN is not lost.
+  # that start with the same wrong PIN are one try, not two. Once the library has the PIN the process
+  # stays until it has answered, also when nobody waits any more: what a slow token says about a PIN is
+  # not lost.
 
   alias Cryptoki.{Error, Instances, Names, Pin, Request, Telemetry}
 
@@ -75,17 +76,17 @@ defmodule Cryptoki.Login do
          {:ok, token} <- Request.control(context.library, {:token_info, slot}, deadline),
          :ok <- tries_left(flags(token), user, context.force),
          :ok <- not_refused(token, user, secret, context.force),
-         do: hand_over(context, slot, token, user, secret)
+         do: hand_over(context, slot, token, secret, deadline)
   end
 
-  defp hand_over(context, slot, token, user, secret) do
+  defp hand_over(context, slot, token, secret, deadline) do
+    user = context.options.user
     {code, username} = user(user)
     who = %{slot: slot, user: code, username: username, read_only: context.options.read_only}
     refused = Instances.refusal(token, user, secret)
     pin = if secret == :protected_path, do: nil, else: secret
 
-    # Without end: an answer that comes too late for the caller still says whether the PIN is wrong.
-    case Request.login(context.native, who, pin, :infinity) do
+    case Request.login(context.native, who, pin, deadline) do
       :ok ->
         {:ok, true}
 

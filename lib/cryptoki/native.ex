@@ -128,4 +128,8 @@ defmodule Cryptoki.Native do
   # Gives up: never executed, perhaps executed, or the message comes for certain.
   @spec cancel(request) :: :queued | :running | :sent | {:error, failure}
   def cancel(_request), do: :erlang.nif_error(Loader.missing())
+
+  # Gives up what has not begun; `:running` when it has: then the message comes, if the library returns.
+  @spec withdraw(request) :: :queued | :running | {:error, failure}
+  def withdraw(_request), do: :erlang.nif_error(Loader.missing())
 end

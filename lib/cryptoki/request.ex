@@ -79,7 +79,8 @@ defmodule Cryptoki.Request do
       {:login, %{login: 0}} ->
         case TokenServer.login(target) do
           :ok -> attempt(target, build, :cached, %{tried | login: 1}, times)
-          {:error, %Error{}} = error -> {error, times}
+          # The call itself was refused for want of a login.
+          {:error, %Error{} = error} -> {{:error, %{error | executed: false}}, times}
         end
 
       {:reopened, %{reopened: 0}} ->
@@ -152,13 +153,16 @@ defmodule Cryptoki.Request do
   @spec control(Native.library(), tuple, deadline) :: answer
   def control(library, op, deadline), do: plain(&Native.control(&1, library, op), deadline)
 
-  @doc "Logs in; `{:refused, error}` is a PIN that must not be tried again."
+  @doc """
+  Logs in; `{:refused, error}` is a PIN that must not be tried again. Until the deadline the login can
+  be withdrawn, if the library has not been given the PIN; else its answer is waited for without end.
+  """
   @spec login(Native.instance(), map, binary | nil, deadline) ::
           :ok | {:refused, Error.t()} | {:error, Error.t()}
   def login(native, who, pin, deadline) do
     submit = &Native.login(&1, native, who.slot, who.user, pin, who.username, who.read_only)
 
-    case await(submit, deadline) do
+    case await(submit, deadline, &withdraw/1) do
       {:ok, _times} -> :ok
       {{:error, {:rv, _, _, :pin} = failure}, _times} -> {:refused, error(failure)}
       {{:error, failure}, _times} -> {:error, error(failure)}
@@ -221,7 +225,7 @@ defmodule Cryptoki.Request do
   ## The handshake
 
   # The reference is made in the function of the receive: the VM then skips the old mailbox.
-  defp await(submit, deadline) do
+  defp await(submit, deadline, give_up \\ &cancel/1) do
     ref = make_ref()
 
     case submitted(submit, ref) do
@@ -233,7 +237,7 @@ defmodule Cryptoki.Request do
           {^ref, result, times} -> {granted(result, accepted), times}
         after
           remaining(deadline) ->
-            case cancel(elem(accepted, 1)) do
+            case give_up.(elem(accepted, 1)) do
               :sent ->
                 receive do
                   {^ref, result, times} -> {granted(result, accepted), times}
@@ -254,6 +258,14 @@ defmodule Cryptoki.Request do
   # Native code that panicked has cancelled nothing, and a late reply would find this mailbox.
   defp cancel(request) do
     with {:error, _panic} <- Native.cancel(request), do: Native.cancel(request)
+  end
+
+  # Where nothing is known the PIN may have been tried: the answer is waited for.
+  defp withdraw(request) do
+    case Native.withdraw(request) do
+      :queued -> :queued
+      _begun -> :sent
+    end
   end
 
   # The stack trace of a refusal holds the arguments: data, PINs.

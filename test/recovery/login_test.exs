@@ -2,7 +2,7 @@ defmodule Cryptoki.Recovery.LoginTest do
   # A token counts wrong PINs and locks: the journal counts the tries.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.Error
+  alias Cryptoki.{Error, Native, Target}
   alias Cryptoki.Test.{FaultyModule, Load, MainToken, SoftHSM}
 
   @moduletag :capture_log
@@ -150,6 +150,45 @@ defmodule Cryptoki.Recovery.LoginTest do
     assert context.tries.() == 1
     Cryptoki.stop(hsm)
   end
+
+  describe "a library that hangs before it has the PIN keeps no other from logging in" do
+    setup context do
+      other = FaultyModule.beside(context.module)
+      on_exit(fn -> FaultyModule.control(other, "") end)
+      {:ok, hsm} = Cryptoki.start_link(options(context.module, timeout: 300))
+      %{hsm: hsm, other: other}
+    end
+
+    test "when the login waits its turn behind another call", context do
+      FaultyModule.control(context.module, "logout\nC_GetTokenInfo hang")
+      caller = Task.async(fn -> needs_login(context.hsm) end)
+      FaultyModule.await(context.module, ~r/^C_GetTokenInfo hangs/)
+      {:ok, target} = Target.fetch(context.hsm)
+      {:ok, _request} = Native.control(make_ref(), target.library, {:library_info})
+      FaultyModule.control(context.module, "C_GetInfo hang")
+      assert {:error, %Error{reason: :timeout, executed: false}} = Task.await(caller)
+      starts(context)
+    end
+
+    test "when its session is being opened", context do
+      Cryptoki.stop(context.hsm)
+      FaultyModule.control(context.module, "C_OpenSession hang")
+      {:ok, _hsm} = Cryptoki.start_link(options(context.module, timeout: 300))
+      FaultyModule.await(context.module, ~r/^C_OpenSession hangs/)
+      starts(context)
+    end
+  end
+
+  defp starts(context) do
+    before = context.tries.()
+    {:ok, hsm} = Cryptoki.start_link(options(context.other, []))
+    assert %{state: :ready} = Cryptoki.status!(hsm)
+    assert {:ok, _key} = needs_login(hsm)
+    assert context.tries.() == before
+    Cryptoki.stop(hsm)
+  end
+
+  defp needs_login(hsm), do: Cryptoki.generate_key(hsm, :aes_key_gen, value_len: 16, token: true)
 
   test "the last try is left to a person", context do
     for {flags, reason} <- [{@final_try, :locked}, {@pin_locked, :pin_locked}] do

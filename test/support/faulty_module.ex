@@ -53,6 +53,15 @@ defmodule Cryptoki.Test.FaultyModule do
     install(%{module | target: target}, [])
   end
 
+  @doc "Another library in front of the same target: the same tokens, faults of its own."
+  @spec beside(t) :: t
+  def beside(%__MODULE__{} = module) do
+    install(
+      %{named() | target: module.target, init_args: module.init_args, labels: module.labels},
+      []
+    )
+  end
+
   defp named do
     name = Path.join(SoftHSM.directory(), "faulty-#{System.unique_integer([:positive])}")
     %__MODULE__{library: name <> ".so", control: name <> ".control", journal: name <> ".journal"}

@@ -217,7 +217,7 @@ defmodule Cryptoki.Test.Panics do
     [pinned]
   end
 
-  defp arguments(:cancel, %{target: target}) do
+  defp arguments(give_up, %{target: target}) when give_up in [:cancel, :withdraw] do
     {:ok, request} = Native.submit(make_ref(), target.native, {:random, 8})
     [request]
   end

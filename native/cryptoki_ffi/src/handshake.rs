@@ -50,7 +50,7 @@ impl Handshake {
 
     /// The caller gives up.
     pub fn cancel(&self) -> Cancelled {
-        if self.step(QUEUED, CANCELLED).is_ok() {
+        if self.withdraw() {
             return Cancelled::Queued;
         }
         match self.step(RUNNING, CANCELLED) {
@@ -58,6 +58,12 @@ impl Handshake {
             Err(CANCELLED) => Cancelled::Already,
             Err(_) => Cancelled::TooLate,
         }
+    }
+
+    /// The caller gives up only what no thread has taken; false when a message comes for certain, whenever
+    /// the thread returns.
+    pub fn withdraw(&self) -> bool {
+        self.step(QUEUED, CANCELLED).is_ok()
     }
 
     /// Whether the caller gave up.

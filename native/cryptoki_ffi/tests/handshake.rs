@@ -37,6 +37,22 @@ fn exactly_one_side_wins() {
 }
 
 #[test]
+fn what_is_withdrawn_does_not_run_and_what_is_not_is_answered() {
+    loom::model(|| {
+        let handshake = Arc::new(Handshake::new());
+        let worker = {
+            let handshake = handshake.clone();
+            thread::spawn(move || handshake.start() && handshake.finish())
+        };
+        let withdrawn = handshake.withdraw();
+        let Ok(sent) = worker.join() else {
+            panic!("the worker panicked")
+        };
+        assert_ne!(withdrawn, sent);
+    });
+}
+
+#[test]
 fn a_caller_that_times_out_and_dies_cancels_once() {
     loom::model(|| {
         let handshake = Arc::new(Handshake::new());

@@ -4,9 +4,9 @@ use crate::info;
 use crate::inject;
 use crate::instance::{Instance, LoginSession};
 use crate::library::Library;
-use crate::nifs::LibraryResource;
 use crate::quirks;
-use crate::request::{Request, ok, panic_failure};
+use crate::request::{Request, Served, ok, panic_failure};
+use crate::resources::LibraryResource;
 use crate::session::STACK;
 use crossbeam_channel::Receiver;
 use cryptoki_ffi::exit;
@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub enum Message {
     /// Somebody waits for the answer.
     Request(Arc<Request<Job>>),
+    /// `C_Login`, with a session to be found or opened before the request is taken.
+    Login(Place, Arc<Request<Credentials>>),
     /// A user of the library is gone.
     Detach(Option<Arc<Request<()>>>),
     /// A session whose owner is gone.
@@ -38,20 +40,24 @@ pub enum Message {
     },
 }
 
-/// A login, with what it needs.
-pub struct Login {
+/// Where a login takes place.
+pub struct Place {
     /// Whose session it is.
     pub instance: Arc<Instance>,
     /// The slot of the token.
     pub slot: CK_SLOT_ID,
+    /// Whether the session may not write.
+    pub read_only: bool,
+}
+
+/// Who logs in.
+pub struct Credentials {
     /// `CKU_*`.
     pub user: CK_USER_TYPE,
     /// None: the protected authentication path.
     pub pin: Option<Secret>,
     /// For `C_LoginUser`.
     pub name: Option<Vec<u8>>,
-    /// Whether the session may not write.
-    pub read_only: bool,
 }
 
 /// How a library is initialised: once, for all its users.
@@ -96,8 +102,6 @@ pub enum Job {
         old: Option<Secret>,
         new: Option<Secret>,
     },
-    /// `C_Login`
-    Login(Login),
     /// Slot events, without waiting for any.
     Poll,
     /// `C_Finalize` and `C_Initialize`, for a library that has got stuck.
@@ -150,6 +154,15 @@ impl Control {
                 let served = guarded(|| {
                     inject::place("control loop");
                     request.serve(None, |env, job| self.run(env, job))
+                });
+                if served.is_none() {
+                    request.refuse(panic_failure());
+                }
+            }
+            Message::Login(place, request) => {
+                let served = guarded(|| {
+                    inject::place("control login");
+                    self.serve_login(&place, &request)
                 });
                 if served.is_none() {
                     request.refuse(panic_failure());
@@ -212,7 +225,6 @@ impl Control {
                     functions.set_pin(session, old.as_ref(), new.as_ref())
                 })
                 .map(|()| ok(env)),
-            Job::Login(login) => self.login(&login).map(|()| ok(env)),
             Job::Poll => info::poll(env, functions),
             Job::Reinitialize => self.reinitialize().map(|()| ok(env)),
         }
@@ -415,19 +427,38 @@ impl Control {
         })
     }
 
-    fn login(&self, login: &Login) -> Outcome<()> {
-        match self.try_login(login) {
+    /// While the request is not taken no PIN was tried, and its caller may withdraw it.
+    fn serve_login(&self, place: &Place, request: &Request<Credentials>) -> Served {
+        if request.is_cancelled() {
+            return Served::NotRun;
+        }
+        match self.login_session(place) {
+            Ok(session) => request.serve(None, |env, credentials| {
+                self.login(session, place, &credentials).map(|()| ok(env))
+            }),
+            Err(failure) => request.refuse(failure),
+        }
+    }
+
+    fn login(
+        &self,
+        session: CK_SESSION_HANDLE,
+        place: &Place,
+        credentials: &Credentials,
+    ) -> Outcome<()> {
+        match self.try_login(session, credentials) {
             // The token may have restarted since the session was looked at: no PIN was tried.
-            Err(failure) if failure.class() == Class::Session => self.try_login(login),
+            Err(failure) if failure.class() == Class::Session => {
+                self.try_login(self.login_session(place)?, credentials)
+            }
             outcome => outcome,
         }
     }
 
-    fn try_login(&self, login: &Login) -> Outcome<()> {
+    fn try_login(&self, session: CK_SESSION_HANDLE, credentials: &Credentials) -> Outcome<()> {
         let functions = &self.library.functions;
-        let session = self.login_session(login)?;
-        let (pin, name) = (login.pin.as_ref(), login.name.as_deref());
-        match self.undisturbed(|| functions.login(session, login.user, pin, name)) {
+        let Credentials { user, pin, name } = credentials;
+        match self.undisturbed(|| functions.login(session, *user, pin.as_ref(), name.as_deref())) {
             // The login belongs to the whole application: another instance may have done it.
             Err(failure) if failure.is(ck::CKR_USER_ALREADY_LOGGED_IN) => Ok(()),
             outcome => outcome,
@@ -435,9 +466,9 @@ impl Control {
     }
 
     /// The session that keeps the instance's login alive, opened anew when it is gone.
-    fn login_session(&self, login: &Login) -> Outcome<CK_SESSION_HANDLE> {
-        if let Some(session) = login.instance.login_session() {
-            let alive = session.slot == login.slot
+    fn login_session(&self, place: &Place) -> Outcome<CK_SESSION_HANDLE> {
+        if let Some(session) = place.instance.login_session() {
+            let alive = session.slot == place.slot
                 && self.library.owns(session.handle, session.claim)
                 && self.library.functions.session_info(session.handle).is_ok();
             if alive {
@@ -445,9 +476,9 @@ impl Control {
             }
             self.library.close_session(session.handle, session.claim);
         }
-        let (handle, claim) = self.library.open_session(login.slot, login.read_only)?;
-        login.instance.keep_login_session(LoginSession {
-            slot: login.slot,
+        let (handle, claim) = self.library.open_session(place.slot, place.read_only)?;
+        place.instance.keep_login_session(LoginSession {
+            slot: place.slot,
             handle,
             claim,
         });

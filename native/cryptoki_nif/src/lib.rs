@@ -35,6 +35,7 @@ mod operation;
 mod pin;
 mod quirks;
 mod request;
+mod resources;
 mod session;
 mod status;
 

@@ -1,7 +1,6 @@
 //! A loaded library, one per real path in the whole VM.
 
-use crate::control::{self, Job, Message};
-use crate::request::Request;
+use crate::control::{self, Message};
 use crossbeam_channel::{Sender, unbounded};
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::functions::Functions;
@@ -78,16 +77,16 @@ impl Library {
         let _ = self.control.send(message);
     }
 
-    /// The same with a request. Those of callers that gave up stay until the thread comes back
-    /// from a call that hangs; so there is a limit.
-    pub fn ask(&self, request: Arc<Request<Job>>) -> Outcome<()> {
+    /// The same with something that is answered. Requests of callers that gave up stay until
+    /// the thread comes back from a call that hangs; so there is a limit.
+    pub fn ask(&self, message: Message) -> Outcome<()> {
         if self.control.len() >= BACKLOG {
             return Err(Failure::own(
                 Reason::Busy,
                 "the library does not return from a call that looks for tokens or logs in",
             ));
         }
-        self.tell(Message::Request(request));
+        self.tell(message);
         Ok(())
     }
 

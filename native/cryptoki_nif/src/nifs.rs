@@ -1,6 +1,6 @@
 //! The NIFs: they decode, enqueue, cancel or close, and return at once. None of them calls a library.
 
-use crate::control::{Job, Login, Message, Settings};
+use crate::control::{Credentials, Job, Message, Place, Settings};
 use crate::decode;
 use crate::encoded::Encoded;
 use crate::guard::guard;
@@ -8,133 +8,27 @@ use crate::inject;
 use crate::instance::{Instance, SessionJob, SessionRequest, State};
 use crate::library::Library;
 use crate::operation::Operation;
-use crate::pin::{Inbox, Pin};
-use crate::request::{Cancel, Request, encode_failure, panic_failure};
+use crate::pin::Pin;
+use crate::request::{Request, encode_failure, panic_failure};
+use crate::resources::{
+    InstanceResource, LibraryResource, PinnedResource, RequestResource, SessionResource, give_up,
+};
 use crate::session::{self, Command};
 use crate::status::Status;
 use crossbeam_channel::Sender;
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::handshake::Cancelled;
 use cryptoki_ffi::panics::guarded;
-use rustler::{Binary, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
+use rustler::{Binary, Encoder, Env, Resource, ResourceArc, Term};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
 mod atoms {
     rustler::atoms! {
         ok, error, queued, running, sent, queue, sessions, busy, overdue, worked, epoch,
-    }
-}
-
-/// A user's hold on a library; letting go detaches it.
-pub struct LibraryResource {
-    library: Arc<Library>,
-    attached: AtomicBool,
-}
-
-impl LibraryResource {
-    /// For one more user.
-    pub fn new(library: Arc<Library>) -> Self {
-        Self {
-            library,
-            attached: AtomicBool::new(true),
-        }
-    }
-}
-
-impl Drop for LibraryResource {
-    fn drop(&mut self) {
-        if self.attached.load(SeqCst) {
-            self.library.tell(Message::Detach(None));
-        }
-    }
-}
-
-/// An instance.
-pub struct InstanceResource(Arc<Instance>);
-
-/// A session; letting go ends its thread.
-pub struct SessionResource {
-    commands: Sender<Command>,
-    status: Arc<Status>,
-}
-
-/// A session that serves one caller; letting go, or the caller's death, gives it back.
-pub struct PinnedResource {
-    requests: Inbox<SessionRequest>,
-    instance: Arc<Instance>,
-}
-
-impl PinnedResource {
-    fn release(&self) {
-        self.requests.shut();
-    }
-}
-
-/// A request; when its caller dies it is cancelled.
-pub struct RequestResource(Arc<dyn Cancel>);
-
-/// The destructor of every resource. rustler's own guard would drop the payload of a panic, which could
-/// panic again.
-fn let_go<T>(resource: T, last: impl FnOnce(&T)) {
-    let _ = guarded(move || {
-        inject::of_type::<T>("destructor");
-        last(&resource);
-    });
-}
-
-#[rustler::resource_impl]
-impl Resource for LibraryResource {
-    const IMPLEMENTS_DESTRUCTOR: bool = true;
-
-    fn destructor(self, _env: Env<'_>) {
-        let_go(self, |_| {});
-    }
-}
-#[rustler::resource_impl]
-impl Resource for InstanceResource {
-    const IMPLEMENTS_DESTRUCTOR: bool = true;
-
-    fn destructor(self, _env: Env<'_>) {
-        let_go(self, |_| {});
-    }
-}
-#[rustler::resource_impl]
-impl Resource for SessionResource {
-    const IMPLEMENTS_DESTRUCTOR: bool = true;
-
-    fn destructor(self, _env: Env<'_>) {
-        let_go(self, |_| {});
-    }
-}
-#[rustler::resource_impl]
-impl Resource for RequestResource {
-    const IMPLEMENTS_DESTRUCTOR: bool = true;
-
-    fn destructor(self, env: Env<'_>) {
-        let_go(self, |request| {
-            give_up(env, request);
-        });
-    }
-}
-#[rustler::resource_impl]
-impl Resource for PinnedResource {
-    const IMPLEMENTS_DOWN: bool = true;
-    const IMPLEMENTS_DESTRUCTOR: bool = true;
-
-    fn down<'a>(&'a self, _env: Env<'a>, _caller: LocalPid, _monitor: Monitor) {
-        let _ = guarded(|| {
-            inject::of_type::<Self>("down");
-            self.release();
-        });
-    }
-
-    // Should `down` have failed, its session is given back here.
-    fn destructor(self, _env: Env<'_>) {
-        let_go(self, Self::release);
     }
 }
 
@@ -144,17 +38,6 @@ fn submitted<'a, J: Send + 'static>(env: Env<'a>, request: Arc<Request<J>>) -> T
 
 fn refused<'a>(env: Env<'a>, failure: &Failure) -> Term<'a> {
     (atoms::error(), encode_failure(env, failure)).encode(env)
-}
-
-/// A session that runs the call of somebody who does not wait any more is overdue.
-fn give_up(env: Env, request: &RequestResource) -> Cancelled {
-    let found = request.0.cancel();
-    if found == Cancelled::Running
-        && let Some(session) = request.0.runner()
-    {
-        session.mark_overdue(env);
-    }
-    found
 }
 
 fn resource<T: Resource>(term: Term<'_>) -> Option<ResourceArc<T>> {
@@ -169,10 +52,24 @@ fn control_request<'a>(
     job: impl FnOnce() -> Option<Job>,
 ) -> Option<Term<'a>> {
     let request = Request::new(env.pid(), reference, None, |_| job())?;
-    Some(match library.ask(request.clone()) {
+    Some(asked(
+        env,
+        library,
+        Message::Request(request.clone()),
+        request,
+    ))
+}
+
+fn asked<'a, J: Send + 'static>(
+    env: Env<'a>,
+    library: &Library,
+    message: Message,
+    request: Arc<Request<J>>,
+) -> Term<'a> {
+    match library.ask(message) {
         Ok(()) => submitted(env, request),
         Err(failure) => refused(env, &failure),
-    })
+    }
 }
 
 #[rustler::nif]
@@ -334,16 +231,20 @@ fn login<'a>(
     guard(env, || {
         let instance = resource::<InstanceResource>(instance)?.0.clone();
         let library = instance.library.clone();
-        control_request(env, reference, &library, || {
-            Some(Job::Login(Login {
-                instance,
-                slot: decode::ulong(slot)?,
+        let place = Place {
+            instance,
+            slot: decode::ulong(slot)?,
+            read_only: read_only.decode().ok()?,
+        };
+        let request = Request::new(env.pid(), reference, None, |_| {
+            Some(Credentials {
                 user: decode::ulong(user)?,
                 pin: decode::optional_secret(pin)?,
                 name: decode::optional_secret(name)?.map(|name| name.to_vec()),
-                read_only: read_only.decode().ok()?,
-            }))
-        })
+            })
+        })?;
+        let message = Message::Login(place, request.clone());
+        Some(asked(env, &library, message, request))
     })
 }
 
@@ -491,6 +392,19 @@ fn cancel<'a>(env: Env<'a>, request: Term<'a>) -> Encoded {
             Cancelled::Queued | Cancelled::Already => atoms::queued(),
             Cancelled::TooLate => atoms::sent(),
             Cancelled::Running => atoms::running(),
+        };
+        Some(answer.encode(env))
+    })
+}
+
+#[rustler::nif]
+fn withdraw<'a>(env: Env<'a>, request: Term<'a>) -> Encoded {
+    guard(env, || {
+        let request = resource::<RequestResource>(request)?;
+        let answer = if request.0.withdraw() {
+            atoms::queued()
+        } else {
+            atoms::running()
         };
         Some(answer.encode(env))
     })

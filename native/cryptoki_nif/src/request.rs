@@ -54,6 +54,8 @@ pub enum Served {
 pub trait Cancel: Send + Sync {
     /// Gives up; after that no message comes unless the answer says so.
     fn cancel(&self) -> Cancelled;
+    /// Gives up what has not begun; false when the message comes, sooner or later.
+    fn withdraw(&self) -> bool;
     /// The session that runs the request.
     fn runner(&self) -> Option<Arc<Status>>;
 }
@@ -88,6 +90,14 @@ impl<J> Request<J> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+
+    /// Frees the data of a cancelled request now, not when a thread finds it.
+    fn bury(&self) {
+        if let Some(tombstones) = &self.tombstones {
+            tombstones.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(self.take());
     }
 
     /// Whether the caller gave up.
@@ -154,13 +164,17 @@ impl<J: Send> Cancel for Request<J> {
     fn cancel(&self) -> Cancelled {
         let cancelled = self.handshake.cancel();
         if cancelled == Cancelled::Queued {
-            if let Some(tombstones) = &self.tombstones {
-                tombstones.fetch_add(1, Ordering::Relaxed);
-            }
-            // Frees the data now, not when a thread finds the tombstone.
-            drop(self.take());
+            self.bury();
         }
         cancelled
+    }
+
+    fn withdraw(&self) -> bool {
+        let withdrawn = self.handshake.withdraw();
+        if withdrawn {
+            self.bury();
+        }
+        withdrawn
     }
 
     fn runner(&self) -> Option<Arc<Status>> {
