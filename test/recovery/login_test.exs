@@ -160,14 +160,26 @@ defmodule Cryptoki.Recovery.LoginTest do
     end
 
     test "when the login waits its turn behind another call", context do
-      FaultyModule.control(context.module, "logout\nC_GetTokenInfo hang")
+      # The second one is the last thing before the login.
+      FaultyModule.control(context.module, "logout\nC_GetTokenInfo hang after=1")
       caller = Task.async(fn -> needs_login(context.hsm) end)
       FaultyModule.await(context.module, ~r/^C_GetTokenInfo hangs/)
       {:ok, target} = Target.fetch(context.hsm)
-      {:ok, _request} = Native.control(make_ref(), target.library, {:library_info})
-      FaultyModule.control(context.module, "C_GetInfo hang")
+      {:ok, request} = Native.control(make_ref(), target.library, {:slots})
+      FaultyModule.control(context.module, "C_GetSlotList hang")
+      FaultyModule.await(context.module, ~r/^C_GetSlotList hangs/)
       assert {:error, %Error{reason: :timeout, executed: false}} = Task.await(caller)
       starts(context)
+      # It lives until here, or it would be cancelled.
+      assert is_reference(request)
+    end
+
+    test "when the library is asked who made it", context do
+      FaultyModule.control(context.module, "logout\nC_GetInfo hang")
+      caller = Task.async(fn -> needs_login(context.hsm) end)
+      FaultyModule.await(context.module, ~r/^C_GetInfo hangs/)
+      starts(context)
+      assert {:error, %Error{reason: :timeout, executed: false}} = Task.await(caller)
     end
 
     test "when its session is being opened", context do
@@ -181,7 +193,7 @@ defmodule Cryptoki.Recovery.LoginTest do
 
   defp starts(context) do
     before = context.tries.()
-    {:ok, hsm} = Cryptoki.start_link(options(context.other, []))
+    {:ok, hsm} = Cryptoki.start_link(options(context.other, timeout: 5_000))
     assert %{state: :ready} = Cryptoki.status!(hsm)
     assert {:ok, _key} = needs_login(hsm)
     assert context.tries.() == before

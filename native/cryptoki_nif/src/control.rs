@@ -401,7 +401,7 @@ impl Control {
         let (session, claim) = self.library.open_session(slot, false)?;
         let outcome = match user {
             None => work(session),
-            Some((user, pin)) => self.undisturbed(|| {
+            Some((user, pin)) => self.undisturbed(quirks::logs_in_alone(functions), || {
                 functions.login(session, user, pin, None)?;
                 let outcome = work(session);
                 // Ours alone: had anybody been logged in, C_Login would have refused.
@@ -414,17 +414,20 @@ impl Control {
     }
 
     /// Logs in or out, with nobody else inside where the library cannot stand it.
-    fn undisturbed(&self, work: impl FnOnce() -> Outcome<()>) -> Outcome<()> {
-        let functions = &self.library.functions;
-        if !quirks::logs_in_alone(functions) {
+    fn undisturbed(&self, alone: bool, work: impl FnOnce() -> Outcome<()>) -> Outcome<()> {
+        if !alone {
             return work();
         }
-        functions.gate.alone(PATIENCE, work).unwrap_or_else(|| {
-            Err(Failure::own(
-                Reason::Busy,
-                "calls are still in flight, under which this library cannot log in or out",
-            ))
-        })
+        self.library
+            .functions
+            .gate
+            .alone(PATIENCE, work)
+            .unwrap_or_else(|| {
+                Err(Failure::own(
+                    Reason::Busy,
+                    "calls are still in flight, under which this library cannot log in or out",
+                ))
+            })
     }
 
     /// While the request is not taken no PIN was tried, and its caller may withdraw it.
@@ -432,9 +435,18 @@ impl Control {
         if request.is_cancelled() {
             return Served::NotRun;
         }
+        let alone = quirks::logs_in_alone(&self.library.functions);
         match self.login_session(place) {
             Ok(session) => request.serve(None, |env, credentials| {
-                self.login(session, place, &credentials).map(|()| ok(env))
+                let login = |session| self.login(session, alone, &credentials);
+                match login(session) {
+                    // The token may have restarted since the session was looked at: no PIN was tried.
+                    Err(failure) if failure.class() == Class::Session => {
+                        login(self.login_session(place)?)
+                    }
+                    outcome => outcome,
+                }
+                .map(|()| ok(env))
             }),
             Err(failure) => request.refuse(failure),
         }
@@ -443,22 +455,14 @@ impl Control {
     fn login(
         &self,
         session: CK_SESSION_HANDLE,
-        place: &Place,
+        alone: bool,
         credentials: &Credentials,
     ) -> Outcome<()> {
-        match self.try_login(session, credentials) {
-            // The token may have restarted since the session was looked at: no PIN was tried.
-            Err(failure) if failure.class() == Class::Session => {
-                self.try_login(self.login_session(place)?, credentials)
-            }
-            outcome => outcome,
-        }
-    }
-
-    fn try_login(&self, session: CK_SESSION_HANDLE, credentials: &Credentials) -> Outcome<()> {
         let functions = &self.library.functions;
         let Credentials { user, pin, name } = credentials;
-        match self.undisturbed(|| functions.login(session, *user, pin.as_ref(), name.as_deref())) {
+        match self.undisturbed(alone, || {
+            functions.login(session, *user, pin.as_ref(), name.as_deref())
+        }) {
             // The login belongs to the whole application: another instance may have done it.
             Err(failure) if failure.is(ck::CKR_USER_ALREADY_LOGGED_IN) => Ok(()),
             outcome => outcome,
