@@ -94,6 +94,17 @@ defmodule Cryptoki.PanicTest do
     end
   end
 
+  test "control login: the instance tries again", context do
+    armed(context, "control login", fn ->
+      {:ok, other} = start(context)
+      fired(context)
+      well(%{context | hsm: other})
+      assert call(context, Cryptoki, :stop, [other]) == :ok
+    end)
+
+    well(context)
+  end
+
   test "a thread that opens a library", context do
     answer = armed(context, "open thread", fn -> start(context) end)
     assert {:error, %Error{reason: :panic}} = answer
