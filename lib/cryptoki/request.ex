@@ -13,6 +13,7 @@ defmodule Cryptoki.Request do
   @type build :: (:cached | :fresh -> {:ok, tuple} | {:error, Error.t()})
 
   @no_time {0, 0}
+  @withdrawn "the library had not begun the login, no PIN was tried"
   # What names no key to look up is only run again after a login.
   @runs_once %{login: 0, resolve: :never, reopened: :never}
 
@@ -163,9 +164,17 @@ defmodule Cryptoki.Request do
     submit = &Native.login(&1, native, who.slot, who.user, pin, who.username, who.read_only)
 
     case await(submit, deadline, &withdraw/1) do
-      {:ok, _times} -> :ok
-      {{:error, {:rv, _, _, :pin} = failure}, _times} -> {:refused, error(failure)}
-      {{:error, failure}, _times} -> {:error, error(failure)}
+      {:ok, _times} ->
+        :ok
+
+      {{:error, {:rv, _, _, :pin} = failure}, _times} ->
+        {:refused, error(failure)}
+
+      {{:error, {:timeout, :queued}}, _times} ->
+        {:error, Error.new(:timeout, @withdrawn, executed: false)}
+
+      {{:error, failure}, _times} ->
+        {:error, error(failure)}
     end
   end
 
