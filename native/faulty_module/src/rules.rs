@@ -2,7 +2,7 @@
 
 use crate::functions::NAMES;
 use cryptoki_sys::{CK_FLAGS, CK_RV, CK_SLOT_ID, CK_ULONG, CKR_DEVICE_REMOVED};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What every call answers while the control file has an error: nobody's test passes by accident.
@@ -76,6 +76,7 @@ pub struct Rule {
     every: u64,
     times: u64,
     probability: f64,
+    until_initialize: bool,
     seen: AtomicU64,
     fired: AtomicU64,
 }
@@ -102,6 +103,13 @@ pub enum Once {
     Replug(Option<CK_SLOT_ID>),
 }
 
+/// A label that a token does not have.
+#[derive(Debug)]
+pub struct Label {
+    name: String,
+    until_initialize: bool,
+}
+
 /// A control file.
 #[derive(Debug, Default)]
 pub struct Rules {
@@ -115,6 +123,8 @@ pub struct Rules {
     pub handles_shift: bool,
     /// Flags that C_GetTokenInfo shows besides.
     pub token_flags: CK_FLAGS,
+    /// The label that C_GetTokenInfo shows in place of the token's.
+    pub token_label: Option<Label>,
     /// How many sessions a slot takes.
     pub max_sessions: Option<usize>,
     /// Slot events: not supported, emulated, or the target's.
@@ -123,6 +133,8 @@ pub struct Rules {
     pub user_name: Option<String>,
     /// What is typed at the keypad of the token.
     pub keypad: Option<String>,
+    /// Whether the library was finalised since the file took effect.
+    pub finalized: AtomicBool,
 }
 
 impl Rules {
@@ -130,8 +142,20 @@ impl Rules {
     pub fn due(&self, name: &str) -> Vec<&Rule> {
         self.rules
             .iter()
-            .filter(|rule| rule.matches(name) && rule.fires())
+            .filter(|rule| rule.matches(name) && self.lasts(rule.until_initialize) && rule.fires())
             .collect()
+    }
+
+    /// The label that the token claims to have.
+    pub fn token_label(&self) -> Option<&str> {
+        self.token_label
+            .as_ref()
+            .filter(|label| self.lasts(label.until_initialize))
+            .map(|label| label.name.as_str())
+    }
+
+    fn lasts(&self, until_initialize: bool) -> bool {
+        !(until_initialize && self.finalized.load(Ordering::SeqCst))
     }
 
     /// Whether a rule still makes `name` hang.
@@ -200,10 +224,16 @@ impl Rules {
                 let id = slot.strip_prefix("slot=").ok_or(*slot)?;
                 self.once.push(Once::Replug(Some(number(id)?)));
             }
-            ["token", flags] => {
-                let flags = flags.strip_prefix("flags=").ok_or(*flags)?;
-                self.token_flags = number(flags)?;
-            }
+            ["token", word, options @ ..] => match (word.split_once('='), options) {
+                (Some(("flags", flags)), []) => self.token_flags = number(flags)?,
+                (Some(("label", name)), [] | ["until=initialize"]) => {
+                    self.token_label = Some(Label {
+                        name: name.to_owned(),
+                        until_initialize: !options.is_empty(),
+                    });
+                }
+                _ => return Err(words.join(" ")),
+            },
             ["handles", "shift"] => self.handles_shift = true,
             ["sessions", "forget"] => self.once.push(Once::Forget),
             ["sessions", max] => {
@@ -240,6 +270,7 @@ impl Rule {
             every: 1,
             times: u64::MAX,
             probability: 1.0,
+            until_initialize: false,
             seen: AtomicU64::new(0),
             fired: AtomicU64::new(0),
         };
@@ -257,6 +288,7 @@ impl Rule {
                 ("times" | "count", n) => rule.times = number(n)?,
                 ("after", n) => rule.after = number(n)?,
                 ("every", n) => rule.every = number(n)?.max(1),
+                ("until", "initialize") => rule.until_initialize = true,
                 ("probability", p) => rule.probability = p.parse().map_err(|_| unknown())?,
                 _ if lie => return Err(unknown()),
                 ("after_forward", "") => rule.after_forward = true,

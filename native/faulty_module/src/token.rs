@@ -181,12 +181,19 @@ pub(crate) unsafe fn find_objects(
     Ok(rv)
 }
 
-/// C_GetTokenInfo: with the flags that the control file adds.
+/// C_GetTokenInfo: with the flags and the label that the control file gives it.
 pub(crate) unsafe fn get_token_info(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) -> Answer {
     let rv = real!(C_GetTokenInfo(slot, info))?;
     if rv == CKR_OK {
+        let rules = control::current();
         // SAFETY: the target has just written the structure.
-        unsafe { (*info).flags |= control::current().token_flags };
+        let info = unsafe { &mut *info };
+        info.flags |= rules.token_flags;
+        if let Some(label) = rules.token_label() {
+            info.label.fill(b' ');
+            let length = label.len().min(info.label.len());
+            info.label[..length].copy_from_slice(&label.as_bytes()[..length]);
+        }
     }
     Ok(rv)
 }
@@ -273,6 +280,7 @@ pub(crate) unsafe fn finalize(pointer: *mut c_void) -> Answer {
         lock(&SESSIONS).clear();
         lock(&EVENTS).clear();
         FINALIZED.fetch_add(1, Ordering::SeqCst);
+        control::current().finalized.store(true, Ordering::SeqCst);
     }
     Ok(rv)
 }

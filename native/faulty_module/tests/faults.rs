@@ -240,6 +240,36 @@ fn refuses_too_many_sessions() {
 }
 
 #[test]
+fn some_faults_last_until_it_is_initialised_anew() {
+    let Some((module, list)) = Module::ready() else {
+        return;
+    };
+    let slot = slots(list, CK_TRUE)[0];
+    let label = || {
+        let mut info = CK_TOKEN_INFO::default();
+        let rv = ck!(list.C_GetTokenInfo(slot, &raw mut info));
+        (rv == CKR_OK).then(|| String::from_utf8_lossy(&info.label).trim_end().to_owned())
+    };
+    let anew = || {
+        assert_eq!(ck!(list.C_Finalize(std::ptr::null_mut())), CKR_OK);
+        assert_eq!(ck!(list.C_Initialize(std::ptr::null_mut())), CKR_OK);
+    };
+    let own = label();
+    module.control("token label=other");
+    assert_eq!(label().as_deref(), Some("other"));
+    anew();
+    assert_eq!(label().as_deref(), Some("other"));
+    for fault in ["token label=other", "C_GetTokenInfo rv=0xE1"] {
+        module.control(&format!("{fault} until=initialize"));
+        assert_ne!(label(), own);
+        anew();
+        assert_eq!(label(), own);
+    }
+    module.control("token label=other until=tomorrow");
+    assert_eq!(random(list, 0), 0x8000_FA17);
+}
+
+#[test]
 fn lies_about_lengths_and_counts() {
     let Some((module, list)) = Module::ready() else {
         return;
