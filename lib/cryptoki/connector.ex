@@ -4,7 +4,7 @@ defmodule Cryptoki.Connector do
   # the token, fetching the PIN, logging in, opening sessions, looking at the slots. The PIN lives
   # here and in the process of the login, and only until it is handed to the library.
 
-  alias Cryptoki.{Ecdsa, Error, Instance, Login, Names, Options, Request}
+  alias Cryptoki.{Attempts, Ecdsa, Error, Instance, Instances, Login, Names, Options, Request}
   alias Cryptoki.{SessionServer, Telemetry}
 
   # Overdue sessions are replaced until there are this many times the sessions asked for.
@@ -19,7 +19,8 @@ defmodule Cryptoki.Connector do
         }
   @type look :: {polled :: [map], tokens :: [map]}
   @type opened :: {[pid], shortage :: Error.t() | nil}
-  @type trouble :: Login.trouble()
+  @typedoc "Why not; `:others` when there are tokens and none is the instance's."
+  @type trouble :: Login.trouble() | {:others, Attempts.others(), Error.t()}
 
   @doc "Runs a job for the calling process, which gets `{:connector, pid, result}`."
   @spec start((() -> term)) :: pid
@@ -56,10 +57,15 @@ defmodule Cryptoki.Connector do
       }
 
       case min(context.options.sessions, room(context)) do
-        count when count > 0 -> {:ok, facts, open(context, facts, count)}
+        count when count > 0 -> connected(context, facts, count)
         _none -> {:error, Error.new(:busy, "all sessions are held by calls that do not return")}
       end
     end
+  end
+
+  defp connected(context, facts, count) do
+    with {servers, _shortage} = opened when is_list(servers) <- open_first(context, facts, count),
+         do: {:ok, facts, opened}
   end
 
   @doc "How many sessions there may be beside the overdue ones, which may never come back."
@@ -72,8 +78,30 @@ defmodule Cryptoki.Connector do
   @doc "Logs in again to the token found before."
   @spec login_again(map, facts) :: {:ok, logged_in :: boolean} | trouble
   def login_again(context, facts) do
+    with :ok <- same_token(context, facts), do: Login.run(context, facts.slot, facts.token)
+  end
+
+  @doc """
+  Opens the first sessions, and looks whether they are the token's: another may have come into the slot,
+  or the library was initialised anew and counts its slots otherwise. While sessions are open it is not.
+  """
+  @spec open_first(map, facts, pos_integer) :: opened | {:error, Error.t()}
+  def open_first(context, facts, count) do
+    with {[_ | _] = servers, _shortage} = opened <- open(context, facts, count) do
+      case same_token(context, facts) do
+        :ok ->
+          opened
+
+        {:error, _error} = error ->
+          Enum.each(servers, &SessionServer.close/1)
+          error
+      end
+    end
+  end
+
+  defp same_token(context, facts) do
     with {:ok, token} <- control(context, {:token_info, facts.slot}),
-         do: Login.run(context, facts.slot, token)
+         do: Instances.same_token(facts.token, token)
   end
 
   @doc "Opens up to `count` sessions; stops at the first that cannot be opened."
@@ -152,21 +180,33 @@ defmodule Cryptoki.Connector do
 
     case if(length(found) > 1, do: used, else: found) do
       [slot] -> {:ok, slot}
-      [] -> absent("no token is #{options.token}", slots)
-      more -> absent("#{length(more)} tokens are #{options.token}", more)
+      [] -> others(filled(slots), options)
+      more -> {:error, absent("#{length(more)} tokens are #{options.token}", more)}
     end
   end
 
-  defp absent(why, slots), do: {:error, Error.new(:token_absent, "#{why}; #{seen(slots)}")}
+  defp others([], options), do: {:error, absent("no token is #{options.token}", [])}
+
+  defp others(slots, options) do
+    seen = for %{id: id, token: token} <- slots, do: {id, token && summary(id, token)}
+    {:others, seen, absent("no token is #{options.token}", slots)}
+  end
+
+  defp absent(why, slots), do: Error.new(:token_absent, "#{why}; #{seen(slots)}")
+
+  defp filled(slots), do: Enum.filter(slots, &(:token_present in Names.flags(:slot, &1.flags)))
 
   defp matching(slots, options),
     do: Enum.filter(slots, &Options.matches_token?(options.token, &1))
 
+  defp seen([]), do: "no slot has a token"
+
   defp seen(slots) do
-    case for %{token: %{label: label}, id: id} <- slots, do: "#{inspect(label)} in slot #{id}" do
-      [] -> "no slot has a token"
-      tokens -> "there are: " <> Enum.join(tokens, ", ")
-    end
+    "there are: " <>
+      Enum.map_join(slots, ", ", fn
+        %{token: nil, id: id} -> "one in slot #{id} that the library cannot read"
+        %{token: token, id: id} -> "#{inspect(token.label)} in slot #{id}"
+      end)
   end
 
   defp flags(token), do: Names.flags(:token, token.flags)

@@ -189,6 +189,17 @@ defmodule Cryptoki.Instances do
     end
   end
 
+  @doc "Whether the token in a slot is still the one that was found there."
+  @spec same_token(found :: map, now :: map) :: :ok | {:error, Error.t()}
+  def same_token(found, now) do
+    if identity(found) == identity(now) do
+      :ok
+    else
+      detail = "#{inspect(found.label)} was in the slot, now there is #{inspect(now.label)}"
+      {:error, Error.new(:token_absent, detail, executed: false)}
+    end
+  end
+
   defp identity(token), do: {token.manufacturer, token.model, token.serial, token.label}
 
   ## The process

@@ -73,7 +73,10 @@ defmodule Cryptoki.Login do
 
     with :ok <- Instances.take_turn(token, deadline),
          # Whoever had the turn before may have used up a try.
-         {:ok, token} <- Request.control(context.library, {:token_info, slot}, deadline),
+         {:ok, now} <- Request.control(context.library, {:token_info, slot}, deadline),
+         # A PIN is for one token: another may have come while it was typed.
+         :ok <- Instances.same_token(token, now),
+         token = now,
          :ok <- tries_left(flags(token), user, context.force),
          :ok <- not_refused(token, user, secret, context.force),
          do: hand_over(context, slot, token, secret, deadline)

@@ -19,9 +19,7 @@ defmodule Cryptoki.Recovery do
   # Running again is safe in all of these: the library has refused before it did anything. Several
   # epochs can pass while a token reboots, one for each session that is opened anew: hence more than
   # one `:resolve` for stale handles. The caller's deadline ends it before that.
-  #
-  # What the instance does when it cannot connect, or can and nothing else works, is here as well:
-  # `delay/2`, `reinitialize?/2` and `stuck/2`.
+  # What the instance does when it cannot connect, or can and nothing else works: `Cryptoki.Attempts`.
 
   alias Cryptoki.Error
 
@@ -61,63 +59,6 @@ defmodule Cryptoki.Recovery do
     do: :absent
 
   def lost(_failure), do: :replace
-
-  # OpenSC 0.23 answers CKR_GENERAL_ERROR for ever after pcscd was restarted.
-  @troubles [:device_error, :function_failed, :general_error]
-  @patience 3
-
-  @doc "How many troubles of the library in a row this error makes, after so many before it."
-  @spec troubles(Error.t(), non_neg_integer) :: non_neg_integer
-  def troubles(%Error{reason: reason}, before)
-      when reason in [:cryptoki_not_initialized | @troubles],
-      do: before + 1
-
-  def troubles(_error, _before), do: 0
-
-  @doc "Whether the library is to be initialised anew, after so many troubles of which this was the last."
-  @spec reinitialize?(Error.t() | nil, non_neg_integer) :: boolean
-  def reinitialize?(%Error{reason: :cryptoki_not_initialized}, troubles), do: troubles > 0
-  def reinitialize?(_error, troubles), do: troubles > 0 and rem(troubles, @patience) == 0
-
-  # What an error of these says may be about the caller's data: CKR_GENERAL_ERROR for a bad ciphertext.
-  @by_data ~w(Decrypt Verify UnwrapKey DeriveKey Decapsulate)
-  @device_error 0x30
-
-  @typedoc "Sessions opened anew for device errors in a row, and how much had worked before."
-  @type fruitless :: {worked :: non_neg_integer, count :: non_neg_integer}
-
-  @doc "Counts one more, which begins anew when anything has worked."
-  @spec fruitless(Cryptoki.Native.failure(), worked :: non_neg_integer, fruitless) :: fruitless
-  def fruitless({:rv, code, function, :device}, worked, {before, count} = known) do
-    cond do
-      code != @device_error and String.contains?(Atom.to_string(function), @by_data) -> known
-      worked != before -> {worked, 1}
-      true -> {before, count + 1}
-    end
-  end
-
-  @doc """
-  Whether connecting works and nothing else does, now that one more is counted: then what the
-  token server counts, so that the library is initialised anew next, after a growing delay.
-  """
-  @spec stuck(fruitless, fruitless) ::
-          {:stuck, %{failures: non_neg_integer, troubles: non_neg_integer}} | :no
-  def stuck(same, same), do: :no
-
-  def stuck(_before, {_worked, count}) when rem(count, @patience) == 0,
-    do: {:stuck, %{failures: div(count, @patience) - 1, troubles: count - 1}}
-
-  def stuck(_before, _now), do: :no
-
-  @doc """
-  Milliseconds until the next attempt to connect: doubles from `min` to `max`, less up to a half of
-  it, so that instances do not knock in step.
-  """
-  @spec delay(%{min: pos_integer, max: pos_integer}, failures :: non_neg_integer) :: pos_integer
-  def delay(%{min: min, max: max}, failures) do
-    full = min(max, min * Integer.pow(2, min(failures, 20)))
-    full - :rand.uniform(div(full, 2) + 1) + 1
-  end
 
   defp prepares?(nil), do: false
 

@@ -189,7 +189,10 @@ defmodule Cryptoki.Telemetry do
   # Says that the library was initialised anew, or why not.
   @spec reinitialized(term, :ok | {:error, Error.t()}) :: :ok
   def reinitialized(instance, answer) do
-    Logger.warning(fn ->
+    # Somebody else uses the library: that may be so for long, and is nothing new.
+    level = if outcome(answer) == :busy, do: :debug, else: :warning
+
+    Logger.log(level, fn ->
       "cryptoki #{inspect(instance)}: " <>
         case answer do
           :ok -> "the library was finalised and initialised anew, the token is looked for"

@@ -12,7 +12,7 @@ defmodule Cryptoki.TokenServer do
 
   use GenServer, restart: :permanent, shutdown: 5_000
 
-  alias Cryptoki.{Connector, Error, Instance, Instances, Pin, Recovery}
+  alias Cryptoki.{Attempts, Connector, Error, Instance, Instances, Pin, Recovery}
   alias Cryptoki.{Request, SessionServer, Target, Telemetry, Watch}
 
   # pcscd looks at its readers every 400 ms: a card that is away for no longer must not be missed.
@@ -115,10 +115,7 @@ defmodule Cryptoki.TokenServer do
       connect_due: true,
       login_due: false,
       open_due: true,
-      failures: 0,
-      # of the library itself, in a row; and of its sessions, while nothing has worked
-      troubles: 0,
-      fruitless: {0, 0},
+      attempts: %Attempts{},
       first_waiters: [],
       login_waiters: [],
       unlock_waiters: [],
@@ -194,18 +191,16 @@ defmodule Cryptoki.TokenServer do
 
   defp told(_of_one_let_go, state), do: state
 
-  # Something closed our session, perhaps a reboot: then the login is gone as well.
-  defp session({:reopened, {:rv, _code, _function, :session}}, _pid, %{facts: facts} = state),
-    do: %{state | login_due: facts != nil and facts.logged_in}
+  # Perhaps a reboot, the login is gone; perhaps another token, which a login finds out even without a PIN.
+  defp session({:reopened, {:rv, _code, _function, :session}}, _pid, state),
+    do: %{state | login_due: state.facts != nil}
 
   defp session({:reopened, {:rv, _, _, :device} = failure}, _pid, %{state: :ready} = state) do
     {:ok, %{worked: worked}} = Request.instance_info(state.target.native)
-    fruitless = Recovery.fruitless(failure, worked, state.fruitless)
-    counted = %{state | fruitless: fruitless}
 
-    case Recovery.stuck(state.fruitless, fruitless) do
-      {:stuck, counts} -> counted |> Map.merge(counts) |> lose(Request.error(failure))
-      :no -> counted
+    case Attempts.reopened(state.attempts, failure, worked) do
+      {:stuck, attempts} -> lose(%{state | attempts: attempts}, Request.error(failure))
+      {:usual, attempts} -> %{state | attempts: attempts}
     end
   end
 
@@ -313,12 +308,14 @@ defmodule Cryptoki.TokenServer do
   defp start_job(state, kind, waiters, force \\ false) do
     context = %{context(state) | force: force}
     facts = state.facts
+    none? = state.sessions == %{}
 
     pid =
       Connector.start(fn ->
         case kind do
           :connect -> Connector.connect(context)
           :login -> Connector.login_again(context, facts)
+          {:open, count} when none? -> Connector.open_first(context, facts, count)
           {:open, count} -> Connector.open(context, facts, count)
         end
       end)
@@ -334,7 +331,7 @@ defmodule Cryptoki.TokenServer do
       native: state.target.native,
       library: state.target.library,
       options: state.options,
-      reinitialize: Recovery.reinitialize?(state.reason, state.troubles),
+      reinitialize: Attempts.reinitialize?(state.attempts),
       force: false
     }
   end
@@ -354,7 +351,8 @@ defmodule Cryptoki.TokenServer do
 
   defp done(:connect, {:ok, facts, {servers, shortage}}, state) do
     limit = if shortage, do: length(servers), else: state.options.sessions
-    state = %{state | facts: facts, limit: limit, failures: 0, troubles: 0, looker: nil}
+    attempts = Attempts.connected(state.attempts)
+    state = %{state | facts: facts, limit: limit, attempts: attempts, looker: nil}
     state = %{state | watch: Watch.inserted(state.watch, token(state))}
     {:ok, state |> adopt(servers) |> enter(:ready, shortage)}
   end
@@ -400,6 +398,9 @@ defmodule Cryptoki.TokenServer do
        when reason in [:timeout, :busy],
        do: {{:error, error}, state}
 
+  defp done(:connect, {:others, others, error}, state),
+    do: {{:error, error}, lose(state, error, others)}
+
   defp done(_kind, {:locked, error}, state), do: {{:error, error}, lock(state, error)}
   defp done(_kind, {:error, error}, state), do: {{:error, error}, lose(state, error)}
 
@@ -411,13 +412,12 @@ defmodule Cryptoki.TokenServer do
 
   ## Changes of state
 
-  defp lose(state, error) do
+  defp lose(state, error, others \\ []) do
     state = state |> let_go(:token_absent, error) |> enter(:absent, error)
     if state.connect_timer, do: Process.cancel_timer(state.connect_timer)
-    delay = Recovery.delay(state.options.reconnect, state.failures)
-    troubles = Recovery.troubles(error, state.troubles)
-    timer = Process.send_after(self(), :connect, delay)
-    %{state | connect_timer: timer, failures: state.failures + 1, troubles: troubles}
+    attempts = Attempts.failed(state.attempts, error, others)
+    delay = Attempts.delay(attempts, state.options.reconnect)
+    %{state | connect_timer: Process.send_after(self(), :connect, delay), attempts: attempts}
   end
 
   defp lock(state, error), do: state |> let_go(:locked, error) |> enter(:locked, error)
@@ -483,15 +483,15 @@ defmodule Cryptoki.TokenServer do
   defp look(state), do: state
 
   defp looked(state, look) do
-    {came?, watch} = Watch.looked(state.watch, look)
+    {changed?, watch} = Watch.looked(state.watch, look)
     state = %{state | watch: watch}
 
     cond do
       state.state == :ready and token(state) not in watch.tokens ->
         lose(state, Error.new(:token_absent, "the token was removed"))
 
-      state.state == :absent and came? ->
-        %{state | connect_due: true, failures: 0}
+      state.state == :absent and changed? ->
+        %{state | connect_due: true, attempts: Attempts.hopeful(state.attempts)}
 
       true ->
         state

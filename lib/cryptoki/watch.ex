@@ -35,12 +35,12 @@ defmodule Cryptoki.Watch do
     :ok
   end
 
-  @doc "Somebody has looked: tells what has changed, and answers whether a token has come."
-  @spec looked(t, Connector.look()) :: {came? :: boolean, t}
+  @doc "Somebody has looked: tells what has changed, and answers whether the slots have."
+  @spec looked(t, Connector.look()) :: {changed? :: boolean, t}
   def looked(%__MODULE__{tokens: before} = watch, {_slots, tokens} = look) do
     for token <- before -- tokens, do: notify(watch, {:token_removed, token})
     for token <- tokens -- before, do: notify(watch, {:token_inserted, token})
-    {tokens -- before != [], %{watch | look: look, tokens: tokens}}
+    {look != watch.look or tokens != before, %{watch | look: look, tokens: tokens}}
   end
 
   @doc "Connecting sees an insertion before anybody looks,"

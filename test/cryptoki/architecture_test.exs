@@ -4,6 +4,7 @@ defmodule Cryptoki.ArchitectureTest do
   # Who calls whom, read from the compiled modules.
 
   @pure [
+    Cryptoki.Attempts,
     Cryptoki.Attribute,
     Cryptoki.DER,
     Cryptoki.Ecdsa,

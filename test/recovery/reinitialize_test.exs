@@ -32,6 +32,18 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
     end
   end
 
+  # What status says while it is absent, and before that.
+  defp await_reason(hsm, text) do
+    case Cryptoki.status!(hsm) do
+      %{reason: %Error{} = error} ->
+        said = Exception.message(error)
+        if said =~ text, do: said, else: await_reason(hsm, text)
+
+      _not_yet ->
+        await_reason(hsm, text)
+    end
+  end
+
   defp initialized(module), do: FaultyModule.count(module, ~r/^C_Initialize ran 0x0/)
   defp finalized(module), do: FaultyModule.count(module, ~r/^C_Finalize ran 0x0/)
 
@@ -99,6 +111,45 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
       assert {:ok, _} = Cryptoki.random(hsm, 1)
       Cryptoki.stop(hsm)
     end
+  end
+
+  # OpenSC 0.26 does so with a card that was pulled while it was read, and put back.
+  for {what, fault, seen} <- [
+        {"another token", "token label=PIV_II", "\"PIV_II\" in slot"},
+        {"a token that it cannot read", "C_GetTokenInfo rv=0xE1", "that the library cannot read"}
+      ] do
+    test "one that shows #{what} in place of the instance's", %{module: module} do
+      hsm = start(module)
+      key = Cryptoki.generate_key!(hsm, :aes_key_gen, id: <<7>>, token: true, value_len: 16)
+      blob = Cryptoki.encrypt!(hsm, key, :aes_ecb, <<0::128>>)
+      {:ok, ref} = Cryptoki.subscribe(hsm)
+
+      FaultyModule.control(module, "token replug\n#{unquote(fault)} until=initialize")
+      # Its session may be opened anew before it is found out whose it is.
+      _ = Cryptoki.random(hsm, 1)
+      assert_receive {:cryptoki, ^ref, {:state, :absent, %Error{}}}, 5_000
+      assert await_reason(hsm, unquote(seen)) =~ unquote(seen)
+      assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 10_000
+      assert initialized(module) == 2
+      assert Cryptoki.encrypt!(hsm, key, :aes_ecb, <<0::128>>) == blob
+      Cryptoki.stop(hsm)
+    end
+  end
+
+  test "one that shows other tokens is left to an instance that uses it", context do
+    %{module: module} = context
+    user = start(module)
+    missing = start(module, token: [label: "missing"])
+    {:ok, ref} = Cryptoki.subscribe(missing)
+    # What is asked when the library is to be initialised anew.
+    asked = FaultyModule.count(module, ~r/^C_GetInfo ran/)
+    FaultyModule.await(module, ~r/^C_GetInfo ran/, asked + 2)
+    assert initialized(module) == 1
+    assert {:ok, _} = Cryptoki.random(user, 1)
+    Cryptoki.stop(user)
+    FaultyModule.await(module, ~r/^C_Initialize ran 0x0/, 2)
+    refute_received {:cryptoki, ^ref, {:state, _state, _reason}}
+    Cryptoki.stop(missing)
   end
 
   test "not for errors that may be the caller's, nor when anything works", %{module: module} do

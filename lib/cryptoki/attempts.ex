@@ -1,0 +1,111 @@
+defmodule Cryptoki.Attempts do
+  @moduledoc false
+  # What an instance counts while it cannot reach its token, or can and nothing else works: when it
+  # tries again, and whether the library is initialised anew before that.
+  #
+  # | in a row                                               | the library is initialised anew
+  # |--------------------------------------------------------|---------------------------------------
+  # | "not initialised"                                      | at once
+  # | device errors, general errors, "function failed"       | after three, and each three more
+  # | sessions opened anew for such errors, nothing worked   | after three, and each three more
+  # | the same other tokens in the slots, not the instance's | after 4, 8, 16...: they may be meant
+  #
+  # OpenSC 0.23 answers CKR_GENERAL_ERROR for ever after pcscd was restarted. OpenSC 0.26 shows a card
+  # that was pulled while it was read, and put back, as another one for ever.
+
+  import Bitwise, only: [&&&: 2]
+
+  alias Cryptoki.Error
+
+  @troubles [:device_error, :function_failed, :general_error]
+  @patience 3
+  @patience_with_others 4
+
+  # What an error of these says may be about the caller's data: CKR_GENERAL_ERROR for a bad ciphertext.
+  @by_data ~w(Decrypt Verify UnwrapKey DeriveKey Decapsulate)
+  @device_error 0x30
+
+  # `failures` of any kind, `troubles` of the library itself, the `others` that were there instead and
+  # how often; sessions opened anew in vain, and how much had worked before.
+  defstruct failures: 0, reason: nil, troubles: 0, others: {[], 0}, fruitless: {0, 0}
+
+  @typedoc "What tells the tokens in the slots from those of another time."
+  @type others :: [term]
+  @type t :: %__MODULE__{
+          failures: non_neg_integer,
+          reason: Error.reason() | nil,
+          troubles: non_neg_integer,
+          others: {others, non_neg_integer},
+          fruitless: {worked :: non_neg_integer, count :: non_neg_integer}
+        }
+
+  @doc "One more that failed. Where other tokens have come than were there, it is tried soon again."
+  @spec failed(t, Error.t(), others) :: t
+  def failed(%__MODULE__{} = attempts, %Error{reason: reason}, others) do
+    others = others(attempts.others, others)
+    failures = if match?({_tokens, 1}, others), do: 1, else: attempts.failures + 1
+    troubles = troubles(reason, attempts.troubles)
+    %{attempts | failures: failures, reason: reason, troubles: troubles, others: others}
+  end
+
+  defp others(_before, []), do: {[], 0}
+  defp others({others, count}, others), do: {others, count + 1}
+  defp others(_before, others), do: {others, 1}
+
+  defp troubles(reason, before) when reason in [:cryptoki_not_initialized | @troubles],
+    do: before + 1
+
+  defp troubles(_reason, _before), do: 0
+
+  @doc "One that succeeded."
+  @spec connected(t) :: t
+  def connected(%__MODULE__{fruitless: fruitless}), do: %__MODULE__{fruitless: fruitless}
+
+  @doc "The slots have changed: no reason to wait any more."
+  @spec hopeful(t) :: t
+  def hopeful(%__MODULE__{} = attempts), do: %{attempts | failures: 0}
+
+  @doc """
+  A session that was opened anew for a device error, when so much has worked. `:stuck` when connecting
+  works and nothing else does: the library is initialised anew next, after a growing delay.
+  """
+  @spec reopened(t, Cryptoki.Native.failure(), worked :: non_neg_integer) :: {:stuck | :usual, t}
+  def reopened(%__MODULE__{} = attempts, failure, worked) do
+    fruitless = fruitless(failure, worked, attempts.fruitless)
+    {_worked, count} = fruitless
+
+    if fruitless != attempts.fruitless and rem(count, @patience) == 0 do
+      failures = div(count, @patience) - 1
+      {:stuck, %{attempts | fruitless: fruitless, failures: failures, troubles: count - 1}}
+    else
+      {:usual, %{attempts | fruitless: fruitless}}
+    end
+  end
+
+  defp fruitless({:rv, code, function, :device}, worked, {before, count} = known) do
+    cond do
+      code != @device_error and String.contains?(Atom.to_string(function), @by_data) -> known
+      worked != before -> {worked, 1}
+      true -> {before, count + 1}
+    end
+  end
+
+  @doc "Whether the library is to be initialised anew before the next one."
+  @spec reinitialize?(t) :: boolean
+  def reinitialize?(%__MODULE__{reason: :cryptoki_not_initialized, troubles: n}), do: n > 0
+  def reinitialize?(%__MODULE__{troubles: n}) when n > 0, do: rem(n, @patience) == 0
+
+  # A power of two.
+  def reinitialize?(%__MODULE__{others: {_tokens, n}}),
+    do: n >= @patience_with_others and (n &&& n - 1) == 0
+
+  @doc """
+  Milliseconds until the next one: doubles from `min` to `max`, less up to a half of it, so that
+  instances do not knock in step.
+  """
+  @spec delay(t, %{min: pos_integer, max: pos_integer}) :: pos_integer
+  def delay(%__MODULE__{failures: failures}, %{min: min, max: max}) do
+    full = min(max, min * Integer.pow(2, min(max(failures - 1, 0), 20)))
+    full - :rand.uniform(div(full, 2) + 1) + 1
+  end
+end
