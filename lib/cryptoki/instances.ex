@@ -200,7 +200,9 @@ defmodule Cryptoki.Instances do
     end
   end
 
-  defp identity(token), do: {token.manufacturer, token.model, token.serial, token.label}
+  @doc "What stays the same of a token through whatever instance, library or slot it is reached."
+  @spec identity(token :: map) :: Native.identity()
+  def identity(token), do: {token.manufacturer, token.model, token.serial, token.label}
 
   ## The process
 

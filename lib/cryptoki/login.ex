@@ -85,7 +85,8 @@ defmodule Cryptoki.Login do
   defp hand_over(context, slot, token, secret, deadline) do
     user = context.options.user
     {code, username} = user(user)
-    who = %{slot: slot, user: code, username: username, read_only: context.options.read_only}
+    place = {slot, Instances.identity(token)}
+    who = %{place: place, user: code, username: username, read_only: context.options.read_only}
     refused = Instances.refusal(token, user, secret)
     pin = if secret == :protected_path, do: nil, else: secret
 

@@ -15,6 +15,8 @@ defmodule Cryptoki.Native do
   @type session :: reference
   @type pinned :: reference
   @type request :: reference
+  @typedoc "Manufacturer, model, serial number and label of a token."
+  @type identity :: {String.t(), String.t(), String.t(), String.t()}
   @type slot :: non_neg_integer
 
   @type class ::
@@ -84,17 +86,17 @@ defmodule Cryptoki.Native do
   @spec bump_epoch(instance) :: :ok
   def bump_epoch(_instance), do: :erlang.nif_error(Loader.missing())
 
-  # C_Login; a PIN of nil is the protected authentication path.
+  # C_Login, if the token in the slot is that one; a PIN of nil is the protected authentication path.
   @spec login(
           reference,
           instance,
-          slot,
+          {slot, identity},
           non_neg_integer,
           binary | nil,
           binary | nil,
           boolean
         ) :: {:ok, request} | {:error, failure}
-  def login(_ref, _instance, _slot, _user, _pin, _username, _read_only),
+  def login(_ref, _instance, _place, _user, _pin, _username, _read_only),
     do: :erlang.nif_error(Loader.missing())
 
   # Opens a session that serves the instance's queue; the caller owns it.

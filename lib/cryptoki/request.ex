@@ -161,7 +161,7 @@ defmodule Cryptoki.Request do
   @spec login(Native.instance(), map, binary | nil, deadline) ::
           :ok | {:refused, Error.t()} | {:error, Error.t()}
   def login(native, who, pin, deadline) do
-    submit = &Native.login(&1, native, who.slot, who.user, pin, who.username, who.read_only)
+    submit = &Native.login(&1, native, who.place, who.user, pin, who.username, who.read_only)
 
     case await(submit, deadline, &withdraw/1) do
       {:ok, _times} ->

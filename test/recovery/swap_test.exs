@@ -29,19 +29,39 @@ defmodule Cryptoki.Recovery.SwapTest do
     Cryptoki.stop(hsm)
   end
 
+  test "while its session is opened", %{module: module} do
+    # The token is looked at, then the library is asked who made it, then a session is opened.
+    ask = fn ->
+      FaultyModule.control(module, "C_GetInfo hang")
+      SoftHSM.pin()
+    end
+
+    swap = swap_when(module, "C_GetInfo", "")
+    hsm = start(module, pin: ask)
+    Task.await(swap)
+    absent(hsm)
+    assert count(module, "C_Login") == 0
+    FaultyModule.await(module, ~r/^C_CloseSession ran/, count(module, "C_OpenSession"))
+    Cryptoki.stop(hsm)
+  end
+
+  test "while it is given the PIN, and restarts", %{module: module} do
+    FaultyModule.control(module, "C_Login hang")
+    swap = swap_when(module, "C_Login", "sessions forget")
+    hsm = start(module, pin: &SoftHSM.pin/0)
+    Task.await(swap)
+    absent(hsm)
+    assert count(module, "C_Login") == 0
+    Cryptoki.stop(hsm)
+  end
+
   for {name, pin} <- [{"with a PIN", SoftHSM.pin()}, {"without a PIN", nil}] do
     describe "#{name}:" do
       @describetag pin: pin
 
       test "while the instance connects", %{module: module, pin: pin} do
         FaultyModule.control(module, "C_GetMechanismList hang")
-
-        swap =
-          Task.async(fn ->
-            FaultyModule.await(module, ~r/^C_GetMechanismList hangs/)
-            FaultyModule.control(module, @other)
-          end)
-
+        swap = swap_when(module, "C_GetMechanismList", "")
         hsm = start(module, pin: pin && fn -> pin end)
         Task.await(swap)
         absent(hsm)
@@ -76,6 +96,14 @@ defmodule Cryptoki.Recovery.SwapTest do
     opts = [sessions: 1, reconnect: [min: 10_000, max: 10_000]]
     {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module, opts ++ more))
     hsm
+  end
+
+  # Lets a call that hangs go on with another token.
+  defp swap_when(module, function, more) do
+    Task.async(fn ->
+      FaultyModule.await(module, ~r/^#{function} hangs/)
+      FaultyModule.control(module, @other <> "\n" <> more)
+    end)
   end
 
   defp absent(hsm) do

@@ -2,15 +2,14 @@
 
 use crate::info;
 use crate::inject;
-use crate::instance::{Instance, LoginSession};
 use crate::library::Library;
 use crate::quirks;
-use crate::request::{Request, Served, ok, panic_failure};
+use crate::request::{Request, ok, panic_failure};
 use crate::resources::LibraryResource;
 use crate::session::STACK;
 use crossbeam_channel::Receiver;
 use cryptoki_ffi::exit;
-use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::panics::guarded;
 use cryptoki_ffi::values::Secret;
 use cryptoki_sys as ck;
@@ -19,6 +18,10 @@ use rustler::{Encoder, Env, ResourceArc, Term};
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 use std::time::Duration;
+
+mod login;
+
+pub use login::{Credentials, Place};
 
 /// How long finalising, and whatever else has to be alone, waits for calls in flight.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -38,26 +41,6 @@ pub enum Message {
         /// The claim of the one who opened it.
         claim: u64,
     },
-}
-
-/// Where a login takes place.
-pub struct Place {
-    /// Whose session it is.
-    pub instance: Arc<Instance>,
-    /// The slot of the token.
-    pub slot: CK_SLOT_ID,
-    /// Whether the session may not write.
-    pub read_only: bool,
-}
-
-/// Who logs in.
-pub struct Credentials {
-    /// `CKU_*`.
-    pub user: CK_USER_TYPE,
-    /// None: the protected authentication path.
-    pub pin: Option<Secret>,
-    /// For `C_LoginUser`.
-    pub name: Option<Vec<u8>>,
 }
 
 /// How a library is initialised: once, for all its users.
@@ -428,64 +411,5 @@ impl Control {
                     "calls are still in flight, under which this library cannot log in or out",
                 ))
             })
-    }
-
-    /// While the request is not taken no PIN was tried, and its caller may withdraw it.
-    fn serve_login(&self, place: &Place, request: &Request<Credentials>) -> Served {
-        if request.is_cancelled() {
-            return Served::NotRun;
-        }
-        let alone = quirks::logs_in_alone(&self.library.functions);
-        match self.login_session(place) {
-            Ok(session) => request.serve(None, |env, credentials| {
-                let login = |session| self.login(session, alone, &credentials);
-                match login(session) {
-                    // The token may have restarted since the session was looked at: no PIN was tried.
-                    Err(failure) if failure.class() == Class::Session => {
-                        login(self.login_session(place)?)
-                    }
-                    outcome => outcome,
-                }
-                .map(|()| ok(env))
-            }),
-            Err(failure) => request.refuse(failure),
-        }
-    }
-
-    fn login(
-        &self,
-        session: CK_SESSION_HANDLE,
-        alone: bool,
-        credentials: &Credentials,
-    ) -> Outcome<()> {
-        let functions = &self.library.functions;
-        let Credentials { user, pin, name } = credentials;
-        match self.undisturbed(alone, || {
-            functions.login(session, *user, pin.as_ref(), name.as_deref())
-        }) {
-            // The login belongs to the whole application: another instance may have done it.
-            Err(failure) if failure.is(ck::CKR_USER_ALREADY_LOGGED_IN) => Ok(()),
-            outcome => outcome,
-        }
-    }
-
-    /// The session that keeps the instance's login alive, opened anew when it is gone.
-    fn login_session(&self, place: &Place) -> Outcome<CK_SESSION_HANDLE> {
-        if let Some(session) = place.instance.login_session() {
-            let alive = session.slot == place.slot
-                && self.library.owns(session.handle, session.claim)
-                && self.library.functions.session_info(session.handle).is_ok();
-            if alive {
-                return Ok(session.handle);
-            }
-            self.library.close_session(session.handle, session.claim);
-        }
-        let (handle, claim) = self.library.open_session(place.slot, place.read_only)?;
-        place.instance.keep_login_session(LoginSession {
-            slot: place.slot,
-            handle,
-            claim,
-        });
-        Ok(handle)
     }
 }

@@ -1,6 +1,7 @@
 //! Elixir terms to owned values. Anything malformed is `None`: a mistake on our own Elixir side.
 
 use crate::control::Job;
+use crate::info::Identity;
 use crate::inject;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::values::{Field, Handle, Mechanism, Parameter, Secret, Template, Value};
@@ -31,6 +32,17 @@ pub fn ulong(term: Term) -> Option<CK_ULONG> {
     term.decode::<u64>()
         .ok()
         .and_then(|number| CK_ULONG::try_from(number).ok())
+}
+
+/// A token's `{manufacturer, model, serial, label}`.
+pub fn identity(term: Term) -> Option<Identity> {
+    let (manufacturer, model, serial, label) = term.decode().ok()?;
+    Some(Identity {
+        manufacturer,
+        model,
+        serial,
+        label,
+    })
 }
 
 /// A copy of a binary.

@@ -239,6 +239,29 @@ pub fn token<'a>(env: Env<'a>, functions: &Functions, slot: CK_SLOT_ID) -> Outco
     map(env, &describe(&functions.token_info(slot)?))
 }
 
+/// What stays the same of a token, wherever it is.
+#[derive(PartialEq, Eq)]
+pub struct Identity {
+    /// The manufacturer's name.
+    pub manufacturer: String,
+    /// The model.
+    pub model: String,
+    /// The serial number.
+    pub serial: String,
+    /// The label.
+    pub label: String,
+}
+
+/// Which token it is.
+pub fn identity(raw: &CK_TOKEN_INFO) -> Identity {
+    Identity {
+        manufacturer: text(&raw.manufacturerID),
+        model: text(&raw.model),
+        serial: text(&raw.serialNumber),
+        label: text(&raw.label),
+    }
+}
+
 fn describe(raw: &CK_TOKEN_INFO) -> Token {
     let clock = raw.flags & ck::CKF_CLOCK_ON_TOKEN != 0;
     // The time goes its own way: the typed form refuses the whole token for a malformed one.

@@ -222,7 +222,7 @@ fn login<'a>(
     env: Env<'a>,
     reference: Term<'a>,
     instance: Term<'a>,
-    slot: Term<'a>,
+    place: Term<'a>,
     user: Term<'a>,
     pin: Term<'a>,
     name: Term<'a>,
@@ -231,9 +231,11 @@ fn login<'a>(
     guard(env, || {
         let instance = resource::<InstanceResource>(instance)?.0.clone();
         let library = instance.library.clone();
+        let (slot, token) = place.decode().ok()?;
         let place = Place {
             instance,
             slot: decode::ulong(slot)?,
+            token: decode::identity(token)?,
             read_only: read_only.decode().ok()?,
         };
         let request = Request::new(env.pid(), reference, None, |_| {

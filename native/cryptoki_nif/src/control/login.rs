@@ -1,0 +1,114 @@
+//! Logging in: a PIN is handed over once, in a session that is there, to the token that it is for.
+
+use super::Control;
+use crate::info::{self, Identity};
+use crate::instance::{Instance, LoginSession};
+use crate::quirks;
+use crate::request::{Request, Served, ok};
+use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
+use cryptoki_ffi::values::Secret;
+use cryptoki_sys as ck;
+use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID, CK_USER_TYPE};
+use std::sync::Arc;
+
+/// Where a login takes place.
+pub struct Place {
+    /// Whose session it is.
+    pub instance: Arc<Instance>,
+    /// The slot of the token.
+    pub slot: CK_SLOT_ID,
+    /// The token that was found there.
+    pub token: Identity,
+    /// Whether the session may not write.
+    pub read_only: bool,
+}
+
+/// Who logs in.
+pub struct Credentials {
+    /// `CKU_*`.
+    pub user: CK_USER_TYPE,
+    /// None: the protected authentication path.
+    pub pin: Option<Secret>,
+    /// For `C_LoginUser`.
+    pub name: Option<Vec<u8>>,
+}
+
+impl Control {
+    /// While the request is not taken no PIN was tried, and its caller may withdraw it.
+    pub(super) fn serve_login(&self, place: &Place, request: &Request<Credentials>) -> Served {
+        if request.is_cancelled() {
+            return Served::NotRun;
+        }
+        let alone = quirks::logs_in_alone(&self.library.functions);
+        match self.login_session(place) {
+            Ok(session) => request.serve(None, |env, credentials| {
+                let login = |session| self.login(session, alone, &credentials);
+                match login(session) {
+                    // The token may have restarted since the session was looked at: no PIN was tried.
+                    Err(failure) if failure.class() == Class::Session => {
+                        login(self.login_session(place)?)
+                    }
+                    outcome => outcome,
+                }
+                .map(|()| ok(env))
+            }),
+            Err(failure) => request.refuse(failure),
+        }
+    }
+
+    fn login(
+        &self,
+        session: CK_SESSION_HANDLE,
+        alone: bool,
+        credentials: &Credentials,
+    ) -> Outcome<()> {
+        let functions = &self.library.functions;
+        let Credentials { user, pin, name } = credentials;
+        match self.undisturbed(alone, || {
+            functions.login(session, *user, pin.as_ref(), name.as_deref())
+        }) {
+            // The login belongs to the whole application: another instance may have done it.
+            Err(failure) if failure.is(ck::CKR_USER_ALREADY_LOGGED_IN) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// The session that keeps the instance's login alive, opened anew when it is gone. A new one may be
+    /// of another token: that gets no PIN.
+    fn login_session(&self, place: &Place) -> Outcome<CK_SESSION_HANDLE> {
+        if let Some(session) = place.instance.login_session() {
+            let alive = session.slot == place.slot
+                && self.library.owns(session.handle, session.claim)
+                && self.library.functions.session_info(session.handle).is_ok();
+            if alive {
+                return Ok(session.handle);
+            }
+            self.library.close_session(session.handle, session.claim);
+        }
+        let (handle, claim) = self.library.open_session(place.slot, place.read_only)?;
+        if let Err(failure) = self.look_at_token(place) {
+            self.library.close_session(handle, claim);
+            return Err(failure);
+        }
+        place.instance.keep_login_session(LoginSession {
+            slot: place.slot,
+            handle,
+            claim,
+        });
+        Ok(handle)
+    }
+
+    fn look_at_token(&self, place: &Place) -> Outcome<()> {
+        let token = info::identity(&self.library.functions.token_info(place.slot)?);
+        if token == place.token {
+            return Ok(());
+        }
+        Err(Failure::own(
+            Reason::TokenAbsent,
+            format!(
+                "{:?} was in the slot, now there is {:?}",
+                place.token.label, token.label
+            ),
+        ))
+    }
+}
