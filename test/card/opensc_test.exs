@@ -135,6 +135,22 @@ defmodule Cryptoki.Card.OpenSCTest do
     assert now.files <= before.files + 2
   end
 
+  # OpenSC goes on showing what it has read at first, a card without a name.
+  @tag timeout: 60_000
+  test "misread, with a bad contact: it is read anew", %{card: card, hsm: hsm, ref: ref} do
+    key = Cryptoki.find_one!(hsm, class: :private_key, id: <<1>>)
+    public = Cryptoki.public_key!(hsm, key)
+    :ok = Card.remove(card)
+    assert_receive {:cryptoki, ^ref, {:token_removed, _token}}, @soon
+    :ok = Card.readable(card, false)
+    :ok = Card.insert(card)
+    seen_as_another(hsm)
+    :ok = Card.readable(card, true)
+    ready(hsm, ref)
+    {:ok, signature} = persist(hsm, fn -> sign(hsm, key) end)
+    assert :public_key.verify("data", :sha256, signature, public)
+  end
+
   test "an operation of many parts ends with the card", %{card: card, hsm: hsm, ref: ref} do
     Cryptoki.with_session(hsm, fn session ->
       {:ok, op} =
@@ -228,6 +244,11 @@ defmodule Cryptoki.Card.OpenSCTest do
           50 -> ready(hsm, ref)
         end
     end
+  end
+
+  defp seen_as_another(hsm) do
+    %{state: :absent, reason: reason} = Cryptoki.status!(hsm)
+    unless Exception.message(reason) =~ "there are: ", do: seen_as_another(hsm)
   end
 
   defp flush(ref) do

@@ -29,6 +29,7 @@ defmodule Cryptoki.Test.Card do
     blocked: <<0x6983::16>>,
     no_pin: <<0x6982::16>>,
     no_reference: <<0x6A88::16>>,
+    no_answer: <<0x6F00::16>>,
     wrong_parameter: <<0x6A86::16>>
   }
 
@@ -51,6 +52,10 @@ defmodule Cryptoki.Test.Card do
   @doc "Pulls it out in the middle of the n-th private key operation from now."
   @spec drop_on(pid, pos_integer) :: :ok
   def drop_on(card, n), do: GenServer.call(card, {:drop_on, n})
+
+  @doc "Whether what is stored on it can be read: not so with a bad contact."
+  @spec readable(pid, boolean) :: :ok
+  def readable(card, readable?), do: GenServer.call(card, {:readable, readable?})
 
   ## The reader's side
 
@@ -77,7 +82,15 @@ defmodule Cryptoki.Test.Card do
     keys = Map.new(slots, fn {slot, {key, _object, _der}} -> {slot, key} end)
 
     {:ok,
-     reset(%{keys: keys, objects: objects, tries: 3, drop_on: nil, socket: nil, inserting: nil})}
+     reset(%{
+       keys: keys,
+       objects: objects,
+       tries: 3,
+       drop_on: nil,
+       readable: true,
+       socket: nil,
+       inserting: nil
+     })}
   end
 
   defp chuid do
@@ -100,6 +113,9 @@ defmodule Cryptoki.Test.Card do
   def handle_call(:insert, _from, card), do: {:reply, :ok, card}
   def handle_call(:remove, _from, card), do: {:reply, :ok, out(card)}
   def handle_call({:drop_on, n}, _from, card), do: {:reply, :ok, %{card | drop_on: n}}
+
+  def handle_call({:readable, readable?}, _from, card),
+    do: {:reply, :ok, %{card | readable: readable?}}
 
   @impl true
   def handle_info({:tcp, socket, message}, %{socket: socket} = card) do
@@ -193,6 +209,9 @@ defmodule Cryptoki.Test.Card do
   defp whole(0xA4, _p, _name, _expected, card), do: {@answers.not_found, card}
 
   # GET DATA
+  defp whole(0xCB, _p, _data, _expected, %{readable: false} = card),
+    do: {@answers.no_answer, card}
+
   defp whole(0xCB, _p, <<0x5C, size, name::binary-size(size)>>, expected, card) do
     case card.objects do
       %{^name => object} -> reply(object, expected, card)
