@@ -8,12 +8,10 @@ defmodule Cryptoki.Attempts do
   # | "not initialised"                                      | at once
   # | device errors, general errors, "function failed"       | after three, and each three more
   # | sessions opened anew for such errors, nothing worked   | after three, and each three more
-  # | the same other tokens in the slots, not the instance's | after 4, 8, 16...: they may be meant
+  # | the same other tokens in the slots, not the instance's | after 4, then 8, 16...: they may be meant
   #
   # OpenSC 0.23 answers CKR_GENERAL_ERROR for ever after pcscd was restarted. OpenSC 0.26 shows a card
   # that was pulled while it was read, and put back, as another one for ever.
-
-  import Bitwise, only: [&&&: 2]
 
   alias Cryptoki.Error
 
@@ -25,9 +23,17 @@ defmodule Cryptoki.Attempts do
   @by_data ~w(Decrypt Verify UnwrapKey DeriveKey Decapsulate)
   @device_error 0x30
 
-  # `failures` of any kind, `troubles` of the library itself, the `others` that were there instead and
-  # how often; sessions opened anew in vain, and how much had worked before.
-  defstruct failures: 0, reason: nil, troubles: 0, others: {[], 0}, fruitless: {0, 0}
+  # `failures` of any kind, `troubles` of the library itself; the `others` that were there instead, how
+  # often, and how often it takes; sessions opened anew in vain, and how much had worked before.
+  # `anew`: whether the library was initialised anew since the last failure, `refused` since the last success.
+  defstruct failures: 0,
+            reason: nil,
+            troubles: 0,
+            others: {[], 0},
+            patience: @patience_with_others,
+            fruitless: {0, 0},
+            anew: :no,
+            refused: false
 
   @typedoc "What tells the tokens in the slots from those of another time."
   @type others :: [term]
@@ -36,21 +42,29 @@ defmodule Cryptoki.Attempts do
           reason: Error.reason() | nil,
           troubles: non_neg_integer,
           others: {others, non_neg_integer},
-          fruitless: {worked :: non_neg_integer, count :: non_neg_integer}
+          patience: pos_integer,
+          fruitless: {worked :: non_neg_integer, count :: non_neg_integer},
+          anew: :no | :done | :refused,
+          refused: boolean
         }
 
-  @doc "One more that failed. Where other tokens have come than were there, it is tried soon again."
+  @doc "One more that failed."
   @spec failed(t, Error.t(), others) :: t
   def failed(%__MODULE__{} = attempts, %Error{reason: reason}, others) do
-    others = others(attempts.others, others)
-    failures = if match?({_tokens, 1}, others), do: 1, else: attempts.failures + 1
+    attempts = others(attempts, others)
     troubles = troubles(reason, attempts.troubles)
-    %{attempts | failures: failures, reason: reason, troubles: troubles, others: others}
+    %{attempts | failures: attempts.failures + 1, reason: reason, troubles: troubles, anew: :no}
   end
 
-  defp others(_before, []), do: {[], 0}
-  defp others({others, count}, others), do: {others, count + 1}
-  defp others(_before, others), do: {others, 1}
+  defp others(%{others: {before, _count}} = attempts, []), do: %{attempts | others: {before, 0}}
+
+  defp others(%{others: {before, count}, anew: anew} = attempts, others)
+       when others == before or anew == :done,
+       do: %{attempts | others: {others, count + 1}}
+
+  # Others than before, and not because the library counts its slots anew: tried again soon.
+  defp others(attempts, others),
+    do: %{attempts | others: {others, 1}, patience: @patience_with_others, failures: 0}
 
   defp troubles(reason, before) when reason in [:cryptoki_not_initialized | @troubles],
     do: before + 1
@@ -61,9 +75,16 @@ defmodule Cryptoki.Attempts do
   @spec connected(t) :: t
   def connected(%__MODULE__{fruitless: fruitless}), do: %__MODULE__{fruitless: fruitless}
 
-  @doc "The slots have changed: no reason to wait any more."
-  @spec hopeful(t) :: t
-  def hopeful(%__MODULE__{} = attempts), do: %{attempts | failures: 0}
+  @doc "What a look at the slots has to say to one that waits: its token has come, or others did or went."
+  @spec news(t, :came | :changed) :: t
+  def news(%__MODULE__{fruitless: fruitless}, :came), do: %__MODULE__{fruitless: fruitless}
+  def news(%__MODULE__{} = attempts, :changed), do: attempts
+
+  @doc "Whether that is a reason to try again at once: others are only for one that found no token."
+  @spec hopeful?(t, :came | :changed | :same) :: boolean
+  def hopeful?(_attempts, :came), do: true
+  def hopeful?(%__MODULE__{reason: reason}, :changed), do: reason == :token_absent
+  def hopeful?(_attempts, :same), do: false
 
   @doc """
   A session that was opened anew for a device error, when so much has worked. `:stuck` when connecting
@@ -92,12 +113,20 @@ defmodule Cryptoki.Attempts do
 
   @doc "Whether the library is to be initialised anew before the next one."
   @spec reinitialize?(t) :: boolean
+  def reinitialize?(%__MODULE__{anew: anew}) when anew != :no, do: false
   def reinitialize?(%__MODULE__{reason: :cryptoki_not_initialized, troubles: n}), do: n > 0
   def reinitialize?(%__MODULE__{troubles: n}) when n > 0, do: rem(n, @patience) == 0
+  def reinitialize?(%__MODULE__{others: {_tokens, n}, patience: patience}), do: n >= patience
 
-  # A power of two.
-  def reinitialize?(%__MODULE__{others: {_tokens, n}}),
-    do: n >= @patience_with_others and (n &&& n - 1) == 0
+  @doc "It was, or others use it: then it stays due. For other tokens it is due less and less often."
+  @spec reinitialized(t, :ok | {:error, Error.t()}) :: t
+  def reinitialized(%__MODULE__{} = attempts, {:error, _why}),
+    do: %{attempts | anew: :refused, refused: true}
+
+  def reinitialized(%__MODULE__{others: {_tokens, n}, patience: patience} = attempts, :ok) do
+    patience = if n >= patience, do: 2 * patience, else: patience
+    %{attempts | anew: :done, patience: patience}
+  end
 
   @doc """
   Milliseconds until the next one: doubles from `min` to `max`, less up to a half of it, so that

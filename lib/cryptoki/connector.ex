@@ -5,7 +5,7 @@ defmodule Cryptoki.Connector do
   # here and in the process of the login, and only until it is handed to the library.
 
   alias Cryptoki.{Attempts, Ecdsa, Error, Instance, Instances, Login, Names, Options, Request}
-  alias Cryptoki.{SessionServer, Telemetry}
+  alias Cryptoki.SessionServer
 
   # Overdue sessions are replaced until there are this many times the sessions asked for.
   @overdue_factor 2
@@ -43,8 +43,7 @@ defmodule Cryptoki.Connector do
   @doc "Finds the token, logs in and opens sessions."
   @spec connect(map) :: {:ok, facts, opened} | trouble
   def connect(context) do
-    with :ok <- reinitialize(context),
-         {:ok, slots} <- control(context, {:slots}),
+    with {:ok, slots} <- control(context, {:slots}),
          {:ok, %{id: slot, token: token}} <- choose(slots, context.options),
          {:ok, mechanisms} <- control(context, {:mechanisms, slot}),
          {:ok, logged_in} <- Login.run(context, slot, token) do
@@ -57,15 +56,10 @@ defmodule Cryptoki.Connector do
       }
 
       case min(context.options.sessions, room(context)) do
-        count when count > 0 -> connected(context, facts, count)
+        count when count > 0 -> {:ok, facts, open(context, facts, count)}
         _none -> {:error, Error.new(:busy, "all sessions are held by calls that do not return")}
       end
     end
-  end
-
-  defp connected(context, facts, count) do
-    with {servers, _shortage} = opened when is_list(servers) <- open_first(context, facts, count),
-         do: {:ok, facts, opened}
   end
 
   @doc "How many sessions there may be beside the overdue ones, which may never come back."
@@ -78,30 +72,9 @@ defmodule Cryptoki.Connector do
   @doc "Logs in again to the token found before."
   @spec login_again(map, facts) :: {:ok, logged_in :: boolean} | trouble
   def login_again(context, facts) do
-    with :ok <- same_token(context, facts), do: Login.run(context, facts.slot, facts.token)
-  end
-
-  @doc """
-  Opens the first sessions, and looks whether they are the token's: another may have come into the slot,
-  or the library was initialised anew and counts its slots otherwise. While sessions are open it is not.
-  """
-  @spec open_first(map, facts, pos_integer) :: opened | {:error, Error.t()}
-  def open_first(context, facts, count) do
-    with {[_ | _] = servers, _shortage} = opened <- open(context, facts, count) do
-      case same_token(context, facts) do
-        :ok ->
-          opened
-
-        {:error, _error} = error ->
-          Enum.each(servers, &SessionServer.close/1)
-          error
-      end
-    end
-  end
-
-  defp same_token(context, facts) do
     with {:ok, token} <- control(context, {:token_info, facts.slot}),
-         do: Instances.same_token(facts.token, token)
+         :ok <- Instances.same_token(facts.token, token),
+         do: Login.run(context, facts.slot, facts.token)
   end
 
   @doc "Opens up to `count` sessions; stops at the first that cannot be opened."
@@ -116,8 +89,7 @@ defmodule Cryptoki.Connector do
     request = %{
       instance: context.instance,
       native: context.native,
-      slot: facts.slot,
-      read_only: facts.read_only,
+      place: {facts.slot, Instances.identity(facts.token), facts.read_only},
       timeout: context.options.timeout
     }
 
@@ -126,6 +98,10 @@ defmodule Cryptoki.Connector do
       {:error, error} -> {opened, error}
     end
   end
+
+  @doc "Finalises the library and initialises it anew; `:busy` when others use it."
+  @spec reinitialize(map) :: :ok | {:error, Error.t()}
+  def reinitialize(context), do: control(context, {:reinitialize})
 
   @doc "The tokens now in the slots that the instance is meant for; cheap when nothing has changed."
   @spec look(map, previous :: look | nil) :: {:ok, look} | {:error, Error.t()}
@@ -156,21 +132,6 @@ defmodule Cryptoki.Connector do
   @spec summary(non_neg_integer, map) :: map
   def summary(slot, token), do: %{slot: slot, label: token.label, serial: token.serial}
 
-  ## The library
-
-  defp reinitialize(%{reinitialize: false}), do: :ok
-
-  defp reinitialize(context) do
-    answer = control(context, {:reinitialize})
-    Telemetry.reinitialized(context.name, answer)
-
-    case answer do
-      # Somebody else uses the library: then it works, and the trouble is elsewhere.
-      {:error, %Error{reason: :busy}} -> :ok
-      done_or_error -> done_or_error
-    end
-  end
-
   ## The token
 
   defp choose(slots, options) do
@@ -189,7 +150,7 @@ defmodule Cryptoki.Connector do
 
   defp others(slots, options) do
     seen = for %{id: id, token: token} <- slots, do: {id, token && summary(id, token)}
-    {:others, seen, absent("no token is #{options.token}", slots)}
+    {:others, Enum.sort(seen), absent("no token is #{options.token}", slots)}
   end
 
   defp absent(why, slots), do: Error.new(:token_absent, "#{why}; #{seen(slots)}")

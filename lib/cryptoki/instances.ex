@@ -17,6 +17,7 @@ defmodule Cryptoki.Instances do
   @refused {__MODULE__, :refused}
   @secret {__MODULE__, :secret}
   @close_timeout 5_000
+  @restart_pause 10
 
   @type state :: :ready | :absent | :locked
   @type refusal :: tuple
@@ -124,6 +125,30 @@ defmodule Cryptoki.Instances do
   @doc "Where the PIN of an instance is to be fetched; nil when it does not log in."
   @spec pin(pid) :: Pin.t() | nil
   def pin(pid), do: get(pid, :pin)
+
+  @doc "Asks the token server of an instance, also while its supervisor starts another one."
+  @spec ask(pid, question :: term, Request.deadline()) :: term | {:error, Error.t()}
+  def ask(instance, question, deadline) do
+    case get(instance, :server) do
+      nil -> stopping()
+      server -> GenServer.call(server, question, Request.remaining(deadline))
+    end
+  catch
+    :exit, {:timeout, _call} -> {:error, Error.new(:timeout, "the token was not reached in time")}
+    :exit, {:noproc, _call} -> ask_the_next(instance, question, deadline)
+    :exit, _ended -> stopping()
+  end
+
+  # Its supervisor is starting another one, or is stopping itself.
+  defp ask_the_next(instance, question, deadline) do
+    if Process.alive?(instance) and Request.remaining(deadline) != 0 do
+      receive after: (@restart_pause -> ask(instance, question, deadline))
+    else
+      stopping()
+    end
+  end
+
+  defp stopping, do: {:error, Error.new(:shutdown, "the instance is stopping")}
 
   ## Refused PINs
 

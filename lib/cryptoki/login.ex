@@ -85,8 +85,8 @@ defmodule Cryptoki.Login do
   defp hand_over(context, slot, token, secret, deadline) do
     user = context.options.user
     {code, username} = user(user)
-    place = {slot, Instances.identity(token)}
-    who = %{place: place, user: code, username: username, read_only: context.options.read_only}
+    place = {slot, Instances.identity(token), context.options.read_only}
+    who = %{place: place, user: code, username: username}
     refused = Instances.refusal(token, user, secret)
     pin = if secret == :protected_path, do: nil, else: secret
 

@@ -17,7 +17,8 @@ defmodule Cryptoki.Native do
   @type request :: reference
   @typedoc "Manufacturer, model, serial number and label of a token."
   @type identity :: {String.t(), String.t(), String.t(), String.t()}
-  @type slot :: non_neg_integer
+  @typedoc "Where sessions are opened, with no other token than that one."
+  @type place :: {slot :: non_neg_integer, identity, read_only :: boolean}
 
   @type class ::
           :session
@@ -86,22 +87,15 @@ defmodule Cryptoki.Native do
   @spec bump_epoch(instance) :: :ok
   def bump_epoch(_instance), do: :erlang.nif_error(Loader.missing())
 
-  # C_Login, if the token in the slot is that one; a PIN of nil is the protected authentication path.
-  @spec login(
-          reference,
-          instance,
-          {slot, identity},
-          non_neg_integer,
-          binary | nil,
-          binary | nil,
-          boolean
-        ) :: {:ok, request} | {:error, failure}
-  def login(_ref, _instance, _place, _user, _pin, _username, _read_only),
+  # C_Login; a PIN of nil is the protected authentication path.
+  @spec login(reference, instance, place, non_neg_integer, binary | nil, binary | nil) ::
+          {:ok, request} | {:error, failure}
+  def login(_ref, _instance, _place, _user, _pin, _username),
     do: :erlang.nif_error(Loader.missing())
 
   # Opens a session that serves the instance's queue; the caller owns it.
-  @spec session_open(reference, instance, slot, boolean) :: {:ok, request} | {:error, failure}
-  def session_open(_ref, _instance, _slot, _read_only), do: :erlang.nif_error(Loader.missing())
+  @spec session_open(reference, instance, place) :: {:ok, request} | {:error, failure}
+  def session_open(_ref, _instance, _place), do: :erlang.nif_error(Loader.missing())
 
   # The number that the messages about a session carry.
   @spec session_id(session) :: integer

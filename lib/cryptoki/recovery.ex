@@ -9,7 +9,7 @@ defmodule Cryptoki.Recovery do
   # | `:login` user not logged in            | `:login`     | 1     | log in, run again
   # | `:stale_handle`, nothing executed      | `:resolve`   | 100   | look the keys up in the new epoch, run again
   # | object or key handle invalid           | `:resolve`   | 1     | somebody else destroyed it; look it up, run again
-  # | `:absent` token gone                   | `:answer`    | 0     | the session ends and the instance goes absent, see `lost/1`
+  # | `:absent` token gone, another there    | `:answer`    | 0     | the session ends and the instance goes absent, see `lost/1`
   # | `:not_initialized` somebody finalised  | `:answer`    | 0     | the same
   # | `:pin` at a context-specific login     | `:answer`    | 0     | the caller's PIN, the caller's error
   # | the caller's deadline has passed       | `:answer`    | 0     | the session is overdue if it was running
@@ -58,6 +58,8 @@ defmodule Cryptoki.Recovery do
   def lost({:rv, _code, _function, class}) when class in [:absent, :not_initialized, :device],
     do: :absent
 
+  # Another token is in its slot.
+  def lost({:own, :token_absent, _detail}), do: :absent
   def lost(_failure), do: :replace
 
   defp prepares?(nil), do: false

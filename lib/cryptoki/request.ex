@@ -161,7 +161,7 @@ defmodule Cryptoki.Request do
   @spec login(Native.instance(), map, binary | nil, deadline) ::
           :ok | {:refused, Error.t()} | {:error, Error.t()}
   def login(native, who, pin, deadline) do
-    submit = &Native.login(&1, native, who.place, who.user, pin, who.username, who.read_only)
+    submit = &Native.login(&1, native, who.place, who.user, pin, who.username)
 
     case await(submit, deadline, &withdraw/1) do
       {:ok, _times} ->
@@ -178,10 +178,10 @@ defmodule Cryptoki.Request do
     end
   end
 
-  @spec session_open(Native.instance(), Native.slot(), boolean, deadline) ::
+  @spec session_open(Native.instance(), Native.place(), deadline) ::
           {:ok, Native.session()} | {:error, Error.t()}
-  def session_open(native, slot, read_only, deadline),
-    do: plain(&Native.session_open(&1, native, slot, read_only), deadline)
+  def session_open(native, place, deadline),
+    do: plain(&Native.session_open(&1, native, place), deadline)
 
   @spec session_close(Native.session(), deadline) :: :ok | {:error, Error.t()}
   def session_close(session, deadline), do: plain(&Native.session_close(&1, session), deadline)

@@ -36,7 +36,7 @@ defmodule Cryptoki.SessionServer do
     deadline = Request.deadline(facts.timeout)
 
     with {:ok, session} <-
-           Request.session_open(facts.native, facts.slot, facts.read_only, deadline),
+           Request.session_open(facts.native, facts.place, deadline),
          {:ok, id} <- Request.session_id(session) do
       state = %{session: session, id: id, instance: facts.instance, closes: true}
       {:reply, :ok, Map.merge(state, %{timeout: facts.timeout, cleaning: nil})}

@@ -186,11 +186,10 @@ defmodule Cryptoki.Telemetry do
   end
 
   @doc false
-  # Says that the library was initialised anew, or why not.
-  @spec reinitialized(term, :ok | {:error, Error.t()}) :: :ok
-  def reinitialized(instance, answer) do
-    # Somebody else uses the library: that may be so for long, and is nothing new.
-    level = if outcome(answer) == :busy, do: :debug, else: :warning
+  # Says that the library was initialised anew, or why not; that others use it is news only once.
+  @spec reinitialized(term, :ok | {:error, Error.t()}, refused_before :: boolean) :: :ok
+  def reinitialized(instance, answer, refused_before) do
+    level = if refused_before and outcome(answer) == :busy, do: :debug, else: :warning
 
     Logger.log(level, fn ->
       "cryptoki #{inspect(instance)}: " <>

@@ -18,7 +18,6 @@ defmodule Cryptoki.TokenServer do
   # pcscd looks at its readers every 400 ms: a card that is away for no longer must not be missed.
   @look_interval 200
   @job_limit 180_000
-  @restart_pause 10
 
   ## Calls
 
@@ -28,20 +27,20 @@ defmodule Cryptoki.TokenServer do
   @doc "Returns when the first attempt to reach the token is over, or the time is."
   @spec await_first_attempt(pid, Request.deadline()) :: :ok
   def await_first_attempt(instance, deadline) do
-    _ = ask(instance, :await_first_attempt, deadline)
+    _ = Instances.ask(instance, :await_first_attempt, deadline)
     :ok
   end
 
   @doc "Logs in again after the library has forgotten the login."
   @spec login(Target.t()) :: :ok | {:error, Error.t()}
-  def login(%Target{} = target), do: ask(target.instance, :login, target.deadline)
+  def login(%Target{} = target), do: Instances.ask(target.instance, :login, target.deadline)
 
   @doc "Logs in with another PIN, which does not go through the mailbox."
   @spec unlock(Target.t(), Pin.t(), force :: boolean) :: :ok | {:error, Error.t()}
   def unlock(%Target{} = target, pin, force) do
-    with :locked <- ask(target.instance, :locked?, target.deadline) do
+    with :locked <- Instances.ask(target.instance, :locked?, target.deadline) do
       Instances.put(target.instance, :pin, pin)
-      ask(target.instance, {:unlock, force}, target.deadline)
+      Instances.ask(target.instance, {:unlock, force}, target.deadline)
     end
   end
 
@@ -57,33 +56,11 @@ defmodule Cryptoki.TokenServer do
   @doc "Messages about the token for the calling process."
   @spec subscribe(Target.t()) :: {:ok, reference} | {:error, Error.t()}
   def subscribe(%Target{} = target),
-    do: ask(target.instance, {:subscribe, self()}, target.deadline)
+    do: Instances.ask(target.instance, {:subscribe, self()}, target.deadline)
 
   @spec unsubscribe(Target.t(), reference) :: :ok | {:error, Error.t()}
   def unsubscribe(%Target{} = target, ref),
-    do: ask(target.instance, {:unsubscribe, ref}, target.deadline)
-
-  defp ask(instance, question, deadline) do
-    case Instances.get(instance, :server) do
-      nil -> stopping()
-      server -> GenServer.call(server, question, Request.remaining(deadline))
-    end
-  catch
-    :exit, {:timeout, _call} -> {:error, Error.new(:timeout, "the token was not reached in time")}
-    :exit, {:noproc, _call} -> ask_the_next(instance, question, deadline)
-    :exit, _ended -> stopping()
-  end
-
-  # Its supervisor is starting another one, or is stopping itself.
-  defp ask_the_next(instance, question, deadline) do
-    if Process.alive?(instance) and Request.remaining(deadline) != 0 do
-      receive after: (@restart_pause -> ask(instance, question, deadline))
-    else
-      stopping()
-    end
-  end
-
-  defp stopping, do: {:error, Error.new(:shutdown, "the instance is stopping")}
+    do: Instances.ask(target.instance, {:unsubscribe, ref}, target.deadline)
 
   ## Start and end
 
@@ -191,9 +168,9 @@ defmodule Cryptoki.TokenServer do
 
   defp told(_of_one_let_go, state), do: state
 
-  # Perhaps a reboot, the login is gone; perhaps another token, which a login finds out even without a PIN.
-  defp session({:reopened, {:rv, _code, _function, :session}}, _pid, state),
-    do: %{state | login_due: state.facts != nil}
+  # Something closed our session, perhaps a reboot: then the login is gone as well.
+  defp session({:reopened, {:rv, _code, _function, :session}}, _pid, %{facts: facts} = state),
+    do: %{state | login_due: facts != nil and facts.logged_in}
 
   defp session({:reopened, {:rv, _, _, :device} = failure}, _pid, %{state: :ready} = state) do
     {:ok, %{worked: worked}} = Request.instance_info(state.target.native)
@@ -214,7 +191,7 @@ defmodule Cryptoki.TokenServer do
     error = Request.error(failure)
 
     if Recovery.lost(failure) == :absent and state.state == :ready,
-      do: %{state | watch: Watch.removed(state.watch, token(state), error)} |> lose(error),
+      do: lose(state, error),
       else: state
   end
 
@@ -296,7 +273,8 @@ defmodule Cryptoki.TokenServer do
         start_job(%{state | open_due: false}, {:open, missing}, [])
 
       state.state in [:starting, :absent] and state.connect_due ->
-        start_job(%{state | connect_due: false}, :connect, [])
+        kind = if Attempts.reinitialize?(state.attempts), do: :reinitialize, else: :connect
+        start_job(%{state | connect_due: false}, kind, [])
 
       true ->
         state
@@ -308,14 +286,13 @@ defmodule Cryptoki.TokenServer do
   defp start_job(state, kind, waiters, force \\ false) do
     context = %{context(state) | force: force}
     facts = state.facts
-    none? = state.sessions == %{}
 
     pid =
       Connector.start(fn ->
         case kind do
           :connect -> Connector.connect(context)
           :login -> Connector.login_again(context, facts)
-          {:open, count} when none? -> Connector.open_first(context, facts, count)
+          :reinitialize -> Connector.reinitialize(context)
           {:open, count} -> Connector.open(context, facts, count)
         end
       end)
@@ -331,7 +308,6 @@ defmodule Cryptoki.TokenServer do
       native: state.target.native,
       library: state.target.library,
       options: state.options,
-      reinitialize: Attempts.reinitialize?(state.attempts),
       force: false
     }
   end
@@ -355,6 +331,19 @@ defmodule Cryptoki.TokenServer do
     state = %{state | facts: facts, limit: limit, attempts: attempts, looker: nil}
     state = %{state | watch: Watch.inserted(state.watch, token(state))}
     {:ok, state |> adopt(servers) |> enter(:ready, shortage)}
+  end
+
+  defp done(:reinitialize, result, state) do
+    attempts = Attempts.reinitialized(state.attempts, result)
+    Telemetry.reinitialized(Target.called(state.target), result, state.attempts.refused)
+
+    case result do
+      {:error, %Error{reason: reason} = error} when reason != :busy ->
+        {{:error, error}, lose(%{state | attempts: attempts}, error)}
+
+      _done_or_refused ->
+        {:ok, %{state | attempts: attempts, connect_due: true}}
+    end
   end
 
   # The token went while the job was running.
@@ -381,7 +370,7 @@ defmodule Cryptoki.TokenServer do
     state = adopt(state, servers)
 
     cond do
-      state.sessions == %{} ->
+      state.sessions == %{} or shortage.reason == :token_absent ->
         {:ok, lose(state, shortage)}
 
       shortage.reason == :session_count ->
@@ -413,6 +402,7 @@ defmodule Cryptoki.TokenServer do
   ## Changes of state
 
   defp lose(state, error, others \\ []) do
+    state = %{state | watch: Watch.removed(state.watch, token(state), error)}
     state = state |> let_go(:token_absent, error) |> enter(:absent, error)
     if state.connect_timer, do: Process.cancel_timer(state.connect_timer)
     attempts = Attempts.failed(state.attempts, error, others)
@@ -420,7 +410,11 @@ defmodule Cryptoki.TokenServer do
     %{state | connect_timer: Process.send_after(self(), :connect, delay), attempts: attempts}
   end
 
-  defp lock(state, error), do: state |> let_go(:locked, error) |> enter(:locked, error)
+  # The token was reached.
+  defp lock(state, error) do
+    state = %{state | attempts: Attempts.connected(state.attempts)}
+    state |> let_go(:locked, error) |> enter(:locked, error)
+  end
 
   defp let_go(state, reason, error) do
     close_sessions(Map.keys(state.sessions))
@@ -483,15 +477,15 @@ defmodule Cryptoki.TokenServer do
   defp look(state), do: state
 
   defp looked(state, look) do
-    {changed?, watch} = Watch.looked(state.watch, look)
+    {news, watch} = Watch.looked(state.watch, look)
     state = %{state | watch: watch}
 
     cond do
       state.state == :ready and token(state) not in watch.tokens ->
         lose(state, Error.new(:token_absent, "the token was removed"))
 
-      state.state == :absent and changed? ->
-        %{state | connect_due: true, attempts: Attempts.hopeful(state.attempts)}
+      state.state == :absent and Attempts.hopeful?(state.attempts, news) ->
+        %{state | connect_due: true, attempts: Attempts.news(state.attempts, news)}
 
       true ->
         state

@@ -35,12 +35,20 @@ defmodule Cryptoki.Watch do
     :ok
   end
 
-  @doc "Somebody has looked: tells what has changed, and answers whether the slots have."
-  @spec looked(t, Connector.look()) :: {changed? :: boolean, t}
+  @doc "Somebody has looked: tells what has changed, and answers whether a token has come, or other slots changed."
+  @spec looked(t, Connector.look()) :: {:came | :changed | :same, t}
   def looked(%__MODULE__{tokens: before} = watch, {_slots, tokens} = look) do
     for token <- before -- tokens, do: notify(watch, {:token_removed, token})
     for token <- tokens -- before, do: notify(watch, {:token_inserted, token})
-    {look != watch.look or tokens != before, %{watch | look: look, tokens: tokens}}
+
+    news =
+      cond do
+        tokens -- before != [] -> :came
+        watch.look in [nil, look] -> :same
+        true -> :changed
+      end
+
+    {news, %{watch | look: look, tokens: tokens}}
   end
 
   @doc "Connecting sees an insertion before anybody looks,"
@@ -54,10 +62,10 @@ defmodule Cryptoki.Watch do
     end
   end
 
-  @removed [:token_not_present, :device_removed, :token_not_recognized, :slot_id_invalid]
+  @removed ~w(token_not_present device_removed token_not_recognized slot_id_invalid token_absent)a
 
   @doc "and a call sees a removal, by the error that it gets."
-  @spec removed(t, token, Error.t()) :: t
+  @spec removed(t, token | nil, Error.t()) :: t
   def removed(%__MODULE__{} = watch, token, %Error{reason: reason}) when reason in @removed do
     if token in watch.tokens, do: notify(watch, {:token_removed, token})
     %{watch | tokens: List.delete(watch.tokens, token)}

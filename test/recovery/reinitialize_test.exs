@@ -32,18 +32,6 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
     end
   end
 
-  # What status says while it is absent, and before that.
-  defp await_reason(hsm, text) do
-    case Cryptoki.status!(hsm) do
-      %{reason: %Error{} = error} ->
-        said = Exception.message(error)
-        if said =~ text, do: said, else: await_reason(hsm, text)
-
-      _not_yet ->
-        await_reason(hsm, text)
-    end
-  end
-
   defp initialized(module), do: FaultyModule.count(module, ~r/^C_Initialize ran 0x0/)
   defp finalized(module), do: FaultyModule.count(module, ~r/^C_Finalize ran 0x0/)
 
@@ -124,11 +112,16 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
       blob = Cryptoki.encrypt!(hsm, key, :aes_ecb, <<0::128>>)
       {:ok, ref} = Cryptoki.subscribe(hsm)
 
-      FaultyModule.control(module, "token replug\n#{unquote(fault)} until=initialize")
-      # Its session may be opened anew before it is found out whose it is.
-      _ = Cryptoki.random(hsm, 1)
-      assert_receive {:cryptoki, ^ref, {:state, :absent, %Error{}}}, 5_000
-      assert await_reason(hsm, unquote(seen)) =~ unquote(seen)
+      FaultyModule.control(
+        module,
+        "token replug\n#{unquote(fault)} until=initialize\nC_Finalize hang"
+      )
+
+      assert {:error, %Error{}} = Cryptoki.random(hsm, 1)
+      FaultyModule.await(module, ~r/^C_Finalize hangs/)
+      assert %{state: :absent, reason: %Error{} = reason} = Cryptoki.status!(hsm)
+      assert Exception.message(reason) =~ unquote(seen)
+      FaultyModule.release(module)
       assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 10_000
       assert initialized(module) == 2
       assert Cryptoki.encrypt!(hsm, key, :aes_ecb, <<0::128>>) == blob

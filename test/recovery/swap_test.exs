@@ -41,7 +41,8 @@ defmodule Cryptoki.Recovery.SwapTest do
     Task.await(swap)
     absent(hsm)
     assert count(module, "C_Login") == 0
-    FaultyModule.await(module, ~r/^C_CloseSession ran/, count(module, "C_OpenSession"))
+    assert count(module, "C_OpenSession") == 1
+    FaultyModule.await(module, ~r/^C_CloseSession ran/)
     Cryptoki.stop(hsm)
   end
 
@@ -72,24 +73,40 @@ defmodule Cryptoki.Recovery.SwapTest do
       end
 
       for {what, fault} <- [
-            {"the sessions are opened anew on it", ""},
-            {"the only session was lost", "C_OpenSession rv=2 count=1"}
+            {"its session is opened anew", "sessions forget"},
+            {"its session is gone, and another is opened",
+             "sessions forget\nC_OpenSession rv=2 count=1"},
+            {"its session answers device errors", "C_GenerateRandom rv=0x30 count=3"}
           ] do
         test "#{what}", %{module: module, pin: pin} do
           hsm = start(module, pin: pin && fn -> pin end)
           assert {:ok, _} = Cryptoki.random(hsm, 1)
-          tries = count(module, "C_Login")
-          FaultyModule.control(module, "sessions forget\n#{@other}\n" <> unquote(fault))
+          FaultyModule.control(module, @other <> "\n" <> unquote(fault))
           until_absent(hsm)
-          assert count(module, "C_Login") == tries
-          {:ok, ref} = Cryptoki.subscribe(hsm)
-          FaultyModule.control(module, "")
-          assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5_000
-          assert {:ok, _} = Cryptoki.random(hsm, 1)
-          Cryptoki.stop(hsm)
+          # The one before.
+          assert count(module, "C_GenerateRandom") == 1
+          assert count(module, "C_Login") == if(pin, do: 1, else: 0)
+          heals(module, hsm)
         end
       end
+
+      test "a call hangs, and another session is opened", %{module: module, pin: pin} do
+        hsm = start(module, pin: pin && fn -> pin end)
+        FaultyModule.control(module, "C_Digest hang\n#{@other}")
+        assert {:error, %Error{reason: :timeout}} = Cryptoki.digest(hsm, :sha256, "", timeout: 50)
+        until_absent(hsm)
+        assert count(module, "C_GenerateRandom") == 0
+        heals(module, hsm)
+      end
     end
+  end
+
+  defp heals(module, hsm) do
+    {:ok, ref} = Cryptoki.subscribe(hsm)
+    FaultyModule.control(module, "")
+    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5_000
+    assert {:ok, _} = Cryptoki.random(hsm, 1)
+    Cryptoki.stop(hsm)
   end
 
   defp start(module, more) do
@@ -113,10 +130,13 @@ defmodule Cryptoki.Recovery.SwapTest do
     assert Exception.message(error) =~ ~s(now there is "other")
   end
 
-  # Nobody has subscribed: then a look would find it out.
+  # Nobody has subscribed: a look at the slots would find it out.
   defp until_absent(hsm) do
-    with {:ok, _} <- Cryptoki.random(hsm, 1), do: until_absent(hsm)
-    if Cryptoki.status!(hsm).state != :absent, do: until_absent(hsm)
+    assert {:error, %Error{reason: reason}} = Cryptoki.random(hsm, 1)
+
+    if reason == :token_absent and Cryptoki.status!(hsm).state == :absent,
+      do: absent(hsm),
+      else: until_absent(hsm)
   end
 
   defp count(module, function), do: FaultyModule.count(module, ~r/^#{function} ran/)

@@ -3,7 +3,7 @@ defmodule Cryptoki.Test.Panics do
   # A VM of its own whose native code panics where it is told to (native/cryptoki_nif/src/inject.rs). The
   # functions below `In that VM` run there.
 
-  alias Cryptoki.{Native, Target}
+  alias Cryptoki.{Instances, Native, Target}
   alias Cryptoki.Test.SoftHSM
 
   @root Path.expand("../..", __DIR__)
@@ -199,10 +199,10 @@ defmodule Cryptoki.Test.Panics do
   defp arguments(:bump_epoch, context), do: [scratch(context)]
 
   defp arguments(:login, context),
-    do: [make_ref(), scratch(context), slot(context), 1, SoftHSM.pin(), nil, false]
+    do: [make_ref(), scratch(context), place(context), 1, SoftHSM.pin(), nil]
 
   defp arguments(:session_open, context),
-    do: [make_ref(), scratch(context), slot(context), true]
+    do: [make_ref(), scratch(context), place(context)]
 
   defp arguments(:session_id, context), do: [session(context)]
   defp arguments(:session_overdue, context), do: [session(context)]
@@ -225,7 +225,10 @@ defmodule Cryptoki.Test.Panics do
   # Sessions are opened for it, but none of them answers its instance's callers.
   defp scratch(%{target: target}), do: Native.instance_new(target.library, 10)
 
-  defp slot(%{target: target}), do: Cryptoki.status!(target.instance).token.slot
+  defp place(%{target: target}) do
+    %{slot: slot, token: token} = Instances.get(target.instance, :facts)
+    {slot, Instances.identity(token), true}
+  end
 
   defp opened(%{library: library}) do
     ref = make_ref()
@@ -236,7 +239,7 @@ defmodule Cryptoki.Test.Panics do
 
   defp session(context) do
     ref = make_ref()
-    {:ok, _request} = Native.session_open(ref, scratch(context), slot(context), true)
+    {:ok, _request} = Native.session_open(ref, scratch(context), place(context))
     {:ok, session} = await(ref)
     session
   end

@@ -2,7 +2,9 @@
 
 use crate::info;
 use crate::inject;
+use crate::instance::Instance;
 use crate::library::Library;
+use crate::place::Place;
 use crate::quirks;
 use crate::request::{Request, ok, panic_failure};
 use crate::resources::LibraryResource;
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 mod login;
 
-pub use login::{Credentials, Place};
+pub use login::Credentials;
 
 /// How long finalising, and whatever else has to be alone, waits for calls in flight.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,7 +33,7 @@ pub enum Message {
     /// Somebody waits for the answer.
     Request(Arc<Request<Job>>),
     /// `C_Login`, with a session to be found or opened before the request is taken.
-    Login(Place, Arc<Request<Credentials>>),
+    Login(Arc<Instance>, Place, Arc<Request<Credentials>>),
     /// A user of the library is gone.
     Detach(Option<Arc<Request<()>>>),
     /// A session whose owner is gone.
@@ -142,10 +144,10 @@ impl Control {
                     request.refuse(panic_failure());
                 }
             }
-            Message::Login(place, request) => {
+            Message::Login(instance, place, request) => {
                 let served = guarded(|| {
                     inject::place("control login");
-                    self.serve_login(&place, &request)
+                    self.serve_login(&instance, &place, &request)
                 });
                 if served.is_none() {
                     request.refuse(panic_failure());

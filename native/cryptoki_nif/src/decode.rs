@@ -3,6 +3,7 @@
 use crate::control::Job;
 use crate::info::Identity;
 use crate::inject;
+use crate::place::Place;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::values::{Field, Handle, Mechanism, Parameter, Secret, Template, Value};
 use cryptoki_sys::CK_ULONG;
@@ -34,14 +35,20 @@ pub fn ulong(term: Term) -> Option<CK_ULONG> {
         .and_then(|number| CK_ULONG::try_from(number).ok())
 }
 
-/// A token's `{manufacturer, model, serial, label}`.
-pub fn identity(term: Term) -> Option<Identity> {
-    let (manufacturer, model, serial, label) = term.decode().ok()?;
-    Some(Identity {
-        manufacturer,
-        model,
-        serial,
-        label,
+/// `{slot, {manufacturer, model, serial, label}, read_only}`
+pub fn place(term: Term) -> Option<Place> {
+    inject::in_nif("decoding");
+    let (slot, token, read_only): (u64, _, bool) = term.decode().ok()?;
+    let (manufacturer, model, serial, label) = token;
+    Some(Place {
+        slot: CK_ULONG::try_from(slot).ok()?,
+        token: Identity {
+            manufacturer,
+            model,
+            serial,
+            label,
+        },
+        read_only,
     })
 }
 

@@ -33,6 +33,7 @@ mod library;
 mod nifs;
 mod operation;
 mod pin;
+mod place;
 mod quirks;
 mod request;
 mod resources;

@@ -94,7 +94,7 @@ impl Library {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a session and claims its handle.
+    /// Opens a session and claims its handle, whatever token is in the slot: see `Place`.
     pub fn open_session(
         &self,
         slot: CK_SLOT_ID,

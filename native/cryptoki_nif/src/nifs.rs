@@ -1,6 +1,6 @@
 //! The NIFs: they decode, enqueue, cancel or close, and return at once. None of them calls a library.
 
-use crate::control::{Credentials, Job, Message, Place, Settings};
+use crate::control::{Credentials, Job, Message, Settings};
 use crate::decode;
 use crate::encoded::Encoded;
 use crate::guard::guard;
@@ -226,18 +226,11 @@ fn login<'a>(
     user: Term<'a>,
     pin: Term<'a>,
     name: Term<'a>,
-    read_only: Term<'a>,
 ) -> Encoded {
     guard(env, || {
         let instance = resource::<InstanceResource>(instance)?.0.clone();
         let library = instance.library.clone();
-        let (slot, token) = place.decode().ok()?;
-        let place = Place {
-            instance,
-            slot: decode::ulong(slot)?,
-            token: decode::identity(token)?,
-            read_only: read_only.decode().ok()?,
-        };
+        let place = decode::place(place)?;
         let request = Request::new(env.pid(), reference, None, |_| {
             Some(Credentials {
                 user: decode::ulong(user)?,
@@ -245,7 +238,7 @@ fn login<'a>(
                 name: decode::optional_secret(name)?.map(|name| name.to_vec()),
             })
         })?;
-        let message = Message::Login(place, request.clone());
+        let message = Message::Login(instance, place, request.clone());
         Some(asked(env, &library, message, request))
     })
 }
@@ -255,21 +248,13 @@ fn session_open<'a>(
     env: Env<'a>,
     reference: Term<'a>,
     instance: Term<'a>,
-    slot: Term<'a>,
-    read_only: Term<'a>,
+    place: Term<'a>,
 ) -> Encoded {
     guard(env, || {
         let instance = resource::<InstanceResource>(instance)?.0.clone();
-        let (slot, read_only) = (decode::ulong(slot)?, read_only.decode().ok()?);
+        let place = decode::place(place)?;
         let request = Request::new(env.pid(), reference, None, |_| Some(()))?;
-        let spawned = session::spawn(
-            instance,
-            env.pid(),
-            slot,
-            read_only,
-            request.clone(),
-            make_session,
-        );
+        let spawned = session::spawn(instance, env.pid(), place, request.clone(), make_session);
         Some(match spawned {
             Ok(()) => submitted(env, request),
             Err(failure) => refused(env, &failure),

@@ -4,6 +4,7 @@ use crate::active::{Active, flags};
 use crate::inject;
 use crate::instance::{Instance, SessionJob, SessionRequest};
 use crate::operation::Operation;
+use crate::place::Place;
 use crate::quirks;
 use crate::request::{Request, Served, encode_failure, panic_failure};
 use crate::status::Status;
@@ -13,7 +14,7 @@ use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::panics::guarded;
 use cryptoki_sys as ck;
-use cryptoki_sys::{CK_FLAGS, CK_SESSION_HANDLE, CK_SLOT_ID};
+use cryptoki_sys::{CK_FLAGS, CK_SESSION_HANDLE};
 use rustler::{Atom, Encoder, Env, LocalPid, Term};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -47,8 +48,7 @@ enum End {
 /// A session and its thread's state.
 pub struct Session {
     status: Arc<Status>,
-    slot: CK_SLOT_ID,
-    read_only: bool,
+    place: Place,
     handle: CK_SESSION_HANDLE,
     claim: u64,
     epoch: u64,
@@ -70,8 +70,7 @@ pub struct Session {
 pub fn spawn(
     instance: Arc<Instance>,
     owner: LocalPid,
-    slot: CK_SLOT_ID,
-    read_only: bool,
+    place: Place,
     request: Arc<Request<()>>,
     resource: impl for<'a> FnOnce(Env<'a>, Sender<Command>, Arc<Status>) -> Term<'a> + Send + 'static,
 ) -> Outcome<()> {
@@ -81,7 +80,7 @@ pub fn spawn(
         .stack_size(STACK)
         .spawn(move || {
             let (sender, receiver) = unbounded();
-            let mut session = Session::new(status.clone(), slot, read_only);
+            let mut session = Session::new(status.clone(), place);
             // With the status: an owner who gives up marks it overdue, and it counts as one.
             let served = request.serve(Some(&status.clone()), |env, ()| {
                 session.open()?;
@@ -100,11 +99,10 @@ pub fn spawn(
 }
 
 impl Session {
-    fn new(status: Arc<Status>, slot: CK_SLOT_ID, read_only: bool) -> Self {
+    fn new(status: Arc<Status>, place: Place) -> Self {
         Self {
             status,
-            slot,
-            read_only,
+            place,
             handle: ck::CK_INVALID_HANDLE,
             claim: 0,
             epoch: 0,
@@ -137,7 +135,7 @@ impl Session {
         let instance = self.instance().clone();
         // Before: what is lost meanwhile may be this one.
         self.losses = instance.losses();
-        let (handle, claim) = instance.library.open_session(self.slot, self.read_only)?;
+        let (handle, claim) = self.place.open_session(&instance.library)?;
         let epoch = instance.epoch_for_new_session();
         (self.handle, self.claim, self.epoch) = (handle, claim, epoch);
         (self.device_errors, self.made_objects) = (0, false);
@@ -400,7 +398,7 @@ impl Session {
             return Err(Failure::own(Reason::SessionLost, "nothing to keep"));
         }
         let library = self.instance().library.clone();
-        let (handle, claim) = library.open_session(self.slot, self.read_only)?;
+        let (handle, claim) = self.place.open_session(&library)?;
         self.retired.push((self.handle, self.claim));
         (self.handle, self.claim, self.made_objects) = (handle, claim, false);
         self.active = Active::default();

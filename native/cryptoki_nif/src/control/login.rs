@@ -1,27 +1,14 @@
 //! Logging in: a PIN is handed over once, in a session that is there, to the token that it is for.
 
 use super::Control;
-use crate::info::{self, Identity};
 use crate::instance::{Instance, LoginSession};
+use crate::place::Place;
 use crate::quirks;
 use crate::request::{Request, Served, ok};
-use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Class, Outcome};
 use cryptoki_ffi::values::Secret;
 use cryptoki_sys as ck;
-use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID, CK_USER_TYPE};
-use std::sync::Arc;
-
-/// Where a login takes place.
-pub struct Place {
-    /// Whose session it is.
-    pub instance: Arc<Instance>,
-    /// The slot of the token.
-    pub slot: CK_SLOT_ID,
-    /// The token that was found there.
-    pub token: Identity,
-    /// Whether the session may not write.
-    pub read_only: bool,
-}
+use cryptoki_sys::{CK_SESSION_HANDLE, CK_USER_TYPE};
 
 /// Who logs in.
 pub struct Credentials {
@@ -35,18 +22,23 @@ pub struct Credentials {
 
 impl Control {
     /// While the request is not taken no PIN was tried, and its caller may withdraw it.
-    pub(super) fn serve_login(&self, place: &Place, request: &Request<Credentials>) -> Served {
+    pub(super) fn serve_login(
+        &self,
+        instance: &Instance,
+        place: &Place,
+        request: &Request<Credentials>,
+    ) -> Served {
         if request.is_cancelled() {
             return Served::NotRun;
         }
         let alone = quirks::logs_in_alone(&self.library.functions);
-        match self.login_session(place) {
+        match self.login_session(instance, place) {
             Ok(session) => request.serve(None, |env, credentials| {
                 let login = |session| self.login(session, alone, &credentials);
                 match login(session) {
                     // The token may have restarted since the session was looked at: no PIN was tried.
                     Err(failure) if failure.class() == Class::Session => {
-                        login(self.login_session(place)?)
+                        login(self.login_session(instance, place)?)
                     }
                     outcome => outcome,
                 }
@@ -73,10 +65,9 @@ impl Control {
         }
     }
 
-    /// The session that keeps the instance's login alive, opened anew when it is gone. A new one may be
-    /// of another token: that gets no PIN.
-    fn login_session(&self, place: &Place) -> Outcome<CK_SESSION_HANDLE> {
-        if let Some(session) = place.instance.login_session() {
+    /// The session that keeps the instance's login alive, opened anew when it is gone.
+    fn login_session(&self, instance: &Instance, place: &Place) -> Outcome<CK_SESSION_HANDLE> {
+        if let Some(session) = instance.login_session() {
             let alive = session.slot == place.slot
                 && self.library.owns(session.handle, session.claim)
                 && self.library.functions.session_info(session.handle).is_ok();
@@ -85,30 +76,12 @@ impl Control {
             }
             self.library.close_session(session.handle, session.claim);
         }
-        let (handle, claim) = self.library.open_session(place.slot, place.read_only)?;
-        if let Err(failure) = self.look_at_token(place) {
-            self.library.close_session(handle, claim);
-            return Err(failure);
-        }
-        place.instance.keep_login_session(LoginSession {
+        let (handle, claim) = place.open_session(&self.library)?;
+        instance.keep_login_session(LoginSession {
             slot: place.slot,
             handle,
             claim,
         });
         Ok(handle)
-    }
-
-    fn look_at_token(&self, place: &Place) -> Outcome<()> {
-        let token = info::identity(&self.library.functions.token_info(place.slot)?);
-        if token == place.token {
-            return Ok(());
-        }
-        Err(Failure::own(
-            Reason::TokenAbsent,
-            format!(
-                "{:?} was in the slot, now there is {:?}",
-                place.token.label, token.label
-            ),
-        ))
     }
 }
