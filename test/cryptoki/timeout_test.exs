@@ -22,7 +22,7 @@ defmodule Cryptoki.TimeoutTest do
 
     {time, answer} = :timer.tc(fn -> Cryptoki.digest(hsm, :sha256, "data", timeout: 100) end)
     assert {:error, %Error{reason: :timeout, executed: :maybe}} = answer
-    assert time in 90_000..1_000_000
+    assert time in 90_000..5_000_000
 
     # The node lives, others are served, and a session has taken the place of the one that hangs.
     assert {:ok, _} = File.read(__ENV__.file)
@@ -58,28 +58,26 @@ defmodule Cryptoki.TimeoutTest do
     assert {:ok, _} = Cryptoki.random(hsm, 1)
   end
 
-  test "files are read while 64 sessions hang", %{module: module} do
+  # As long as it takes: nothing lets the calls go but the end of this.
+  test "files are read and code is loaded while 64 sessions hang", %{module: module} do
     hsm = start(module, sessions: 64)
     FaultyModule.control(module, "C_Digest hang")
-
-    tasks =
-      for _ <- 1..64, do: Task.async(fn -> Cryptoki.digest(hsm, :sha256, "", timeout: 500) end)
-
+    tasks = for _ <- 1..64, do: Task.async(fn -> Cryptoki.digest(hsm, :sha256, "") end)
     FaultyModule.await(module, ~r/C_Digest hangs/, 64)
 
-    {time, _} = :timer.tc(fn -> for _ <- 1..100, do: {:ok, _} = File.read(__ENV__.file) end)
-    assert time < 400_000
+    for _ <- 1..100, do: assert({:ok, _} = File.read(__ENV__.file))
+    assert [{_module, _code}] = Code.compile_string("defmodule #{__MODULE__}.Loaded do end")
+    assert FaultyModule.count(module, ~r/C_Digest released/) == 0
 
-    for task <- tasks, do: assert({:error, %Error{reason: :timeout}} = Task.await(task))
     FaultyModule.control(module, "")
-    status(hsm, &(&1.sessions.overdue == 0))
+    for task <- tasks, do: assert({:ok, _} = Task.await(task))
   end
 
   test "starting returns in time although the library hangs, and heals", %{module: module} do
     FaultyModule.control(module, "C_Login hang")
 
     {time, hsm} = :timer.tc(fn -> start(module, timeout: 200, reconnect: [min: 10, max: 50]) end)
-    assert time < 2_000_000
+    assert time < 5_000_000
     assert %{state: :absent} = Cryptoki.status!(hsm)
     FaultyModule.control(module, "")
     status(hsm, &(&1.state == :ready))
