@@ -12,7 +12,8 @@ defmodule Cryptoki.Token do
     * `timeout:` in milliseconds, 5 000 when not given
 
   PINs are given as the `pin:` of an instance is: a function, `{module, function, arguments}`,
-  `{:env, name}`, `{:file, path}`, `:protected_path` or a string.
+  `{:env, name}`, `{:file, path}`, `:protected_path` or a string. Where another token has come into the
+  slot meanwhile, nothing is done to it: `:token_absent`.
   """
 
   alias Cryptoki.{Error, Information, Instances, Names, Options, Pin, Request, URI}
@@ -88,6 +89,7 @@ defmodule Cryptoki.Token do
       with {:ok, slots} <- Request.control(library, {:slots}, deadline),
            {:ok, %{id: id, token: token}} <- choose(slots, slot, options.token),
            {:ok, pins} <- fetch(pins),
+           :ok <- still_there(library, id, token, deadline),
            :ok <- Request.control(library, op.(id, pins), deadline) do
         # What was refused before may be right now.
         if token, do: Instances.forgive(token)
@@ -127,6 +129,14 @@ defmodule Cryptoki.Token do
         {:error, _error} = error -> {:halt, error}
       end
     end)
+  end
+
+  # Another token may have come while somebody typed a PIN.
+  defp still_there(_library, _id, nil, _deadline), do: :ok
+
+  defp still_there(library, id, token, deadline) do
+    with {:ok, now} <- Request.control(library, {:token_info, id}, deadline),
+         do: Instances.same_token(token, now)
   end
 
   ## Checking

@@ -2,7 +2,7 @@ defmodule Cryptoki.Recovery.SwapTest do
   # Another token comes into the slot: it gets no PIN that is not its own, and no work.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.Error
+  alias Cryptoki.{Error, Token}
   alias Cryptoki.Test.{FaultyModule, SoftHSM}
 
   @moduletag :capture_log
@@ -54,6 +54,34 @@ defmodule Cryptoki.Recovery.SwapTest do
     absent(hsm)
     assert count(module, "C_Login") == 0
     Cryptoki.stop(hsm)
+  end
+
+  test "while its PIN is asked for, to administer it", %{module: module} do
+    [label: hd(module.labels)]
+    |> administrations()
+    |> Enum.each(fn administer ->
+      FaultyModule.control(module, "")
+
+      swap = fn ->
+        FaultyModule.control(module, @other)
+        SoftHSM.pin()
+      end
+
+      library = [library: module.library, init_args: module.init_args]
+      assert {:error, %Error{reason: :token_absent} = error} = administer.(library, swap)
+      assert Exception.message(error) =~ ~s(now there is "other")
+    end)
+
+    for function <- ~w(C_Login C_InitToken C_InitPIN C_SetPIN C_OpenSession),
+        do: assert(count(module, function) == 0)
+  end
+
+  defp administrations(token) do
+    [
+      fn library, pin -> Token.init(token, [label: "new", so_pin: pin] ++ library) end,
+      fn library, pin -> Token.init_pin(token, [so_pin: pin, pin: "1234"] ++ library) end,
+      fn library, pin -> Token.set_pin(token, [old: pin, new: "1234"] ++ library) end
+    ]
   end
 
   for {name, pin} <- [{"with a PIN", SoftHSM.pin()}, {"without a PIN", nil}] do
