@@ -115,7 +115,8 @@ defmodule Cryptoki.ConsumersTest do
 
   defp await(port, wanted, text) do
     unless text =~ wanted do
-      assert_receive {^port, {:data, more}}, 60_000, text
+      # It builds the native code first, beside other tests that do.
+      assert_receive {^port, {:data, more}}, 300_000, text
       await(port, wanted, text <> more)
     end
   end
