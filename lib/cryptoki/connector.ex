@@ -72,8 +72,9 @@ defmodule Cryptoki.Connector do
   @doc "Logs in again to the token found before."
   @spec login_again(map, facts) :: {:ok, logged_in :: boolean} | trouble
   def login_again(context, facts) do
-    with {:ok, token} <- control(context, {:token_info, facts.slot}),
-         :ok <- Instances.same_token(facts.token, token),
+    deadline = Request.deadline(context.options.timeout)
+
+    with {:ok, _now} <- Instances.still_there(context.library, facts.slot, facts.token, deadline),
          do: Login.run(context, facts.slot, facts.token)
   end
 

@@ -214,14 +214,17 @@ defmodule Cryptoki.Instances do
     end
   end
 
-  @doc "Whether the token in a slot is still the one that was found there."
-  @spec same_token(found :: map, now :: map) :: :ok | {:error, Error.t()}
-  def same_token(found, now) do
-    if identity(found) == identity(now) do
-      :ok
-    else
-      detail = "#{inspect(found.label)} was in the slot, now there is #{inspect(now.label)}"
-      {:error, Error.new(:token_absent, detail, executed: false)}
+  @doc "The token in a slot as it is now, if it still is the one that was found there."
+  @spec still_there(Native.library(), non_neg_integer, found :: map, Request.deadline()) ::
+          {:ok, now :: map} | {:error, Error.t()}
+  def still_there(library, slot, found, deadline) do
+    with {:ok, now} <- Request.control(library, {:token_info, slot}, deadline) do
+      if identity(found) == identity(now) do
+        {:ok, now}
+      else
+        detail = "#{inspect(found.label)} was in the slot, now there is #{inspect(now.label)}"
+        {:error, Error.new(:token_absent, detail, executed: false)}
+      end
     end
   end
 

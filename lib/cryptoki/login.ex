@@ -72,11 +72,9 @@ defmodule Cryptoki.Login do
     user = context.options.user
 
     with :ok <- Instances.take_turn(token, deadline),
-         # Whoever had the turn before may have used up a try.
-         {:ok, now} <- Request.control(context.library, {:token_info, slot}, deadline),
-         # A PIN is for one token: another may have come while it was typed.
-         :ok <- Instances.same_token(token, now),
-         token = now,
+         # Whoever had the turn before may have used up a try; and another token may have come
+         # while the PIN was typed.
+         {:ok, token} <- Instances.still_there(context.library, slot, token, deadline),
          :ok <- tries_left(flags(token), user, context.force),
          :ok <- not_refused(token, user, secret, context.force),
          do: hand_over(context, slot, token, secret, deadline)

@@ -89,7 +89,7 @@ defmodule Cryptoki.Token do
       with {:ok, slots} <- Request.control(library, {:slots}, deadline),
            {:ok, %{id: id, token: token}} <- choose(slots, slot, options.token),
            {:ok, pins} <- fetch(pins),
-           :ok <- still_there(library, id, token, deadline),
+           {:ok, _now} <- still_there(library, id, token, deadline),
            :ok <- Request.control(library, op.(id, pins), deadline) do
         # What was refused before may be right now.
         if token, do: Instances.forgive(token)
@@ -132,12 +132,10 @@ defmodule Cryptoki.Token do
   end
 
   # Another token may have come while somebody typed a PIN.
-  defp still_there(_library, _id, nil, _deadline), do: :ok
+  defp still_there(_library, _id, nil, _deadline), do: {:ok, nil}
 
-  defp still_there(library, id, token, deadline) do
-    with {:ok, now} <- Request.control(library, {:token_info, id}, deadline),
-         do: Instances.same_token(token, now)
-  end
+  defp still_there(library, id, token, deadline),
+    do: Instances.still_there(library, id, token, deadline)
 
   ## Checking
 
