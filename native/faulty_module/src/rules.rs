@@ -123,6 +123,8 @@ pub struct Rules {
     pub handles_shift: bool,
     /// Flags that C_GetTokenInfo shows besides.
     pub token_flags: CK_FLAGS,
+    /// Flags of the token that it does not show.
+    pub token_hides: CK_FLAGS,
     /// The label that C_GetTokenInfo shows in place of the token's.
     pub token_label: Option<Label>,
     /// How many sessions a slot takes.
@@ -226,6 +228,7 @@ impl Rules {
             }
             ["token", word, options @ ..] => match (word.split_once('='), options) {
                 (Some(("flags", flags)), []) => self.token_flags = number(flags)?,
+                (Some(("without", flags)), []) => self.token_hides = number(flags)?,
                 (Some(("label", name)), [] | ["until=initialize"]) => {
                     self.token_label = Some(Label {
                         name: name.to_owned(),

@@ -188,7 +188,7 @@ pub(crate) unsafe fn get_token_info(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) 
         let rules = control::current();
         // SAFETY: the target has just written the structure.
         let info = unsafe { &mut *info };
-        info.flags |= rules.token_flags;
+        info.flags = (info.flags & !rules.token_hides) | rules.token_flags;
         if let Some(label) = rules.token_label() {
             info.label.fill(b' ');
             let length = label.len().min(info.label.len());

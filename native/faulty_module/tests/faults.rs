@@ -191,6 +191,29 @@ fn a_pulled_token_loses_sessions_and_login() {
 }
 
 #[test]
+fn shows_flags_that_the_token_does_not_have_and_hides_those_that_it_has() {
+    let Some((module, list)) = Module::ready() else {
+        return;
+    };
+    let slot = slots(list, CK_TRUE)[0];
+    let flags = || {
+        let mut token = CK_TOKEN_INFO::default();
+        assert_eq!(ck!(list.C_GetTokenInfo(slot, &raw mut token)), CKR_OK);
+        token.flags
+    };
+    let before = flags();
+    assert_ne!(before & CKF_LOGIN_REQUIRED, 0);
+    assert_eq!(before & CKF_USER_PIN_FINAL_TRY, 0);
+    module.control("token without=0x4\ntoken flags=0x20000");
+    assert_eq!(
+        flags(),
+        before & !CKF_LOGIN_REQUIRED | CKF_USER_PIN_FINAL_TRY
+    );
+    module.control("");
+    assert_eq!(flags(), before);
+}
+
+#[test]
 fn forgets_sessions_in_the_middle_of_load() {
     let Some((module, list)) = Module::ready() else {
         return;
