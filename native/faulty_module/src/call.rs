@@ -1,6 +1,6 @@
 //! What happens to one call: the rules before it, the target, the rules after it, the lies.
 
-use crate::rules::{Crash, Effect, Lie, Only, Rule};
+use crate::rules::{self, Crash, Effect, Lie, Only, Rule};
 use crate::{control, journal, token};
 use cryptoki_sys::*;
 use std::ffi::c_void;
@@ -43,6 +43,8 @@ pub enum Claim {
         query: bool,
         /// Where the length goes.
         len: *mut CK_ULONG,
+        /// Where what is so long goes, and how many bytes each of it has; null where a lie does not reach it.
+        buffer: (*mut u8, usize),
     },
     /// One for each attribute of a template.
     Attributes(*mut CK_ATTRIBUTE, CK_ULONG),
@@ -52,17 +54,27 @@ pub enum Claim {
 pub trait Buffer {
     /// Whether it is none, so that the call only asks for the length.
     fn is_query(&self) -> bool;
+    /// Where it is, and how many bytes an element has.
+    fn place(&self) -> (*mut u8, usize);
 }
 
 impl<T> Buffer for *mut T {
     fn is_query(&self) -> bool {
         self.is_null()
     }
+
+    fn place(&self) -> (*mut u8, usize) {
+        (self.cast(), size_of::<T>())
+    }
 }
 
 impl Buffer for CK_ULONG {
     fn is_query(&self) -> bool {
         *self == 0
+    }
+
+    fn place(&self) -> (*mut u8, usize) {
+        (std::ptr::null_mut(), 0)
     }
 }
 
@@ -100,6 +112,7 @@ pub fn run(call: &Call, forward: impl FnOnce() -> Result<CK_RV, CK_RV>) -> CK_RV
         if rule.after_forward
             && let Some(other) = act(call, rule)
         {
+            journal::note(call.name, "denied", Some(other));
             rv = other;
         }
     }
@@ -119,7 +132,7 @@ fn act(call: &Call, rule: &Rule) -> Option<CK_RV> {
             }
             Effect::Forget => token::forget(),
             Effect::Logout => token::logout(),
-            Effect::Lie(_) => {}
+            Effect::Lie(_) | Effect::Garbage => {}
         }
     }
     None
@@ -133,10 +146,17 @@ fn hang(name: &str) {
     journal::note(name, "released", None);
 }
 
-/// Falsifies what the call gave back. Only the lengths: nothing is written to the buffers.
+/// Falsifies what the call gave back: its lengths, or the bytes that are so long.
 fn lie(call: &Call, rule: &Rule, rv: CK_RV) {
     for effect in &rule.effects {
-        let Effect::Lie(lie) = effect else { continue };
+        let lie = match effect {
+            Effect::Lie(lie) => lie,
+            Effect::Garbage if rv == CKR_OK => {
+                garbage(&call.claim);
+                continue;
+            }
+            _ => continue,
+        };
         let tell = |length: &mut CK_ULONG, query: bool| {
             if rule.only == Only::Both || (rule.only == Only::Query) == query {
                 *length = match lie {
@@ -147,7 +167,7 @@ fn lie(call: &Call, rule: &Rule, rv: CK_RV) {
             }
         };
         match call.claim {
-            Claim::Length { query, len }
+            Claim::Length { query, len, .. }
                 if !len.is_null() && matches!(rv, CKR_OK | CKR_BUFFER_TOO_SMALL) =>
             {
                 // SAFETY: not null, and the target has just used it as the caller's length.
@@ -161,6 +181,38 @@ fn lie(call: &Call, rule: &Rule, rv: CK_RV) {
             }
             _ => {}
         }
+    }
+}
+
+/// Writes over what the target has just written, and nothing else.
+fn garbage(claim: &Claim) {
+    let over = |start: *mut u8, length: usize| {
+        if !start.is_null() {
+            // SAFETY: the target has just written so many bytes there.
+            rules::fill(unsafe { std::slice::from_raw_parts_mut(start, length) });
+        }
+    };
+    match *claim {
+        Claim::Length {
+            query: false,
+            len,
+            buffer: (start, size),
+        } if !len.is_null() => {
+            // SAFETY: not null, and the target has just used it as the caller's length.
+            over(start, unsafe { *len } as usize * size);
+        }
+        Claim::Attributes(template, n) if !template.is_null() => {
+            // SAFETY: the target has just read `n` attributes there.
+            for attribute in unsafe { std::slice::from_raw_parts(template, n as usize) } {
+                // A template in an attribute has pointers of the caller in it.
+                if attribute.ulValueLen != CK_UNAVAILABLE_INFORMATION
+                    && attribute.type_ & CKF_ARRAY_ATTRIBUTE == 0
+                {
+                    over(attribute.pValue.cast(), attribute.ulValueLen as usize);
+                }
+            }
+        }
+        _ => {}
     }
 }
 

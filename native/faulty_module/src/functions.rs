@@ -74,6 +74,7 @@ macro_rules! claim {
         Claim::Length {
             query: $out.is_query(),
             len: $len,
+            buffer: $out.place(),
         }
     };
     (=> $template:ident $n:ident) => {

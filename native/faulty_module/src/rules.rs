@@ -25,6 +25,8 @@ pub enum Effect {
     Logout,
     /// Falsify the length or count that the call gives back.
     Lie(Lie),
+    /// Falsify the bytes that the call gives back.
+    Garbage,
 }
 
 /// How a process ends.
@@ -286,6 +288,8 @@ impl Rule {
                 ("length" | "count", claim) if lie => {
                     rule.effects.push(Effect::Lie(parse_lie(claim)?))
                 }
+                // First: what it writes over is as long as the target says.
+                ("garbage", "") if lie => rule.effects.insert(0, Effect::Garbage),
                 ("only", "query") if lie => rule.only = Only::Query,
                 ("only", "data") if lie => rule.only = Only::Data,
                 ("times" | "count", n) => rule.times = number(n)?,
@@ -354,11 +358,24 @@ fn number(text: &str) -> Result<CK_ULONG, String> {
     .map_err(|_| text.to_owned())
 }
 
-/// A number from 0 to 1 (splitmix64); the same sequence in every run, so that a failure can be seen again.
+/// A number from 0 to 1; the same sequence in every run, so that a failure can be seen again.
 fn random() -> f64 {
     static STATE: AtomicU64 = AtomicU64::new(0);
-    let mut z = STATE.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+    (splitmix(&STATE) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Bytes by chance, the same in every run; apart from those of `random`.
+pub fn fill(bytes: &mut [u8]) {
+    static STATE: AtomicU64 = AtomicU64::new(1);
+    for chunk in bytes.chunks_mut(8) {
+        let random = splitmix(&STATE).to_le_bytes();
+        chunk.copy_from_slice(&random[..chunk.len()]);
+    }
+}
+
+fn splitmix(state: &AtomicU64) -> u64 {
+    let mut z = state.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    z ^ (z >> 31)
 }

@@ -293,6 +293,39 @@ fn some_faults_last_until_it_is_initialised_anew() {
 }
 
 #[test]
+fn gives_garbage_of_the_length_that_was_there() {
+    let Some((module, list)) = Module::ready() else {
+        return;
+    };
+    let session = open(list, slots(list, CK_TRUE)[0]).unwrap();
+    let hash = |control: &str| {
+        module.control(control);
+        let mut buffer = [0xAA_u8; 40];
+        assert_eq!(digest(list, session, Some(&mut buffer)), Ok(32));
+        assert_eq!(buffer[32..], [0xAA; 8], "nothing beyond it");
+        buffer
+    };
+    let right = hash("");
+    let wrong = hash("lie C_Digest garbage times=1");
+    assert_ne!(right, wrong);
+    assert_ne!(hash("lie C_Digest garbage times=1"), wrong);
+    assert_eq!(hash(""), right);
+}
+
+#[test]
+fn says_what_it_denied() {
+    let Some((module, list)) = Module::ready() else {
+        return;
+    };
+    let session = open(list, slots(list, CK_TRUE)[0]).unwrap();
+    module.control("C_GenerateRandom rv=0x30 after_forward count=1");
+    assert_eq!(random(list, session), CKR_DEVICE_ERROR);
+    assert_eq!(random(list, session), CKR_OK);
+    assert_eq!(module.noted("C_GenerateRandom ran 0x0"), 2);
+    assert_eq!(module.noted("C_GenerateRandom denied 0x30"), 1);
+}
+
+#[test]
 fn lies_about_lengths_and_counts() {
     let Some((module, list)) = Module::ready() else {
         return;
