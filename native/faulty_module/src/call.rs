@@ -18,6 +18,17 @@ pub struct Call {
     pub scope: Scope,
     /// Where it gives back a length.
     pub claim: Claim,
+    /// Where it gives handles.
+    pub handles: Vec<Handles>,
+}
+
+/// A place for handles.
+#[derive(Clone, Copy)]
+pub enum Handles {
+    /// One.
+    One(*mut CK_ULONG),
+    /// As many as the length says.
+    Many(*mut CK_ULONG),
 }
 
 /// What a call depends on.
@@ -48,6 +59,33 @@ pub enum Claim {
     },
     /// One for each attribute of a template.
     Attributes(*mut CK_ATTRIBUTE, CK_ULONG),
+}
+
+impl Claim {
+    /// Whether the call only asks for a length, where that can be said of it.
+    fn query(&self) -> Option<bool> {
+        match self {
+            Claim::Length { query, .. } => Some(*query),
+            Claim::Nothing | Claim::Attributes(..) => None,
+        }
+    }
+
+    /// What the caller has put where lengths come back.
+    fn lengths(&self) -> Vec<CK_ULONG> {
+        match *self {
+            // SAFETY: not null, and the caller vouches for its length.
+            Claim::Length { len, .. } if !len.is_null() => vec![unsafe { *len }],
+            Claim::Attributes(template, n) if !template.is_null() => {
+                // SAFETY: not null, and the caller vouches for `n` attributes.
+                let template = unsafe { std::slice::from_raw_parts(template, n as usize) };
+                template
+                    .iter()
+                    .map(|attribute| attribute.ulValueLen)
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// An argument that may stand for a buffer.
@@ -81,7 +119,8 @@ impl Buffer for CK_ULONG {
 /// Runs a call. `forward` asks the target (`Ok`), or answers in its place (`Err`).
 pub fn run(call: &Call, forward: impl FnOnce() -> Result<CK_RV, CK_RV>) -> CK_RV {
     let rules = control::rules();
-    let due = rules.due(call.name);
+    let due = rules.due(call.name, call.claim.query());
+    let before = call.claim.lengths();
     for rule in due.iter().filter(|rule| !rule.after_forward) {
         if let Some(rv) = act(call, rule) {
             journal::note(call.name, "faked", Some(rv));
@@ -108,7 +147,8 @@ pub fn run(call: &Call, forward: impl FnOnce() -> Result<CK_RV, CK_RV>) -> CK_RV
     };
     journal::note(call.name, event, Some(rv));
     for rule in &due {
-        lie(call, rule, rv);
+        lie(call, rule, rv, &before);
+        replace_handles(call, rule, rv);
         if rule.after_forward
             && let Some(other) = act(call, rule)
         {
@@ -132,7 +172,7 @@ fn act(call: &Call, rule: &Rule) -> Option<CK_RV> {
             }
             Effect::Forget => token::forget(),
             Effect::Logout => token::logout(),
-            Effect::Lie(_) | Effect::Garbage => {}
+            Effect::Lie(_) | Effect::Garbage | Effect::Handle(_) => {}
         }
     }
     None
@@ -146,8 +186,9 @@ fn hang(name: &str) {
     journal::note(name, "released", None);
 }
 
-/// Falsifies what the call gave back: its lengths, or the bytes that are so long.
-fn lie(call: &Call, rule: &Rule, rv: CK_RV) {
+/// Falsifies what the call gave back: its lengths, or the bytes that are so long. `before` is what stood where the
+/// lengths are.
+fn lie(call: &Call, rule: &Rule, rv: CK_RV, before: &[CK_ULONG]) {
     for effect in &rule.effects {
         let lie = match effect {
             Effect::Lie(lie) => lie,
@@ -157,12 +198,13 @@ fn lie(call: &Call, rule: &Rule, rv: CK_RV) {
             }
             _ => continue,
         };
-        let tell = |length: &mut CK_ULONG, query: bool| {
+        let tell = |length: &mut CK_ULONG, query: bool, before: CK_ULONG| {
             if rule.only == Only::Both || (rule.only == Only::Query) == query {
                 *length = match lie {
                     Lie::Exactly(n) => *n,
                     Lie::More(n) => length.saturating_add(*n),
                     Lie::Less(n) => length.saturating_sub(*n),
+                    Lie::Untouched => before,
                 };
             }
         };
@@ -171,12 +213,17 @@ fn lie(call: &Call, rule: &Rule, rv: CK_RV) {
                 if !len.is_null() && matches!(rv, CKR_OK | CKR_BUFFER_TOO_SMALL) =>
             {
                 // SAFETY: not null, and the target has just used it as the caller's length.
-                tell(unsafe { &mut *len }, query);
+                tell(unsafe { &mut *len }, query, before[0]);
             }
             Claim::Attributes(template, n) if !template.is_null() && rv == CKR_OK => {
                 // SAFETY: the target has just read `n` attributes there.
-                for attribute in unsafe { std::slice::from_raw_parts_mut(template, n as usize) } {
-                    tell(&mut attribute.ulValueLen, attribute.pValue.is_null());
+                let template = unsafe { std::slice::from_raw_parts_mut(template, n as usize) };
+                for (attribute, before) in template.iter_mut().zip(before) {
+                    tell(
+                        &mut attribute.ulValueLen,
+                        attribute.pValue.is_null(),
+                        *before,
+                    );
                 }
             }
             _ => {}
@@ -213,6 +260,37 @@ fn garbage(claim: &Claim) {
             }
         }
         _ => {}
+    }
+}
+
+/// Puts other handles in the place of those that the call gave.
+fn replace_handles(call: &Call, rule: &Rule, rv: CK_RV) {
+    let handle = rule.effects.iter().find_map(|effect| match effect {
+        Effect::Handle(handle) => Some(*handle),
+        _ => None,
+    });
+    let (Some(handle), CKR_OK) = (handle, rv) else {
+        return;
+    };
+    let count = match call.claim {
+        // SAFETY: not null, and the target has just written the length there.
+        Claim::Length { len, .. } if !len.is_null() => unsafe { *len as usize },
+        _ => 0,
+    };
+    let places = match rule.only {
+        Only::First => call.handles.get(..1),
+        Only::Second => call.handles.get(1..),
+        Only::Both | Only::Query | Only::Data => Some(&call.handles[..]),
+    };
+    for place in places.unwrap_or_default() {
+        let (at, count) = match *place {
+            Handles::One(at) => (at, 1),
+            Handles::Many(at) => (at, count),
+        };
+        if !at.is_null() {
+            // SAFETY: not null, and the target has just written so many handles there.
+            unsafe { std::slice::from_raw_parts_mut(at, count) }.fill(handle);
+        }
     }
 }
 

@@ -37,6 +37,9 @@ pub struct Load {
     pub interface_without_list: bool,
     /// The version all lists claim to have.
     pub version: Option<CK_VERSION>,
+    /// The version that the list of C_GetFunctionList claims, which has the functions of 2.40 and ends where nobody
+    /// may read on.
+    pub short_list: Option<CK_VERSION>,
 }
 
 /// Everything that is decided at load.
@@ -131,15 +134,21 @@ pub fn parse_load(text: &str) -> Result<Load, String> {
             ("interface", "null") => load.interface = Fault::Null,
             ("interface", "no_list") => load.interface_without_list = true,
             ("version", version) => {
-                let (major, minor) = version.split_once('.').ok_or_else(unknown)?;
-                let number = |text: &str| text.parse().map_err(|_| unknown());
-                load.version = Some(CK_VERSION {
-                    major: number(major)?,
-                    minor: number(minor)?,
-                });
+                load.version = Some(parse_version(version).ok_or_else(unknown)?)
+            }
+            ("short_list", version) => {
+                load.short_list = Some(parse_version(version).ok_or_else(unknown)?);
             }
             _ => return Err(unknown()),
         }
     }
     Ok(load)
+}
+
+fn parse_version(text: &str) -> Option<CK_VERSION> {
+    let (major, minor) = text.split_once('.')?;
+    Some(CK_VERSION {
+        major: major.parse().ok()?,
+        minor: minor.parse().ok()?,
+    })
 }

@@ -4,7 +4,7 @@
 //! argument says what the call depends on (a session, a slot, the library). `-> out len` marks the buffer and the
 //! length a lie falsifies, `=> template n` the attributes, `by` the function that stands in for the target's.
 
-use crate::call::{self, Buffer, Call, Claim, Scope};
+use crate::call::{self, Buffer, Call, Claim, Handles, Scope};
 use crate::target::real;
 use crate::token;
 use cryptoki_sys::*;
@@ -108,6 +108,25 @@ macro_rules! given {
     };
 }
 
+/// Where a call gives handles.
+macro_rules! place {
+    (new $value:ident) => {
+        Some(Handles::One($value))
+    };
+    (new2 $value:ident) => {
+        Some(Handles::One($value))
+    };
+    (handle $value:ident) => {
+        Some(Handles::One($value))
+    };
+    (objects $value:ident) => {
+        Some(Handles::Many($value))
+    };
+    ($other:ident $value:ident) => {
+        None
+    };
+}
+
 macro_rules! forward {
     ($name:ident($($arg:ident)*)) => {
         real!($name($($arg),*))
@@ -139,6 +158,14 @@ macro_rules! functions {
                         name: stringify!($name),
                         scope: scope!($first $first),
                         claim: claim!($(-> $out $len)? $(=> $template $n)?),
+                        handles: [
+                            None,
+                            $(place!($arg $arg),)*
+                            $($(place!($more $more),)*)?
+                        ]
+                        .into_iter()
+                        .flatten()
+                        .collect(),
                     };
                     call::run(&call, || {
                         $(let $arg = known!($arg $arg);)*

@@ -27,6 +27,8 @@ pub enum Effect {
     Lie(Lie),
     /// Falsify the bytes that the call gives back.
     Garbage,
+    /// Falsify the handles that it gives.
+    Handle(CK_ULONG),
 }
 
 /// How a process ends.
@@ -51,9 +53,11 @@ pub enum Lie {
     More(CK_ULONG),
     /// So much less than is true.
     Less(CK_ULONG),
+    /// What the caller had put there.
+    Untouched,
 }
 
-/// Which of the two calls of a "how long is it, give it" pair a lie is told to.
+/// Which of the two calls of a "how long is it, give it" pair a rule is for, or which of two handles.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Only {
     /// Both.
@@ -62,6 +66,10 @@ pub enum Only {
     Query,
     /// The one with a buffer.
     Data,
+    /// The first handle: the public key of a pair.
+    First,
+    /// The second: the private key.
+    Second,
 }
 
 /// A function, or several, and what happens to a call of it.
@@ -72,7 +80,7 @@ pub struct Rule {
     pub effects: Vec<Effect>,
     /// The target runs the call first.
     pub after_forward: bool,
-    /// Which calls a lie is told to.
+    /// Which calls it is for.
     pub only: Only,
     after: u64,
     every: u64,
@@ -137,16 +145,24 @@ pub struct Rules {
     pub user_name: Option<String>,
     /// What is typed at the keypad of the token.
     pub keypad: Option<String>,
+    /// Whether searches always find more.
+    pub search_endless: bool,
     /// Whether the library was finalised since the file took effect.
     pub finalized: AtomicBool,
 }
 
 impl Rules {
-    /// The rules that apply to this call of `name`; counts it.
-    pub fn due(&self, name: &str) -> Vec<&Rule> {
+    /// The rules that apply to this call of `name`; counts it. `query`: whether it is one without a buffer, where
+    /// there are two.
+    pub fn due(&self, name: &str, query: Option<bool>) -> Vec<&Rule> {
         self.rules
             .iter()
-            .filter(|rule| rule.matches(name) && self.lasts(rule.until_initialize) && rule.fires())
+            .filter(|rule| {
+                rule.matches(name)
+                    && rule.concerns(query)
+                    && self.lasts(rule.until_initialize)
+                    && rule.fires()
+            })
             .collect()
     }
 
@@ -240,6 +256,7 @@ impl Rules {
                 _ => return Err(words.join(" ")),
             },
             ["handles", "shift"] => self.handles_shift = true,
+            ["search", "endless"] => self.search_endless = true,
             ["sessions", "forget"] => self.once.push(Once::Forget),
             ["sessions", max] => {
                 let max = max.strip_prefix("max=").ok_or(*max)?;
@@ -290,8 +307,11 @@ impl Rule {
                 }
                 // First: what it writes over is as long as the target says.
                 ("garbage", "") if lie => rule.effects.insert(0, Effect::Garbage),
-                ("only", "query") if lie => rule.only = Only::Query,
-                ("only", "data") if lie => rule.only = Only::Data,
+                ("handle", claim) if lie => rule.effects.push(Effect::Handle(number(claim)?)),
+                ("only", "query") => rule.only = Only::Query,
+                ("only", "data") => rule.only = Only::Data,
+                ("only", "first") if lie => rule.only = Only::First,
+                ("only", "second") if lie => rule.only = Only::Second,
                 ("times" | "count", n) => rule.times = number(n)?,
                 ("after", n) => rule.after = number(n)?,
                 ("every", n) => rule.every = number(n)?.max(1),
@@ -323,6 +343,15 @@ impl Rule {
         }
     }
 
+    /// A lie tells a query and a call apart for each attribute, when it is told.
+    fn concerns(&self, query: Option<bool>) -> bool {
+        match self.only {
+            Only::Query => query != Some(false),
+            Only::Data => query != Some(true),
+            Only::Both | Only::First | Only::Second => true,
+        }
+    }
+
     /// Counts a call that matches, and says whether the rule applies to it.
     fn fires(&self) -> bool {
         let nth = self.seen.fetch_add(1, Ordering::Relaxed) + 1;
@@ -341,6 +370,7 @@ impl Rule {
 fn parse_lie(text: &str) -> Result<Lie, String> {
     Ok(
         match (text, text.strip_prefix('+'), text.strip_prefix('-')) {
+            ("untouched", ..) => Lie::Untouched,
             ("huge", ..) => Lie::Exactly(CK_ULONG::MAX / 2),
             ("max", ..) => Lie::Exactly(CK_ULONG::MAX),
             (_, Some(more), _) => Lie::More(number(more)?),

@@ -109,7 +109,10 @@ impl Target {
 
         let mut target = Target {
             functions: own,
-            list: publish(&own).cast(),
+            list: match config().load.short_list {
+                Some(version) => cut_off(&own, version)?,
+                None => publish(&own).cast(),
+            },
             interfaces: Vec::new(),
             default,
         };
@@ -214,6 +217,29 @@ fn publish(original: &List) -> *mut List {
     list.C_GetInterface = original.C_GetInterface.map(|_| crate::C_GetInterface as _);
     list.version = load.version.unwrap_or(original.version);
     Box::into_raw(Box::new(list))
+}
+
+/// Our list, with the functions of 2.40 and another version, at the end of a page behind which nobody may read.
+fn cut_off(original: &List, version: CK_VERSION) -> Result<*mut CK_FUNCTION_LIST, String> {
+    const SIZE: usize = size_of::<CK_FUNCTION_LIST>();
+    let whole = publish(original).cast::<CK_FUNCTION_LIST>();
+    // SAFETY: asks for a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: two new pages, of which only the first is used.
+    unsafe {
+        let pages = libc::mmap(std::ptr::null_mut(), 2 * page, access, flags, -1, 0);
+        if pages == libc::MAP_FAILED
+            || libc::mprotect(pages.byte_add(page), page, libc::PROT_NONE) != 0
+        {
+            return Err("no pages for a list".to_owned());
+        }
+        let list = pages.byte_add(page - SIZE).cast::<CK_FUNCTION_LIST>();
+        list.copy_from_nonoverlapping(whole, 1);
+        (*list).version = version;
+        Ok(list)
+    }
 }
 
 fn name_of(interface: &CK_INTERFACE) -> &CStr {

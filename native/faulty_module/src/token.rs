@@ -172,6 +172,15 @@ pub(crate) unsafe fn find_objects(
     len: *mut CK_ULONG,
 ) -> Answer {
     let rv = real!(C_FindObjects(session, objects, n, len))?;
+    if rv == CKR_OK && control::current().search_endless && !objects.is_null() && !len.is_null() {
+        // SAFETY: not null, and the caller has room for `n` handles.
+        let room = unsafe { std::slice::from_raw_parts_mut(objects, n as usize) };
+        // SAFETY: not null; the target has just written it.
+        let found = unsafe { len.replace(n) } as usize;
+        for nth in found..room.len() {
+            room[nth] = if nth == 0 { 1 } else { room[nth - 1] };
+        }
+    }
     if rv == CKR_OK && !objects.is_null() && !len.is_null() {
         // SAFETY: not null, and the target has just written so many handles there.
         for object in unsafe { std::slice::from_raw_parts_mut(objects, *len as usize) } {

@@ -388,3 +388,99 @@ fn lies_about_lengths_and_counts() {
     );
     assert_eq!(found, 5000);
 }
+
+#[test]
+fn leaves_lengths_as_they_were_and_refuses_with_a_count() {
+    let Some((module, list)) = Module::ready() else {
+        return;
+    };
+    let slot = slots(list, CK_TRUE)[0];
+    let session = open(list, slot).unwrap();
+    module.control("lie C_Digest length=untouched only=query");
+    assert_eq!(digest(list, session, None), Ok(0));
+    let mut buffer = [0; 40];
+    assert_eq!(
+        ck!(list.C_DigestFinal(session, buffer.as_mut_ptr(), &mut 40)),
+        CKR_OK
+    );
+    assert_eq!(digest(list, session, Some(&mut buffer)), Ok(32));
+
+    module.control("C_GetMechanismList rv=0x150 after_forward only=query");
+    let mut count = 0;
+    assert_eq!(
+        ck!(list.C_GetMechanismList(slot, std::ptr::null_mut(), &raw mut count)),
+        CKR_BUFFER_TOO_SMALL
+    );
+    let mut all = vec![0; count as usize];
+    assert!(count > 10);
+    assert_eq!(
+        ck!(list.C_GetMechanismList(slot, all.as_mut_ptr(), &raw mut count)),
+        CKR_OK
+    );
+    assert_eq!(count as usize, all.len());
+}
+
+#[test]
+fn gives_other_handles() {
+    let Some((module, list)) = Module::ready() else {
+        return;
+    };
+    let slot = slots(list, CK_TRUE)[0];
+    module.control("lie C_OpenSession handle=0 times=1");
+    assert_eq!(open(list, slot), Ok(0));
+    let session = open(list, slot).unwrap();
+    assert_ne!(session, 0);
+    assert_eq!(login(list, session), CKR_OK);
+
+    let pair = || {
+        let (mut bits, mut pair) = (1024 as CK_ULONG, (7, 7));
+        let mut public = [CK_ATTRIBUTE {
+            type_: CKA_MODULUS_BITS,
+            pValue: (&raw mut bits).cast(),
+            ulValueLen: size_of::<CK_ULONG>() as CK_ULONG,
+        }];
+        let mut mechanism = CK_MECHANISM {
+            mechanism: CKM_RSA_PKCS_KEY_PAIR_GEN,
+            ..Default::default()
+        };
+        let rv = ck!(list.C_GenerateKeyPair(
+            session,
+            &raw mut mechanism,
+            public.as_mut_ptr(),
+            1,
+            std::ptr::null_mut(),
+            0,
+            &raw mut pair.0,
+            &raw mut pair.1
+        ));
+        assert_eq!(rv, CKR_OK);
+        (pair.0 == 0, pair.1 == 0)
+    };
+    for (only, wrong) in [
+        ("only=first", (true, false)),
+        ("only=second", (false, true)),
+        ("", (true, true)),
+    ] {
+        module.control(&format!("lie C_GenerateKeyPair handle=0 {only}"));
+        assert_eq!(pair(), wrong);
+    }
+
+    let find = || {
+        let (mut objects, mut found) = ([7; 64], 0);
+        let none = std::ptr::null_mut();
+        assert_eq!(ck!(list.C_FindObjectsInit(session, none, 0)), CKR_OK);
+        let rv = ck!(list.C_FindObjects(session, objects.as_mut_ptr(), 64, &raw mut found));
+        assert_eq!(rv, CKR_OK);
+        assert_eq!(ck!(list.C_FindObjectsFinal(session)), CKR_OK);
+        objects[..found as usize].to_vec()
+    };
+    module.control("");
+    let own = find();
+    assert_eq!(own.len(), 6);
+    module.control("lie C_FindObjects handle=0");
+    assert_eq!(find(), [0; 6]);
+    module.control("search endless");
+    let endless = find();
+    assert_eq!(endless[1..6], own[1..6]);
+    assert_eq!(endless[6..], [own[5]; 58]);
+}

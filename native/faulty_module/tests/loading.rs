@@ -51,6 +51,20 @@ fn hands_out_faulty_lists() {
 }
 
 #[test]
+fn hands_out_a_short_list_of_a_new_version() {
+    let Some(module) = Module::open("short_list=3.2;interface=fail") else {
+        return;
+    };
+    let list = module.list().unwrap();
+    assert_eq!((list.version.major, list.version.minor), (3, 2));
+    assert!(list.C_WaitForSlotEvent.is_some());
+    let end = std::ptr::from_ref(list).addr() + size_of::<CK_FUNCTION_LIST>();
+    // SAFETY: asks for a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    assert_eq!(end % page, 0);
+}
+
+#[test]
 fn hands_out_the_interfaces_of_the_target() {
     let target = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so";
     if !Path::new(target).exists() {
@@ -117,12 +131,13 @@ fn hands_out_the_interfaces_of_the_target() {
 fn libraries_that_are_none() {
     let Some(dir) = Module::copy("") else { return };
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("c");
-    let build = |name: &str| {
+    let build = |name: &str, more: &[&str]| {
         let library = dir.join(name).with_extension("so");
         let source = sources.join(name).with_extension("c");
         let built = Command::new("cc")
             .args(["-shared", "-fPIC", "-o"])
             .args([&library, &source])
+            .args(more)
             .status()
             .unwrap();
         assert!(built.success());
@@ -131,12 +146,17 @@ fn libraries_that_are_none() {
             libloading::os::unix::Library::open(Some(library), libloading::os::unix::RTLD_NOW)
         }
     };
-    let error = build("unresolved").unwrap_err().to_string();
+    let error = build("unresolved", &[]).unwrap_err().to_string();
     assert!(
         error.contains("faulty_symbol_that_nobody_defines"),
         "{error}"
     );
-    let library = build("not_pkcs11").unwrap();
+    let library = build("not_pkcs11", &[]).unwrap();
     // SAFETY: the symbol is only looked for.
     assert!(unsafe { library.get::<CK_C_GetFunctionList>(b"C_GetFunctionList") }.is_err());
+
+    let other = dir.join("faulty.so").display().to_string();
+    let linked = build("linked", &["-Wl,--no-as-needed", &other]).unwrap();
+    // SAFETY: as above.
+    assert!(unsafe { linked.get::<CK_C_GetFunctionList>(b"C_GetFunctionList") }.is_ok());
 }
