@@ -6,7 +6,7 @@
 
 use crate::call::{self, Buffer, Call, Claim, Handles, Scope};
 use crate::target::real;
-use crate::token;
+use crate::{attribute, signature, token};
 use cryptoki_sys::*;
 use std::ffi::c_void;
 
@@ -220,7 +220,7 @@ functions! {
     C_CopyObject(session object template n new);
     C_DestroyObject(session object);
     C_GetObjectSize(session object len);
-    C_GetAttributeValue(session object => template n);
+    C_GetAttributeValue(session object => template n) by attribute::get_attribute_value;
     C_SetAttributeValue(session object template n);
     C_FindObjectsInit(session template n);
     C_FindObjects(session objects -> n len) by token::find_objects;
@@ -238,15 +238,15 @@ functions! {
     C_DigestUpdate(session data n);
     C_DigestKey(session object);
     C_DigestFinal(session -> out len);
-    C_SignInit(session mechanism object);
-    C_Sign(session data n -> out len);
-    C_SignUpdate(session data n);
-    C_SignFinal(session -> out len);
+    C_SignInit(session mechanism object) by signature::sign_init;
+    C_Sign(session data n -> out len) by signature::sign;
+    C_SignUpdate(session data n) by signature::sign_update;
+    C_SignFinal(session -> out len) by signature::sign_final;
     C_SignRecoverInit(session mechanism object);
     C_SignRecover(session data n -> out len);
-    C_VerifyInit(session mechanism object);
-    C_Verify(session data n data2 n2);
-    C_VerifyUpdate(session data n);
+    C_VerifyInit(session mechanism object) by signature::verify_init;
+    C_Verify(session data n data2 n2) by signature::verify;
+    C_VerifyUpdate(session data n) by signature::verify_update;
     C_VerifyFinal(session data n);
     C_VerifyRecoverInit(session mechanism object);
     C_VerifyRecover(session data n -> out len);

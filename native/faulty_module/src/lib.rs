@@ -6,12 +6,14 @@
 //! are in force ([`control`], [`rules`]), at what has become of the session ([`token`]), and else forwards to the
 //! real library ([`target`]). [`journal`] notes what came of it.
 
+pub mod attribute;
 pub mod call;
 pub mod config;
 pub mod control;
 pub mod functions;
 pub mod journal;
 pub mod rules;
+pub mod signature;
 pub mod target;
 pub mod token;
 

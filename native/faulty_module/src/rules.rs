@@ -1,6 +1,8 @@
 //! The command language: what the lines of a control file say. `README.md` describes it.
 
+use crate::attribute::Attribute;
 use crate::functions::NAMES;
+use crate::signature::Form;
 use cryptoki_sys::{CK_FLAGS, CK_RV, CK_SLOT_ID, CK_ULONG, CKR_DEVICE_REMOVED};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -147,6 +149,14 @@ pub struct Rules {
     pub keypad: Option<String>,
     /// Whether searches always find more.
     pub search_endless: bool,
+    /// The form of signatures.
+    pub signature: Option<Form>,
+    /// The length of the salt of PSS, whatever is asked for.
+    pub salt: Option<CK_ULONG>,
+    /// How many bytes a mechanism takes that hashes and signs.
+    pub combined_limit: Option<CK_ULONG>,
+    /// Attributes that are not answered as they are.
+    pub attributes: Vec<Attribute>,
     /// Whether the library was finalised since the file took effect.
     pub finalized: AtomicBool,
 }
@@ -270,6 +280,18 @@ impl Rules {
                 let pin = pin.strip_prefix("pin=").ok_or("keypad pin=PIN?")?;
                 self.keypad = Some(pin.to_owned());
             }
+            ["signature", form] => self.signature = Some(Form::parse(form)?),
+            ["salt", length] => {
+                let length = length.strip_prefix("length=").ok_or(*length)?;
+                self.salt = Some(number(length)?);
+            }
+            ["combined", max] => {
+                let max = max.strip_prefix("max=").ok_or(*max)?;
+                self.combined_limit = Some(number(max)?);
+            }
+            ["attribute", kind, options @ ..] => {
+                self.attributes.push(Attribute::parse(kind, options)?);
+            }
             ["logout"] => self.once.push(Once::Logout),
             ["slot_events", "on"] => self.slot_events = Some(true),
             ["slot_events", "off"] => self.slot_events = Some(false),
@@ -380,7 +402,8 @@ fn parse_lie(text: &str) -> Result<Lie, String> {
     )
 }
 
-fn number(text: &str) -> Result<CK_ULONG, String> {
+/// A number, decimal or after 0x.
+pub(crate) fn number(text: &str) -> Result<CK_ULONG, String> {
     match text.strip_prefix("0x") {
         Some(hex) => CK_ULONG::from_str_radix(hex, 16),
         None => text.parse(),
