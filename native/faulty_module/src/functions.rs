@@ -6,7 +6,7 @@
 
 use crate::call::{self, Buffer, Call, Claim, Handles, Scope};
 use crate::target::real;
-use crate::{attribute, signature, token};
+use crate::{attribute, handles, signature, token};
 use cryptoki_sys::*;
 use std::ffi::c_void;
 
@@ -85,10 +85,10 @@ macro_rules! claim {
 /// A handle of an object as the target knows it.
 macro_rules! known {
     (object $value:ident) => {
-        token::known_object($value)
+        handles::known($value)
     };
     (object2 $value:ident) => {
-        token::known_object($value)
+        handles::known($value)
     };
     ($other:ident $value:ident) => {
         $value
@@ -98,10 +98,10 @@ macro_rules! known {
 /// A handle that the target has given, as the client knows it.
 macro_rules! given {
     (new $value:ident) => {
-        token::given_object($value)
+        handles::given($value)
     };
     (new2 $value:ident) => {
-        token::given_object($value)
+        handles::given($value)
     };
     ($other:ident $value:ident) => {
         let _ = $value;

@@ -11,6 +11,7 @@ pub mod call;
 pub mod config;
 pub mod control;
 pub mod functions;
+pub mod handles;
 pub mod journal;
 pub mod rules;
 pub mod signature;

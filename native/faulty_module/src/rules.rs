@@ -133,6 +133,8 @@ pub struct Rules {
     pub once: Vec<Once>,
     /// Whether objects have other handles after sessions were lost.
     pub handles_shift: bool,
+    /// Whether the number of an object that is gone goes to the next one.
+    pub handles_reuse: bool,
     /// Flags that C_GetTokenInfo shows besides.
     pub token_flags: CK_FLAGS,
     /// Flags of the token that it does not show.
@@ -267,6 +269,7 @@ impl Rules {
             },
             ["handles", "shift"] => self.handles_shift = true,
             ["search", "endless"] => self.search_endless = true,
+            ["handles", "reuse"] => self.handles_reuse = true,
             ["sessions", "forget"] => self.once.push(Once::Forget),
             ["sessions", max] => {
                 let max = max.strip_prefix("max=").ok_or(*max)?;

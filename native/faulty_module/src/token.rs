@@ -5,7 +5,7 @@
 use crate::call::{POLL, Scope};
 use crate::rules::{Once, Rules};
 use crate::target::real;
-use crate::{control, lock};
+use crate::{control, handles, lock};
 use cryptoki_sys::*;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -34,8 +34,6 @@ static GATE: RwLock<()> = RwLock::new(());
 static OPENING: Mutex<()> = Mutex::new(());
 /// Slots with an emulated event that nobody has fetched.
 static EVENTS: Mutex<Vec<CK_SLOT_ID>> = Mutex::new(Vec::new());
-/// How client and target differ in the handles of objects: 0 not at all.
-static SHIFT: AtomicU64 = AtomicU64::new(0);
 /// How often the library was finalised: ends emulated waiting.
 static FINALIZED: AtomicU64 = AtomicU64::new(0);
 
@@ -102,6 +100,13 @@ pub fn change(old: &Rules, new: &Rules) {
     }
 }
 
+/// A session that is there, for looks at the target.
+pub fn some_session() -> Option<CK_SESSION_HANDLE> {
+    let sessions = lock(&SESSIONS);
+    let mut live = sessions.iter().filter(|(_, one)| one.life == Life::Live);
+    live.next().map(|(handle, _)| *handle)
+}
+
 /// The token starts anew: all sessions and logins are lost.
 pub fn forget() {
     take(Life::Forgotten, |_| true);
@@ -116,9 +121,7 @@ pub fn logout() {
 /// Takes the sessions of some slots away, once no call is inside the target.
 fn take(life: Life, which: impl Fn(CK_SLOT_ID) -> bool) {
     let _gate = GATE.write().unwrap_or_else(PoisonError::into_inner);
-    if control::current().handles_shift {
-        SHIFT.store(SHIFT.load(Ordering::SeqCst) % 7 + 1, Ordering::SeqCst);
-    }
+    handles::renumber();
     let mut sessions = lock(&SESSIONS);
     logout_slots(&sessions, &which);
     for (handle, session) in sessions.iter_mut() {
@@ -144,26 +147,6 @@ fn logout_slots(
     }
 }
 
-/// The target's handle of an object. The handles the target gives are small numbers one after the
-/// other: with some bits turned round, what one object was called by is the name of another.
-pub fn known_object(object: CK_OBJECT_HANDLE) -> CK_OBJECT_HANDLE {
-    match SHIFT.load(Ordering::SeqCst) {
-        shift if shift == 0 || object == CK_INVALID_HANDLE => object,
-        shift => (object - 1) ^ shift,
-    }
-}
-
-/// Writes the client's handle of an object over the target's.
-pub(crate) fn given_object(object: *mut CK_OBJECT_HANDLE) {
-    // SAFETY: null, or the caller's place for the handle that the target has just written.
-    if let Some(object) = unsafe { object.as_mut() } {
-        match SHIFT.load(Ordering::SeqCst) {
-            shift if shift == 0 || *object == CK_INVALID_HANDLE => {}
-            shift => *object = (*object ^ shift) + 1,
-        }
-    }
-}
-
 /// C_FindObjects: the handles as the client knows them.
 pub(crate) unsafe fn find_objects(
     session: CK_SESSION_HANDLE,
@@ -184,7 +167,7 @@ pub(crate) unsafe fn find_objects(
     if rv == CKR_OK && !objects.is_null() && !len.is_null() {
         // SAFETY: not null, and the target has just written so many handles there.
         for object in unsafe { std::slice::from_raw_parts_mut(objects, *len as usize) } {
-            given_object(object);
+            handles::given(object);
         }
     }
     Ok(rv)
@@ -288,6 +271,7 @@ pub(crate) unsafe fn finalize(pointer: *mut c_void) -> Answer {
     if rv == CKR_OK {
         lock(&SESSIONS).clear();
         lock(&EVENTS).clear();
+        handles::forget();
         FINALIZED.fetch_add(1, Ordering::SeqCst);
         control::current().finalized.store(true, Ordering::SeqCst);
     }
