@@ -89,7 +89,8 @@ defmodule Cryptoki.Error do
 
     # Sessions and operations.
     session_count: "the token has no session left; close some elsewhere or lower sessions:",
-    session_closed: "the session was closed during the call",
+    session_closed:
+      "the session was closed during the call, which may have done its work; a new one is opened",
     session_handle_invalid:
       "the session is gone, often because the token was removed; a new one is opened by itself",
     session_read_only:
@@ -171,8 +172,9 @@ defmodule Cryptoki.Error do
   ]
 
   # The token may have done what was asked, or part of it. Of a vendor's code nobody can know.
-  @maybe ~w[timeout session_lost module_misbehaved panic general_error function_failed
-       device_error device_removed function_canceled pending]a
+  # A library that is out of memory may be so when it hands over what the token has made.
+  @maybe ~w[timeout session_lost session_closed module_misbehaved panic general_error function_failed
+       device_error device_removed function_canceled pending host_memory device_memory]a
 
   @moduledoc """
   What went wrong, in `{:error, error}` of every function and raised by its `!` twin.

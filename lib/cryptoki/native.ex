@@ -22,6 +22,7 @@ defmodule Cryptoki.Native do
 
   @type class ::
           :session
+          | :session_closed
           | :login
           | :absent
           | :operation_active

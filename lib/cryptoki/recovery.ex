@@ -4,6 +4,7 @@ defmodule Cryptoki.Recovery do
   #
   # | failure                                | action       | again | what happens
   # |----------------------------------------|--------------|-------|-------------------------------
+  # | `:session_closed` during the call      | `:answer`    | 0     | the session thread has reopened; it may have been executed
   # | `:session` session handle invalid      | `:reopened`  | 1     | the session thread has reopened, and tried again if the call names no object; else look the keys up, run again; other sessions are looked at first
   # | `:operation_active`                    | `:answer`    | 0     | the session thread has cancelled and tried again once
   # | `:login` user not logged in            | `:login`     | 1     | log in, run again
@@ -16,9 +17,12 @@ defmodule Cryptoki.Recovery do
   # | `:device`, everything else             | `:answer`    | 0     | the caller gets the error
   #
   # A PIN refused at the instance's own login never comes this way: see `Cryptoki.Login`.
-  # Running again is safe in all of these: the library has refused before it did anything. Several
-  # epochs can pass while a token reboots, one for each session that is opened anew: hence more than
-  # one `:resolve` for stale handles. The caller's deadline ends it before that.
+  # Running again is safe in all of these, also when other calls on the session came before: by the
+  # standard the function has refused before it did anything, and what was begun is gone with the session,
+  # or was cancelled. "Session handle invalid" is the handle at the time of the call, "user not logged in"
+  # and "operation active" say what the call wants first, an invalid handle of an object is no object.
+  # Several epochs can pass while a token reboots, one for each session that is opened anew: hence more
+  # than one `:resolve` for stale handles. The caller's deadline ends it before that.
   # What the instance does when it cannot connect, or can and nothing else works: `Cryptoki.Attempts`.
 
   alias Cryptoki.Error

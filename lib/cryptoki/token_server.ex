@@ -169,8 +169,9 @@ defmodule Cryptoki.TokenServer do
   defp told(_of_one_let_go, state), do: state
 
   # Something closed our session, perhaps a reboot: then the login is gone as well.
-  defp session({:reopened, {:rv, _code, _function, :session}}, _pid, %{facts: facts} = state),
-    do: %{state | login_due: facts != nil and facts.logged_in}
+  defp session({:reopened, {:rv, _, _, lost}}, _pid, %{facts: facts} = state)
+       when lost in [:session, :session_closed],
+       do: %{state | login_due: facts != nil and facts.logged_in}
 
   defp session({:reopened, {:rv, _, _, :device} = failure}, _pid, %{state: :ready} = state) do
     {:ok, %{worked: worked}} = Request.instance_info(state.target.native)

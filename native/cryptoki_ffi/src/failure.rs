@@ -81,8 +81,10 @@ impl Failure {
 /// What a return value means for the pool. The session thread and the Elixir side both act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// The session is gone: reopen, run the request again once.
+    /// The session was gone before the call: reopen, run the request again once.
     Session,
+    /// The session went during the call, which may have done its work: reopen, hand it on.
+    SessionClosed,
     /// The login is gone: log in again, run again once.
     Login,
     /// The token is gone.
@@ -102,7 +104,7 @@ pub enum Class {
 /// The recovery table: every return value that is more than an answer for the caller.
 const CLASSES: &[(CK_RV, Class)] = &[
     (ck::CKR_SESSION_HANDLE_INVALID, Class::Session),
-    (ck::CKR_SESSION_CLOSED, Class::Session),
+    (ck::CKR_SESSION_CLOSED, Class::SessionClosed),
     (ck::CKR_USER_NOT_LOGGED_IN, Class::Login),
     (ck::CKR_TOKEN_NOT_PRESENT, Class::Absent),
     (ck::CKR_DEVICE_REMOVED, Class::Absent),
@@ -121,6 +123,11 @@ const CLASSES: &[(CK_RV, Class)] = &[
 ];
 
 impl Class {
+    /// Whether the session is gone.
+    pub fn is_loss(self) -> bool {
+        matches!(self, Class::Session | Class::SessionClosed)
+    }
+
     fn of(rv: CK_RV) -> Self {
         CLASSES
             .iter()

@@ -14,7 +14,7 @@ use std::time::Instant;
 mod atoms {
     rustler::atoms! {
         ok, error, rv, own,
-        session, login, absent, operation_active, pin, device, not_initialized, other,
+        session, session_closed, login, absent, operation_active, pin, device, not_initialized, other,
         shutdown, token_absent, locked, busy, panic, session_lost, stale_handle,
         library_not_loaded, module_misbehaved, invalid_argument,
     }
@@ -228,6 +228,7 @@ pub fn encode_failure<'a>(env: Env<'a>, failure: &Failure) -> Term<'a> {
 fn class(class: Class) -> Atom {
     match class {
         Class::Session => atoms::session(),
+        Class::SessionClosed => atoms::session_closed(),
         Class::Login => atoms::login(),
         Class::Absent => atoms::absent(),
         Class::OperationActive => atoms::operation_active(),

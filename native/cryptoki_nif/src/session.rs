@@ -321,7 +321,7 @@ impl Session {
             return Ok(());
         }
         match self.library().session_info(self.handle) {
-            Err(failure) if failure.class() == Class::Session => {
+            Err(failure) if failure.class().is_loss() => {
                 self.instance().end_epoch(self.epoch);
                 self.reopen(&failure)
             }
@@ -415,13 +415,18 @@ impl Session {
             Err(failure) => failure,
         };
         match failure.class() {
-            Class::Session => {
+            class if class.is_loss() => {
                 self.instance().end_epoch(self.epoch);
                 self.instance().note_loss();
-                self.reopen(&failure)?;
+                let reopened = self.reopen(&failure);
                 if in_operation {
                     return Err(Failure::own(Reason::SessionLost, failure.to_string()));
                 }
+                if class == Class::SessionClosed {
+                    // It may have been executed.
+                    return Err(failure);
+                }
+                reopened?;
                 if operation.epoch().is_some() {
                     // Its handles are void: whoever gave them looks the keys up and tries again.
                     return Err(failure);
