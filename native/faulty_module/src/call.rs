@@ -1,6 +1,7 @@
 //! What happens to one call: the rules before it, the target, the rules after it, the lies.
 
 use crate::rules::{self, Crash, Effect, Lie, Only, Rule};
+use crate::subject::Subject;
 use crate::{control, journal, token};
 use cryptoki_sys::*;
 use std::ffi::c_void;
@@ -20,6 +21,8 @@ pub struct Call {
     pub claim: Claim,
     /// Where it gives handles.
     pub handles: Vec<Handles>,
+    /// What it is about.
+    pub subject: Subject,
 }
 
 /// A place for handles.
@@ -119,7 +122,7 @@ impl Buffer for CK_ULONG {
 /// Runs a call. `forward` asks the target (`Ok`), or answers in its place (`Err`).
 pub fn run(call: &Call, forward: impl FnOnce() -> Result<CK_RV, CK_RV>) -> CK_RV {
     let rules = control::rules();
-    let due = rules.due(call.name, call.claim.query());
+    let due = rules.due(call.name, call.claim.query(), &call.subject);
     let before = call.claim.lengths();
     for rule in due.iter().filter(|rule| !rule.after_forward) {
         if let Some(rv) = act(call, rule) {

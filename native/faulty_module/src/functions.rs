@@ -5,8 +5,9 @@
 //! length a lie falsifies, `=> template n` the attributes, `by` the function that stands in for the target's.
 
 use crate::call::{self, Buffer, Call, Claim, Handles, Scope};
+use crate::subject::Subject;
 use crate::target::real;
-use crate::{attribute, handles, signature, token};
+use crate::{attribute, handles, iv, signature, text, token};
 use cryptoki_sys::*;
 use std::ffi::c_void;
 
@@ -82,6 +83,46 @@ macro_rules! claim {
     };
 }
 
+/// What an argument says a call is about.
+macro_rules! about {
+    ($subject:ident slot $value:ident) => {
+        $subject.slot = Some($value)
+    };
+    ($subject:ident reader $value:ident) => {
+        $subject.slot = Some($value)
+    };
+    ($subject:ident session $value:ident) => {
+        $subject.slot = token::slot_of($value)
+    };
+    ($subject:ident object $value:ident) => {
+        $subject.objects.push($value)
+    };
+    ($subject:ident object2 $value:ident) => {
+        $subject.objects.push($value)
+    };
+    ($subject:ident mechanism_type $value:ident) => {
+        $subject.mechanism = Some($value)
+    };
+    ($subject:ident mechanism $value:ident) => {
+        // SAFETY: null, or the caller's mechanism.
+        $subject.mechanism = unsafe { $value.as_ref() }.map(|mechanism| mechanism.mechanism)
+    };
+    ($subject:ident n $value:ident) => {
+        $subject.length = Some($value)
+    };
+    ($subject:ident $other:ident $value:ident) => {};
+}
+
+/// The attributes of a template.
+fn attributes(template: *const CK_ATTRIBUTE, n: CK_ULONG) -> Vec<CK_ATTRIBUTE_TYPE> {
+    if template.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: not null, and the caller vouches for `n` attributes.
+    let template = unsafe { std::slice::from_raw_parts(template, n as usize) };
+    template.iter().map(|attribute| attribute.type_).collect()
+}
+
 /// A handle of an object as the target knows it.
 macro_rules! known {
     (object $value:ident) => {
@@ -154,8 +195,14 @@ macro_rules! functions {
                     $first: ty!($first) $(, $arg: ty!($arg))* $(, $out: ty!($out), $len: ty!($len) $(, $more: ty!($more))*)?
                     $(, $template: ty!($template), $n: ty!($n))?
                 ) -> CK_RV {
+                    #[allow(unused_mut)]
+                    let mut subject = Subject::default();
+                    about!(subject $first $first);
+                    $(about!(subject $arg $arg);)*
+                    $(subject.attributes = attributes($template, $n);)?
                     let call = Call {
                         name: stringify!($name),
+                        subject,
                         scope: scope!($first $first),
                         claim: claim!($(-> $out $len)? $(=> $template $n)?),
                         handles: [
@@ -199,7 +246,7 @@ macro_rules! functions {
 functions! {
     C_Initialize(pointer) by token::initialize;
     C_Finalize(pointer) by token::finalize;
-    C_GetInfo(info);
+    C_GetInfo(info) by text::get_info;
     C_GetSlotList(present -> slots len) by token::get_slot_list;
     C_GetSlotInfo(reader slot_info) by token::get_slot_info;
     C_GetTokenInfo(slot token_info) by token::get_token_info;
@@ -225,10 +272,10 @@ functions! {
     C_FindObjectsInit(session template n);
     C_FindObjects(session objects -> n len) by token::find_objects;
     C_FindObjectsFinal(session);
-    C_EncryptInit(session mechanism object);
-    C_Encrypt(session data n -> out len);
+    C_EncryptInit(session mechanism object) by iv::encrypt_init;
+    C_Encrypt(session data n -> out len) by iv::encrypt;
     C_EncryptUpdate(session data n -> out len);
-    C_EncryptFinal(session -> out len);
+    C_EncryptFinal(session -> out len) by iv::encrypt_final;
     C_DecryptInit(session mechanism object);
     C_Decrypt(session data n -> out len);
     C_DecryptUpdate(session data n -> out len);
@@ -256,7 +303,7 @@ functions! {
     C_DecryptVerifyUpdate(session data n -> out len);
     C_GenerateKey(session mechanism template n new);
     C_GenerateKeyPair(session mechanism template n template2 n2 new new2);
-    C_WrapKey(session mechanism object object2 -> out len);
+    C_WrapKey(session mechanism object object2 -> out len) by iv::wrap_key;
     C_UnwrapKey(session mechanism object data n template n2 new);
     C_DeriveKey(session mechanism object template n new);
     C_SeedRandom(session data n);

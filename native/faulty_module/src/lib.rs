@@ -12,10 +12,13 @@ pub mod config;
 pub mod control;
 pub mod functions;
 pub mod handles;
+pub mod iv;
 pub mod journal;
 pub mod rules;
 pub mod signature;
+pub mod subject;
 pub mod target;
+pub mod text;
 pub mod token;
 
 use config::Fault;

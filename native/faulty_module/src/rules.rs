@@ -2,7 +2,10 @@
 
 use crate::attribute::Attribute;
 use crate::functions::NAMES;
+use crate::iv::Iv;
 use crate::signature::Form;
+use crate::subject::{About, Subject};
+use crate::text::Padding;
 use cryptoki_sys::{CK_FLAGS, CK_RV, CK_SLOT_ID, CK_ULONG, CKR_DEVICE_REMOVED};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -84,6 +87,7 @@ pub struct Rule {
     pub after_forward: bool,
     /// Which calls it is for.
     pub only: Only,
+    about: Vec<About>,
     after: u64,
     every: u64,
     times: u64,
@@ -159,6 +163,10 @@ pub struct Rules {
     pub combined_limit: Option<CK_ULONG>,
     /// Attributes that are not answered as they are.
     pub attributes: Vec<Attribute>,
+    /// Who chooses the IV of an encryption; the caller if not said.
+    pub iv: Option<Iv>,
+    /// With what fixed fields of text are filled; blanks if not said.
+    pub padding: Option<Padding>,
     /// Whether the library was finalised since the file took effect.
     pub finalized: AtomicBool,
 }
@@ -166,12 +174,13 @@ pub struct Rules {
 impl Rules {
     /// The rules that apply to this call of `name`; counts it. `query`: whether it is one without a buffer, where
     /// there are two.
-    pub fn due(&self, name: &str, query: Option<bool>) -> Vec<&Rule> {
+    pub fn due(&self, name: &str, query: Option<bool>, subject: &Subject) -> Vec<&Rule> {
         self.rules
             .iter()
             .filter(|rule| {
                 rule.matches(name)
                     && rule.concerns(query)
+                    && rule.about.iter().all(|about| about.holds(subject))
                     && self.lasts(rule.until_initialize)
                     && rule.fires()
             })
@@ -295,6 +304,8 @@ impl Rules {
             ["attribute", kind, options @ ..] => {
                 self.attributes.push(Attribute::parse(kind, options)?);
             }
+            ["iv", words @ ..] => self.iv = Some(Iv::parse(words)?),
+            ["padding", with] => self.padding = Some(Padding::parse(with)?),
             ["logout"] => self.once.push(Once::Logout),
             ["slot_events", "on"] => self.slot_events = Some(true),
             ["slot_events", "off"] => self.slot_events = Some(false),
@@ -313,6 +324,7 @@ impl Rule {
             effects: Vec::new(),
             after_forward: false,
             only: Only::Both,
+            about: Vec::new(),
             after: 0,
             every: 1,
             times: u64::MAX,
@@ -326,6 +338,12 @@ impl Rule {
         }
         for word in words {
             let unknown = || (*word).to_owned();
+            if let Some((name, value)) = word.split_once('=')
+                && let Some(about) = About::parse(name, value)
+            {
+                rule.about.push(about?);
+                continue;
+            }
             match word.split_once('=').unwrap_or((word, "")) {
                 ("length" | "count", claim) if lie => {
                     rule.effects.push(Effect::Lie(parse_lie(claim)?))

@@ -5,7 +5,7 @@
 use crate::call::{POLL, Scope};
 use crate::rules::{Once, Rules};
 use crate::target::real;
-use crate::{control, handles, lock};
+use crate::{control, handles, lock, text};
 use cryptoki_sys::*;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -70,6 +70,11 @@ pub fn refusal(rules: &Rules, scope: Scope) -> Option<CK_RV> {
             }
         }
     }
+}
+
+/// The slot of a session.
+pub fn slot_of(session: CK_SESSION_HANDLE) -> Option<CK_SLOT_ID> {
+    lock(&SESSIONS).get(&session).map(|session| session.slot)
 }
 
 /// What a new control file does to tokens and sessions.
@@ -186,6 +191,7 @@ pub(crate) unsafe fn get_token_info(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) 
             let length = label.len().min(info.label.len());
             info.label[..length].copy_from_slice(&label.as_bytes()[..length]);
         }
+        text::pad_token(info);
     }
     Ok(rv)
 }
@@ -281,9 +287,13 @@ pub(crate) unsafe fn finalize(pointer: *mut c_void) -> Answer {
 /// C_GetSlotInfo: a pulled token is not present.
 pub(crate) unsafe fn get_slot_info(slot: CK_SLOT_ID, info: *mut CK_SLOT_INFO) -> Answer {
     let rv = real!(C_GetSlotInfo(slot, info))?;
-    if rv == CKR_OK && control::current().absence(slot).is_some() {
+    if rv == CKR_OK {
         // SAFETY: the target has just written the structure.
-        unsafe { (*info).flags &= !CKF_TOKEN_PRESENT };
+        let info = unsafe { &mut *info };
+        if control::current().absence(slot).is_some() {
+            info.flags &= !CKF_TOKEN_PRESENT;
+        }
+        text::pad_slot(info);
     }
     Ok(rv)
 }

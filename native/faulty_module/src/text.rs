@@ -1,0 +1,72 @@
+//! Fixed fields of text that are filled with something else than blanks.
+
+use crate::control;
+use crate::target::real;
+use cryptoki_sys::{CK_BYTE, CK_INFO, CK_RV, CK_SLOT_INFO, CK_TOKEN_INFO, CK_UTF8CHAR, CKR_OK};
+
+/// With what fixed fields of text are filled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Padding {
+    /// Zero bytes.
+    Zeros,
+    /// A zero byte, then blanks.
+    Mixed,
+}
+
+impl Padding {
+    /// Reads the word behind `padding`.
+    pub fn parse(word: &str) -> Result<Padding, String> {
+        match word {
+            "zeros" => Ok(Padding::Zeros),
+            "mixed" => Ok(Padding::Mixed),
+            _ => Err(word.to_owned()),
+        }
+    }
+}
+
+/// `C_GetInfo`.
+///
+/// # Safety
+/// As for the function.
+pub(crate) unsafe fn get_info(info: *mut CK_INFO) -> Result<CK_RV, CK_RV> {
+    let rv = real!(C_GetInfo(info))?;
+    if rv == CKR_OK {
+        // SAFETY: the target has just written the structure.
+        let info = unsafe { &mut *info };
+        pad(&mut [&mut info.manufacturerID, &mut info.libraryDescription]);
+    }
+    Ok(rv)
+}
+
+/// The fields of a slot.
+pub(crate) fn pad_slot(info: &mut CK_SLOT_INFO) {
+    pad(&mut [&mut info.slotDescription, &mut info.manufacturerID]);
+}
+
+/// The fields of a token.
+pub(crate) fn pad_token(info: &mut CK_TOKEN_INFO) {
+    pad(&mut [
+        &mut info.label,
+        &mut info.manufacturerID,
+        &mut info.model,
+        &mut info.serialNumber,
+    ]);
+}
+
+fn pad(fields: &mut [&mut [CK_UTF8CHAR]]) {
+    let Some(padding) = control::current().padding else {
+        return;
+    };
+    for field in fields {
+        let blank = |byte: &CK_BYTE| matches!(byte, b' ' | 0);
+        let length = field.len() - field.iter().rev().take_while(|byte| blank(byte)).count();
+        let rest = &mut field[length..];
+        rest.fill(match padding {
+            Padding::Zeros => 0,
+            Padding::Mixed => b' ',
+        });
+        if let Some(first) = rest.first_mut() {
+            *first = 0;
+        }
+    }
+}
