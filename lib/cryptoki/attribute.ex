@@ -259,6 +259,11 @@ defmodule Cryptoki.Attribute do
   @spec ec_point(binary, Curve.name() | nil) :: {:ok, binary} | :error
   defdelegate ec_point(bytes, curve), to: Curve, as: :point
 
+  @doc false
+  # The bytes of r and of s in signatures with a key on the curve that `:curve` has.
+  @spec order_size(Curve.name() | binary) :: {:ok, pos_integer} | :error
+  defdelegate order_size(curve), to: Curve
+
   # :curve and :ec_params are one attribute of two types.
   defp type_of(:curve, _), do: :curve
 

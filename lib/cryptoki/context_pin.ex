@@ -4,7 +4,7 @@ defmodule Cryptoki.ContextPin do
   # wants at each use: with the `pin:` of the call, else with the one of the instance, fetched in
   # the process that calls. A PIN that was refused once is not tried again by itself.
 
-  alias Cryptoki.{Error, Instances, Keys, Pin, Target}
+  alias Cryptoki.{Error, Instances, Pin, Target, Traits}
 
   @type t :: nil | binary | :protected
 
@@ -16,7 +16,7 @@ defmodule Cryptoki.ContextPin do
   def fetch(_target, %{options: %{pin: %Pin{} = pin}}), do: wire(Pin.fetch(pin))
 
   def fetch(target, %{kind: kind, wanted: wanted}) when kind in @private_use and wanted != nil do
-    with true <- Keys.always_authenticate?(target, wanted),
+    with true <- Traits.always_authenticate?(target, wanted),
          %Pin{} = pin <- Instances.pin(target.instance),
          %{logged_in: true, token: token} <- Instances.get(target.instance, :facts),
          {:ok, secret} <- Pin.fetch(pin),

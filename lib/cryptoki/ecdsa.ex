@@ -4,7 +4,7 @@ defmodule Cryptoki.Ecdsa do
   # section 6.3.1), and the DER that X.509, CMS and TLS want. And the digest of the data for tokens
   # that know ECDSA, but not together with a hash.
 
-  alias Cryptoki.{Chunks, Error, Mechanism, Names}
+  alias Cryptoki.{Chunks, DER, Error, Mechanism, Names}
 
   @hashes [
     {:ecdsa_sha1, :sha}
@@ -35,19 +35,25 @@ defmodule Cryptoki.Ecdsa do
   @spec to_der(binary) :: binary
   def to_der(raw) do
     {r, s} = :erlang.split_binary(raw, div(byte_size(raw), 2))
-    numbers = {:"ECDSA-Sig-Value", :binary.decode_unsigned(r), :binary.decode_unsigned(s)}
-    :public_key.der_encode(:"ECDSA-Sig-Value", numbers)
+    DER.sequence(for half <- [r, s], do: half |> :binary.decode_unsigned() |> DER.integer())
   end
 
-  @doc "What a token wants: `size` bytes each. Anybody's bytes can come here: bad ones are no signature."
+  @doc """
+  What a token wants: `size` bytes each. Anybody's bytes can come here: bad ones are no signature, and
+  neither is what says the same in another encoding, or has bytes behind it.
+  """
   @spec from_der(binary, pos_integer) :: {:ok, binary} | {:error, Error.t()}
   def from_der(der, size) do
-    {:"ECDSA-Sig-Value", r, s} = :public_key.der_decode(:"ECDSA-Sig-Value", der)
-    limit = Integer.pow(256, size)
-    true = r in 0..(limit - 1) and s in 0..(limit - 1)
-    {:ok, <<r::unit(8)-size(size), s::unit(8)-size(size)>>}
-  rescue
-    _not_der ->
-      {:error, Error.new(:signature_invalid, "it is not the DER of r and s of this curve")}
+    with {:ok, [{0x30, numbers, _}]} <- DER.split(der),
+         {:ok, [{2, <<0::1, _::bitstring>> = r, _}, {2, <<0::1, _::bitstring>> = s, _}]} <-
+           DER.split(numbers),
+         {r, s} = {:binary.decode_unsigned(r), :binary.decode_unsigned(s)},
+         true <- DER.sequence([DER.integer(r), DER.integer(s)]) == der,
+         true <- max(r, s) < Integer.pow(256, size) do
+      {:ok, <<r::unit(8)-size(size), s::unit(8)-size(size)>>}
+    else
+      _not_der ->
+        {:error, Error.new(:signature_invalid, "it is not the DER of r and s of this curve")}
+    end
   end
 end

@@ -144,40 +144,21 @@ defmodule Cryptoki.Keys do
   end
 
   @doc """
-  Whether a private key wants a login for each use (CKA_ALWAYS_AUTHENTICATE). It is read once: the
-  attribute never changes.
+  What `read` says of the object behind a handle, asked once for each `what`: for what never changes.
+  An error is asked again.
   """
-  @spec always_authenticate?(Target.t(), wanted) :: boolean
-  def always_authenticate?(_target, {:key, %Key{class: class}}) when class != :private_key,
-    do: false
+  @spec once(Target.t(), handle, atom, (() -> {:ok, term} | {:error, Error.t()})) ::
+          {:ok, term} | {:error, Error.t()}
+  def once(target, handle, what, read) do
+    case :ets.lookup(target.cache, {what, handle}) do
+      [{_key, known}] ->
+        {:ok, known}
 
-  def always_authenticate?(target, wanted), do: always_authenticate?(target, wanted, :cached)
-
-  defp always_authenticate?(target, wanted, keys) do
-    with {:ok, handle} <- resolve(target, wanted, keys) do
-      key = {:always_authenticate, handle}
-
-      case :ets.lookup(target.cache, key) do
-        [{_key, answer}] ->
-          answer
-
-        [] ->
-          case read(target, handle, [:always_authenticate]) do
-            {:ok, %{always_authenticate: answer}} ->
-              :ets.insert(target.cache, {key, answer == true})
-              answer == true
-
-            {:error, %Error{reason: reason}}
-            when keys == :cached and reason in [:stale_handle, :object_handle_invalid] ->
-              always_authenticate?(target, wanted, :fresh)
-
-            {:error, _error} ->
-              false
-          end
-      end
-    else
-      # The operation itself will say so.
-      {:error, _error} -> false
+      [] ->
+        with {:ok, known} <- read.() do
+          :ets.insert(target.cache, {{what, handle}, known})
+          {:ok, known}
+        end
     end
   end
 

@@ -77,7 +77,10 @@ defmodule Cryptoki.Message do
   end
 
   defp answer(%{kind: :message_verify}, _bytes, _names, _written), do: :ok
-  defp answer(%{kind: :message_sign}, signature, _names, _written), do: {:ok, signature}
+
+  defp answer(%{kind: :message_sign} = op, signature, _names, _written),
+    do: Operation.in_form(op, signature, :C_SignMessage)
+
   defp answer(%{kind: :message_decrypt}, plaintext, _names, _written), do: {:ok, plaintext}
 
   defp answer(_encrypted, ciphertext, nil, written),

@@ -16,10 +16,10 @@ defmodule Cryptoki.Operation do
   """
 
   alias Cryptoki.{Chunks, Ecdsa, Error, Keys, Message, Options, Request, Selector}
-  alias Cryptoki.{Session, Target}
+  alias Cryptoki.{Session, SignatureForm, Target}
 
   @enforce_keys [:session, :kind, :mechanism]
-  defstruct [:session, :kind, :mechanism, form: :raw, options: %{}]
+  defstruct [:session, :kind, :mechanism, :expected, form: :raw, options: %{}]
 
   @messages ~w[message_sign message_verify message_encrypt message_decrypt]a
   @savable ~w[sign verify encrypt decrypt digest]a
@@ -40,7 +40,8 @@ defmodule Cryptoki.Operation do
           session: Session.t(),
           kind: kind | :verify_signature,
           mechanism: term,
-          form: :raw | :der | {:der, coordinate_size :: pos_integer},
+          form: :raw | :der | {:der, number_size :: pos_integer},
+          expected: SignatureForm.t(),
           options: map
         }
 
@@ -148,6 +149,7 @@ defmodule Cryptoki.Operation do
 
   def finish(%__MODULE__{kind: kind} = op, nil) when kind != :verify do
     with {:ok, result} <- step(op, {:final, kind, nil}),
+         {:ok, result} <- in_form(op, result, :C_SignFinal),
          do: {:ok, if(op.form == :der, do: Ecdsa.to_der(result), else: result)}
   end
 
@@ -221,6 +223,14 @@ defmodule Cryptoki.Operation do
   def restore(%Session{}, _kind, _state, _opts) do
     raise ArgumentError, "restore/4 takes one of #{inspect(@savable)} and the binary of save/1"
   end
+
+  @doc false
+  @spec in_form(t, binary, atom) :: {:ok, binary} | {:error, Error.t()}
+  def in_form(%__MODULE__{kind: kind} = op, signature, function)
+      when kind in [:sign, :message_sign],
+      do: SignatureForm.repair(signature, op.expected, op.mechanism, function)
+
+  def in_form(_op, result, _function), do: {:ok, result}
 
   @doc false
   @spec raw(binary, :raw | :der | {:der, pos_integer}) :: {:ok, binary} | {:error, Error.t()}

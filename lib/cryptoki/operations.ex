@@ -5,7 +5,7 @@ defmodule Cryptoki.Operations do
   # `{:stream, enumerable}` as a multi-part operation on a session of its own.
 
   alias Cryptoki.{Attribute, Chunks, ContextPin, Dual, Ecdsa, Error, Instances, Keys, Mechanism}
-  alias Cryptoki.{Names, Operation, Options, Request, Session, Target}
+  alias Cryptoki.{Names, Operation, Options, Request, Session, SignatureForm, Target, Traits}
   alias Cryptoki.Mechanism.Hash
 
   @keyed [:timeout, :pin, :metadata]
@@ -39,10 +39,20 @@ defmodule Cryptoki.Operations do
     call = call!(:sign, key, mechanism, data, opts)
 
     with {:ok, call} <- for_token(hsm, call),
-         {:ok, signature} <- run(hsm, call, &{name(call), &2, &1, call.data, &3}) do
+         {:ok, signature} <- run(hsm, call, &{name(call), &2, &1, call.data, &3}),
+         {:ok, signature} <- in_form(hsm, call, signature, :C_Sign) do
       {:ok, signature(call, signature)}
     end
   end
+
+  # The traits of the key were read before it signed.
+  defp in_form(hsm, call, signature, function) when is_binary(signature) do
+    with {:ok, target} <- Target.fetch(hsm, call.options),
+         form = Traits.form(target, call.wanted),
+         do: SignatureForm.repair(signature, form, call.named, function)
+  end
+
+  defp in_form(_hsm, _call, parameters, _function), do: {:ok, parameters}
 
   defp name(%{named: named}) when named in @otp, do: :sign_otp
   defp name(_call), do: :sign
@@ -86,7 +96,9 @@ defmodule Cryptoki.Operations do
 
   def sign_recover(hsm, key, mechanism, data, opts) do
     call = call!(:sign_recover, key, mechanism, data, opts)
-    run(hsm, call, &{:sign_recover, &2, &1, call.data, &3})
+
+    with {:ok, signature} <- run(hsm, call, &{:sign_recover, &2, &1, call.data, &3}),
+         do: in_form(hsm, call, signature, :C_SignRecover)
   end
 
   def verify_recover(hsm, key, mechanism, signature, opts) do
@@ -177,6 +189,7 @@ defmodule Cryptoki.Operations do
          kind: kind,
          mechanism: call.named,
          form: form,
+         expected: if(kind in [:sign, :message_sign], do: Traits.form(target, call.wanted)),
          options: Map.take(call.options, [:timeout, :metadata])
        }}
     end
@@ -314,37 +327,47 @@ defmodule Cryptoki.Operations do
 
   # How the multi-part operation has to treat the signature.
   defp form(session, %{kind: :verify, format: :der} = call) do
-    with {:ok, size} <- coordinate_size(session, call), do: {:ok, {:der, size}}
+    with {:ok, size} <- number_size(session, call), do: {:ok, {:der, size}}
   end
 
   defp form(_session, %{kind: :sign, format: :der}), do: {:ok, :der}
   defp form(_session, _call), do: {:ok, :raw}
 
   defp raw(hsm, %{format: :der} = call, der) do
-    with {:ok, size} <- coordinate_size(hsm, call), do: Ecdsa.from_der(der, size)
+    with {:ok, size} <- number_size(hsm, call), do: Ecdsa.from_der(der, size)
   end
 
   defp raw(_hsm, _call, signature), do: {:ok, signature}
 
-  # DER drops leading zeros, the token wants them back: the public point knows how long r and s are.
-  defp coordinate_size(hsm, call) do
+  # DER drops leading zeros, the token wants them back: the curve knows how long r and s are.
+  defp number_size(hsm, call) do
     with {:ok, target} <- target(hsm, call),
          {:ok, answer} <-
            Keys.run(target, :attributes, [call.wanted], fn [handle], nil ->
              {:attributes, handle, Attribute.types!([:curve, :ec_point])}
            end) do
       %{curve: curve, ec_point: point} = Attribute.decode(answer, [:curve, :ec_point])
-      curve = if is_atom(curve), do: curve
 
-      with true <- is_binary(point), {:ok, point} <- Attribute.ec_point(point, curve) do
-        {:ok, div(byte_size(point), 2)}
-      else
-        _no_point ->
-          detail = "format: :der needs the EC_POINT of the public key, which cannot be read"
-          {:error, Error.new(:unsupported, detail)}
+      with :error <- order_size(curve), :error <- coordinate_size(point) do
+        detail = "format: :der needs the EC_PARAMS of the public key, which cannot be read"
+        {:error, Error.new(:unsupported, detail)}
       end
     end
   end
+
+  defp order_size({:error, _reason}), do: :error
+  defp order_size(curve), do: Attribute.order_size(curve)
+
+  # On a curve that has no name here: its order is about as long.
+  defp coordinate_size(point) when is_binary(point) do
+    case Attribute.ec_point(point, nil) do
+      {:ok, <<4, both::binary>>} -> {:ok, div(byte_size(both), 2)}
+      {:ok, <<form, x::binary>>} when form in [2, 3] -> {:ok, byte_size(x)}
+      _no_point -> :error
+    end
+  end
+
+  defp coordinate_size(_no_point), do: :error
 
   @doc "Data as something to enumerate."
   @spec enumerable({:stream, Enumerable.t()} | binary) :: Enumerable.t()

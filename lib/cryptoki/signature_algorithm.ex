@@ -86,7 +86,7 @@ defmodule Cryptoki.SignatureAlgorithm do
     do: unsupported("keys of this kind do not sign")
 
   def choose({{:ECPoint, point}, _parameters}, options) do
-    hash = options[:hash] || natural(byte_size(point))
+    hash = options[:hash] || natural(point)
     {_oid, _size, _pkcs1, number} = @hashes[hash]
 
     {:ok,
@@ -99,9 +99,11 @@ defmodule Cryptoki.SignatureAlgorithm do
 
   def choose(_other, _options), do: unsupported("there are no certificates for such a key here")
 
-  # As strong as the curve, by the bytes of a point that is not compressed.
-  defp natural(size) when size <= 65, do: :sha256
-  defp natural(size) when size <= 97, do: :sha384
+  # As strong as the curve, by the bytes of a coordinate.
+  defp natural(<<4, both::binary>>), do: natural(div(byte_size(both), 2))
+  defp natural(<<_compressed, x::binary>>), do: natural(byte_size(x))
+  defp natural(size) when size <= 32, do: :sha256
+  defp natural(size) when size <= 48, do: :sha384
   defp natural(_size), do: :sha512
 
   defp pkcs1(hash) do

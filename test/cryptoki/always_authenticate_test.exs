@@ -76,7 +76,8 @@ defmodule Cryptoki.AlwaysAuthenticateTest do
       test "the attribute is read once for a key", %{hsm: hsm, private: private} do
         {:ok, _} = Cryptoki.sign(hsm, private, :sha256_rsa_pkcs, "text")
         {:ok, target} = Cryptoki.Target.fetch(hsm)
-        assert [{_, true}] = :ets.lookup(target.cache, {:always_authenticate, private.handle})
+        key = {:traits, private.handle}
+        assert [{_, %{always_authenticate: true}}] = :ets.lookup(target.cache, key)
       end
     end
   end

@@ -17,6 +17,7 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.Recovery,
     Cryptoki.Selector,
     Cryptoki.SignatureAlgorithm,
+    Cryptoki.SignatureForm,
     Cryptoki.SSH.Certificate,
     Cryptoki.SSH.Wire,
     Cryptoki.URI,

@@ -2,6 +2,8 @@
 defmodule Cryptoki.Attribute.Curve do
   @moduledoc false
 
+  alias Cryptoki.DER
+
   @type name :: atom
 
   # name => {object identifier, bytes of a coordinate}
@@ -53,6 +55,16 @@ defmodule Cryptoki.Attribute.Curve do
     brainpoolP384t1: {{1, 3, 36, 3, 3, 2, 8, 1, 1, 12}, 48},
     brainpoolP512r1: {{1, 3, 36, 3, 3, 2, 8, 1, 1, 13}, 64},
     brainpoolP512t1: {{1, 3, 36, 3, 3, 2, 8, 1, 1, 14}, 64}
+  }
+
+  # Where the order of the base point has another length than a coordinate, in bytes.
+  @orders %{
+    secp160k1: 21,
+    secp160r1: 21,
+    secp160r2: 21,
+    secp224k1: 29,
+    sect233k1: 29,
+    sect409k1: 51
   }
 
   # name => {object identifier, bytes of a public key}
@@ -118,6 +130,26 @@ defmodule Cryptoki.Attribute.Curve do
   @spec oid(name) :: {:ok, tuple} | :error
   def oid(name) do
     with {:ok, {oid, _}} <- Map.fetch(@curves, Map.get(@printable, name, name)), do: {:ok, oid}
+  end
+
+  @doc """
+  The bytes of the order of the base point, which r and s of a signature have (v3.2, section 6.3.1): of a
+  curve with a name, or of CKA_EC_PARAMS that say all of it.
+  """
+  @spec order_size(name | binary) :: {:ok, pos_integer} | :error
+  def order_size(name) when is_map_key(@orders, name), do: Map.fetch(@orders, name)
+
+  def order_size(name) when is_atom(name),
+    do: with({:ok, {_oid, size}} <- Map.fetch(@weierstrass, name), do: {:ok, size})
+
+  # Version, field, curve, base point, order (X9.62).
+  def order_size(der) when is_binary(der) do
+    with {:ok, [{0x30, parameters, _}]} <- DER.split(der),
+         {:ok, [{2, _, _}, {0x30, _, _}, {0x30, _, _}, {4, _, _}, {2, order, _} | _]} <-
+           DER.split(parameters),
+         order when order > 1 <- :binary.decode_unsigned(order),
+         do: {:ok, byte_size(:binary.encode_unsigned(order))},
+         else: (_no_parameters -> :error)
   end
 
   @doc """

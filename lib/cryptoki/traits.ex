@@ -1,0 +1,64 @@
+defmodule Cryptoki.Traits do
+  @moduledoc false
+  # What operations ask of a key at each use and what never changes, read once: whether it wants a login
+  # for each use (CKA_ALWAYS_AUTHENTICATE), and the form of its signatures.
+
+  alias Cryptoki.{Error, Key, Keys, SignatureForm, Target}
+
+  @type t :: %{always_authenticate: boolean, form: SignatureForm.t()}
+
+  @doc "The traits of the key that is wanted."
+  @spec fetch(Target.t(), Keys.wanted()) :: {:ok, t} | {:error, Error.t()}
+  def fetch(target, wanted), do: fetch(target, wanted, :cached)
+
+  defp fetch(target, wanted, keys) do
+    with {:ok, handle} <- Keys.resolve(target, wanted, keys) do
+      case Keys.once(target, handle, :traits, fn -> read(target, handle, type(wanted)) end) do
+        {:error, %Error{reason: reason}}
+        when keys == :cached and reason in [:stale_handle, :object_handle_invalid] ->
+          fetch(target, wanted, :fresh)
+
+        answer ->
+          answer
+      end
+    end
+  end
+
+  @doc "Whether a private key wants a login for each use."
+  @spec always_authenticate?(Target.t(), Keys.wanted()) :: boolean
+  def always_authenticate?(_target, {:key, %Key{class: class}}) when class != :private_key,
+    do: false
+
+  # When it cannot be had, the operation itself will say so.
+  def always_authenticate?(target, wanted),
+    do: match?({:ok, %{always_authenticate: true}}, fetch(target, wanted))
+
+  @doc "The form of its signatures, nil when it is not known."
+  @spec form(Target.t(), Keys.wanted()) :: SignatureForm.t()
+  def form(target, wanted) do
+    case fetch(target, wanted) do
+      {:ok, %{form: form}} -> form
+      {:error, _error} -> nil
+    end
+  end
+
+  defp type({:key, %Key{key_type: type}}), do: type
+  defp type(_search), do: nil
+
+  # An attribute that is not there makes single reads of all: hence only those that such a key has.
+  defp read(target, handle, nil) do
+    with {:ok, read} <- Keys.read(target, handle, [:key_type, :always_authenticate]),
+         {:ok, more} <- Keys.read(target, handle, SignatureForm.attributes(read.key_type)),
+         do: {:ok, traits(Map.merge(read, more))}
+  end
+
+  defp read(target, handle, type) do
+    names = [:always_authenticate | SignatureForm.attributes(type)]
+
+    with {:ok, read} <- Keys.read(target, handle, names),
+         do: {:ok, read |> Map.put(:key_type, type) |> traits()}
+  end
+
+  defp traits(read),
+    do: %{always_authenticate: read.always_authenticate == true, form: SignatureForm.of(read)}
+end
