@@ -14,8 +14,13 @@ defmodule Cryptoki.Request do
 
   @no_time {0, 0}
   @withdrawn "the library had not begun the login, no PIN was tried"
-  # What names no key to look up is only run again after a login.
+  # What names no key to look up is only run again after a login; what is a step of something begun
+  # before, never: after the failure there is nothing to go on with, and a second answer would hide the
+  # first. A key that is digested is looked up again, as long as the token was not asked.
+  @runs_again %{login: 0, resolve: 0, reopened: 0}
   @runs_once %{login: 0, resolve: :never, reopened: :never}
+  @step %{login: :never, resolve: 1, reopened: :never}
+  @steps ~w[update digest_key dual_update final message message_begin message_next message_final save_state]a
 
   @doc "The moment at which `timeout` milliseconds from now are over."
   @spec deadline(timeout) :: deadline
@@ -32,8 +37,8 @@ defmodule Cryptoki.Request do
   @doc "Runs an operation that names no key."
   @spec run(Target.t(), tuple) :: answer
   def run(%Target{} = target, op) do
-    tried = if elem(op, 0) == :attributes, do: %{@runs_once | reopened: :look}, else: @runs_once
-    call(target, elem(op, 0), fn _keys -> {:ok, op} end, tried)
+    operation = elem(op, 0)
+    call(target, operation, fn _keys -> {:ok, op} end, tried(operation, @runs_once))
   end
 
   @doc """
@@ -42,7 +47,11 @@ defmodule Cryptoki.Request do
   """
   @spec run(Target.t(), atom, build) :: answer
   def run(%Target{} = target, operation, build),
-    do: call(target, operation, build, %{login: 0, resolve: 0, reopened: 0})
+    do: call(target, operation, build, tried(operation, @runs_again))
+
+  defp tried(step, _else) when step in @steps, do: @step
+  defp tried(:attributes, @runs_once), do: %{@runs_once | reopened: :look}
+  defp tried(_operation, else_tried), do: else_tried
 
   defp call(target, operation, build, tried) do
     Telemetry.call(

@@ -208,36 +208,19 @@ impl Functions {
         data: &[u8],
     ) -> Outcome<Vec<u8>> {
         let (bytes, length) = (input(data), ulong(data.len()));
-        output(
-            "C_DigestEncryptUpdate",
-            sizes::cipher(data.len()),
-            |out, out_length| match dual {
-                Dual::DigestEncrypt => {
-                    call!(
-                        self,
-                        C_DigestEncryptUpdate(session, bytes, length, out, out_length)
-                    )
-                }
-                Dual::DecryptDigest => {
-                    call!(
-                        self,
-                        C_DecryptDigestUpdate(session, bytes, length, out, out_length)
-                    )
-                }
-                Dual::SignEncrypt => {
-                    call!(
-                        self,
-                        C_SignEncryptUpdate(session, bytes, length, out, out_length)
-                    )
-                }
-                Dual::DecryptVerify => {
-                    call!(
-                        self,
-                        C_DecryptVerifyUpdate(session, bytes, length, out, out_length)
-                    )
-                }
-            },
-        )
+        macro_rules! update {
+            ($name:ident) => {
+                output(stringify!($name), sizes::cipher(data.len()), |out, room| {
+                    call!(self, $name(session, bytes, length, out, room))
+                })
+            };
+        }
+        match dual {
+            Dual::DigestEncrypt => update!(C_DigestEncryptUpdate),
+            Dual::DecryptDigest => update!(C_DecryptDigestUpdate),
+            Dual::SignEncrypt => update!(C_SignEncryptUpdate),
+            Dual::DecryptVerify => update!(C_DecryptVerifyUpdate),
+        }
     }
 
     /// `C_GetSessionValidationFlags` (3.2).

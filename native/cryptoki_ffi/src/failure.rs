@@ -42,6 +42,8 @@ pub enum Reason {
     SessionLost,
     /// A handle from an earlier epoch.
     StaleHandle,
+    /// A step of an operation that the session is not in; the library was not asked.
+    OperationNotInitialized,
     /// The library could not be loaded or initialised.
     LibraryNotLoaded,
     /// The library answered with lengths, counts or pointers that cannot be true.

@@ -1,8 +1,8 @@
 //! The operations a session is in, and what their last steps need to know.
 
 use cryptoki_ffi::crypto::Kind;
-use cryptoki_ffi::failure::{Failure, Outcome};
-use cryptoki_sys::{CK_FLAGS, CK_MECHANISM_TYPE, CKR_OPERATION_NOT_INITIALIZED};
+use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_sys::{CK_FLAGS, CK_MECHANISM_TYPE};
 
 /// None, one, or two that a dual-function update feeds.
 #[derive(Default)]
@@ -43,10 +43,7 @@ impl Active {
         if self.kinds.contains(&kind) {
             return Ok(());
         }
-        Err(Failure::Rv {
-            code: CKR_OPERATION_NOT_INITIALIZED,
-            function: "C_SignUpdate",
-        })
+        Err(Failure::own(Reason::OperationNotInitialized, ""))
     }
 
     /// Notes that the library ends one now; what it may still hold back of its input.

@@ -16,6 +16,7 @@ mod atoms {
         ok, error, rv, own,
         session, session_closed, login, absent, operation_active, pin, device, not_initialized, other,
         shutdown, token_absent, locked, busy, panic, session_lost, stale_handle,
+        operation_not_initialized,
         library_not_loaded, module_misbehaved, invalid_argument,
     }
 }
@@ -248,6 +249,7 @@ fn reason(reason: Reason) -> Atom {
         Reason::Panic => atoms::panic(),
         Reason::SessionLost => atoms::session_lost(),
         Reason::StaleHandle => atoms::stale_handle(),
+        Reason::OperationNotInitialized => atoms::operation_not_initialized(),
         Reason::LibraryNotLoaded => atoms::library_not_loaded(),
         Reason::ModuleMisbehaved => atoms::module_misbehaved(),
         Reason::InvalidArgument => atoms::invalid_argument(),

@@ -433,6 +433,11 @@ impl Session {
                 }
                 self.attempt(env, operation)
             }
+            // What was begun went with the login: nothing that could be tried again is left.
+            Class::Login if operation.is_step() => {
+                self.clean();
+                Err(Failure::own(Reason::SessionLost, failure.to_string()))
+            }
             Class::OperationActive if !in_operation => {
                 self.cancel(flags(&Kind::ALL))?;
                 self.attempt(env, operation)

@@ -44,11 +44,25 @@ const LOOKS: &[&str] = &[
     "validation_flags",
 ];
 
+/// The steps of operations that were begun by a call before.
+const STEPS: &[&str] = &[
+    "update",
+    "digest_key",
+    "dual_update",
+    "final",
+    "message",
+    "message_begin",
+    "message_next",
+    "message_final",
+    "save_state",
+];
+
 /// An operation and the age of the handles in it.
 pub struct Operation {
     run: Run,
     epoch: Option<u64>,
     looks: bool,
+    step: bool,
 }
 
 impl Operation {
@@ -66,8 +80,17 @@ impl Operation {
             .or_else(|| messages::decode(name, arguments, &mut reader))?;
         // Handles of different epochs cannot all be current: the oldest decides.
         let epoch = reader.handles.iter().map(|handle| handle.epoch).min();
-        let looks = LOOKS.contains(&name);
-        Some(Self { run, epoch, looks })
+        Some(Self {
+            run,
+            epoch,
+            looks: LOOKS.contains(&name),
+            step: STEPS.contains(&name),
+        })
+    }
+
+    /// Whether it goes on with what an earlier call began.
+    pub fn is_step(&self) -> bool {
+        self.step
     }
 
     /// The epoch of its handles.
