@@ -113,6 +113,8 @@ defmodule Cryptoki.Attribute do
     raise "every attribute has exactly one type: see @types"
   end
 
+  @levels 16
+
   {:ok, ec_params} = Names.code(:attribute, :ec_params)
   {:ok, key_type} = Names.code(:attribute, :key_type)
   {:ok, parameter_set} = Names.code(:attribute, :parameter_set)
@@ -124,7 +126,7 @@ defmodule Cryptoki.Attribute do
   The template as the native side takes it, in the order given.
 
   Raises `ArgumentError` for an attribute that does not exist, that is given twice or that has a
-  value of the wrong type. The message names the attribute and what was expected, never the value.
+  value of the wrong type, and for templates that stand in each other more than 16 deep. The message names the attribute and what was expected, never the value.
 
       iex> Cryptoki.Attribute.encode!(class: :secret_key, label: "a", value_len: 32)
       [{0x0, 4}, {0x3, "a"}, {0x161, 32}]
@@ -133,13 +135,15 @@ defmodule Cryptoki.Attribute do
       ** (ArgumentError) there is no attribute :lable; did you mean :label?
   """
   @spec encode!(template) :: wire
-  def encode!(template)
-      when is_proper_list(template) or (is_map(template) and not is_struct(template)) do
+  def encode!(template), do: encode!(template, @levels)
+
+  defp encode!(template, levels)
+       when is_proper_list(template) or (is_map(template) and not is_struct(template)) do
     Enum.reduce(template, [], fn
       {name, value}, done ->
         code = type!(name)
         if List.keymember?(done, code, 0), do: fail(name, " is given twice")
-        [{code, value!(name, type_of(name, code), value)} | done]
+        [{code, value!(name, type_of(name, code), value, levels - 1)} | done]
 
       other, _ ->
         raise ArgumentError,
@@ -148,20 +152,28 @@ defmodule Cryptoki.Attribute do
     |> Enum.reverse()
   end
 
-  def encode!(other) do
+  defp encode!(other, _levels) do
     raise ArgumentError, "a template is a keyword list or a map, got #{Names.type_of(other)}"
   end
 
-  defp value!(_, :template, template) when is_proper_list(template) or is_map(template) do
-    {:template, encode!(template)}
+  defp value!(name, :template, template, levels)
+       when is_proper_list(template) or is_map(template) do
+    if levels == 0, do: fail(name, ": templates stand in each other at most #{@levels} deep")
+    {:template, encode!(template, levels)}
   end
 
-  defp value!(name, type, value) do
+  defp value!(name, type, value, _levels) do
     case Value.encode(type, value) do
       {:ok, wire} -> wire
       {:error, sentence} -> fail(name, ": " <> sentence)
     end
   end
+
+  @doc false
+  # How deep templates, and structures of mechanisms, may stand in each other, as in the native code: what
+  # walks them there has the stack of a thread.
+  @spec levels() :: pos_integer
+  def levels, do: @levels
 
   @doc """
   The number of an attribute.

@@ -10,6 +10,9 @@ defmodule Cryptoki.JSON do
 
   @compile {:no_warn_undefined, :json}
 
+  # Objects and arrays stand in each other this deep at most, both ways.
+  @levels 64
+
   @doc "Whether OTP has `json`."
   @spec otp?() :: boolean
   def otp?, do: Code.ensure_loaded?(:json)
@@ -19,23 +22,31 @@ defmodule Cryptoki.JSON do
   `ArgumentError` for anything else.
   """
   @spec encode!(term) :: String.t()
-  def encode!(term), do: term |> value() |> IO.iodata_to_binary()
+  def encode!(term), do: term |> value(@levels) |> IO.iodata_to_binary()
 
-  defp value(nil), do: "null"
-  defp value(boolean) when is_boolean(boolean), do: Atom.to_string(boolean)
-  defp value(integer) when is_integer(integer), do: Integer.to_string(integer)
-  defp value(float) when is_float(float), do: :io_lib_format.fwrite_g(float)
-  defp value(text) when is_binary(text), do: string(text)
-  defp value(list) when is_list(list), do: [?[, Enum.map_intersperse(list, ?,, &value/1), ?]]
+  defp value(nil, _levels), do: "null"
+  defp value(boolean, _levels) when is_boolean(boolean), do: Atom.to_string(boolean)
+  defp value(integer, _levels) when is_integer(integer), do: Integer.to_string(integer)
+  defp value(float, _levels) when is_float(float), do: :io_lib_format.fwrite_g(float)
+  defp value(text, _levels) when is_binary(text), do: string(text)
 
-  defp value(map) when is_map(map) and not is_struct(map) do
+  defp value(deep, 0) when is_list(deep) or is_map(deep) do
+    raise ArgumentError, "JSON: lists and maps stand in each other at most #{@levels} deep"
+  end
+
+  defp value(list, levels) when is_list(list),
+    do: [?[, Enum.map_intersperse(list, ?,, &value(&1, levels - 1)), ?]]
+
+  defp value(map, levels) when is_map(map) and not is_struct(map) do
     members = map |> Enum.map(fn {name, value} -> {name(name), value} end) |> Enum.sort()
 
     case members -- Enum.uniq_by(members, &elem(&1, 0)) do
       [] ->
         [
           ?{,
-          Enum.map_intersperse(members, ?,, &[string(elem(&1, 0)), ?:, value(elem(&1, 1))]),
+          Enum.map_intersperse(members, ?,, fn {name, member} ->
+            [string(name), ?:, value(member, levels - 1)]
+          end),
           ?}
         ]
 
@@ -45,7 +56,7 @@ defmodule Cryptoki.JSON do
   end
 
   # Only what kind of thing it is: it may be a secret in the wrong place.
-  defp value(other),
+  defp value(other, _levels),
     do: raise(ArgumentError, "JSON has no form of #{Cryptoki.Pin.kind_of(other)}")
 
   defp name(name) when is_binary(name), do: name
@@ -70,25 +81,36 @@ defmodule Cryptoki.JSON do
   defp escaped(c) when c < 0x20, do: "\\u" <> String.pad_leading(Integer.to_string(c, 16), 4, "0")
   defp escaped(c), do: <<c::utf8>>
 
-  @doc "What a text says; `:error` when it is not JSON, or has a name twice in one object."
+  @doc """
+  What a text says; `:error` when it is not JSON, has a name twice in one object, or stands in itself
+  more than 64 deep.
+  """
   @spec decode(binary) :: {:ok, term} | :error
-  def decode(text), do: if(otp?(), do: decode_by_otp(text), else: Reader.decode(text))
+  def decode(text), do: if(otp?(), do: decode_by_otp(text), else: Reader.decode(text, @levels))
 
+  # What is collected comes with the levels that are left.
   defp decode_by_otp(text) do
     decoders = %{
       null: nil,
-      object_start: fn _outer -> %{} end,
-      object_push: fn name, value, object ->
-        if is_map_key(object, name), do: throw(:twice), else: Map.put(object, name, value)
+      object_start: fn {levels, _outer} -> {deeper(levels), %{}} end,
+      object_push: fn name, value, {levels, object} ->
+        if is_map_key(object, name), do: throw(:twice)
+        {levels, Map.put(object, name, value)}
       end,
-      object_finish: fn object, outer -> {object, outer} end
+      object_finish: fn {_levels, object}, outer -> {object, outer} end,
+      array_start: fn {levels, _outer} -> {deeper(levels), []} end,
+      array_push: fn value, {levels, values} -> {levels, [value | values]} end,
+      array_finish: fn {_levels, values}, outer -> {Enum.reverse(values), outer} end
     }
 
-    {value, _outer, rest} = :json.decode(text, nil, decoders)
+    {value, _outer, rest} = :json.decode(text, {@levels, nil}, decoders)
     if rest =~ ~r/\A[ \t\r\n]*\z/, do: {:ok, value}, else: :error
   rescue
     _not_json -> :error
   catch
-    :twice -> :error
+    refused when refused in [:twice, :deep] -> :error
   end
+
+  defp deeper(0), do: throw(:deep)
+  defp deeper(levels), do: levels - 1
 end

@@ -127,7 +127,11 @@ defmodule Cryptoki.Mechanism do
   def encode!(code, _) when is_integer(code) and code >= 0, do: {code, nil}
   def encode!(name, context) when is_atom(name), do: named!(name, nil, context)
   def encode!({name, bytes}, _) when is_binary(bytes), do: {code!(name), bytes}
-  def encode!({name, {:struct, fields}}, _) when is_proper_list(fields), do: {code!(name), fields}
+
+  def encode!({name, {:struct, fields}}, _) when is_proper_list(fields) do
+    code = code!(name)
+    {code, Field.bounded!(fields, label(code))}
+  end
 
   def encode!({code, arguments}, context) when is_integer(code) and code >= 0 do
     case Names.name(:mechanism, code) do
@@ -148,6 +152,7 @@ defmodule Cryptoki.Mechanism do
     code = code!(name)
     name = Names.name(:mechanism, code)
     where = "mechanism #{inspect(name)}"
+    if deep?(arguments, Field.levels()), do: Field.too_deep!(where)
     given = Encoder.pairs!(arguments || [], where)
 
     case variants(name) do
@@ -162,10 +167,24 @@ defmodule Cryptoki.Mechanism do
           {code, nil}
         else
           structure = structure(variants, given)
-          {code, Encoder.encode!(structure, given, where, [mechanism: name] ++ context)}
+          fields = Encoder.encode!(structure, given, where, [mechanism: name] ++ context)
+          {code, Field.bounded!(fields, where)}
         end
     end
   end
+
+  # Whether mechanisms are arguments of mechanisms for ever: asked on the way down, as a mistake
+  # inside is told with the way to it.
+  defp deep?(_arguments, 0), do: true
+
+  defp deep?(arguments, levels) when is_proper_list(arguments) or is_map(arguments) do
+    Enum.any?(if(is_struct(arguments), do: [], else: arguments), fn
+      {_name, {_mechanism, arguments}} -> deep?(arguments, levels - 1)
+      _other -> false
+    end)
+  end
+
+  defp deep?(_other, _levels), do: false
 
   # A mechanism may have a structure for one function and another for the next: the names tell.
   defp structure([structure | _] = variants, given),

@@ -15,6 +15,20 @@ defmodule Cryptoki.AttributeTest do
   end
 
   describe "templates" do
+    test "stand in each other at most 16 deep" do
+      nested = fn levels ->
+        Enum.reduce(2..levels, [token: true], fn _, inner -> [wrap_template: inner] end)
+      end
+
+      assert [{_, {:template, _}}] = Attribute.encode!(nested.(16))
+
+      assert message(nested.(17)) ==
+               "attribute :wrap_template: templates stand in each other at most 16 deep"
+
+      assert message(nested.(100_000)) =~ "at most 16 deep"
+      assert message(%{derive_template: %{unwrap_template: nested.(15)}}) =~ "at most 16 deep"
+    end
+
     test "each type of value goes out as the border takes it" do
       template = [
         class: :private_key,

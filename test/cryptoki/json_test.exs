@@ -5,7 +5,7 @@ defmodule Cryptoki.JSONTest do
 
   alias Cryptoki.JSON
 
-  @readers [&JSON.decode/1, &JSON.Reader.decode/1]
+  @readers [&JSON.decode/1, &__MODULE__.read/1]
 
   @values %{
     ~S({}) => %{},
@@ -29,7 +29,7 @@ defmodule Cryptoki.JSONTest do
           do: assert(reader.(unquote(text)) == {:ok, unquote(Macro.escape(value))})
 
       again = JSON.encode!(unquote(Macro.escape(value)))
-      assert JSON.Reader.decode(again) == {:ok, unquote(Macro.escape(value))}
+      assert read(again) == {:ok, unquote(Macro.escape(value))}
     end
   end
 
@@ -75,6 +75,26 @@ defmodule Cryptoki.JSONTest do
         do: assert(reader.(text) == :error, inspect({text, reader}))
   end
 
+  test "what stands in itself too deep, however long it is" do
+    nested = fn opening, closing, levels ->
+      String.duplicate(opening, levels) <> "1" <> String.duplicate(closing, levels)
+    end
+
+    for reader <- @readers, {opening, closing} <- [{"[", "]"}, {~s({"a":), "}"}] do
+      assert {:ok, _value} = reader.(nested.(opening, closing, 64))
+      assert reader.(nested.(opening, closing, 65)) == :error
+      assert reader.(String.duplicate(opening, 1_000_000)) == :error
+      # Side by side is not deep.
+      many = Enum.map_join(1..1000, ",", fn _ -> nested.(opening, closing, 3) end)
+      assert {:ok, [_ | _]} = reader.("[#{many}]")
+    end
+
+    deep = fn levels -> Enum.reduce(1..levels, 1, fn _, inner -> %{a: [inner]} end) end
+    assert JSON.encode!(deep.(32)) =~ ~S({"a":[{"a":)
+    assert_raise ArgumentError, ~r/at most 64 deep/, fn -> JSON.encode!(deep.(33)) end
+    assert_raise ArgumentError, ~r/at most 64 deep/, fn -> JSON.encode!(deep.(100_000)) end
+  end
+
   test "a name that is there twice in one object" do
     for reader <- @readers do
       assert reader.(~S({"a":1,"a":1})) == :error
@@ -101,4 +121,6 @@ defmodule Cryptoki.JSONTest do
         ],
         do: assert_raise(ArgumentError, ~r/#{text}/, fn -> JSON.encode!([term]) end)
   end
+
+  def read(text), do: JSON.Reader.decode(text, 64)
 end

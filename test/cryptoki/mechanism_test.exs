@@ -10,6 +10,44 @@ defmodule Cryptoki.MechanismTest do
   end
 
   describe "forms" do
+    test "structures, arrays, templates and mechanisms stand in each other at most 16 deep" do
+      nested = fn wrap, levels ->
+        Enum.reduce(2..levels, [ulong: 1], fn _, in_it -> wrap.(in_it) end)
+      end
+
+      template = fn in_it -> [template: [{0x40000211, {:template, in_it}}]] end
+
+      for wrap <- [&[struct: &1], &[nested: &1], &[array: [[], &1]]] do
+        assert {0x80000001, [_]} = Mechanism.encode!({0x80000001, {:struct, nested.(wrap, 16)}})
+
+        for levels <- [17, 100_000],
+            do:
+              assert(
+                message({0x80000001, {:struct, nested.(wrap, levels)}}) =~
+                  "mechanism 0x80000001: structures stand in each other at most 16 deep"
+              )
+      end
+
+      assert message({0x80000001, {:struct, nested.(&template.([{3, &1}]), 100)}}) =~
+               "at most 16 deep"
+
+      templates =
+        Enum.reduce(1..15, [{1, true}], fn _, in_it -> [{0x40000211, {:template, in_it}}] end)
+
+      assert message({0x80000001, {:struct, [template: templates]}}) =~ "at most 16 deep"
+
+      mechanism = fn levels ->
+        Enum.reduce(
+          2..levels,
+          :sha256,
+          &{:kip_derive, mechanism: &2, key: {:handle, {&1, 1}}, seed: "s"}
+        )
+      end
+
+      assert {_, [_ | _]} = Mechanism.encode!(mechanism.(3))
+      for levels <- [30, 100_000], do: assert(message(mechanism.(levels)) =~ "at most 16 deep")
+    end
+
     test "atoms and numbers have no parameter" do
       for {name, code} <- [
             rsa_pkcs: 0x1,

@@ -1,6 +1,7 @@
 defmodule Cryptoki.JSON.Reader do
   @moduledoc false
-  # Reads JSON (RFC 8259) to the letter, for releases of OTP without `json`.
+  # Reads JSON (RFC 8259) to the letter, for releases of OTP without `json`. Objects and arrays stand in
+  # each other only so deep: a text of strangers is not to say how much of the stack is used.
 
   @whitespace [?\s, ?\t, ?\r, ?\n]
   @number ~r/\A-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/
@@ -15,11 +16,14 @@ defmodule Cryptoki.JSON.Reader do
     ?t => "\t"
   }
 
-  @doc "What a text says; `:error` when it is not JSON, or has a name twice in one object."
-  @spec decode(binary) :: {:ok, term} | :error
-  def decode(text) do
+  @doc """
+  What a text says; `:error` when it is not JSON, has a name twice in one object, or is deeper than
+  `levels`.
+  """
+  @spec decode(binary, pos_integer) :: {:ok, term} | :error
+  def decode(text, levels) do
     with true <- String.valid?(text),
-         {value, rest} <- text |> skip() |> value(),
+         {value, rest} <- text |> skip() |> value(levels),
          "" <- skip(rest) do
       {:ok, value}
     else
@@ -29,14 +33,15 @@ defmodule Cryptoki.JSON.Reader do
     :not_json -> :error
   end
 
-  defp value("{" <> rest), do: rest |> skip() |> object(%{})
-  defp value("[" <> rest), do: rest |> skip() |> array()
-  defp value("\"" <> rest), do: string(rest, [])
-  defp value("true" <> rest), do: {true, rest}
-  defp value("false" <> rest), do: {false, rest}
-  defp value("null" <> rest), do: {nil, rest}
+  defp value(<<c, _rest::binary>>, 0) when c in [?{, ?[], do: throw(:not_json)
+  defp value("{" <> rest, levels), do: rest |> skip() |> object(%{}, levels - 1)
+  defp value("[" <> rest, levels), do: rest |> skip() |> array(levels - 1)
+  defp value("\"" <> rest, _levels), do: string(rest, [])
+  defp value("true" <> rest, _levels), do: {true, rest}
+  defp value("false" <> rest, _levels), do: {false, rest}
+  defp value("null" <> rest, _levels), do: {nil, rest}
 
-  defp value(text) do
+  defp value(text, _levels) do
     case Regex.run(@number, text) do
       [digits] -> {String.to_integer(digits), after_prefix(text, digits)}
       [digits | _] -> {float(digits), after_prefix(text, digits)}
@@ -55,34 +60,34 @@ defmodule Cryptoki.JSON.Reader do
     ArgumentError -> throw(:not_json)
   end
 
-  defp object("}" <> rest, object) when object == %{}, do: {object, rest}
+  defp object("}" <> rest, object, _levels) when object == %{}, do: {object, rest}
 
-  defp object("\"" <> rest, object) do
+  defp object("\"" <> rest, object, levels) do
     {name, rest} = string(rest, [])
-    {value, rest} = rest |> skip() |> expect(?:) |> skip() |> value()
+    {value, rest} = rest |> skip() |> expect(?:) |> skip() |> value(levels)
     if is_map_key(object, name), do: throw(:not_json)
     object = Map.put(object, name, value)
 
     case skip(rest) do
-      "," <> rest -> rest |> skip() |> member(object)
+      "," <> rest -> rest |> skip() |> member(object, levels)
       "}" <> rest -> {object, rest}
       _other -> throw(:not_json)
     end
   end
 
-  defp object(_other, _object), do: throw(:not_json)
+  defp object(_other, _object, _levels), do: throw(:not_json)
 
-  defp member("\"" <> _ = text, object), do: object(text, object)
-  defp member(_other, _object), do: throw(:not_json)
+  defp member("\"" <> _ = text, object, levels), do: object(text, object, levels)
+  defp member(_other, _object, _levels), do: throw(:not_json)
 
-  defp array("]" <> rest), do: {[], rest}
-  defp array(text), do: elements(text, [])
+  defp array("]" <> rest, _levels), do: {[], rest}
+  defp array(text, levels), do: elements(text, [], levels)
 
-  defp elements(text, done) do
-    {value, rest} = value(text)
+  defp elements(text, done, levels) do
+    {value, rest} = value(text, levels)
 
     case skip(rest) do
-      "," <> rest -> rest |> skip() |> elements([value | done])
+      "," <> rest -> rest |> skip() |> elements([value | done], levels)
       "]" <> rest -> {Enum.reverse([value | done]), rest}
       _other -> throw(:not_json)
     end

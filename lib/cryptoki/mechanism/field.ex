@@ -37,6 +37,41 @@ defmodule Cryptoki.Mechanism.Field do
 
   defguardp is_name(term) when is_atom(term) and term not in [nil, true, false]
 
+  @doc """
+  The members of a structure; raises when structures, arrays and templates in it stand in each other
+  deeper than the native code takes them. What else is wrong with them is for the native code to say.
+  """
+  @spec bounded!([t], String.t()) :: [t]
+  def bounded!(fields, where) do
+    if deep?(fields, levels()), do: too_deep!(where)
+    fields
+  end
+
+  @doc "How deep they may stand in each other."
+  @spec levels() :: pos_integer
+  defdelegate levels, to: Attribute
+
+  @spec too_deep!(String.t()) :: no_return
+  def too_deep!(where),
+    do: raise(ArgumentError, "#{where}: structures stand in each other at most #{levels()} deep")
+
+  defp deep?(_members, 0), do: true
+
+  defp deep?(members, levels) when is_proper_list(members),
+    do: Enum.any?(members, &deep_member?(&1, levels - 1))
+
+  defp deep?(_other, _levels), do: false
+
+  defp deep_member?({:array, elements}, levels) when is_proper_list(elements),
+    do: Enum.any?(elements, &deep?(&1, levels))
+
+  # A structure, or an attribute that is a template.
+  defp deep_member?({_struct, members}, levels) when is_proper_list(members),
+    do: deep?(members, levels)
+
+  defp deep_member?({_attribute, {:template, template}}, levels), do: deep?(template, levels)
+  defp deep_member?(_other, _levels), do: false
+
   @doc "What an argument that was not given is in C."
   @spec absent(atom) :: t
   def absent(:key), do: {:ulong, 0}

@@ -66,7 +66,9 @@ defmodule Cryptoki.Mechanism.Message do
   def encode!(mechanism, direction, given, context)
   def encode!(_mechanism, _direction, given, _context) when given == nil, do: {nil, []}
   def encode!(_mechanism, _direction, given, _context) when is_binary(given), do: {given, []}
-  def encode!(_mechanism, _direction, {:struct, fields}, _context), do: {fields, nil}
+
+  def encode!(_mechanism, _direction, {:struct, fields}, _context),
+    do: {Field.bounded!(fields, "a message"), nil}
 
   def encode!(mechanism, direction, given, context) do
     where = "a message of #{inspect(mechanism)}"

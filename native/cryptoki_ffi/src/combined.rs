@@ -23,7 +23,7 @@ impl Functions {
         key: CK_OBJECT_HANDLE,
         signature: &[u8],
     ) -> Outcome<()> {
-        let mut memory = MechanismMemory::new(mechanism);
+        let mut memory = MechanismMemory::new(mechanism)?;
         call!(
             self,
             C_VerifySignatureInit(
@@ -57,8 +57,8 @@ impl Functions {
         public: CK_OBJECT_HANDLE,
         template: &Template,
     ) -> Outcome<(Vec<u8>, CK_OBJECT_HANDLE)> {
-        let mut mechanism = MechanismMemory::new(mechanism);
-        let mut template = TemplateMemory::new(template);
+        let mut mechanism = MechanismMemory::new(mechanism)?;
+        let mut template = TemplateMemory::new(template)?;
         let mut ciphertext = Vec::new();
         let key = new_object("C_EncapsulateKey", |key| {
             ciphertext = output("C_EncapsulateKey", sizes::WRAPPED, |out, length| {
@@ -90,8 +90,8 @@ impl Functions {
         ciphertext: &[u8],
         template: &Template,
     ) -> Outcome<CK_OBJECT_HANDLE> {
-        let mut mechanism = MechanismMemory::new(mechanism);
-        let mut template = TemplateMemory::new(template);
+        let mut mechanism = MechanismMemory::new(mechanism)?;
+        let mut template = TemplateMemory::new(template)?;
         new_object("C_DecapsulateKey", |key| {
             call!(
                 self,
@@ -118,7 +118,7 @@ impl Functions {
         key: CK_OBJECT_HANDLE,
         associated: &[u8],
     ) -> Outcome<Message> {
-        let mut memory = MechanismMemory::new(mechanism);
+        let mut memory = MechanismMemory::new(mechanism)?;
         let wrapped = output("C_WrapKeyAuthenticated", sizes::WRAPPED, |out, length| {
             call!(
                 self,
@@ -147,8 +147,8 @@ impl Functions {
         associated: &[u8],
         template: &Template,
     ) -> Outcome<CK_OBJECT_HANDLE> {
-        let mut mechanism = MechanismMemory::new(mechanism);
-        let mut template = TemplateMemory::new(template);
+        let mut mechanism = MechanismMemory::new(mechanism)?;
+        let mut template = TemplateMemory::new(template)?;
         new_object("C_UnwrapKeyAuthenticated", |key| {
             call!(
                 self,

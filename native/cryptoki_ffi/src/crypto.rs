@@ -95,7 +95,7 @@ impl Functions {
         mechanism: &Mechanism,
         key: CK_OBJECT_HANDLE,
     ) -> Outcome<()> {
-        let mut memory = MechanismMemory::new(mechanism);
+        let mut memory = MechanismMemory::new(mechanism)?;
         let mechanism = memory.pointer();
         match kind {
             Kind::Sign => call!(self, C_SignInit(session, mechanism, key)),

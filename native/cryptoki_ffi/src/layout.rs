@@ -1,7 +1,8 @@
 //! C structures, mechanisms and templates in memory, with the buffers their pointers point to.
 
+use crate::failure::{Failure, Outcome, Reason};
 use crate::functions::ulong;
-use crate::values::{Field, Mechanism, Parameter, Secret, Template, Value};
+use crate::values::{Field, LEVELS, Mechanism, Parameter, Secret, Template, Value};
 use cryptoki_sys::{CK_ATTRIBUTE, CK_INVALID_HANDLE, CK_MECHANISM, CK_OBJECT_HANDLE, CK_ULONG};
 use std::ffi::c_void;
 use zeroize::Zeroizing;
@@ -74,6 +75,16 @@ impl Arena {
     }
 }
 
+/// One level less: what is nested deeper would only end with the stack.
+fn deeper(levels: usize) -> Outcome<usize> {
+    levels.checked_sub(1).ok_or_else(|| {
+        Failure::own(
+            Reason::InvalidArgument,
+            format!("structures and templates are nested more than {LEVELS} levels deep"),
+        )
+    })
+}
+
 /// One structure under construction, with the natural alignment of C.
 struct Structure {
     bytes: Zeroizing<Vec<u8>>,
@@ -83,20 +94,25 @@ struct Structure {
 }
 
 impl Structure {
-    fn of(fields: &[Field], arena: &mut Arena) -> Self {
-        let mut structure = Structure {
+    fn empty() -> Self {
+        Structure {
             bytes: Zeroizing::default(),
             align: 1,
             handles: Vec::new(),
-        };
-        for field in fields {
-            structure.push(field, arena);
         }
-        structure.pad(structure.align);
-        structure
     }
 
-    fn push(&mut self, field: &Field, arena: &mut Arena) {
+    fn of(fields: &[Field], arena: &mut Arena, levels: usize) -> Outcome<Self> {
+        let levels = deeper(levels)?;
+        let mut structure = Structure::empty();
+        for field in fields {
+            structure.push(field, arena, levels)?;
+        }
+        structure.pad(structure.align);
+        Ok(structure)
+    }
+
+    fn push(&mut self, field: &Field, arena: &mut Arena, levels: usize) -> Outcome<()> {
         match field {
             Field::Ulong(number) => self.value(&number.to_ne_bytes(), align_of::<CK_ULONG>()),
             Field::Handle(handle) => {
@@ -109,31 +125,32 @@ impl Structure {
                 self.handles.push(self.bytes.len() - size_of::<CK_ULONG>());
             }
             Field::Nested(fields) => {
-                let nested = Structure::of(fields, arena);
+                let nested = Structure::of(fields, arena, levels)?;
                 self.value(&nested.bytes, nested.align);
                 self.adopt(&nested);
             }
             Field::Template(template) => {
-                let mut memory = TemplateMemory::new(template);
+                let mut memory = TemplateMemory::of(template, levels)?;
                 self.pointer(memory.pointer().cast());
                 arena.templates.push(memory);
             }
             Field::Bytes(bytes) => self.pointer(arena.store(bytes)),
             Field::InOut(bytes) => self.pointer(arena.store_for_writing(bytes)),
             Field::Struct(fields) => {
-                let nested = Structure::of(fields, arena);
+                let nested = Structure::of(fields, arena, levels)?;
                 self.pointer(arena.place(&nested));
             }
             Field::Array(elements) => {
-                let mut all = Structure::of(&[], arena);
+                let mut all = Structure::empty();
                 for element in elements {
-                    let element = Structure::of(element, arena);
+                    let element = Structure::of(element, arena, levels)?;
                     all.bytes.extend_from_slice(&element.bytes);
                     all.adopt(&element);
                 }
                 self.pointer(arena.place(&all));
             }
         }
+        Ok(())
     }
 
     /// The handles of a structure that was put at the end of this one.
@@ -171,21 +188,21 @@ pub struct ParameterMemory {
 
 impl ParameterMemory {
     /// Lays the parameter out.
-    pub fn new(parameter: &Parameter) -> Self {
+    pub fn new(parameter: &Parameter) -> Outcome<Self> {
         let mut arena = Arena::default();
         let (pointer, length) = match parameter {
             Parameter::Absent => (std::ptr::null_mut(), 0),
             Parameter::Raw(bytes) => (arena.store(bytes), bytes.len()),
             Parameter::Fields(fields) => {
-                let structure = Structure::of(fields, &mut arena);
+                let structure = Structure::of(fields, &mut arena, LEVELS)?;
                 (arena.place(&structure), structure.bytes.len())
             }
         };
-        Self {
+        Ok(Self {
             pointer,
             length,
             arena,
-        }
+        })
     }
 
     /// Pointer and length, for a call that ends before `self` does.
@@ -207,18 +224,18 @@ pub struct MechanismMemory {
 
 impl MechanismMemory {
     /// Lays the mechanism out.
-    pub fn new(mechanism: &Mechanism) -> Self {
-        let mut parameter = ParameterMemory::new(&mechanism.parameter);
+    pub fn new(mechanism: &Mechanism) -> Outcome<Self> {
+        let mut parameter = ParameterMemory::new(&mechanism.parameter)?;
         let (pointer, length) = parameter.pointer();
         let mechanism = CK_MECHANISM {
             mechanism: mechanism.kind,
             pParameter: pointer,
             ulParameterLen: length,
         };
-        Self {
+        Ok(Self {
             mechanism,
             parameter,
-        }
+        })
     }
 
     /// For a call that ends before `self` does.
@@ -247,21 +264,26 @@ pub struct TemplateMemory {
 
 impl TemplateMemory {
     /// Lays the template out.
-    pub fn new(template: &Template) -> Self {
+    pub fn new(template: &Template) -> Outcome<Self> {
+        Self::of(template, LEVELS)
+    }
+
+    fn of(template: &Template, levels: usize) -> Outcome<Self> {
+        let levels = deeper(levels)?;
         let mut memory = TemplateMemory::default();
         for (kind, value) in template {
-            let (pointer, length) = memory.place(value);
+            let (pointer, length) = memory.place(value, levels)?;
             memory.attributes.push(CK_ATTRIBUTE {
                 type_: *kind,
                 pValue: pointer,
                 ulValueLen: ulong(length),
             });
         }
-        memory
+        Ok(memory)
     }
 
-    fn place(&mut self, value: &Value) -> (*mut c_void, usize) {
-        match value {
+    fn place(&mut self, value: &Value, levels: usize) -> Outcome<(*mut c_void, usize)> {
+        Ok(match value {
             Value::Bytes(bytes) => (self.arena.store(bytes), bytes.len()),
             Value::Bool(truth) => (self.arena.store(&[u8::from(*truth)]), 1),
             Value::Ulong(number) => (
@@ -273,7 +295,7 @@ impl TemplateMemory {
                 (self.arena.store(&bytes), bytes.len())
             }
             Value::Template(template) => {
-                let mut nested = TemplateMemory::new(template);
+                let mut nested = TemplateMemory::of(template, levels)?;
                 let place = (
                     nested.pointer().cast(),
                     size_of_val(nested.attributes.as_slice()),
@@ -281,7 +303,7 @@ impl TemplateMemory {
                 self.nested.push(nested);
                 place
             }
-        }
+        })
     }
 
     /// For a call that ends before `self` does; null when empty.

@@ -23,7 +23,7 @@ impl Functions {
         mechanism: &Mechanism,
         key: CK_OBJECT_HANDLE,
     ) -> Outcome<()> {
-        let mut memory = MechanismMemory::new(mechanism);
+        let mut memory = MechanismMemory::new(mechanism)?;
         let mechanism = memory.pointer();
         match kind {
             Kind::MessageEncrypt => call!(self, C_MessageEncryptInit(session, mechanism, key)),
@@ -45,7 +45,7 @@ impl Functions {
         extra: &[u8],
         data: &[u8],
     ) -> Outcome<Message> {
-        let mut memory = ParameterMemory::new(parameter);
+        let mut memory = ParameterMemory::new(parameter)?;
         let (parameter, parameter_length) = memory.pointer();
         let (bytes, length) = (input(data), ulong(data.len()));
         let (more, more_length) = (input(extra), ulong(extra.len()));
@@ -123,7 +123,7 @@ impl Functions {
         parameter: &Parameter,
         associated: &[u8],
     ) -> Outcome<Vec<Secret>> {
-        let mut memory = ParameterMemory::new(parameter);
+        let mut memory = ParameterMemory::new(parameter)?;
         let (parameter, size) = memory.pointer();
         let (more, length) = (input(associated), ulong(associated.len()));
         match kind {
@@ -153,7 +153,7 @@ impl Functions {
         data: &[u8],
         last: Option<&[u8]>,
     ) -> Outcome<Message> {
-        let mut memory = ParameterMemory::new(parameter);
+        let mut memory = ParameterMemory::new(parameter)?;
         let (parameter, size) = memory.pointer();
         let (bytes, length) = (input(data), ulong(data.len()));
         let flags: CK_FLAGS = if last.is_some() {

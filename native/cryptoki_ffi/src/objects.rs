@@ -47,7 +47,7 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         template: &Template,
     ) -> Outcome<CK_OBJECT_HANDLE> {
-        let mut template = TemplateMemory::new(template);
+        let mut template = TemplateMemory::new(template)?;
         new_object("C_CreateObject", |object| {
             call!(
                 self,
@@ -63,7 +63,7 @@ impl Functions {
         source: CK_OBJECT_HANDLE,
         template: &Template,
     ) -> Outcome<CK_OBJECT_HANDLE> {
-        let mut template = TemplateMemory::new(template);
+        let mut template = TemplateMemory::new(template)?;
         new_object("C_CopyObject", |object| {
             call!(
                 self,
@@ -101,7 +101,7 @@ impl Functions {
         object: CK_OBJECT_HANDLE,
         template: &Template,
     ) -> Outcome<()> {
-        let mut template = TemplateMemory::new(template);
+        let mut template = TemplateMemory::new(template)?;
         call!(
             self,
             C_SetAttributeValue(session, object, template.pointer(), template.count())
@@ -110,7 +110,7 @@ impl Functions {
 
     /// `C_FindObjectsInit`.
     pub fn find_init(&self, session: CK_SESSION_HANDLE, template: &Template) -> Outcome<()> {
-        let mut template = TemplateMemory::new(template);
+        let mut template = TemplateMemory::new(template)?;
         call!(
             self,
             C_FindObjectsInit(session, template.pointer(), template.count())
@@ -162,8 +162,8 @@ impl Functions {
         mechanism: &Mechanism,
         template: &Template,
     ) -> Outcome<(CK_OBJECT_HANDLE, Beside)> {
-        let mut mechanism = MechanismMemory::new(mechanism);
-        let mut template = TemplateMemory::new(template);
+        let mut mechanism = MechanismMemory::new(mechanism)?;
+        let mut template = TemplateMemory::new(template)?;
         let key = new_object("C_GenerateKey", |key| {
             call!(
                 self,
@@ -187,8 +187,9 @@ impl Functions {
         public: &Template,
         private: &Template,
     ) -> Outcome<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
-        let mut mechanism = MechanismMemory::new(mechanism);
-        let (mut public, mut private) = (TemplateMemory::new(public), TemplateMemory::new(private));
+        let mut mechanism = MechanismMemory::new(mechanism)?;
+        let (mut public, mut private) =
+            (TemplateMemory::new(public)?, TemplateMemory::new(private)?);
         let mut public_key = CK_INVALID_HANDLE;
         let private_key = new_object("C_GenerateKeyPair", |private_key| {
             call!(
@@ -222,7 +223,7 @@ impl Functions {
         wrapping: CK_OBJECT_HANDLE,
         key: CK_OBJECT_HANDLE,
     ) -> Outcome<Vec<u8>> {
-        let mut mechanism = MechanismMemory::new(mechanism);
+        let mut mechanism = MechanismMemory::new(mechanism)?;
         output("C_WrapKey", sizes::WRAPPED, |out, length| {
             call!(
                 self,
@@ -240,8 +241,8 @@ impl Functions {
         wrapped: &[u8],
         template: &Template,
     ) -> Outcome<CK_OBJECT_HANDLE> {
-        let mut mechanism = MechanismMemory::new(mechanism);
-        let mut template = TemplateMemory::new(template);
+        let mut mechanism = MechanismMemory::new(mechanism)?;
+        let mut template = TemplateMemory::new(template)?;
         new_object("C_UnwrapKey", |key| {
             call!(
                 self,
@@ -267,7 +268,7 @@ impl Functions {
         base: CK_OBJECT_HANDLE,
         template: &Template,
     ) -> Outcome<CK_OBJECT_HANDLE> {
-        let mut memory = MechanismMemory::new(mechanism);
+        let mut memory = MechanismMemory::new(mechanism)?;
         new_object("C_DeriveKey", |key| {
             self.derive(session, &mut memory, base, template, key)
         })
@@ -282,7 +283,7 @@ impl Functions {
         base: CK_OBJECT_HANDLE,
         template: &Template,
     ) -> Outcome<(CK_OBJECT_HANDLE, Beside)> {
-        let mut memory = MechanismMemory::new(mechanism);
+        let mut memory = MechanismMemory::new(mechanism)?;
         let mut key = CK_INVALID_HANDLE;
         self.derive(session, &mut memory, base, template, &mut key)?;
         Ok((key, Beside::of(&memory)))
@@ -296,7 +297,7 @@ impl Functions {
         template: &Template,
         key: *mut CK_OBJECT_HANDLE,
     ) -> Outcome<()> {
-        let mut template = TemplateMemory::new(template);
+        let mut template = TemplateMemory::new(template)?;
         call!(
             self,
             C_DeriveKey(

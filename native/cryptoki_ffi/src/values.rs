@@ -3,6 +3,10 @@
 use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_ULONG};
 use zeroize::Zeroizing;
 
+/// How deep structures, arrays and templates may stand in each other: more than any mechanism has, and little for a
+/// stack.
+pub const LEVELS: usize = 16;
+
 /// Bytes that are overwritten when dropped.
 pub type Secret = Zeroizing<Vec<u8>>;
 

@@ -1,11 +1,12 @@
-//! Elixir terms to owned values. Anything malformed is `None`: a mistake on our own Elixir side.
+//! Elixir terms to owned values. Anything malformed is `None`: a mistake on our own Elixir side. So is what is nested
+//! deeper than [`LEVELS`]: whoever walks these values later does so by recursion, on a stack of the VM or of ours.
 
 use crate::control::Job;
 use crate::info::Identity;
 use crate::inject;
 use crate::place::Place;
 use cryptoki_ffi::crypto::Kind;
-use cryptoki_ffi::values::{Field, Handle, Mechanism, Parameter, Secret, Template, Value};
+use cryptoki_ffi::values::{Field, Handle, LEVELS, Mechanism, Parameter, Secret, Template, Value};
 use cryptoki_sys::CK_ULONG;
 use rustler::types::tuple::get_tuple;
 use rustler::{Binary, Term};
@@ -88,7 +89,17 @@ pub fn handle(term: Term) -> Option<Handle> {
     })
 }
 
-fn field(term: Term) -> Option<Field> {
+/// One level less; `None` below the last.
+fn deeper(levels: usize) -> Option<usize> {
+    levels.checked_sub(1)
+}
+
+fn fields(term: Term, levels: usize) -> Option<Vec<Field>> {
+    let levels = deeper(levels)?;
+    list(term, |term| field(term, levels))
+}
+
+fn field(term: Term, levels: usize) -> Option<Field> {
     let (name, values) = tagged(term)?;
     let [value] = values[..] else { return None };
     Some(match name.as_str() {
@@ -98,12 +109,12 @@ fn field(term: Term) -> Option<Field> {
         "bytes" => Field::Bytes(optional_secret(value)?.unwrap_or_default()),
         "inout" => Field::InOut(secret(value)?),
         "inline" => Field::Inline(secret(value)?),
-        "struct" => Field::Struct(list(value, field)?),
-        "nested" => Field::Nested(list(value, field)?),
-        "array" => Field::Array(list(value, |element| list(element, field))?),
+        "struct" => Field::Struct(fields(value, levels)?),
+        "nested" => Field::Nested(fields(value, levels)?),
+        "array" => Field::Array(list(value, |element| fields(element, levels))?),
         "handle" => Field::Handle(handle(value)?),
         "new_handle" => is_nil(value).then_some(Field::NewHandle)?,
-        "template" => Field::Template(template(value)?),
+        "template" => Field::Template(attributes(value, levels)?),
         _ => return None,
     })
 }
@@ -115,7 +126,7 @@ pub fn parameter(term: Term) -> Option<Parameter> {
     } else if term.is_binary() {
         secret(term).map(Parameter::Raw)
     } else {
-        list(term, field).map(Parameter::Fields)
+        fields(term, LEVELS).map(Parameter::Fields)
     }
 }
 
@@ -128,7 +139,12 @@ pub fn mechanism(term: Term) -> Option<Mechanism> {
     })
 }
 
-fn attribute(term: Term) -> Option<(CK_ULONG, Value)> {
+fn attributes(term: Term, levels: usize) -> Option<Template> {
+    let levels = deeper(levels)?;
+    list(term, |term| attribute(term, levels))
+}
+
+fn attribute(term: Term, levels: usize) -> Option<(CK_ULONG, Value)> {
     let (kind, value): (Term, Term) = term.decode().ok()?;
     let value = if value.is_binary() {
         Value::Bytes(secret(value)?)
@@ -139,7 +155,7 @@ fn attribute(term: Term) -> Option<(CK_ULONG, Value)> {
         let [value] = values[..] else { return None };
         match name.as_str() {
             "ulongs" => Value::Ulongs(list(value, ulong)?),
-            "template" => Value::Template(template(value)?),
+            "template" => Value::Template(attributes(value, levels)?),
             _ => return None,
         }
     } else {
@@ -150,7 +166,7 @@ fn attribute(term: Term) -> Option<(CK_ULONG, Value)> {
 
 /// A template.
 pub fn template(term: Term) -> Option<Template> {
-    list(term, attribute)
+    attributes(term, LEVELS)
 }
 
 /// The kind of an operation by its name.

@@ -9,10 +9,13 @@ fn secret(bytes: &[u8]) -> crate::values::Secret {
 }
 
 fn laid_out(kind: CK_ULONG, fields: Vec<Field>) -> MechanismMemory {
-    MechanismMemory::new(&Mechanism {
+    match MechanismMemory::new(&Mechanism {
         kind,
         parameter: Parameter::Fields(fields),
-    })
+    }) {
+        Ok(memory) => memory,
+        Err(failure) => panic!("{failure}"),
+    }
 }
 
 /// The typed crate as referee: same type, length and bytes.
@@ -187,7 +190,9 @@ fn nested_templates_point_to_their_attributes() {
             Value::Template(vec![(ck::CKA_VALUE_LEN, Value::Ulong(32))]),
         ),
     ];
-    let mut memory = TemplateMemory::new(&template);
+    let Ok(mut memory) = TemplateMemory::new(&template) else {
+        panic!("a template is refused");
+    };
     assert_eq!(memory.count(), 2);
     // SAFETY: two attributes, the second of which points to one more.
     unsafe {
@@ -195,5 +200,51 @@ fn nested_templates_point_to_their_attributes() {
         assert_eq!(outer[1].ulValueLen as usize, size_of::<CK_ATTRIBUTE>());
         let inner = &*outer[1].pValue.cast::<CK_ATTRIBUTE>();
         assert_eq!(*inner.pValue.cast::<CK_ULONG>(), 32);
+    }
+}
+
+/// Members that are so many levels deep.
+fn nested(levels: usize, wrap: impl Fn(Vec<Field>) -> Field) -> Vec<Field> {
+    let innermost = vec![Field::Ulong(1)];
+    (1..levels).fold(innermost, |inner, _| vec![wrap(inner)])
+}
+
+fn nested_template(levels: usize) -> Template {
+    let innermost = vec![(ck::CKA_TOKEN, Value::Bool(true))];
+    (1..levels).fold(innermost, |inner, _| {
+        vec![(ck::CKA_WRAP_TEMPLATE, Value::Template(inner))]
+    })
+}
+
+/// Whether something is laid out; what is very deep is not dropped, which is a recursion as well.
+fn fits(fields: Vec<Field>) -> bool {
+    let mechanism = Mechanism {
+        kind: ck::CKM_VENDOR_DEFINED,
+        parameter: Parameter::Fields(fields),
+    };
+    let fits = MechanismMemory::new(&mechanism).is_ok();
+    std::mem::forget(mechanism);
+    fits
+}
+
+#[test]
+fn what_is_nested_too_deep_is_refused_and_no_end_of_the_stack() {
+    let wraps: [fn(Vec<Field>) -> Field; 3] = [Field::Struct, Field::Nested, |inner| {
+        Field::Array(vec![inner])
+    }];
+    for wrap in wraps {
+        assert!(fits(nested(LEVELS, wrap)));
+        assert!(!fits(nested(LEVELS + 1, wrap)));
+        assert!(!fits(nested(200_000, wrap)));
+    }
+    // A template in a structure is one level below it.
+    let holding = |levels| vec![Field::Template(nested_template(levels))];
+    assert!(fits(holding(LEVELS - 1)));
+    assert!(!fits(holding(LEVELS)));
+    assert!(TemplateMemory::new(&nested_template(LEVELS)).is_ok());
+    for levels in [LEVELS + 1, 200_000] {
+        let template = nested_template(levels);
+        assert!(TemplateMemory::new(&template).is_err());
+        std::mem::forget(template);
     }
 }
