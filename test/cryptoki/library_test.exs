@@ -77,14 +77,84 @@ defmodule Cryptoki.LibraryTest do
           {"unresolved", "faulty_symbol_that_nobody_defines"},
           {"not_pkcs11", "no PKCS #11 module"}
         ] do
-      library = Path.join(SoftHSM.directory(), name <> ".so")
-      source = Path.join(@sources, name <> ".c")
-      {"", 0} = System.cmd("cc", ["-shared", "-fPIC", "-o", library, source])
+      assert refusal(compiled(name)) =~ sentence
+    end
+  end
 
-      assert {:error, %Error{reason: :library_not_loaded} = error} =
-               Cryptoki.start_link(library: library, token: [slot: 0])
+  defp compiled(name, arguments \\ []) do
+    library = Path.join(SoftHSM.directory(), "#{name}-#{System.unique_integer([:positive])}.so")
+    source = Path.join(@sources, name <> ".c")
+    {"", 0} = System.cmd("cc", ["-shared", "-fPIC", "-o", library, source | arguments])
+    library
+  end
 
-      assert Exception.message(error) =~ sentence
+  defp refusal(library) do
+    assert {:error, %Error{reason: :library_not_loaded} = error} =
+             Cryptoki.start_link(library: library, token: [slot: 0])
+
+    Exception.message(error)
+  end
+
+  test "a library that is linked with a PKCS #11 library is none itself" do
+    other = FaultyModule.new()
+    library = compiled("linked", ["-Wl,--no-as-needed", other.library])
+    assert refusal(library) =~ "no PKCS #11 module: the C_GetFunctionList that it is linked with"
+    assert refusal(library) =~ other.library
+    assert {:error, %Error{reason: :library_not_loaded}} = Cryptoki.slots(library: library)
+    assert FaultyModule.journal(other) == []
+  end
+
+  # Linked with p11-kit, which is one.
+  for name <- ~w(libgnutls.so.30 libcurl-gnutls.so.4) do
+    path = Path.join("/usr/lib/#{:erlang.system_info(:system_architecture)}", name)
+    path = String.replace(path, ~r/-(pc|unknown)-/, "-")
+
+    @tag skip: !File.exists?(path) && "there is no #{path}"
+    test "#{name} is no PKCS #11 library" do
+      assert refusal(unquote(path)) =~ "no PKCS #11 module"
+    end
+  end
+
+  test "p11-kit's own is one, under each of its names" do
+    directory = "/usr/lib/#{:erlang.system_info(:system_architecture)}"
+    path = directory |> Path.join("libp11-kit.so.0") |> String.replace(~r/-(pc|unknown)-/, "-")
+
+    if File.exists?(path) do
+      link =
+        Path.join(SoftHSM.directory(), "p11-kit-proxy-#{System.unique_integer([:positive])}.so")
+
+      File.ln_s!(path, link)
+      assert {:ok, _slots} = Cryptoki.slots(library: link)
+    end
+  end
+
+  test "a library's own list is used, whatever it is linked with" do
+    [own, other] = [FaultyModule.new(), FaultyModule.new()]
+
+    library =
+      compiled("linked", [~s(-DOWN="#{own.library}"), "-Wl,--no-as-needed", other.library])
+
+    {:ok, hsm} = Cryptoki.start_link(Keyword.put(FaultyModule.options(own), :library, library))
+    assert {:ok, _bytes} = Cryptoki.random(hsm, 8)
+    assert %{interface: {2, 40}, interfaces: []} = Cryptoki.library_info!(hsm)
+    :ok = Cryptoki.stop(hsm)
+    assert FaultyModule.count(own, ~r/^C_GenerateRandom ran 0x0/) == 1
+    assert FaultyModule.journal(other) == []
+  end
+
+  for version <- ["3.0", "3.2", "4.0"] do
+    test "a list without an interface has the functions of 2.40, though it claims #{version}" do
+      module = FaultyModule.new(load: "short_list=#{unquote(version)};interface=fail")
+      {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module))
+      assert %{interface: {2, 40}, interfaces: []} = Cryptoki.library_info!(hsm)
+
+      # What is left behind is cancelled, by a function of 3.0 where there is one.
+      Cryptoki.with_session(hsm, fn session ->
+        {:ok, _operation} = Cryptoki.start(session, :digest, :sha256)
+      end)
+
+      assert {:ok, _digest} = Cryptoki.digest(hsm, :sha256, "")
+      :ok = Cryptoki.stop(hsm)
     end
   end
 

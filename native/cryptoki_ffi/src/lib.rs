@@ -33,4 +33,5 @@ pub mod otp;
 pub mod panics;
 pub mod sessions;
 pub mod sizes;
+mod symbols;
 pub mod values;

@@ -4,6 +4,7 @@ use crate::exit;
 use crate::failure::{Failure, Outcome, Reason};
 use crate::functions::{Functions, Interface};
 use crate::gate;
+use crate::symbols::{Symbols, Whose};
 use cryptoki_sys as ck;
 use cryptoki_sys::{
     CK_FUNCTION_LIST, CK_FUNCTION_LIST_3_0, CK_FUNCTION_LIST_3_2, CK_INTERFACE, CK_VERSION,
@@ -11,6 +12,9 @@ use cryptoki_sys::{
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::ffi::CStr;
 use std::path::Path;
+
+/// The version of a list that no interface gives.
+const CLASSIC: (u8, u8) = (2, 40);
 
 /// Interfaces asked for by version, best first; then whatever the library calls its default.
 const INTERFACES: &[Option<(u8, u8)>] = &[Some((3, 2)), Some((3, 0)), None];
@@ -42,11 +46,11 @@ pub fn load(path: &Path, wanted: Option<(u8, u8)>) -> Outcome<Functions> {
     // Again, to run before the destructors that the constructors have registered.
     exit::hook();
     // Never unloaded: threads may be inside at any time, and destructors must not run under them.
-    let library: &'static Library = Box::leak(Box::new(library));
-    let interfaces = interfaces(library);
-    let (list, interface) = match best_interface(library, wanted) {
+    let symbols = Symbols::of(library, path);
+    let interfaces = interfaces(&symbols);
+    let (list, interface) = match best_interface(&symbols, wanted) {
         Some(found) => found,
-        None => classic_list(library, path)?,
+        None => classic_list(&symbols, path)?,
     };
     if wanted.is_some_and(|wanted| wanted != interface) {
         return Err(refused(format!(
@@ -73,10 +77,10 @@ fn dotted((major, minor): (u8, u8)) -> String {
 }
 
 /// `C_GetInterfaceList`, as far as it can be believed.
-fn interfaces(library: &Library) -> Vec<Interface> {
+fn interfaces(symbols: &Symbols) -> Vec<Interface> {
     // SAFETY: the standard fixes the type of the function with this name.
-    let function = unsafe { library.get::<ck::CK_C_GetInterfaceList>(b"C_GetInterfaceList\0") };
-    let Some(get_list) = function.ok().and_then(|function| *function) else {
+    let function = unsafe { symbols.get::<ck::CK_C_GetInterfaceList>(c"C_GetInterfaceList") };
+    let Whose::Own(Some(get_list)) = function else {
         return Vec::new();
     };
     let mut count = 0;
@@ -117,12 +121,14 @@ fn describe(interface: &CK_INTERFACE) -> Option<Interface> {
 }
 
 fn best_interface(
-    library: &Library,
+    symbols: &Symbols,
     wanted: Option<(u8, u8)>,
 ) -> Option<(CK_FUNCTION_LIST_3_2, (u8, u8))> {
     // SAFETY: the standard fixes the type of the function with this name.
-    let function = unsafe { library.get::<ck::CK_C_GetInterface>(b"C_GetInterface\0") }.ok()?;
-    let get_interface = (*function)?;
+    let function = unsafe { symbols.get::<ck::CK_C_GetInterface>(c"C_GetInterface") };
+    let Whose::Own(Some(get_interface)) = function else {
+        return None;
+    };
     let asked: &[_] = if wanted.is_some() {
         &[wanted]
     } else {
@@ -142,18 +148,27 @@ fn best_interface(
         }
         // SAFETY: the library says this points to an interface, which lives as long as the library.
         let list = unsafe { (*interface).pFunctionList };
-        copy(list.cast())
+        copy(list.cast(), interface_size)
     })
 }
 
-fn classic_list(library: &Library, path: &Path) -> Outcome<(CK_FUNCTION_LIST_3_2, (u8, u8))> {
+fn classic_list(symbols: &Symbols, path: &Path) -> Outcome<(CK_FUNCTION_LIST_3_2, (u8, u8))> {
     // SAFETY: the standard fixes the type of the function with this name.
-    let function = unsafe { library.get::<ck::CK_C_GetFunctionList>(b"C_GetFunctionList\0") };
-    let Some(get_function_list) = function.ok().and_then(|function| *function) else {
-        return Err(refused(format!(
-            "{} is a shared library but no PKCS #11 module: it has neither C_GetInterface nor C_GetFunctionList",
-            path.display()
-        )));
+    let function = unsafe { symbols.get::<ck::CK_C_GetFunctionList>(c"C_GetFunctionList") };
+    let get_function_list = match function {
+        Whose::Own(Some(function)) => function,
+        Whose::Of(other) => {
+            return Err(refused(format!(
+                "{} is a shared library but no PKCS #11 module: the C_GetFunctionList that it is linked with is that of {other}",
+                path.display()
+            )));
+        }
+        Whose::Own(None) | Whose::Nobodys => {
+            return Err(refused(format!(
+                "{} is a shared library but no PKCS #11 module: it has neither C_GetInterface nor C_GetFunctionList",
+                path.display()
+            )));
+        }
     };
     let mut list: *mut CK_FUNCTION_LIST = std::ptr::null_mut();
     // SAFETY: the library writes one pointer.
@@ -164,7 +179,7 @@ fn classic_list(library: &Library, path: &Path) -> Outcome<(CK_FUNCTION_LIST_3_2
             path.display()
         )));
     }
-    copy(list).ok_or_else(|| {
+    copy(list, classic_size).ok_or_else(|| {
         refused(format!(
             "{}: C_GetFunctionList gave no usable function list",
             path.display()
@@ -172,25 +187,46 @@ fn classic_list(library: &Library, path: &Path) -> Outcome<(CK_FUNCTION_LIST_3_2
     })
 }
 
+/// How long the list of an interface is, and the version that it says it has.
+fn interface_size(version: (u8, u8)) -> Option<(usize, (u8, u8))> {
+    match version {
+        (2, _) => Some(size_of::<CK_FUNCTION_LIST>()),
+        (3, 0..=1) => Some(size_of::<CK_FUNCTION_LIST_3_0>()),
+        (3, _) => Some(size_of::<CK_FUNCTION_LIST_3_2>()),
+        _ => None,
+    }
+    .map(|size| (size, version))
+}
+
+/// The same of the list that stands alone: as long as those of 2.40, whatever it says. Only interfaces have longer
+/// ones, and some libraries write the version of the header here that they were built with.
+fn classic_size(version: (u8, u8)) -> Option<(usize, (u8, u8))> {
+    let version = match version {
+        (0..=1, _) => return None,
+        (2, _) => version,
+        _ => CLASSIC,
+    };
+    Some((size_of::<CK_FUNCTION_LIST>(), version))
+}
+
 /// Copies the functions out; what an older list lacks stays `None`.
-fn copy(list: *const CK_FUNCTION_LIST) -> Option<(CK_FUNCTION_LIST_3_2, (u8, u8))> {
+fn copy(
+    list: *const CK_FUNCTION_LIST,
+    size: impl FnOnce((u8, u8)) -> Option<(usize, (u8, u8))>,
+) -> Option<(CK_FUNCTION_LIST_3_2, (u8, u8))> {
     if list.is_null() {
         return None;
     }
     // SAFETY: every version of the list begins with its version.
     let version = unsafe { (*list).version };
-    let size = match (version.major, version.minor) {
-        (2, _) => size_of::<CK_FUNCTION_LIST>(),
-        (3, 0..=1) => size_of::<CK_FUNCTION_LIST_3_0>(),
-        (3, _) => size_of::<CK_FUNCTION_LIST_3_2>(),
-        _ => return None,
-    };
+    let (size, version) = size((version.major, version.minor))?;
     let mut all = std::mem::MaybeUninit::<CK_FUNCTION_LIST_3_2>::zeroed();
     // SAFETY: a list of this version has this size, each newer list begins with the older one, and
     // zero is the version 0.0 and `None` for every function.
-    let all = unsafe {
+    let mut all = unsafe {
         std::ptr::copy_nonoverlapping(list.cast::<u8>(), all.as_mut_ptr().cast::<u8>(), size);
         all.assume_init()
     };
-    Some((all, (version.major, version.minor)))
+    (all.version.major, all.version.minor) = version;
+    Some((all, version))
 }
