@@ -1,0 +1,1 @@
+//! Nothing: this crate names, in its `Cargo.toml`, the test vectors that `test/vectors` reads.
