@@ -621,6 +621,13 @@ defmodule Cryptoki do
   @doc """
   Encrypts data. AES-GCM and AES-CCM answer the ciphertext with the tag behind it.
 
+  Some tokens choose the IV themselves: with `iv: :token` (`nonce: :token`) the answer is `{:ok, {iv,
+  ciphertext}}`. The token is given zeros, 12 bytes or as many as the cipher takes, and writes over
+  them; or, for AES-GCM, it is given no IV and puts its own behind the tag: whatever it takes. One that does
+  neither is `:unsupported`. `iv: ""` gives AES-GCM no IV and answers the bytes as they come. An IV
+  that was given and that the token has replaced is the error `:unsupported`: nobody could decrypt
+  what came of it.
+
   On tokens with dual-function operations one pass over the data does two things: with `digest:
   mechanism` the answer is `{:ok, {ciphertext, digest}}`, with `sign: {key, mechanism}` it is `{:ok,
   {ciphertext, signature}}`, of the plaintext. Others answer `:unsupported`.
@@ -636,7 +643,7 @@ defmodule Cryptoki do
       {:ok, "text"}
   """
   @spec encrypt(hsm, key, mechanism, data, opts) ::
-          {:ok, binary | {binary, digest_or_signature :: binary}} | error
+          {:ok, binary | {binary, digest_or_signature :: binary} | {iv :: binary, binary}} | error
   def encrypt(hsm, key, mechanism, data, opts \\ []),
     do: Operations.encrypt(hsm, key, mechanism, data, opts)
 
@@ -746,6 +753,8 @@ defmodule Cryptoki do
   @doc """
   Wraps a private or secret key with another key, to be stored or carried elsewhere. With
   `associated_data:` these bytes are authenticated together with it (3.2, for AES-GCM and the like).
+  With `iv: :token` in the mechanism the token writes an IV of its own over the zeros it is given, and the
+  answer is `{:ok, {iv, blob}}`; see `encrypt/5`.
 
   Errors: `:key_unextractable`, `:key_not_wrappable`, `:wrapping_key_type_inconsistent`. PKCS #11
   v3.2, section 5.18 (C_WrapKey, C_WrapKeyAuthenticated).
@@ -758,11 +767,12 @@ defmodule Cryptoki do
       iex> {again.key_type, again.label}
       {:aes, "again"}
   """
-  @spec wrap_key(hsm, wrapping_key :: key, mechanism, key, opts) :: {:ok, binary} | error
+  @spec wrap_key(hsm, wrapping_key :: key, mechanism, key, opts) ::
+          {:ok, binary | {iv :: binary, binary}} | error
   def wrap_key(hsm, wrapping_key, mechanism, key, opts \\ []),
     do: KeyTransport.wrap_key(hsm, wrapping_key, mechanism, key, opts)
 
-  bang(wrap_key(hsm, wrapping_key :: key, mechanism, key, opts) :: binary)
+  bang(wrap_key(hsm, wrapping_key :: key, mechanism, key, opts) :: binary | {binary, binary})
 
   @doc """
   Makes a key of what `wrap_key/5` gave, with the same `associated_data:` if it had any. The template

@@ -530,6 +530,9 @@ verify_recover(Hsm, Key, Mechanism, Signature) -> verify_recover(Hsm, Key, Mecha
 
 ?DOC("Encrypts data. AES-GCM and AES-CCM answer the ciphertext with the tag behind it.
 
+With `iv => token` the token chooses the IV, and the answer is `{ok, {Iv, Ciphertext}}`; one that does not is
+`unsupported`, and so is one that replaces an IV that was given.
+
 Errors: `key_not_found`, `key_ambiguous`, `data_len_range`. PKCS #11 v3.2, sections 5.8 and
 5.17.
 
@@ -645,12 +648,14 @@ Errors: `key_unextractable`, `key_not_wrappable`. PKCS #11 v3.2, section 5.18.
     3> {ok, Blob} = cryptoki:wrap_key(hsm, Kek, aes_key_wrap, Key).
     4> {ok, #{key_type := aes}} = cryptoki:unwrap_key(hsm, Kek, aes_key_wrap, Blob,
     ..     #{class => secret_key, key_type => aes}).").
--spec wrap_key(hsm(), selector(), mechanism(), selector(), options()) -> {ok, binary()} | error().
+-spec wrap_key(hsm(), selector(), mechanism(), selector(), options()) ->
+    {ok, binary() | {IV :: binary(), binary()}} | error().
 wrap_key(Hsm, WrappingKey, Mechanism, Key, Options) ->
     call(wrap_key, [Hsm, WrappingKey, Mechanism, Key, Options]).
 
 ?SAME_AS("wrap_key/5").
--spec wrap_key(hsm(), selector(), mechanism(), selector()) -> {ok, binary()} | error().
+-spec wrap_key(hsm(), selector(), mechanism(), selector()) ->
+    {ok, binary() | {IV :: binary(), binary()}} | error().
 wrap_key(Hsm, WrappingKey, Mechanism, Key) -> wrap_key(Hsm, WrappingKey, Mechanism, Key, #{}).
 
 ?DOC("Makes a key of what `wrap_key/5` gave; an example is there. The template says what it is and

@@ -95,7 +95,7 @@ defmodule Cryptoki.Dual do
       piece
       |> IO.iodata_to_binary()
       |> Chunks.cut()
-      |> Chunks.send_all(&Operation.step(op, {:dual_update, function, &1}))
+      |> Chunks.send_all(&Operation.passed(op, &1, {:dual_update, function, &1}))
     end)
   end
 

@@ -4,7 +4,8 @@ defmodule Cryptoki.Instances do
   # libraries that have to be given back when an instance is gone, and the PINs that were refused.
   #
   # Rows: `{pid, %Target{}}`, and `{{what, pid}, value}` for `:options`, `:pin`, `:server` (the
-  # token server), `:sessions` (their supervisor), `:facts` (about the token) and `:state`; and
+  # token server), `:sessions` (their supervisor), `:facts` (about the token), `:state`, and what the
+  # library has shown itself to be: `:own_iv` (how it is asked for an IV); and
   # `{{:turn, token}, pid}`, who logs in to a token. The process only watches.
 
   use GenServer
@@ -21,7 +22,7 @@ defmodule Cryptoki.Instances do
 
   @type state :: :ready | :absent | :locked
   @type refusal :: tuple
-  @type what :: :options | :pin | :server | :sessions | :facts | :state
+  @type what :: :options | :pin | :server | :sessions | :facts | :state | :own_iv
 
   @doc "Makes the table, owned by the caller."
   @spec create_table() :: :ok

@@ -3,27 +3,36 @@ defmodule Cryptoki.KeyTransport do
   # The verbs that make keys of other keys: wrapping, deriving, encapsulating.
 
   alias Cryptoki.{Attribute, Beside, Keys, Mechanism, Options, Target}
+  alias Cryptoki.Mechanism.IV
 
   @options [:timeout, :metadata]
   @wrapping [:associated_data | @options]
 
   def wrap_key(hsm, wrapping, mechanism, key, opts) do
-    call = call!(:wrap, wrapping, mechanism, opts, @wrapping)
+    context = [plaintext_size: 0, direction: :out, iv: :over]
+    call = call!(:wrap, wrapping, mechanism, opts, @wrapping, context)
     keys = [call.wanted, Keys.wanted!(key, :decrypt)]
 
     case call.options.associated_data do
       nil ->
-        run(hsm, call, :wrap_key, keys, fn [wrapping, key], mechanism ->
+        wrap(hsm, call, :wrap_key, keys, fn [wrapping, key], mechanism ->
           {:wrap_key, mechanism, wrapping, key}
         end)
 
       data ->
-        with {:ok, {blob, _written}} <-
-               run(hsm, call, :wrap_key_authenticated, keys, fn [wrapping, key], mechanism ->
-                 {:wrap_key_authenticated, mechanism, wrapping, key, data}
-               end),
-             do: {:ok, blob}
+        wrap(hsm, call, :wrap_key_authenticated, keys, fn [wrapping, key], mechanism ->
+          {:wrap_key_authenticated, mechanism, wrapping, key, data}
+        end)
     end
+  end
+
+  # How long the key is, and with it what stands behind it, is not known: an IV can only be in the parameter.
+  defp wrap(hsm, %{iv: iv} = call, operation, keys, op) do
+    iv = iv && %{iv | tag: nil}
+
+    with {:ok, result} <- run(hsm, call, operation, keys, op),
+         :none <- IV.answer(iv, result, 0),
+         do: {:error, IV.none()}
   end
 
   def unwrap_key(hsm, unwrapping, mechanism, blob, template, opts) do
@@ -99,6 +108,7 @@ defmodule Cryptoki.KeyTransport do
       options: Options.call!(opts, options),
       wanted: Keys.wanted!(key, verb),
       mechanism: Keys.mechanism!(mechanism, context),
+      iv: Mechanism.iv(mechanism),
       named: Mechanism.name_or_code(mechanism)
     }
   end

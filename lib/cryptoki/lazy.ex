@@ -14,6 +14,8 @@ defmodule Cryptoki.Lazy do
 
     allowed = Operations.start_options(kind)
     call = Operations.call!(kind, key, mechanism, {:stream, chunks}, opts, allowed)
+    # The IV is known when the stream has gone by.
+    call = Operations.given!(call, "a lazy stream: encrypt/5 takes {:stream, enumerable}")
 
     chunks
     |> Chunks.regroup()

@@ -10,14 +10,16 @@ defmodule Cryptoki.Mechanism do
     Field,
     Hash,
     Historic,
+    IV,
     MAC,
     PostQuantum,
     Protocol,
     RSA,
-    TLS
+    TLS,
+    WrongLength
   }
 
-  alias Cryptoki.{Beside, Names}
+  alias Cryptoki.{Beside, Error, Names}
 
   @tables [
     RSA,
@@ -110,10 +112,12 @@ defmodule Cryptoki.Mechanism do
   The mechanism as the native side takes it.
 
   `context` may have `:plaintext_size` or `:ciphertext_size` in bytes, which mechanisms that need
-  the length of the data (AES-CCM) take it from.
+  the length of the data (AES-CCM) take it from; `direction: :in` for what comes from somebody else,
+  `:out` for encryption and wrapping, and then `iv: :over | :behind`, how the token is asked for an IV.
 
   Raises `ArgumentError` for a mechanism or an argument that does not exist, one that is missing
-  and a value of the wrong type or length. The message names them and never shows a binary.
+  and a value of the wrong type or length. The message names them and never shows a binary. With
+  `direction: :in` a wrong length is a `Cryptoki.Error` with `:mechanism_param_invalid`.
 
       iex> Cryptoki.Mechanism.encode!(:sha256_rsa_pkcs)
       {0x40, nil}
@@ -167,7 +171,7 @@ defmodule Cryptoki.Mechanism do
           {code, nil}
         else
           structure = structure(variants, given)
-          fields = Encoder.encode!(structure, given, where, [mechanism: name] ++ context)
+          fields = structured!(structure, given, where, [mechanism: name] ++ context)
           {code, Field.bounded!(fields, where)}
         end
     end
@@ -185,6 +189,15 @@ defmodule Cryptoki.Mechanism do
   end
 
   defp deep?(_other, _levels), do: false
+
+  defp structured!(structure, given, where, context) do
+    Encoder.encode!(structure, given, where, context)
+  rescue
+    error in WrongLength ->
+      if context[:direction] == :in,
+        do: reraise(Error.new(:mechanism_param_invalid, error.message), __STACKTRACE__),
+        else: reraise(ArgumentError, [message: error.message], __STACKTRACE__)
+  end
 
   # A mechanism may have a structure for one function and another for the next: the names tell.
   defp structure([structure | _] = variants, given),
@@ -219,6 +232,39 @@ defmodule Cryptoki.Mechanism do
   end
 
   def answer(_spec), do: nil
+
+  @doc """
+  Who chooses the IV of an encryption with a mechanism written like this; `nil` for one without.
+
+      iex> Cryptoki.Mechanism.iv({:aes_gcm, iv: :token, tag_bits: 96})
+      %Cryptoki.Mechanism.IV{given: :token, tag: 12, none: true}
+      iex> Cryptoki.Mechanism.iv(:aes_ecb)
+      nil
+  """
+  @spec iv(spec) :: IV.t() | nil
+  def iv({name, arguments}) when is_proper_list(arguments) or is_map(arguments) do
+    with [_ | _] = variants <- variants(name_or_code(name)),
+         given = Map.new(arguments),
+         structure = structure(variants, given),
+         own when own != nil <- structure[:iv],
+         iv when iv != nil <- Encoder.given(structure[:arguments], own, given) do
+      none = Encoder.options(structure[:arguments], own)[:none] == true
+      %IV{given: iv, tag: tag(structure, given), none: none}
+    else
+      _no_iv -> nil
+    end
+  end
+
+  def iv(_spec), do: nil
+
+  # How many bytes of tag stand behind the ciphertext.
+  defp tag(structure, given) do
+    case structure[:tag] do
+      {:bits, name} -> div(Encoder.given(structure[:arguments], name, given) + 7, 8)
+      {:bytes, name} -> Encoder.given(structure[:arguments], name, given)
+      size_or_nil -> size_or_nil
+    end
+  end
 
   @doc """
   The names of the arguments a mechanism takes.

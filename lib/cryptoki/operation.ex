@@ -17,9 +17,10 @@ defmodule Cryptoki.Operation do
 
   alias Cryptoki.{Chunks, Ecdsa, Error, Keys, Message, Options, Request, Selector}
   alias Cryptoki.{Session, SignatureForm, Target}
+  alias Cryptoki.Mechanism.IV
 
   @enforce_keys [:session, :kind, :mechanism]
-  defstruct [:session, :kind, :mechanism, :expected, form: :raw, options: %{}]
+  defstruct [:session, :kind, :mechanism, :expected, :iv, :passed, form: :raw, options: %{}]
 
   @messages ~w[message_sign message_verify message_encrypt message_decrypt]a
   @savable ~w[sign verify encrypt decrypt digest]a
@@ -42,6 +43,8 @@ defmodule Cryptoki.Operation do
           mechanism: term,
           form: :raw | :der | {:der, number_size :: pos_integer},
           expected: SignatureForm.t(),
+          iv: IV.t() | nil,
+          passed: :counters.counters_ref() | nil,
           options: map
         }
 
@@ -75,7 +78,7 @@ defmodule Cryptoki.Operation do
   def update(%__MODULE__{} = op, data) do
     pieces = data |> IO.iodata_to_binary() |> Chunks.cut()
 
-    with {:ok, out} <- Chunks.send_all(pieces, &step(op, {:update, op.kind, &1})),
+    with {:ok, out} <- Chunks.send_all(pieces, &passed(op, &1, {:update, op.kind, &1})),
          do: if(op.kind in [:encrypt, :decrypt], do: {:ok, IO.iodata_to_binary(out)}, else: :ok)
   end
 
@@ -100,7 +103,7 @@ defmodule Cryptoki.Operation do
   | `:aes_ccm` | `iv:`, `tag_bits:` (128), `data_len:` of a stream | `iv:`, `tag:`, `data_len:` |
   | `:chacha20_poly1305`, `:salsa20_poly1305` | `iv:` | `iv:`, `tag:` |
 
-  The token makes an IV itself with `iv: {:generate, size}`, in bytes, or `iv: {:generate, size: 12,
+  The token makes an IV itself with `iv: :token`, or `iv: {:generate, size}`, in bytes, or `iv: {:generate, size: 12,
   fixed: "id", by: :generate_counter}`: `fixed` comes first and stays, `by` is `:generate` (the
   token's choice), `:generate_counter`, `:generate_counter_xor` or `:generate_random`.
 
@@ -129,7 +132,8 @@ defmodule Cryptoki.Operation do
 
   @doc """
   Ends the operation: the signature, the digest or the last bytes; `:verify` takes the signature,
-  unless it was given at the start, and answers `:ok`, as message-based operations do.
+  unless it was given at the start, and answers `:ok`, as message-based operations do. An encryption with
+  `iv: :token` answers `{:ok, {iv, last}}`, see `Cryptoki.encrypt/5`.
 
   Errors: `:signature_invalid`, and what the token says of the data as a whole. PKCS #11 v3.2,
   sections 5.8 to 5.16 (C_...Final).
@@ -137,7 +141,8 @@ defmodule Cryptoki.Operation do
       {:ok, signature} = Cryptoki.Operation.finish(op)
       :ok = Cryptoki.Operation.finish(verification, signature)
   """
-  @spec finish(t, binary | nil) :: :ok | {:ok, binary} | {:error, Error.t()}
+  @spec finish(t, binary | nil) ::
+          :ok | {:ok, binary | {iv :: binary, binary}} | {:error, Error.t()}
   def finish(op, signature \\ nil)
 
   def finish(%__MODULE__{kind: :verify} = op, signature) when is_binary(signature) do
@@ -146,6 +151,12 @@ defmodule Cryptoki.Operation do
 
   def finish(%__MODULE__{kind: kind} = op, nil) when kind in @messages,
     do: step(op, {:message_final, kind})
+
+  def finish(%__MODULE__{kind: :encrypt} = op, nil) do
+    with {:ok, result} <- step(op, {:final, :encrypt, nil}),
+         :none <- IV.answer(op.iv, result, total(op, 1), total(op, 2)),
+         do: {:error, IV.none()}
+  end
 
   def finish(%__MODULE__{kind: kind} = op, nil) when kind != :verify do
     with {:ok, result} <- step(op, {:final, kind, nil}),
@@ -242,6 +253,23 @@ defmodule Cryptoki.Operation do
   def target(op) do
     with {:ok, target} <- Target.fetch(op.session, op.options),
          do: {:ok, %{target | mechanism: op.mechanism}}
+  end
+
+  # A restored operation does not know what it has been given.
+  defp total(%{passed: nil}, _which), do: 0
+  defp total(%{passed: passed}, which), do: :counters.get(passed, which)
+
+  # A step of a cipher, which counts what goes in and what comes out.
+  @doc false
+  @spec passed(t, binary, tuple) :: :ok | {:ok, term} | {:error, Error.t()}
+  def passed(%__MODULE__{passed: nil} = op, _piece, native), do: step(op, native)
+
+  def passed(%__MODULE__{passed: passed} = op, piece, native) do
+    with {:ok, bytes} <- step(op, native) do
+      :counters.add(passed, 1, byte_size(piece))
+      :counters.add(passed, 2, byte_size(bytes))
+      {:ok, bytes}
+    end
   end
 
   @doc false

@@ -5,8 +5,20 @@ defmodule Cryptoki.Operations do
   # `{:stream, enumerable}` as a multi-part operation on a session of its own.
 
   alias Cryptoki.{Attribute, Chunks, ContextPin, Dual, Ecdsa, Error, Instances, Keys, Mechanism}
-  alias Cryptoki.{Names, Operation, Options, Request, Session, SignatureForm, Target, Traits}
-  alias Cryptoki.Mechanism.Hash
+
+  alias Cryptoki.{
+    Names,
+    Operation,
+    Options,
+    OwnIV,
+    Request,
+    Session,
+    SignatureForm,
+    Target,
+    Traits
+  }
+
+  alias Cryptoki.Mechanism.{Hash, IV}
 
   @keyed [:timeout, :pin, :metadata]
   @signing [:format | @keyed]
@@ -132,9 +144,34 @@ defmodule Cryptoki.Operations do
     call = call!(kind, key, mechanism, data, opts)
 
     case Dual.second!(kind, call.options) do
+      nil when kind == :encrypt -> encrypted(hsm, call)
       nil -> run(hsm, call, &{kind, &2, &1, call.data, &3})
-      second -> Dual.run(hsm, call, second)
+      second -> Dual.run(hsm, given!(call, "two operations at once"), second)
     end
+  end
+
+  defp encrypted(hsm, %{data: {:stream, _enumerable}} = call), do: stream(hsm, call)
+
+  defp encrypted(hsm, %{iv: iv} = call) do
+    op = &{:encrypt, &2, &1, call.data, &3}
+    answer = &IV.answer(iv, &1, byte_size(call.data))
+
+    if own_iv?(call) do
+      with {:ok, target} <- target(hsm, call) do
+        encrypt = &begin(target, %{call | mechanism: &1}, op)
+        OwnIV.run(target, call, encrypt, answer)
+      end
+    else
+      with {:ok, result} <- run(hsm, call, op), do: answer.(result)
+    end
+  end
+
+  defp own_iv?(call), do: match?(%{iv: %IV{given: :token}}, call)
+
+  @doc "The call, which must not leave the IV to the token."
+  @spec given!(map, String.t()) :: map
+  def given!(call, what) do
+    if own_iv?(call), do: raise(ArgumentError, "iv: :token is not for #{what}"), else: call
   end
 
   def digest(hsm, mechanism, data, opts) do
@@ -190,6 +227,8 @@ defmodule Cryptoki.Operations do
          mechanism: call.named,
          form: form,
          expected: if(kind in [:sign, :message_sign], do: Traits.form(target, call.wanted)),
+         iv: call.iv,
+         passed: if(kind in [:encrypt, :decrypt], do: :counters.new(2, [])),
          options: Map.take(call.options, [:timeout, :metadata])
        }}
     end
@@ -203,9 +242,30 @@ defmodule Cryptoki.Operations do
          do: {:ok, :verify_signature}
   end
 
+  # Which of the forms it was is seen at the end, where it is too late for another one.
+  defp init(target, %{iv: %IV{given: :token}} = call, _form) do
+    init = fn mechanism ->
+      call = %{call | mechanism: mechanism}
+      with :ok <- begin(target, call, &{:init, :encrypt, &2, &1, &3}), do: {:ok, :own_iv}
+    end
+
+    with {:ok, _begun} <- OwnIV.run(target, call, init, &{:ok, &1}), do: {:ok, :encrypt}
+  end
+
   defp init(target, %{kind: kind} = call, _form) do
     name = if kind in @messages, do: :message_init, else: :init
-    with :ok <- begin(target, call, &{name, kind, &2, &1, &3}), do: {:ok, kind}
+
+    case begin(target, call, &{name, kind, &2, &1, &3}) do
+      :ok -> {:ok, kind}
+      # The token has written into the parameter of an encryption.
+      {:ok, :own_iv} -> if call.iv, do: replaced(target, kind), else: {:ok, kind}
+      {:error, _error} = error -> error
+    end
+  end
+
+  defp replaced(target, kind) do
+    _ = Request.run(target, {:cancel, kind})
+    {:error, IV.replaced()}
   end
 
   defp begin(target, call, op) do
@@ -235,7 +295,11 @@ defmodule Cryptoki.Operations do
   end
 
   defp finish(%{kind: kind} = op, out, nil) when kind in [:encrypt, :decrypt] do
-    with {:ok, last} <- Operation.finish(op), do: {:ok, IO.iodata_to_binary([out, last])}
+    case Operation.finish(op) do
+      {:ok, {iv, last}} -> {:ok, {iv, IO.iodata_to_binary([out, last])}}
+      {:ok, last} -> {:ok, IO.iodata_to_binary([out, last])}
+      {:error, _error} = error -> error
+    end
   end
 
   defp finish(op, _out, signature), do: Operation.finish(op, signature)
@@ -247,7 +311,7 @@ defmodule Cryptoki.Operations do
   def call!(kind, key, mechanism, data, opts, allowed \\ nil) do
     options = Options.call!(opts, allowed || options(kind))
     data = data!(data)
-    mechanism_and_keys = mechanism!(kind, mechanism, size(kind, data))
+    context = context(kind, data)
 
     if options[:format] == :der and not Mechanism.ecdsa?(mechanism) do
       raise ArgumentError, "format: :der is for ECDSA, not for #{inspect(named(mechanism))}"
@@ -258,7 +322,9 @@ defmodule Cryptoki.Operations do
       options: options,
       format: options[:format] || :raw,
       wanted: key && Keys.wanted!(key, use_of_key(kind)),
-      mechanism: mechanism_and_keys,
+      mechanism: mechanism!(kind, mechanism, context),
+      encode: &mechanism!(kind, mechanism, [iv: &1] ++ context),
+      iv: if(kind == :encrypt, do: Mechanism.iv(mechanism)),
       named: named(mechanism),
       limit: limit(kind, mechanism),
       data: data
@@ -276,6 +342,10 @@ defmodule Cryptoki.Operations do
   defp use_of_key(:message_encrypt), do: :encrypt
   defp use_of_key(:message_decrypt), do: :decrypt
   defp use_of_key(kind), do: kind
+
+  # What the encoding of a mechanism has to know.
+  defp context(:encrypt, data), do: [direction: :out, iv: :over] ++ size(:encrypt, data)
+  defp context(kind, data), do: size(kind, data)
 
   defp size(_kind, {:stream, _enumerable}), do: []
   defp size(:decrypt, data), do: [ciphertext_size: byte_size(data)]

@@ -109,9 +109,8 @@ defmodule Cryptoki.MessageTest do
         Cryptoki.with_session(hsm, fn session ->
           op = Cryptoki.start!(session, :message_encrypt, key, :aes_gcm)
 
-          for data <- [chunks, [], [""], ["x"]] do
-            assert {:ok, message} =
-                     Operation.message(op, [iv: {:generate, 12}], "header", {:stream, data})
+          for data <- [chunks, [], [""], ["x"]], iv <- [{:generate, 12}, :token] do
+            assert {:ok, message} = Operation.message(op, [iv: iv], "header", {:stream, data})
 
             assert open(:aes_256_gcm, message, "header") == IO.iodata_to_binary(data)
           end

@@ -12,13 +12,13 @@ defmodule Cryptoki.Mechanism.Cipher do
   ]
 
   @gcm [
-    iv: {:bytes, size: 1..0xFFFFFFFF},
+    iv: {:bytes, size: 1..0xFFFFFFFF, none: true, token: 12, inout: true},
     aad: {:bytes, default: ""},
     tag_bits: {:ulong, in: 0..128, default: 128}
   ]
 
   @ccm [
-    nonce: {:bytes, size: 7..13, as: [:iv]},
+    nonce: {:bytes, size: 7..13, token: 12, inout: true, as: [:iv]},
     aad: {:bytes, default: ""},
     mac_len: {:ulong, in: [4, 6, 8, 10, 12, 14, 16], default: 16}
   ]
@@ -53,6 +53,7 @@ defmodule Cryptoki.Mechanism.Cipher do
         section: "6.16.2",
         optional: true,
         mechanisms: [:aes_key_wrap, :aes_key_wrap_pad, :aes_key_wrap_pkcs7],
+        iv: :iv,
         arguments: [iv: {:bytes, size: 8}],
         layout: {:raw, :iv}
       ],
@@ -60,6 +61,7 @@ defmodule Cryptoki.Mechanism.Cipher do
         section: "6.16.2",
         optional: true,
         mechanisms: [:aes_key_wrap_kwp],
+        iv: :iv,
         arguments: [iv: {:bytes, size: 4}],
         layout: {:raw, :iv}
       ],
@@ -70,6 +72,8 @@ defmodule Cryptoki.Mechanism.Cipher do
         struct: :CK_GCM_PARAMS,
         section: "6.13.7",
         mechanisms: [:aes_gcm, :aes_gmac],
+        iv: :iv,
+        tag: {:bits, :tag_bits},
         arguments: @gcm,
         layout: [
           pIv: :iv,
@@ -86,6 +90,8 @@ defmodule Cryptoki.Mechanism.Cipher do
         struct: :CK_GCM_WRAP_PARAMS,
         section: "6.13.7",
         mechanisms: [:aes_gcm],
+        iv: :iv,
+        tag: {:bits, :tag_bits},
         arguments: @gcm ++ [iv_generator: @no_generator, iv_fixed_bits: {:ulong, default: 0}],
         layout: [
           pIv: :iv,
@@ -101,6 +107,8 @@ defmodule Cryptoki.Mechanism.Cipher do
         struct: :CK_CCM_PARAMS,
         section: "6.13.7",
         mechanisms: [:aes_ccm],
+        iv: :nonce,
+        tag: {:bytes, :mac_len},
         arguments: @ccm ++ [data_len: {:ulong, derive: {:plaintext_size, :mac_len}}],
         layout: [
           ulDataLen: :data_len,
@@ -115,6 +123,8 @@ defmodule Cryptoki.Mechanism.Cipher do
         struct: :CK_CCM_WRAP_PARAMS,
         section: "6.13.7",
         mechanisms: [:aes_ccm],
+        iv: :nonce,
+        tag: {:bytes, :mac_len},
         arguments:
           @ccm ++
             [
@@ -162,8 +172,10 @@ defmodule Cryptoki.Mechanism.Cipher do
         struct: :CK_SALSA20_CHACHA20_POLY1305_PARAMS,
         section: "6.61.3",
         mechanisms: [:chacha20_poly1305, :salsa20_poly1305],
+        iv: :nonce,
+        tag: 16,
         arguments: [
-          nonce: {:bytes, size: [8, 12, 24], as: [:iv]},
+          nonce: {:bytes, size: [8, 12, 24], token: 12, inout: true, as: [:iv]},
           aad: {:bytes, default: ""}
         ],
         layout: [
@@ -180,7 +192,8 @@ defmodule Cryptoki.Mechanism.Cipher do
     [
       section: section,
       mechanisms: mechanisms,
-      arguments: [iv: {:bytes, size: size}],
+      iv: :iv,
+      arguments: [iv: {:bytes, size: size, token: size}],
       layout: {:raw, :iv}
     ]
   end

@@ -19,7 +19,11 @@
 #
 # `answer` says what comes back in the parameter, for `Cryptoki.Beside`.
 #
-# Options of an argument: `default`, `derive` (from others), `optional` (NULL when not given),
+# `iv` names the argument that is the IV, `tag` the one that says how long the tag is, in bits or bytes,
+# or how many bytes it has.
+#
+# Options of an argument: `none` (an IV may be left to the token), `token` (how many bytes it then has),
+# `default`, `derive` (from others), `optional` (NULL when not given),
 # `as` (other names), `not_with`, and what `Cryptoki.Mechanism.Field` says of its type.
 defmodule Cryptoki.Mechanism.Encoder do
   @moduledoc false
@@ -56,6 +60,17 @@ defmodule Cryptoki.Mechanism.Encoder do
   def type(arguments, name) do
     with {_, type} <- find(arguments, name), do: kind(type)
   end
+
+  @doc "What an argument was given, by any of its names, or its default."
+  @spec given(keyword, atom, given) :: term
+  def given(arguments, own, given) do
+    options = options(arguments[own])
+    Enum.find_value([own | options[:as] || []], options[:default], &given[&1])
+  end
+
+  @doc "The options of an argument."
+  @spec options(keyword, atom) :: keyword
+  def options(arguments, own), do: options(arguments[own])
 
   @doc "Arguments as a map: names that are atoms, each once."
   @spec pairs!(term, String.t()) :: given
@@ -102,11 +117,23 @@ defmodule Cryptoki.Mechanism.Encoder do
   # are `{:absent, field}` without a value.
   defp fields!(arguments, given, where, context) do
     Enum.reduce(arguments, {%{}, %{}}, fn {name, type}, {values, fields} ->
-      value = value(given[name], options(type), values, context)
-      field = field!(name, type, value, given, where)
+      options = options(type)
+      value = value(own(given[name], options, context), options, values, context)
+      field = field!(name, type, value, given, where, context)
       {Map.put(values, name, value), Map.put(fields, name, field)}
     end)
   end
+
+  # An IV that the token is to choose: bytes that it writes over, or none.
+  defp own(:token, options, context) do
+    case {options[:token], context[:iv]} do
+      {size, :over} when size != nil -> <<0::unit(8)-size(size)>>
+      {_size, :behind} -> ""
+      _not_here -> :token
+    end
+  end
+
+  defp own(given, _, _), do: given
 
   defp complete!(arguments, values, where) do
     missing =
@@ -149,7 +176,16 @@ defmodule Cryptoki.Mechanism.Encoder do
   defp missing([name]), do: "argument #{inspect(name)} is"
   defp missing(names), do: "arguments #{Enum.map_join(names, " and ", &inspect/1)} are"
 
-  defp field!(_, type, nil, _, _), do: {:absent, Field.absent(kind(type))}
+  defp field!(_, type, nil, _, _, _), do: {:absent, Field.absent(kind(type))}
+
+  defp field!(name, type, "", given, where, context) do
+    # None at all, which only makes sense where the token may choose one.
+    if options(type)[:none] && context[:direction] == :out,
+      do: {:inout, ""},
+      else: field!(name, type, "", given, where)
+  end
+
+  defp field!(name, type, value, given, where, _), do: field!(name, type, value, given, where)
 
   defp field!(name, type, value, given, where) do
     other = options(type)[:not_with]

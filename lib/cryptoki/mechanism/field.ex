@@ -17,7 +17,7 @@ defmodule Cryptoki.Mechanism.Field do
   import Cryptoki.Names, only: [is_proper_list: 1]
 
   alias Cryptoki.{Attribute, Mechanism}
-  alias Cryptoki.Mechanism.{Encoder, Hash}
+  alias Cryptoki.Mechanism.{Encoder, Hash, WrongLength}
   alias Cryptoki.Names
 
   @type t ::
@@ -85,9 +85,9 @@ defmodule Cryptoki.Mechanism.Field do
     block = options[:multiple_of] || 1
 
     if options[:size] && !Enum.any?(sizes, &fits?(size, &1)),
-      do: fail(where, "#{span(options[:size])} bytes", "#{size}")
+      do: wrong_length(where, "#{span(options[:size])} bytes", size)
 
-    if rem(size, block) != 0, do: fail(where, "a multiple of #{block} bytes", "#{size}")
+    if rem(size, block) != 0, do: wrong_length(where, "a multiple of #{block} bytes", size)
 
     cond do
       options[:inline] -> {:inline, value}
@@ -270,6 +270,10 @@ defmodule Cryptoki.Mechanism.Field do
   defp span(only), do: "#{only}"
 
   defp list(names), do: Enum.map_join(names, ", ", &inspect/1)
+
+  @spec wrong_length(String.t(), String.t(), non_neg_integer) :: no_return
+  defp wrong_length(where, expected, size),
+    do: raise(WrongLength, message: "#{where}: expected #{expected}, got #{size}")
 
   @spec fail(String.t(), String.t(), String.t()) :: no_return
   defp fail(where, expected, got) do

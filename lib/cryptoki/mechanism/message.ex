@@ -96,6 +96,9 @@ defmodule Cryptoki.Mechanism.Message do
     {name, iv} = Enum.find(given, {:iv, nil}, fn {name, _} -> name in [:iv, :nonce] end)
 
     case iv do
+      :token ->
+        generated!(Map.put(given, name, {:generate, []}), where)
+
       {:generate, size} when is_integer(size) ->
         generated!(Map.put(given, name, {:generate, [size: size]}), where)
 

@@ -5,24 +5,23 @@ use crate::crypto::Kind;
 use crate::failure::Outcome;
 use crate::functions::{Functions, call, input, output, ulong};
 use crate::layout::{MechanismMemory, TemplateMemory};
-use crate::messages::Message;
 use crate::objects::new_object;
 use crate::sizes;
-use crate::values::{Mechanism, Template};
+use crate::values::{Mechanism, Secret, Template};
 use cryptoki_sys::{
     CK_FLAGS, CK_INVALID_HANDLE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE,
     CK_SESSION_VALIDATION_FLAGS_TYPE,
 };
 
 impl Functions {
-    /// `C_VerifySignatureInit` (3.2).
+    /// `C_VerifySignatureInit` (3.2); what it gives is kept as that of the other inits.
     pub fn verify_signature_init(
         &self,
         session: CK_SESSION_HANDLE,
         mechanism: &Mechanism,
         key: CK_OBJECT_HANDLE,
         signature: &[u8],
-    ) -> Outcome<()> {
+    ) -> Outcome<MechanismMemory> {
         let mut memory = MechanismMemory::new(mechanism)?;
         call!(
             self,
@@ -33,7 +32,8 @@ impl Functions {
                 input(signature),
                 ulong(signature.len())
             )
-        )
+        )?;
+        Ok(memory)
     }
 
     /// `C_VerifySignature` (3.2).
@@ -117,7 +117,7 @@ impl Functions {
         wrapping: CK_OBJECT_HANDLE,
         key: CK_OBJECT_HANDLE,
         associated: &[u8],
-    ) -> Outcome<Message> {
+    ) -> Outcome<(Vec<u8>, Option<Vec<Secret>>)> {
         let mut memory = MechanismMemory::new(mechanism)?;
         let wrapped = output("C_WrapKeyAuthenticated", sizes::WRAPPED, |out, length| {
             call!(
@@ -134,7 +134,7 @@ impl Functions {
                 )
             )
         })?;
-        Ok((wrapped, memory.written()))
+        Ok((wrapped, memory.rewritten()))
     }
 
     /// `C_UnwrapKeyAuthenticated` (3.2).

@@ -87,14 +87,15 @@ pub(crate) fn no_such(kind: Kind, step: &str) -> Failure {
 }
 
 impl Functions {
-    /// `C_SignInit` and its kin; the digest takes no key.
+    /// `C_SignInit` and its kin; the digest takes no key. What it gives has to be kept until the operation is over:
+    /// some libraries write their IV into the parameter with the last call of an encryption.
     pub fn init(
         &self,
         kind: Kind,
         session: CK_SESSION_HANDLE,
         mechanism: &Mechanism,
         key: CK_OBJECT_HANDLE,
-    ) -> Outcome<()> {
+    ) -> Outcome<MechanismMemory> {
         let mut memory = MechanismMemory::new(mechanism)?;
         let mechanism = memory.pointer();
         match kind {
@@ -106,7 +107,8 @@ impl Functions {
             Kind::SignRecover => call!(self, C_SignRecoverInit(session, mechanism, key)),
             Kind::VerifyRecover => call!(self, C_VerifyRecoverInit(session, mechanism, key)),
             _ => Err(no_such(kind, "init")),
-        }
+        }?;
+        Ok(memory)
     }
 
     /// The single-part call that turns data into bytes: `C_Sign`, `C_Encrypt`, `C_Digest` ...

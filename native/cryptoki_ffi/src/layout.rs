@@ -184,6 +184,10 @@ pub struct ParameterMemory {
     pointer: *mut c_void,
     length: usize,
     arena: Arena,
+    /// Whether the parameter is bytes as they are, the IV of most ciphers.
+    raw: bool,
+    /// What stood in the fields that the library may write to.
+    given: Vec<Secret>,
 }
 
 impl ParameterMemory {
@@ -198,11 +202,28 @@ impl ParameterMemory {
                 (arena.place(&structure), structure.bytes.len())
             }
         };
-        Ok(Self {
+        let mut memory = Self {
             pointer,
             length,
             arena,
-        })
+            raw: length != 0 && matches!(parameter, Parameter::Raw(_)),
+            given: Vec::new(),
+        };
+        memory.given = memory.now();
+        Ok(memory)
+    }
+
+    fn now(&self) -> Vec<Secret> {
+        if self.raw {
+            vec![Zeroizing::new(self.arena.bytes(0)[..self.length].to_vec())]
+        } else {
+            self.arena.written()
+        }
+    }
+
+    /// What the library has written where it was given something else: an IV of its own.
+    pub fn rewritten(&self) -> Option<Vec<Secret>> {
+        Some(self.now()).filter(|now| *now != self.given)
     }
 
     /// Pointer and length, for a call that ends before `self` does.
@@ -216,7 +237,8 @@ impl ParameterMemory {
     }
 }
 
-/// A `CK_MECHANISM` and everything it points to.
+/// A `CK_MECHANISM` and everything it points to. A library may keep the pointers of an init: they stay valid
+/// as long as this does, wherever it is moved.
 pub struct MechanismMemory {
     mechanism: CK_MECHANISM,
     parameter: ParameterMemory,
@@ -246,6 +268,11 @@ impl MechanismMemory {
     /// What the library has written into the parameter.
     pub fn written(&self) -> Vec<Secret> {
         self.parameter.written()
+    }
+
+    /// What the library has written where it was given something else: an IV of its own.
+    pub fn rewritten(&self) -> Option<Vec<Secret>> {
+        self.parameter.rewritten()
     }
 
     /// The handles it has written there; invalid ones where it made no key.

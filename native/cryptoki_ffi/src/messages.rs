@@ -15,14 +15,14 @@ use std::ptr::null_mut;
 pub type Message = (Vec<u8>, Vec<Secret>);
 
 impl Functions {
-    /// `C_MessageEncryptInit` and its kin (3.0).
+    /// `C_MessageEncryptInit` and its kin (3.0); what it gives is kept as that of the other inits.
     pub fn message_init(
         &self,
         kind: Kind,
         session: CK_SESSION_HANDLE,
         mechanism: &Mechanism,
         key: CK_OBJECT_HANDLE,
-    ) -> Outcome<()> {
+    ) -> Outcome<MechanismMemory> {
         let mut memory = MechanismMemory::new(mechanism)?;
         let mechanism = memory.pointer();
         match kind {
@@ -31,7 +31,8 @@ impl Functions {
             Kind::MessageSign => call!(self, C_MessageSignInit(session, mechanism, key)),
             Kind::MessageVerify => call!(self, C_MessageVerifyInit(session, mechanism, key)),
             _ => Err(no_such(kind, "message init")),
-        }
+        }?;
+        Ok(memory)
     }
 
     /// `C_EncryptMessage` and its kin (3.0). `extra` is the associated data of a cipher and the

@@ -215,21 +215,22 @@ impl Functions {
         Ok((public_key, private_key))
     }
 
-    /// `C_WrapKey`.
+    /// `C_WrapKey`: the wrapped key, and the IV if the library has taken another one.
     pub fn wrap_key(
         &self,
         session: CK_SESSION_HANDLE,
         mechanism: &Mechanism,
         wrapping: CK_OBJECT_HANDLE,
         key: CK_OBJECT_HANDLE,
-    ) -> Outcome<Vec<u8>> {
+    ) -> Outcome<(Vec<u8>, Option<Vec<Secret>>)> {
         let mut mechanism = MechanismMemory::new(mechanism)?;
-        output("C_WrapKey", sizes::WRAPPED, |out, length| {
+        let wrapped = output("C_WrapKey", sizes::WRAPPED, |out, length| {
             call!(
                 self,
                 C_WrapKey(session, mechanism.pointer(), wrapping, key, out, length)
             )
-        })
+        })?;
+        Ok((wrapped, mechanism.rewritten()))
     }
 
     /// `C_UnwrapKey`.

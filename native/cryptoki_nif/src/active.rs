@@ -2,6 +2,7 @@
 
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::layout::MechanismMemory;
 use cryptoki_sys::{CK_FLAGS, CK_MECHANISM_TYPE};
 
 /// None, one, or two that a dual-function update feeds.
@@ -11,6 +12,8 @@ pub struct Active {
     /// Bytes given to a cipher that has not given them back.
     held: usize,
     signs_with: CK_MECHANISM_TYPE,
+    /// The mechanisms as the library was given them: it may read and write there until the operation is over.
+    mechanisms: Vec<(Kind, MechanismMemory)>,
 }
 
 impl Active {
@@ -26,6 +29,17 @@ impl Active {
         if matches!(kind, Kind::Sign | Kind::MessageSign) {
             self.signs_with = mechanism;
         }
+    }
+
+    /// Keeps the mechanism of one that has begun.
+    pub fn keep(&mut self, kind: Kind, mechanism: MechanismMemory) {
+        self.mechanisms.push((kind, mechanism));
+    }
+
+    /// The mechanism of one that ends, to be dropped when it is over.
+    pub fn mechanism(&mut self, kind: Kind) -> Option<MechanismMemory> {
+        let at = self.mechanisms.iter().position(|(of, _)| *of == kind)?;
+        Some(self.mechanisms.swap_remove(at).1)
     }
 
     /// The mechanism of the signature: it says how long the signature can be.
@@ -60,9 +74,10 @@ impl Active {
         self.kinds.len() < before
     }
 
-    /// Forgets all of them, and says which they were.
-    pub fn take(&mut self) -> Vec<Kind> {
-        std::mem::take(self).kinds
+    /// Forgets all of them, and says which they were; their mechanisms are to be dropped when they are over.
+    pub fn take(&mut self) -> (Vec<Kind>, Vec<(Kind, MechanismMemory)>) {
+        let all = std::mem::take(self);
+        (all.kinds, all.mechanisms)
     }
 }
 

@@ -362,7 +362,7 @@ impl Session {
     /// Leaves whatever operation the session is in.
     pub fn clean(&mut self) {
         inject::place("session clean");
-        let active = self.active.take();
+        let (active, _until_over) = self.active.take();
         if active.is_empty() {
             return;
         }
@@ -377,6 +377,7 @@ impl Session {
 
     /// Leaves one of the operations the session is in.
     pub fn leave(&mut self, kind: Kind) {
+        let _until_over = self.active.mechanism(kind);
         if self.active.remove(kind) && !self.library().finish_off(kind, self.handle) {
             // A failure is the end of the thread, which `reopen` has noted.
             let _ = self.cancel(kind.cancel_flag());

@@ -164,14 +164,14 @@ defmodule Cryptoki.Mechanism.ParametersTest do
       iv = <<1::96>>
 
       assert Mechanism.encode!({:aes_gcm, iv: iv}) ==
-               {0x1087, [bytes: iv, ulong: 12, ulong: 96, bytes: "", ulong: 0, ulong: 128]}
+               {0x1087, [inout: iv, ulong: 12, ulong: 96, bytes: "", ulong: 0, ulong: 128]}
 
       assert Mechanism.encode!({:aes_gcm, iv: iv, aad: "head", tag_bits: 96}) ==
-               {0x1087, [bytes: iv, ulong: 12, ulong: 96, bytes: "head", ulong: 4, ulong: 96]}
+               {0x1087, [inout: iv, ulong: 12, ulong: 96, bytes: "head", ulong: 4, ulong: 96]}
 
       assert Mechanism.encode!({:aes_gcm, iv: iv, iv_generator: :no_generate}) ==
                {0x1087,
-                [bytes: iv, ulong: 12, ulong: 0, ulong: 0, bytes: "", ulong: 0, ulong: 128]}
+                [inout: iv, ulong: 12, ulong: 0, ulong: 0, bytes: "", ulong: 0, ulong: 128]}
 
       assert message(:aes_gcm) ==
                "mechanism :aes_gcm: argument :iv is missing; it takes iv:, aad:, tag_bits:"
@@ -187,6 +187,15 @@ defmodule Cryptoki.Mechanism.ParametersTest do
       assert message({:aes_gcm, iv: iv, tag_bit: 96}) =~
                "there is no argument :tag_bit; did you mean :tag_bits?"
 
+      # The token's choice: zeros to write over, or none.
+      assert {0x1087, [{:inout, <<0::96>>} | _]} =
+               Mechanism.encode!({:aes_gcm, iv: :token}, direction: :out, iv: :over)
+
+      assert {0x1087, [{:inout, ""}, {:ulong, 0}, {:ulong, 0} | _]} =
+               Mechanism.encode!({:aes_gcm, iv: :token}, direction: :out, iv: :behind)
+
+      assert message({:aes_gcm, iv: :token}) =~ "expected a binary, got an atom"
+
       # A generated IV could not be read back, and nothing encrypted with it could be decrypted.
       assert message({:aes_gcm, iv: iv, iv_generator: :generate}) =~
                "expected one of :no_generate"
@@ -194,7 +203,7 @@ defmodule Cryptoki.Mechanism.ParametersTest do
 
     test "CCM knows the length of the data, or is told" do
       arguments = [nonce: <<1::96>>, mac_len: 8]
-      parameter = &[ulong: &1, bytes: <<1::96>>, ulong: 12, bytes: "", ulong: 0, ulong: 8]
+      parameter = &[ulong: &1, inout: <<1::96>>, ulong: 12, bytes: "", ulong: 0, ulong: 8]
 
       assert Mechanism.encode!({:aes_ccm, arguments ++ [data_len: 5]}) == {0x1088, parameter.(5)}
 
@@ -224,7 +233,7 @@ defmodule Cryptoki.Mechanism.ParametersTest do
                {0x4020, [bytes: <<0::64>>, bytes: <<1::64>>, ulong: 64]}
 
       assert Mechanism.encode!({:chacha20_poly1305, nonce: <<1::96>>, aad: "a"}) ==
-               {0x4021, [bytes: <<1::96>>, ulong: 12, bytes: "a", ulong: 1]}
+               {0x4021, [inout: <<1::96>>, ulong: 12, bytes: "a", ulong: 1]}
 
       assert message({:chacha20, nonce: <<1::80>>}) =~ "expected 8 or 12 or 24 bytes, got 10"
     end

@@ -5,8 +5,13 @@ use crate::decode::{is_nil, kind, name};
 use cryptoki_ffi::combined::Dual;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::Outcome;
+use cryptoki_ffi::layout::MechanismMemory;
 use cryptoki_ffi::otp;
 use rustler::{Encoder, Term};
+
+mod atoms {
+    rustler::atoms! { own_iv }
+}
 
 pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> Option<Run> {
     match (operation, arguments) {
@@ -20,11 +25,12 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             );
             run(move |at| {
                 let data = data.bytes(at)?;
-                begin(at, &crypto)?;
+                let mechanism = begin(at, &crypto)?;
                 let bytes = at.call(|functions, session| {
                     functions.single(crypto.kind, crypto.mechanism.kind, session, &data)
                 })?;
-                Ok(at.result(crypto.kind, bytes))
+                let result = at.result(crypto.kind, bytes);
+                Ok(at.with_own_iv(crypto.kind, result, Some(mechanism)))
             })
         }
         // What comes back is a structure with pointers, and is read where it lies.
@@ -32,7 +38,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let (crypto, data) = (read.crypto(Kind::Sign, m, key, pin)?, read.input(data)?);
             run(move |at| {
                 let data = data.bytes(at)?;
-                begin(at, &crypto)?;
+                let _until_over = begin(at, &crypto)?;
                 let parameters = at.call(|functions, session| {
                     let answer =
                         functions.single(crypto.kind, crypto.mechanism.kind, session, &data)?;
@@ -55,7 +61,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             };
             run(move |at| {
                 let data = data.bytes(at)?;
-                begin(at, &crypto)?;
+                let _until_over = begin(at, &crypto)?;
                 at.call(|functions, session| {
                     functions.single(crypto.kind, crypto.mechanism.kind, session, &data)
                 })
@@ -67,7 +73,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let (data, signature) = (read.input(data)?, read.input(signature)?);
             run(move |at| {
                 let (data, signature) = (data.bytes(at)?, signature.bytes(at)?);
-                begin(at, &crypto)?;
+                let _until_over = begin(at, &crypto)?;
                 at.call(|functions, session| functions.verify(session, &data, &signature))?;
                 Ok(at.ok())
             })
@@ -78,7 +84,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let (data, signature) = (read.input(data)?, read.input(signature)?);
             run(move |at| {
                 let (data, signature) = (data.bytes(at)?, signature.bytes(at)?);
-                begin_with_signature(at, &crypto, &signature)?;
+                let _until_over = begin_with_signature(at, &crypto, &signature)?;
                 at.call(|functions, session| functions.verify_signature(session, &data))?;
                 Ok(at.ok())
             })
@@ -88,17 +94,24 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let signature = read.input(signature)?;
             run(move |at| {
                 let signature = signature.bytes(at)?;
-                begin_with_signature(at, &crypto, &signature)?;
+                let mechanism = begin_with_signature(at, &crypto, &signature)?;
                 at.session.active.began(crypto.kind, crypto.mechanism.kind);
+                at.session.active.keep(crypto.kind, mechanism);
                 Ok(at.ok())
             })
         }
         ("init", &[of, m, key, pin]) => {
             let crypto = read.crypto(kind(&name(of)?)?, m, key, pin)?;
             run(move |at| {
-                begin(at, &crypto)?;
+                let mechanism = begin(at, &crypto)?;
+                let own_iv = mechanism.rewritten().is_some() && crypto.kind == Kind::Encrypt;
                 at.session.active.began(crypto.kind, crypto.mechanism.kind);
-                Ok(at.ok())
+                at.session.active.keep(crypto.kind, mechanism);
+                Ok(if own_iv {
+                    atoms::own_iv().encode(at.env)
+                } else {
+                    at.ok()
+                })
             })
         }
         ("update", &[of, data]) => {
@@ -141,6 +154,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let (kind, signature) = (kind(&name(of)?)?, read.optional_input(signature)?);
             run(move |at| {
                 let held = at.session.active.end(kind)?;
+                let until_over = at.session.active.mechanism(kind);
                 match &signature {
                     None if kind == Kind::VerifySignature => {
                         at.call(|functions, session| functions.verify_signature_final(session))?;
@@ -156,7 +170,8 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                         let bytes = at.call(|functions, session| {
                             functions.finish(kind, mechanism, session, held)
                         })?;
-                        Ok(at.result(kind, bytes))
+                        let result = at.result(kind, bytes);
+                        Ok(at.with_own_iv(kind, result, until_over))
                     }
                 }
             })
@@ -206,20 +221,26 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
     }
 }
 
-/// Init, and the login that some keys want for every single use.
-fn begin(at: &mut At, crypto: &Crypto) -> Outcome<()> {
-    at.call(|functions, session| {
+/// Init, and the login that some keys want for every single use. The mechanism is kept until the operation is over.
+fn begin(at: &mut At, crypto: &Crypto) -> Outcome<MechanismMemory> {
+    let mechanism = at.call(|functions, session| {
         functions.init(crypto.kind, session, &crypto.mechanism, crypto.key)
     })?;
-    at.log_in_for_use(crypto)
+    at.log_in_for_use(crypto)?;
+    Ok(mechanism)
 }
 
 /// The same for a verification that knows the signature beforehand.
-fn begin_with_signature(at: &mut At, crypto: &Crypto, signature: &[u8]) -> Outcome<()> {
-    at.call(|functions, session| {
+fn begin_with_signature(
+    at: &mut At,
+    crypto: &Crypto,
+    signature: &[u8],
+) -> Outcome<MechanismMemory> {
+    let mechanism = at.call(|functions, session| {
         functions.verify_signature_init(session, &crypto.mechanism, crypto.key, signature)
     })?;
-    at.log_in_for_use(crypto)
+    at.log_in_for_use(crypto)?;
+    Ok(mechanism)
 }
 
 fn dual(name: &str) -> Option<Dual> {

@@ -35,8 +35,10 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let mechanism = read.mechanism(m)?;
             let (wrapping, key) = (read.object(wrapping)?, read.object(key)?);
             run(move |at| {
-                at.call(|functions, session| functions.wrap_key(session, &mechanism, wrapping, key))
-                    .map(|bytes| at.binary(&bytes))
+                let (wrapped, own_iv) = at.call(|functions, session| {
+                    functions.wrap_key(session, &mechanism, wrapping, key)
+                })?;
+                Ok(at.wrapped(&wrapped, own_iv))
             })
         }
         ("unwrap_key", &[m, unwrapping, wrapped, template]) => {
@@ -55,7 +57,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let (wrapping, key) = (read.object(wrapping)?, read.object(key)?);
             run(move |at| {
                 let associated = associated.bytes(at)?;
-                let (wrapped, written) = at.call(|functions, session| {
+                let (wrapped, own_iv) = at.call(|functions, session| {
                     functions.wrap_key_authenticated(
                         session,
                         &mechanism,
@@ -64,7 +66,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                         &associated,
                     )
                 })?;
-                Ok(at.with_written(at.binary(&wrapped), &written))
+                Ok(at.wrapped(&wrapped, own_iv))
             })
         }
         ("unwrap_key_authenticated", &[m, unwrapping, wrapped, associated, template]) => {

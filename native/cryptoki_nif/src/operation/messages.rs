@@ -10,11 +10,12 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
         ("message_init", &[of, m, key, pin]) => {
             let crypto = read.crypto(message(of)?, m, key, pin)?;
             run(move |at| {
-                at.call(|functions, session| {
+                let mechanism = at.call(|functions, session| {
                     functions.message_init(crypto.kind, session, &crypto.mechanism, crypto.key)
                 })?;
                 at.log_in_for_use(&crypto)?;
                 at.session.active.began(crypto.kind, crypto.mechanism.kind);
+                at.session.active.keep(crypto.kind, mechanism);
                 Ok(at.ok())
             })
         }
@@ -63,6 +64,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let kind = message(of)?;
             run(move |at| {
                 at.session.active.end(kind)?;
+                let _until_over = at.session.active.mechanism(kind);
                 at.call(|functions, session| functions.message_final(kind, session))?;
                 Ok(at.ok())
             })

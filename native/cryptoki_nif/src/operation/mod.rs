@@ -14,6 +14,7 @@ use crate::session::Session;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::functions::Functions;
+use cryptoki_ffi::layout::MechanismMemory;
 use cryptoki_ffi::objects::Beside;
 use cryptoki_ffi::values::{Field, Handle, Mechanism, Parameter, Secret, Template};
 use cryptoki_sys::{self as ck, CK_OBJECT_HANDLE, CK_SESSION_HANDLE};
@@ -281,6 +282,25 @@ impl<'a> At<'a, '_> {
     /// A result with what the library wrote into the parameter.
     fn with_written(&self, result: Term<'a>, written: &[Secret]) -> Term<'a> {
         (result, self.binaries(written)).encode(self.env)
+    }
+
+    /// A wrapped key; with the IV where the library has taken another one than it was given.
+    fn wrapped(&self, bytes: &[u8], own_iv: Option<Vec<Secret>>) -> Term<'a> {
+        let wrapped = self.binary(bytes);
+        own_iv.map_or(wrapped, |written| self.with_written(wrapped, &written))
+    }
+
+    /// The same for a ciphertext.
+    fn with_own_iv(
+        &self,
+        kind: Kind,
+        result: Term<'a>,
+        mechanism: Option<MechanismMemory>,
+    ) -> Term<'a> {
+        match mechanism.and_then(|mechanism| mechanism.rewritten()) {
+            Some(written) if kind == Kind::Encrypt => self.with_written(result, &written),
+            _ => result,
+        }
     }
 
     fn binaries(&self, all: &[Secret]) -> Vec<Term<'a>> {
