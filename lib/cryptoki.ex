@@ -437,11 +437,19 @@ defmodule Cryptoki do
   bang(destroy(hsm, key, opts) :: :ok)
 
   @doc """
-  A public key for `:public_key`: of the public key object, else of what the private key shows, else
-  of a certificate with the same id. RSA, elliptic curves, Ed25519, Ed448, X25519 and X448.
+  A public key for `:public_key`: RSA, DSA, elliptic curves, Ed25519, Ed448, X25519 and X448.
 
-  Errors: `:key_not_found`, `:key_ambiguous`, `:unsupported` when nothing shows it. PKCS #11 v3.2,
-  section 5.7.5 (C_GetAttributeValue).
+  Of a private key it is the public half, which is proven: by what the private key shows (the modulus of
+  RSA), else by a signature over bytes by chance, or an agreement (ECDH) of a key that does not sign, that
+  the public key confirms. Public keys and certificates are tried with the id of the key, with its label,
+  then all; an id alone proves nothing (PKCS #11 v3.2, section 4.6.3). It is done once and costs no PIN: a
+  key that wants one at each use and shows nothing is `:unsupported`.
+
+  A selector without a class names the private key, if there is one; else the public key or the
+  certificate.
+
+  Errors: `:key_not_found`, `:key_ambiguous`, `:unsupported` when nothing shows or proves it, and those of
+  `sign/5`. PKCS #11 v3.2, sections 5.7.5 and 5.13 (C_GetAttributeValue, C_Sign).
 
       iex> {:ok, public_key} = Cryptoki.public_key(MyApp.HSM, label: "invoice")
       iex> {:ok, signature} = Cryptoki.sign(MyApp.HSM, [label: "invoice"], :sha256_rsa_pkcs, "text")
@@ -454,7 +462,8 @@ defmodule Cryptoki do
   bang(public_key(hsm, key, opts) :: :public_key.public_key())
 
   @doc """
-  The DER of a certificate on the token; of a `Cryptoki.Key` that is a key, the one with its id.
+  The DER of a certificate on the token; of a `Cryptoki.Key` that is a key, the one with its public key,
+  whatever id it has, see `public_key/3`.
 
   Errors: `:key_not_found`, `:key_ambiguous`, `:unsupported` when the token keeps only a URL. PKCS
   #11 v3.2, sections 4.6 and 5.7.5 (C_GetAttributeValue).

@@ -394,9 +394,9 @@ destroy(Hsm, Key, Options) -> call(destroy, [Hsm, Key, Options]).
 -spec destroy(hsm(), selector()) -> ok | error().
 destroy(Hsm, Key) -> destroy(Hsm, Key, #{}).
 
-?DOC("A public key for OTP's `public_key`.
+?DOC("A public key for OTP's `public_key`; of a private key the public half, which is proven.
 
-Errors: `key_not_found`, `key_ambiguous`, `unsupported`. PKCS #11 v3.2, section 5.7.5.
+Errors: `key_not_found`, `key_ambiguous`, `unsupported`. PKCS #11 v3.2, sections 5.7.5 and 5.13.
 
     1> {ok, Public} = cryptoki:public_key(hsm, #{label => <<\"invoice\">>}).
     2> {ok, Signature} = cryptoki:sign(hsm, #{label => <<\"invoice\">>}, sha256_rsa_pkcs, <<\"text\">>).
@@ -408,7 +408,7 @@ public_key(Hsm, Key, Options) -> call(public_key, [Hsm, Key, Options]).
 -spec public_key(hsm(), selector()) -> {ok, public_key:public_key()} | error().
 public_key(Hsm, Key) -> public_key(Hsm, Key, #{}).
 
-?DOC("The DER of a certificate on the token; of an object that is a key, the one with its id.
+?DOC("The DER of a certificate on the token; of an object that is a key, the one with its public key.
 
 Errors: `key_not_found`, `key_ambiguous`, `unsupported`. PKCS #11 v3.2, sections 4.6 and 5.7.5.
 

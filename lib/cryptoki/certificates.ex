@@ -3,7 +3,8 @@ defmodule Cryptoki.Certificates do
   # Certificates as users give them: DER, PEM, what names one on the token, or a list of these; and
   # whether one is that of a key.
 
-  alias Cryptoki.{DER, Error, Mechanism, PEM, PublicKey, SignatureAlgorithm}
+  alias Cryptoki.{DER, Error, Keys, Mechanism, PEM, PublicHalf, PublicKey, SignatureAlgorithm}
+  alias Cryptoki.Target
 
   @pss DER.oid({1, 2, 840, 113_549, 1, 1, 10})
 
@@ -145,33 +146,32 @@ defmodule Cryptoki.Certificates do
   @spec der!(binary, String.t()) :: binary
   def der!(bytes, argument), do: hd(ders!(bytes, argument))
 
-  @doc "Whether the key on the token has this public key, as far as the token shows it."
+  @doc "Whether the key on the token has this public key, as far as it can be proven."
   @spec same_key(Cryptoki.hsm(), Cryptoki.key(), term) :: :ok | {:error, Error.t()}
   def same_key(hsm, key, certified) do
-    case Cryptoki.public_key(hsm, key) do
-      {:ok, public} ->
-        if bare(public) == bare(certified),
-          do: :ok,
-          else: {:error, Error.new(:invalid_argument, "the first certificate is of another key")}
+    wanted = Keys.wanted!(key, :private_key)
 
-      # A private key that shows nothing, without a public one: nothing to compare with.
-      {:error, %Error{reason: :unsupported}} ->
-        :ok
-
-      {:error, _error} = error ->
-        error
+    with {:ok, target} <- Target.fetch(hsm) do
+      case PublicHalf.of(target, wanted, SignatureAlgorithm.bare(certified)) do
+        :no -> {:error, Error.new(:invalid_argument, "the first certificate is of another key")}
+        {:error, _error} = error -> error
+        _yes_or_nothing_to_compare_with -> :ok
+      end
     end
   end
 
-  defp bare({:RSAPublicKey, _, _} = rsa), do: rsa
-  defp bare({key, _parameters}), do: key
-
-  @doc "A signature in the form that it has in certificates and signed data."
-  @spec sign(Cryptoki.hsm(), Cryptoki.key(), SignatureAlgorithm.t(), iodata, keyword) ::
+  @doc """
+  A signature in the form that it has in certificates and signed data, verified with the public key that
+  goes along.
+  """
+  @spec sign(Cryptoki.hsm(), Cryptoki.key(), term, SignatureAlgorithm.t(), iodata, keyword) ::
           {:ok, binary} | {:error, Error.t()}
-  def sign(hsm, key, %{mechanism: mechanism}, data, call) do
+  def sign(hsm, key, public, %{mechanism: mechanism}, data, call) do
     call = if Mechanism.ecdsa?(mechanism), do: [format: :der] ++ call, else: call
-    Cryptoki.sign(hsm, key, mechanism, data, call)
+
+    with {:ok, signature} <- Cryptoki.sign(hsm, key, mechanism, data, call),
+         :ok <- SignatureAlgorithm.verify(public, mechanism, data, signature),
+         do: {:ok, signature}
   end
 
   @spec wrong!(String.t(), String.t()) :: no_return

@@ -48,8 +48,8 @@ defmodule Cryptoki.CMS do
       numbers, and a list of DER
     * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.sign/5`
 
-  The certificate is compared with the public key on the token, if there is one. Whether it is valid is
-  said by who verifies.
+  Whether the certificate is that of the key is proven as in `Cryptoki.public_key/3`, and each signature
+  is verified with it before it is handed on. Whether it is valid is said by who verifies.
 
   Errors: `:unsupported` for other keys (Ed448 among them), `:key_not_found`, `:invalid_argument` when a
   certificate is not that of its key, and those of `Cryptoki.sign/5` and `Cryptoki.certificate/3`. PKCS

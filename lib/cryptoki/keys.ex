@@ -144,21 +144,36 @@ defmodule Cryptoki.Keys do
   end
 
   @doc """
-  What `read` says of the object behind a handle, asked once for each `what`: for what never changes.
-  An error is asked again.
+  What `read` says of the object that is wanted, asked once for each `what`: for what never changes.
+  `{:now, value}` and errors are asked again.
   """
-  @spec once(Target.t(), handle, atom, (() -> {:ok, term} | {:error, Error.t()})) ::
-          {:ok, term} | {:error, Error.t()}
-  def once(target, handle, what, read) do
-    case :ets.lookup(target.cache, {what, handle}) do
+  @spec once(
+          Target.t(),
+          wanted,
+          atom,
+          (handle -> {:ok, term} | {:now, term} | {:error, Error.t()})
+        ) :: {:ok, term} | {:error, Error.t()}
+  def once(target, wanted, what, read), do: once(target, wanted, what, read, :cached)
+
+  defp once(target, wanted, what, read, keys) do
+    with {:ok, handle} <- resolve(target, wanted, keys),
+         [] <- :ets.lookup(target.cache, {what, handle}),
+         {:ok, known} <- read.(handle) do
+      :ets.insert(target.cache, {{what, handle}, known})
+      {:ok, known}
+    else
       [{_key, known}] ->
         {:ok, known}
 
-      [] ->
-        with {:ok, known} <- read.() do
-          :ets.insert(target.cache, {{what, handle}, known})
-          {:ok, known}
-        end
+      {:now, value} ->
+        {:ok, value}
+
+      {:error, %Error{reason: reason}}
+      when keys == :cached and reason in [:stale_handle, :object_handle_invalid] ->
+        once(target, wanted, what, read, :fresh)
+
+      {:error, _error} = error ->
+        error
     end
   end
 

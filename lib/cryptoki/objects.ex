@@ -6,6 +6,7 @@ defmodule Cryptoki.Objects do
 
   alias Cryptoki.{Attribute, Beside, Error, Key, KeyTemplate, Keys, Mechanism, Options}
   alias Cryptoki.{PublicKey, Request, Target}
+  alias Cryptoki.PublicHalf.Certificate
 
   @options [:timeout, :metadata]
   # Epochs that may end while a list of objects is read.
@@ -127,9 +128,15 @@ defmodule Cryptoki.Objects do
     result
   end
 
+  def certificate(hsm, %Key{class: class} = key, opts)
+      when class in [:private_key, :public_key] do
+    options = Options.call!(opts, @options)
+    with {:ok, target} <- Target.fetch(hsm, options), do: Certificate.fetch(target, key)
+  end
+
   def certificate(hsm, selector, opts) do
     options = Options.call!(opts, @options)
-    wanted = Keys.wanted!(selector_of_certificate(selector), :certificate)
+    wanted = Keys.wanted!(selector, :certificate)
 
     with {:ok, target} <- Target.fetch(hsm, options),
          {:ok, answer} <-
@@ -145,13 +152,6 @@ defmodule Cryptoki.Objects do
       end
     end
   end
-
-  # The certificate of a key has its id.
-  defp selector_of_certificate(%Key{class: class, id: id})
-       when class != :certificate and id not in [nil, ""],
-       do: [class: :certificate, id: id]
-
-  defp selector_of_certificate(selector), do: selector
 
   def public_key(hsm, selector, opts) do
     options = Options.call!(opts, @options)

@@ -1,56 +1,54 @@
 defmodule Cryptoki.PublicKey do
   @moduledoc false
-  # Public keys as `:public_key` has them: from the public key object, else from what the private
-  # key shows of it, else from a certificate with the same id.
+  # Public keys as `:public_key` has them: from the public key object, else the public half of the
+  # private key (`Cryptoki.PublicHalf`), else from a certificate.
 
-  alias Cryptoki.{Attribute, Error, Key, Keys, Selector, Target}
+  alias Cryptoki.{Attribute, Error, Key, Keys, Options, PublicHalf, Selector, Target}
   alias Cryptoki.Attribute.Curve
 
+  # Of what may be anything: CKA_VALUE of other classes is a secret.
   @attributes [
     :class,
     :key_type,
-    :id,
     :modulus,
     :public_exponent,
     :ec_params,
     :curve,
     :ec_point,
-    :public_key_info,
-    :value
+    :prime,
+    :subprime,
+    :base,
+    :public_key_info
   ]
+  @public_value [:public_key, :certificate]
 
   @type otp_key :: :public_key.public_key()
-  @type search :: [{:public_key | :private_key | :certificate, Keys.wanted()}]
+  @type search :: [{:half | :sole_half | :object, Keys.wanted()}]
 
   @doc "Where to look, in this order; raises `ArgumentError` for a selector that is none."
   @spec search!(Selector.selector()) :: search
-  def search!(%Key{class: :private_key} = key) do
-    for {class, selector} <- halves(key) ++ [private_key: key],
-        do: {class, Keys.wanted!(selector, class)}
-  end
-
-  def search!(%Key{class: class} = key), do: [{class, Keys.wanted!(key, class)}]
-
   def search!(selector) do
-    case Selector.normalize!(selector, :public_key) do
-      {:search, _template, [class]} when class in [:private_key, :certificate] ->
-        [{class, Keys.wanted!(selector, class)}]
+    case class(selector) do
+      # What signs under this name comes first.
+      nil ->
+        objects = for class <- @public_value, do: {:object, Keys.wanted!(selector, class)}
+        [{:sole_half, Keys.wanted!(selector, :private_key)} | objects]
 
-      _public_or_any ->
-        for class <- [:public_key, :private_key, :certificate],
-            do: {class, Keys.wanted!(selector, class)}
+      :private_key ->
+        [half: Keys.wanted!(selector, :private_key)]
+
+      _other ->
+        [object: Keys.wanted!(selector, :public_key)]
     end
   end
 
-  # By id and label, where several pairs have one id; else by the id that joins the halves.
-  defp halves(%Key{id: id}) when id in [nil, ""], do: []
+  defp class(%Key{class: class}), do: class
 
-  defp halves(%Key{id: id, label: label}) do
-    half = [class: :public_key, id: id]
-
-    if label in [nil, ""],
-      do: [public_key: half],
-      else: [public_key: half ++ [label: label], public_key: half]
+  defp class(selector) do
+    case Selector.normalize!(selector, :any) do
+      {:search, _template, nil} -> nil
+      {:search, _template, [class]} -> class
+    end
   end
 
   @doc "The public key, from the first place that has it."
@@ -59,8 +57,8 @@ defmodule Cryptoki.PublicKey do
 
   defp fetch(_target, [], error), do: error
 
-  defp fetch(target, [{_class, wanted} | rest], error) do
-    case read(target, wanted) do
+  defp fetch(target, [{how, wanted} | rest], error) do
+    case read(how, target, wanted) do
       {:ok, key} ->
         {:ok, key}
 
@@ -68,46 +66,83 @@ defmodule Cryptoki.PublicKey do
       {:error, %Error{reason: reason}} = next when reason in [:key_not_found, :unsupported] ->
         fetch(target, rest, worse(error, next))
 
+      {:error, %Error{reason: :key_ambiguous}} = next when how == :sole_half ->
+        fetch(target, rest, next)
+
       {:error, _error} = error ->
         error
     end
   end
 
-  defp worse({:error, %Error{reason: :unsupported}} = told, _next), do: told
-  defp worse(_error, next), do: next
+  defp worse({:error, %Error{reason: :key_not_found}}, next), do: next
+  defp worse(nil, next), do: next
+  defp worse(told, _next), do: told
 
-  defp read(target, wanted) do
+  defp read(:object, target, wanted) do
+    with {:ok, attributes} <- attributes(target, wanted, @attributes),
+         {:ok, attributes} <- with_value(target, wanted, attributes),
+         :error <- decode(PublicHalf.readable(attributes)) do
+      unsupported("no public key can be made of #{kind(attributes)}")
+    end
+  end
+
+  defp read(_half, target, wanted) do
+    case PublicHalf.fetch(target, wanted) do
+      {:ok, {:proven, key}} -> {:ok, key}
+      {:ok, {:unproven, _keys, why}} -> unproven(why)
+      {:error, _error} = error -> error
+    end
+  end
+
+  defp attributes(target, wanted, names) do
     with {:ok, answer} <-
            Keys.run(target, :attributes, [wanted], fn [handle], nil ->
-             {:attributes, handle, Attribute.types!(@attributes)}
-           end) do
-      attributes = answer |> Attribute.decode(@attributes) |> Map.reject(&unreadable?/1)
+             {:attributes, handle, Attribute.types!(names)}
+           end),
+         do: {:ok, Attribute.decode(answer, names)}
+  end
 
-      with :error <- decode(attributes), do: from_other_half(target, attributes)
+  defp with_value(target, wanted, %{class: class} = attributes) when class in @public_value do
+    with {:ok, value} <- attributes(target, wanted, [:value]),
+         do: {:ok, Map.merge(attributes, value)}
+  end
+
+  defp with_value(_target, _wanted, attributes), do: {:ok, attributes}
+
+  defp kind(attributes) do
+    case PublicHalf.readable(attributes) do
+      %{key_type: type} -> "a #{type}"
+      %{class: class} -> "a #{class}"
+      _nothing -> "it"
     end
   end
 
-  defp unreadable?({_name, {:error, _reason}}), do: true
-  defp unreadable?({_name, value}), do: value in ["", nil]
+  @doc """
+  The public half of a key for something that it signs and that is verified with it then: a key that
+  nothing can be proven of is taken by id and label, when there is one.
+  """
+  @spec to_sign(Cryptoki.hsm(), Selector.selector(), keyword) ::
+          {:ok, otp_key} | {:error, Error.t()}
+  def to_sign(hsm, selector, opts) do
+    options = Options.call!(opts, [:timeout, :metadata])
+    search = search!(selector)
+    half = Enum.find_value(search, fn {how, wanted} -> how != :object && wanted end)
 
-  # A private key that shows nothing of its public half, which has the same id, or a certificate has.
-  defp from_other_half(target, attributes) do
-    what = "a #{attributes[:key_type] || attributes[:class]}"
-    none = {:error, Error.new(:unsupported, "no public key can be made of #{what}")}
-
-    case fetch(target, other_halves(attributes), none) do
-      # Several certificates, of which none can be said to be the one.
-      {:error, %Error{reason: :key_ambiguous}} -> none
-      answer -> answer
+    with {:ok, target} <- Target.fetch(hsm, options) do
+      case half && PublicHalf.fetch(target, half) do
+        nil -> fetch(target, search)
+        {:ok, {:proven, key}} -> {:ok, key}
+        {:ok, {:unproven, [key], _why}} -> {:ok, key}
+        {:ok, {:unproven, _none_or_several, why}} -> unproven(why)
+        {:error, _error} = error -> error
+      end
     end
   end
 
-  defp other_halves(%{class: :private_key, id: id}) do
-    for class <- [:public_key, :certificate],
-        do: {class, Keys.wanted!([class: class, id: id], class)}
-  end
+  defp unproven(why),
+    do: unsupported("which public key is that of the private key cannot be proven: #{why}")
 
-  defp other_halves(_attributes), do: []
+  defp unsupported(detail), do: {:error, Error.new(:unsupported, detail)}
 
   # `{key, parameters}` as well for RSA keys that are for PSS only, which OTP's type leaves out.
   @doc "The public key in attributes, as they are after `Attribute.decode/2`."
@@ -127,16 +162,23 @@ defmodule Cryptoki.PublicKey do
          do: {:ok, {{:ECPoint, point}, parameters}}
   end
 
+  def decode(%{key_type: :dsa, prime: p, subprime: q, base: g, value: y, class: :public_key}) do
+    [p, q, g, y] = Enum.map([p, q, g, y], &:binary.decode_unsigned/1)
+    {:ok, {y, {:"Dss-Parms", p, q, g}}}
+  end
+
   def decode(%{public_key_info: der}), do: info(der)
   def decode(_attributes), do: :error
 
-  defp parameters(nil, der) do
+  @doc "The parameters of a curve by its name, or by their DER when it has none."
+  @spec parameters(Curve.name() | nil, binary) :: {:ok, term} | :error
+  def parameters(nil, der) do
     {:ok, :public_key.der_decode(:EcpkParameters, der)}
   rescue
     _no_parameters -> :error
   end
 
-  defp parameters(curve, _der),
+  def parameters(curve, _der),
     do: with({:ok, oid} <- Curve.oid(curve), do: {:ok, {:namedCurve, oid}})
 
   # Certificate, tbsCertificate, subjectPublicKeyInfo: by position, which is the same in all of OTP.

@@ -4,6 +4,7 @@ defmodule Cryptoki.SignatureAlgorithm do
   # 4055, RFC 5754, RFC 5758, RFC 8410). Pure.
 
   alias Cryptoki.{DER, Error, Mechanism}
+  alias Cryptoki.Mechanism.Hash
 
   @type t :: %{
           mechanism: Mechanism.spec(),
@@ -136,6 +137,40 @@ defmodule Cryptoki.SignatureAlgorithm do
   defp only(oid) do
     Enum.find_value(@hashes, :another, fn {hash, row} -> DER.oid(elem(row, 0)) == oid && hash end)
   end
+
+  @doc """
+  `:ok` for a signature that verifies with the public key that it is handed on with: a token that signs
+  with another key, or with another salt than it was asked for, is found out here.
+  """
+  @spec verify(term, Mechanism.spec(), iodata, binary) :: :ok | {:error, Error.t()}
+  def verify(public_key, mechanism, data, signature) do
+    hash = Mechanism.hash(mechanism) || :none
+    pss? = mechanism |> Mechanism.name_or_code() |> Atom.to_string() |> String.ends_with?("_pss")
+    salt = [rsa_padding: :rsa_pkcs1_pss_padding, rsa_pss_saltlen: Hash.size(hash)]
+    options = if pss?, do: [rsa_mgf1_md: hash] ++ salt, else: []
+
+    if verified?(IO.iodata_to_binary(data), hash, signature, bare(public_key), options) do
+      :ok
+    else
+      detail =
+        "the signature does not verify with the public key: it is by another key, or with other " <>
+          "parameters than asked for"
+
+      {:error, Error.new(:module_misbehaved, detail, function: :C_Sign)}
+    end
+  end
+
+  defp verified?(data, hash, signature, key, options) do
+    :public_key.verify(data, hash, signature, key, options)
+  rescue
+    # A curve that this OTP does not have is nobody's fault; a point that is on none is.
+    error -> match?(%ErlangError{original: {:notsup, _place, _why}}, error)
+  end
+
+  @doc "A public key without what it is restricted to."
+  @spec bare(term) :: term
+  def bare({{:RSAPublicKey, _, _} = rsa, _parameters}), do: rsa
+  def bare(key), do: key
 
   defp unsupported(text), do: {:error, Error.new(:unsupported, text)}
 end

@@ -59,8 +59,8 @@ defmodule Cryptoki.SSL do
   @doc """
   An entry for the option `certs_keys` of `:ssl`: the certificates, and a key that signs on the token.
 
-  The first certificate is that of the key, the others are those above it, without the root. It is
-  compared with the public key on the token, if there is one. The key is found anew by each
+  The first certificate is that of the key, the others are those above it, without the root. That it is
+  is proven as in `Cryptoki.public_key/3`. The key is found anew by each
   signature, so that the entry outlives reconnects. A signature that fails ends the handshake, with
   the reason in the log of `:ssl`.
 

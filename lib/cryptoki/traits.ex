@@ -9,20 +9,8 @@ defmodule Cryptoki.Traits do
 
   @doc "The traits of the key that is wanted."
   @spec fetch(Target.t(), Keys.wanted()) :: {:ok, t} | {:error, Error.t()}
-  def fetch(target, wanted), do: fetch(target, wanted, :cached)
-
-  defp fetch(target, wanted, keys) do
-    with {:ok, handle} <- Keys.resolve(target, wanted, keys) do
-      case Keys.once(target, handle, :traits, fn -> read(target, handle, type(wanted)) end) do
-        {:error, %Error{reason: reason}}
-        when keys == :cached and reason in [:stale_handle, :object_handle_invalid] ->
-          fetch(target, wanted, :fresh)
-
-        answer ->
-          answer
-      end
-    end
-  end
+  def fetch(target, wanted),
+    do: Keys.once(target, wanted, :traits, &read(target, &1, type(wanted)))
 
   @doc "Whether a private key wants a login for each use."
   @spec always_authenticate?(Target.t(), Keys.wanted()) :: boolean

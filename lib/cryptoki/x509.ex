@@ -1,5 +1,5 @@
 defmodule Cryptoki.X509 do
-  alias Cryptoki.{CallOptions, Certificates, DER, Error, Key, PEM, SignatureAlgorithm}
+  alias Cryptoki.{CallOptions, Certificates, DER, Error, Key, PEM, PublicKey, SignatureAlgorithm}
   alias Cryptoki.X509.{Authority, Extensions, Name, Request, RevocationList, Validity}
 
   @nobody DER.sequence([])
@@ -37,6 +37,9 @@ defmodule Cryptoki.X509 do
     * `hash:` `:sha256`, `:sha384` or `:sha512`. Default: what goes with the key
     * `padding:` `:pkcs1` (default) or `:pss`, for RSA keys
     * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.sign/5`
+
+  What is signed is verified with the public key that it names before it is handed on: `:module_misbehaved`
+  when the token signs with another key, or with another salt than it was asked for.
 
   Everything is DER; `to_pem/1` makes PEM of it. Arguments may be either.
   """
@@ -87,10 +90,10 @@ defmodule Cryptoki.X509 do
     subject = subject!(own)
     extensions = Extensions.asked!(own)
 
-    with {:ok, public_key} <- Cryptoki.public_key(hsm, key, Keyword.delete(call, :pin)),
+    with {:ok, public_key} <- PublicKey.to_sign(hsm, key, Keyword.delete(call, :pin)),
          {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own) do
       info = Request.info(subject, Extensions.public_key_info(public_key), extensions)
-      signed(hsm, key, algorithm, info, call)
+      signed(hsm, key, public_key, algorithm, info, call)
     end
   end
 
@@ -146,13 +149,14 @@ defmodule Cryptoki.X509 do
     valid = Validity.period!(own, :not_before, :not_after, 365)
     serial = serial!(own[:serial])
 
-    with {:ok, public_key} <- Cryptoki.public_key(hsm, key, Keyword.delete(call, :pin)),
+    with {:ok, public_key} <- PublicKey.to_sign(hsm, key, Keyword.delete(call, :pin)),
          {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own) do
       info = Extensions.public_key_info(public_key)
       identifier = Extensions.key_identifier(info)
       own = [Extensions.subject_key_identifier(identifier)]
       fields = %{serial: serial, issuer: subject, valid: valid, subject: subject, info: info}
-      signed(hsm, key, algorithm, to_be_signed(fields, algorithm, extensions ++ own), call)
+      to_be_signed = to_be_signed(fields, algorithm, extensions ++ own)
+      signed(hsm, key, public_key, algorithm, to_be_signed, call)
     end
   end
 
@@ -215,8 +219,8 @@ defmodule Cryptoki.X509 do
         info: request.public_key_info
       }
 
-      extensions = extensions ++ names ++ identifiers
-      signed(hsm, ca_key, algorithm, to_be_signed(fields, algorithm, extensions), call)
+      to_be_signed = to_be_signed(fields, algorithm, extensions ++ names ++ identifiers)
+      signed(hsm, ca_key, authority.public, algorithm, to_be_signed, call)
     end
   end
 
@@ -248,7 +252,7 @@ defmodule Cryptoki.X509 do
          :ok <- Authority.revokes(authority),
          {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
       to_be_signed = RevocationList.to_be_signed(list, authority, algorithm.identifier)
-      signed(hsm, ca_key, algorithm, to_be_signed, call)
+      signed(hsm, ca_key, authority.public, algorithm, to_be_signed, call)
     end
   end
 
@@ -346,8 +350,9 @@ defmodule Cryptoki.X509 do
     ])
   end
 
-  defp signed(hsm, key, algorithm, to_be_signed, call) do
-    with {:ok, signature} <- Certificates.sign(hsm, key, algorithm, to_be_signed, call),
+  defp signed(hsm, key, public_key, algorithm, to_be_signed, call) do
+    with {:ok, signature} <-
+           Certificates.sign(hsm, key, public_key, algorithm, to_be_signed, call),
          do: {:ok, DER.sequence([to_be_signed, algorithm.identifier, DER.bit_string(signature)])}
   end
 

@@ -159,16 +159,19 @@ defmodule Cryptoki.ObjectsTest do
       id = <<System.unique_integer([:positive])::64>>
       template = [label: label, id: id, curve: :secp256r1]
       {public, private} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, template)
+      key = Cryptoki.public_key!(hsm, public)
+      der = Cryptoki.X509.self_signed!(hsm, private, subject: "/CN=test")
       Cryptoki.destroy!(hsm, public)
-      assert {:error, %Error{reason: :unsupported}} = Cryptoki.public_key(hsm, private)
+      fresh = start_supervised!({Cryptoki, MainToken.options(sessions: 1)}, id: :fresh)
+      assert {:error, %Error{reason: :unsupported}} = Cryptoki.public_key(fresh, private)
 
-      %{cert: der, key: key} =
-        :public_key.pkix_test_root_cert(~c"test", key: {:namedCurve, :secp256r1})
+      # That of another key has the id, too.
+      %{cert: another} = :public_key.pkix_test_root_cert(~c"test", key: {:namedCurve, :secp256r1})
 
-      certificate = [class: :certificate, certificate_type: :x_509, id: id, value: der]
-      certificate = Cryptoki.create!(hsm, certificate ++ [subject: "s", label: label])
-      assert {{:ECPoint, point}, {:namedCurve, _oid}} = Cryptoki.public_key!(hsm, private)
-      assert point == elem(key, 4)
+      certificate = [class: :certificate, certificate_type: :x_509, id: id, subject: "s"]
+      Cryptoki.create!(hsm, [value: another, label: "another"] ++ certificate)
+      certificate = Cryptoki.create!(hsm, [value: der, label: label] ++ certificate)
+      assert Cryptoki.public_key!(fresh, private) == key
       assert Cryptoki.certificate!(hsm, certificate) == der
       assert Cryptoki.certificate!(hsm, private) == der
       assert Cryptoki.certificate!(hsm, label: label) == der

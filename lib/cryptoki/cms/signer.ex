@@ -112,7 +112,14 @@ defmodule Cryptoki.CMS.Signer do
     signed = DER.set_of(attributes)
 
     with {:ok, signature} <-
-           Certificates.sign(signer.hsm, signer.key, signer.algorithm, signed, call) do
+           Certificates.sign(
+             signer.hsm,
+             signer.key,
+             signer.public,
+             signer.algorithm,
+             signed,
+             call
+           ) do
       {:ok,
        DER.sequence([
          DER.integer(1),

@@ -30,7 +30,7 @@ defmodule Cryptoki.SSH.ClientKey do
     {hsm, key, call} = own!(options)
     wanted = Atom.to_string(algorithm)
 
-    case Signer.public(hsm, key, call) do
+    case Signer.own(hsm, key, call) do
       {:ok, %{type: ^wanted, blob: blob}} -> {:ok, {:ssh2_pubkey, blob}}
       {:ok, _of_another_type} -> {:error, :enoent}
       {:error, %Error{} = error} -> {:error, error}
