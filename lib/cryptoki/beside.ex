@@ -23,20 +23,31 @@ defmodule Cryptoki.Beside do
   @spec result(answer, {Keys.handle() | nil, [Keys.handle() | nil], [binary]}, Target.t()) ::
           {:ok, result} | {:error, Error.t()}
   def result({:keys, names, ivs}, {_none, handles, written}, target) do
-    with {:ok, keys} <- made(handles, target) do
+    with :ok <- given(Enum.any?(handles)),
+         {:ok, keys} <- made(handles, target) do
       ivs = Enum.zip(ivs, written ++ List.duplicate(nil, length(ivs) - length(written)))
       {:ok, Map.new(Enum.zip(names, keys) ++ ivs)}
     end
   end
 
-  def result({:more_keys, _argument}, {handle, handles, _written}, target),
-    do: made([handle | handles], target)
+  def result({:more_keys, _argument}, {handle, handles, _written}, target) do
+    all = [handle | handles]
+    with :ok <- given(Enum.all?(all)), do: made(all, target)
+  end
 
   def result({:read, argument}, {handle, _none, [written | _]}, target) do
-    with {:ok, key} <- Keys.made(target, handle), do: {:ok, {key, value(argument, written)}}
+    with :ok <- given(handle != nil),
+         {:ok, key} <- Keys.made(target, handle),
+         do: {:ok, {key, value(argument, written)}}
   end
 
   def result(:bytes, {_key, _keys, [bytes | _]}, _target), do: {:ok, bytes}
+
+  # Of some keys a mechanism makes none, and their handle stays invalid; of others it must not.
+  defp given(true), do: :ok
+
+  defp given(false),
+    do: {:error, Error.new(:module_misbehaved, "a key was made, and its handle is invalid")}
 
   defp value(:version, <<major, minor>>), do: {major, minor}
   defp value(_argument, bytes), do: bytes

@@ -77,6 +77,17 @@ pub fn check(code: CK_RV, function: &'static str) -> Outcome<()> {
     }
 }
 
+/// A handle that the library gave; 0 is never one, and with it nothing could be done, or somebody else's be.
+pub fn valid(function: &str, handle: CK_ULONG) -> Outcome<CK_ULONG> {
+    if handle == ck::CK_INVALID_HANDLE {
+        return Err(Failure::misbehaved(
+            function,
+            "answered CKR_OK with an invalid handle",
+        ));
+    }
+    Ok(handle)
+}
+
 /// A length as the library wants it.
 pub fn ulong(length: usize) -> CK_ULONG {
     length as CK_ULONG

@@ -1,7 +1,7 @@
 //! Object and key management (sections 5.7 and 5.18).
 
 use crate::failure::{Failure, Outcome};
-use crate::functions::{Functions, buffer, call, output, ulong};
+use crate::functions::{Functions, buffer, call, output, ulong, valid};
 use crate::layout::{MechanismMemory, TemplateMemory};
 use crate::sizes;
 use crate::values::{Mechanism, Secret, Template};
@@ -22,13 +22,7 @@ pub(crate) fn new_object(
 ) -> Outcome<CK_OBJECT_HANDLE> {
     let mut object = CK_INVALID_HANDLE;
     call(&mut object)?;
-    if object == CK_INVALID_HANDLE {
-        return Err(Failure::misbehaved(
-            function,
-            "answered CKR_OK with an invalid handle",
-        ));
-    }
-    Ok(object)
+    valid(function, object)
 }
 
 impl Beside {
@@ -136,6 +130,9 @@ impl Functions {
             ));
         }
         objects.truncate(count as usize);
+        for object in &objects {
+            valid("C_FindObjects", *object)?;
+        }
         Ok(objects)
     }
 
@@ -206,13 +203,7 @@ impl Functions {
                 )
             )
         })?;
-        if public_key == CK_INVALID_HANDLE {
-            return Err(Failure::misbehaved(
-                "C_GenerateKeyPair",
-                "answered CKR_OK with an invalid handle",
-            ));
-        }
-        Ok((public_key, private_key))
+        Ok((valid("C_GenerateKeyPair", public_key)?, private_key))
     }
 
     /// `C_WrapKey`: the wrapped key, and the IV if the library has taken another one.

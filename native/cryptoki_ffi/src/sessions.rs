@@ -1,7 +1,7 @@
 //! General purpose, slot, token and session functions (PKCS #11 v3.2, sections 5.4 to 5.6).
 
 use crate::failure::Outcome;
-use crate::functions::{Functions, call, check, list, ulong};
+use crate::functions::{Functions, call, check, list, ulong, valid};
 use crate::gate;
 use crate::values::Secret;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags};
@@ -15,8 +15,8 @@ use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::{NonNull, null_mut};
 
-/// More slots or mechanisms than any token has.
-const LIST_LIMIT: usize = 1 << 20;
+/// More slots than any library has, or mechanisms than any token.
+const LIST_LIMIT: usize = 1 << 16;
 
 /// `CK_C_INITIALIZE_ARGS` with the word that NSS expects behind it.
 #[repr(C)]
@@ -190,7 +190,7 @@ impl Functions {
                 &mut session
             )
         )?;
-        Ok(session)
+        valid("C_OpenSession", session)
     }
 
     /// `C_CloseSession`.

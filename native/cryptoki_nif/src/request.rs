@@ -57,6 +57,8 @@ pub trait Cancel: Send + Sync {
     fn cancel(&self) -> Cancelled;
     /// Gives up what has not begun; false when the message comes, sooner or later.
     fn withdraw(&self) -> bool;
+    /// Whether that has happened.
+    fn is_cancelled(&self) -> bool;
     /// The session that runs the request.
     fn runner(&self) -> Option<Arc<Status>>;
 }
@@ -99,11 +101,6 @@ impl<J> Request<J> {
             tombstones.fetch_add(1, Ordering::Relaxed);
         }
         drop(self.take());
-    }
-
-    /// Whether the caller gave up.
-    pub fn is_cancelled(&self) -> bool {
-        self.handshake.is_cancelled()
     }
 
     /// Runs `work` and sends its outcome to the caller, encoded inside the guard.
@@ -176,6 +173,10 @@ impl<J: Send> Cancel for Request<J> {
             self.bury();
         }
         withdrawn
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.handshake.is_cancelled()
     }
 
     fn runner(&self) -> Option<Arc<Status>> {

@@ -3,7 +3,7 @@
 use crate::active::{Active, flags};
 use crate::inject;
 use crate::instance::{Instance, SessionJob, SessionRequest};
-use crate::operation::Operation;
+use crate::operation::Work;
 use crate::place::Place;
 use crate::quirks;
 use crate::request::{Request, Served, encode_failure, panic_failure};
@@ -238,7 +238,7 @@ impl Session {
         let mut pinned = None;
         let status = self.status.clone();
         let served = request.serve(Some(&status), |env, job| match job {
-            SessionJob::Run(operation) => self.perform(env, &operation),
+            SessionJob::Run(operation) => self.perform(env, &Work::new(&operation, request)),
             SessionJob::Pin(pin) => {
                 pinned = Some(pin);
                 self.ensure_open()?;
@@ -288,7 +288,7 @@ impl Session {
                         break;
                     }
                     let served = request.serve(Some(&status), |env, job| match job {
-                        SessionJob::Run(operation) => self.perform(env, &operation),
+                        SessionJob::Run(operation) => self.perform(env, &Work::new(&operation, &request)),
                         SessionJob::Pin(_) => Err(Failure::own(Reason::InvalidArgument, "a session is pinned already")),
                     });
                     self.judge(served);
@@ -407,11 +407,11 @@ impl Session {
     }
 
     /// Runs one operation by the recovery table.
-    fn perform<'a>(&mut self, env: Env<'a>, operation: &Operation) -> Outcome<Term<'a>> {
+    fn perform<'a>(&mut self, env: Env<'a>, work: &Work) -> Outcome<Term<'a>> {
         inject::place("session work");
         self.ensure_open()?;
         let in_operation = self.active.any();
-        let failure = match self.attempt(env, operation) {
+        let failure = match self.attempt(env, work) {
             Ok(term) => return Ok(term),
             Err(failure) => failure,
         };
@@ -428,34 +428,38 @@ impl Session {
                     return Err(failure);
                 }
                 reopened?;
-                if operation.epoch().is_some() {
+                if work.operation.epoch().is_some() {
                     // Its handles are void: whoever gave them looks the keys up and tries again.
                     return Err(failure);
                 }
-                self.attempt(env, operation)
+                self.attempt(env, work)
             }
             // What was begun went with the login: nothing that could be tried again is left.
-            Class::Login if operation.is_step() => {
+            Class::Login if work.operation.is_step() => {
                 self.clean();
                 Err(Failure::own(Reason::SessionLost, failure.to_string()))
             }
             Class::OperationActive if !in_operation => {
                 self.cancel(flags(&Kind::ALL))?;
-                self.attempt(env, operation)
+                self.attempt(env, work)
             }
             _ => Err(failure),
         }
     }
 
-    fn attempt<'a>(&mut self, env: Env<'a>, operation: &Operation) -> Outcome<Term<'a>> {
+    fn attempt<'a>(&mut self, env: Env<'a>, work: &Work) -> Outcome<Term<'a>> {
         self.stamp = self.instance().epoch();
-        if operation.epoch().is_some_and(|epoch| epoch != self.stamp) {
+        if work
+            .operation
+            .epoch()
+            .is_some_and(|epoch| epoch != self.stamp)
+        {
             return Err(Failure::own(
                 Reason::StaleHandle,
                 "the handle is from an earlier epoch",
             ));
         }
-        let outcome = operation.run(env, self).map_err(|failure| {
+        let outcome = work.run(env, self).map_err(|failure| {
             let logged_in = self.instance().login_session().is_some();
             quirks::understood(failure, self.library(), self.handle, logged_in)
         });
@@ -463,7 +467,7 @@ impl Session {
             self.react(failure);
         } else {
             self.device_errors = 0;
-            if operation.works() {
+            if work.operation.works() {
                 self.instance().counters.worked.fetch_add(1, Relaxed);
             }
         }

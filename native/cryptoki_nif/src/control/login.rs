@@ -4,7 +4,7 @@ use super::Control;
 use crate::instance::{Instance, LoginSession};
 use crate::place::Place;
 use crate::quirks;
-use crate::request::{Request, Served, ok};
+use crate::request::{Cancel, Request, Served, ok};
 use cryptoki_ffi::failure::{Class, Outcome};
 use cryptoki_ffi::values::Secret;
 use cryptoki_sys as ck;

@@ -10,6 +10,8 @@ mod messages;
 mod objects;
 
 use crate::decode;
+use crate::instance::SessionRequest;
+use crate::request::Cancel;
 use crate::session::Session;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
@@ -103,10 +105,30 @@ impl Operation {
     pub fn works(&self) -> bool {
         !self.looks
     }
+}
+
+/// An operation and who waits for it.
+pub struct Work<'w> {
+    /// What is done.
+    pub operation: &'w Operation,
+    caller: &'w dyn Cancel,
+}
+
+impl<'w> Work<'w> {
+    /// Of a request that a session thread has taken.
+    pub fn new(operation: &'w Operation, request: &'w SessionRequest) -> Self {
+        let caller = &**request;
+        Self { operation, caller }
+    }
 
     /// Runs it.
     pub fn run<'a>(&self, env: Env<'a>, session: &mut Session) -> Outcome<Term<'a>> {
-        (self.run)(&mut At { env, session })
+        let caller = self.caller;
+        (self.operation.run)(&mut At {
+            env,
+            session,
+            caller,
+        })
     }
 }
 
@@ -210,9 +232,15 @@ struct Crypto {
 struct At<'a, 's> {
     env: Env<'a>,
     session: &'s mut Session,
+    caller: &'s dyn Cancel,
 }
 
 impl<'a> At<'a, '_> {
+    /// Whether nobody waits for the answer any more: to be asked where one operation is many calls.
+    fn is_abandoned(&self) -> bool {
+        self.caller.is_cancelled()
+    }
+
     /// Calls a function of the library with the session's handle.
     fn call<T>(
         &self,

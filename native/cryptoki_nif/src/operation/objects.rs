@@ -4,7 +4,7 @@ use super::{At, Reader, Run, run};
 use crate::decode::{list, ulong};
 use crate::info;
 use cryptoki_ffi::crypto::Kind;
-use cryptoki_ffi::failure::Outcome;
+use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::values::{NoValue, Read, Template};
 use cryptoki_sys::{CK_OBJECT_HANDLE, CK_UNAVAILABLE_INFORMATION};
 use rustler::{Atom, Encoder, Term};
@@ -15,6 +15,8 @@ mod atoms {
 
 /// Objects taken from a search at a time.
 const BATCH: usize = 256;
+/// More than a token has: a search that goes on has no end.
+const FOUND_LIMIT: usize = 1 << 20;
 /// More than anybody should ask for in one step of a search.
 const STEP_LIMIT: usize = 1 << 16;
 
@@ -113,15 +115,30 @@ fn find_next(at: &mut At, limit: usize) -> Outcome<Vec<CK_OBJECT_HANDLE>> {
 fn find(at: &mut At, template: &Template, limit: usize) -> Outcome<Vec<CK_OBJECT_HANDLE>> {
     let limit = if limit == 0 { usize::MAX } else { limit };
     find_init(at, template)?;
+    let found = collect(at, limit);
+    at.session.clean();
+    found
+}
+
+/// Ends with the objects, with the bound of what a token can have, or when nobody waits for them any more.
+fn collect(at: &mut At, limit: usize) -> Outcome<Vec<CK_OBJECT_HANDLE>> {
     let mut found = Vec::new();
     while found.len() < limit {
+        if at.is_abandoned() {
+            return Err(Failure::own(Reason::Busy, "nobody waits for the answer"));
+        }
         let batch = find_next(at, BATCH.min(limit - found.len()))?;
         if batch.is_empty() {
             break;
         }
+        if found.len() + batch.len() > FOUND_LIMIT {
+            return Err(Failure::misbehaved(
+                "C_FindObjects",
+                "finds more objects than a token can have",
+            ));
+        }
         found.extend(batch);
     }
-    at.session.clean();
     Ok(found)
 }
 
