@@ -19,9 +19,9 @@ defmodule Cryptoki.Attempts do
   @patience 3
   @patience_with_others 4
 
-  # What an error of these says may be about the caller's data: CKR_GENERAL_ERROR for a bad ciphertext.
+  # What an error of these says may be about others' data: for a bad ciphertext SoftHSM answers
+  # CKR_GENERAL_ERROR, and Kryoptic CKR_DEVICE_ERROR.
   @by_data ~w(Decrypt Verify UnwrapKey DeriveKey Decapsulate)
-  @device_error 0x30
 
   # `failures` of any kind, `troubles` of the library itself; the `others` that were there instead, how
   # often, and how often it takes; sessions opened anew in vain, and how much had worked before.
@@ -103,9 +103,9 @@ defmodule Cryptoki.Attempts do
     end
   end
 
-  defp fruitless({:rv, code, function, :device}, worked, {before, count} = known) do
+  defp fruitless({:rv, _code, function, :device}, worked, {before, count} = known) do
     cond do
-      code != @device_error and String.contains?(Atom.to_string(function), @by_data) -> known
+      String.contains?(Atom.to_string(function), @by_data) -> known
       worked != before -> {worked, 1}
       true -> {before, count + 1}
     end

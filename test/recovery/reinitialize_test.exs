@@ -162,6 +162,28 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
     Cryptoki.stop(hsm)
   end
 
+  # Kryoptic answers CKR_DEVICE_ERROR for a ciphertext of RSA OAEP that is none: a stranger may send any number.
+  for {name, rv} <- [general_error: 0x05, device_error: 0x30, function_failed: 0x06] do
+    test "not for #{name} of every ciphertext, in sessions that made no object", context do
+      %{module: module} = context
+      # Another instance makes it: a session with objects is not opened anew.
+      maker = start(module, sessions: 1)
+      key = [label: "elsewhere", class: :secret_key]
+      template = [label: "elsewhere", token: true, value_len: 16]
+      _key = Cryptoki.generate_key!(maker, :aes_key_gen, template)
+      hsm = start(module, sessions: 1)
+      assert {:ok, _} = Cryptoki.encrypt(hsm, key, :aes_ecb, <<0::128>>)
+      # The library is initialised anew only when nobody else has a session of it.
+      Cryptoki.stop(maker)
+
+      FaultyModule.control(module, "C_Decrypt rv=#{unquote(rv)} after_forward")
+      for _ <- 1..30, do: {:error, _} = Cryptoki.decrypt(hsm, key, :aes_ecb, <<0::128>>)
+      assert initialized(module) == 1
+      assert %{state: :ready} = Cryptoki.status!(hsm)
+      Cryptoki.stop(hsm)
+    end
+  end
+
   test "C_Initialize that fails is tried again", %{module: module} do
     hsm = start(module)
     {:ok, ref} = Cryptoki.subscribe(hsm)
