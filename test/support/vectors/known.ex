@@ -7,6 +7,7 @@ defmodule Cryptoki.Test.Vectors.Known do
   # through the tables that are tested.
 
   alias Cryptoki.Attribute.Curve
+  alias Cryptoki.Test.Token
   alias Cryptoki.Test.Vectors.{Plain, Probe, Ways}
 
   @type t :: %{
@@ -211,7 +212,7 @@ defmodule Cryptoki.Test.Vectors.Known do
 
   defp ecdh(%{"curve" => curve}, t) do
     {:ok, parameters} = Curve.encode(String.to_atom(curve))
-    point = point(curve, t)
+    point = point(String.to_atom(curve), t)
     size = div(byte_size(point) - 1, 2)
     scalar = <<:binary.decode_unsigned(t["private"])::unit(8)-size(size)>>
     template = [[0, 3], [0x100, 3], [0x180, hex(parameters)], [0x11, hex(scalar)]]
@@ -224,18 +225,17 @@ defmodule Cryptoki.Test.Vectors.Known do
   end
 
   defp like_der?(%{group: %{"curve" => curve}, data: test}) do
-    case point(curve, test) do
+    case point(String.to_atom(curve), test) do
       <<4, size, rest::binary>> when byte_size(rest) == size -> true
       <<4, 0x81, size, rest::binary>> when byte_size(rest) == size -> true
       _point -> false
     end
   end
 
-  # What a SubjectPublicKeyInfo ends with.
-  defp point(curve, %{"public" => public}) do
-    size = Probe.point_size(String.to_atom(curve))
-    binary_part(public, byte_size(public), -size)
-  end
+  @doc "What a SubjectPublicKeyInfo ends with: the point."
+  @spec point(atom, map) :: binary
+  def point(curve, %{"public" => public}),
+    do: binary_part(public, byte_size(public), -Probe.point_size(curve))
 
   ## What they are made of
 
@@ -265,15 +265,26 @@ defmodule Cryptoki.Test.Vectors.Known do
     ["create", [[0, 3], [0x100, 0], [0x105, true], [1, false]] ++ numbers]
   end
 
-  defp digest_name("SHA-1"), do: :sha
-  defp digest_name("SHA-" <> size), do: String.to_atom("sha" <> size)
+  @doc "A hash as `:crypto` calls it."
+  @spec digest_name(String.t()) :: atom
+  def digest_name("SHA-1"), do: :sha
+  def digest_name("SHA-" <> size), do: String.to_atom("sha" <> size)
 
   defp hex(bytes), do: Base.encode16(bytes, case: :lower)
 
-  @doc "Asks outside of the library; what came of each call."
-  @spec ask(map, t, map) :: String.t()
+  @doc "Asks outside of the library; what came of the last call. Raises when the token does otherwise there."
+  @spec ask(Token.t(), t, map) :: String.t()
   def ask(token, row, disagreement) do
-    calls = row.calls.(disagreement.group, disagreement.data)
-    Plain.run(token, calls)
+    {function, value, size} = Plain.run(token, row.calls.(disagreement.group, disagreement.data))
+
+    taken? = disagreement.kind == :accepted or disagreement.way == :wrap
+
+    if taken? != (value == 0) do
+      raise "#{row.family} on #{row.token}: #{function} answers 0x#{Integer.to_string(value, 16)} " <>
+              "outside of the library, which is not what it does here: #{inspect(disagreement)}"
+    end
+
+    text = "`#{function}` answers 0x#{Integer.to_string(value, 16)}"
+    if value == 0, do: "#{text}, #{size} bytes", else: text
   end
 end

@@ -7,8 +7,11 @@ defmodule Cryptoki.Test.Vectors.Plain do
 
   @script "test/support/vectors/plain.py"
 
-  @doc "What came of the calls: a return value for each, and what the last one gave."
-  @spec run(Token.t(), [list]) :: String.t()
+  @doc """
+  The last call that was made: its name, its return value and how many bytes it gave. Those after one that
+  failed are not made.
+  """
+  @spec run(Token.t(), [list]) :: {String.t(), non_neg_integer, non_neg_integer}
   def run(token, calls) do
     question = %{
       library: token.library,
@@ -24,7 +27,7 @@ defmodule Cryptoki.Test.Vectors.Plain do
 
     try do
       case System.cmd("sh", ["-c", command], stderr_to_stdout: true) do
-        {text, 0} -> text |> String.split("\n", trim: true) |> said()
+        {text, 0} -> text |> String.split("\n", trim: true) |> List.last() |> said()
         {text, status} -> raise "#{@script} failed with status #{status}: #{text}"
       end
     after
@@ -32,10 +35,9 @@ defmodule Cryptoki.Test.Vectors.Plain do
     end
   end
 
-  # The preparations went well, or the last line is one of theirs.
-  defp said(lines) do
-    [function, value, given] = lines |> List.last() |> String.split(" ")
+  defp said(line) do
+    [function, "0x" <> value, given] = String.split(line, " ")
     size = if given == "-", do: 0, else: div(byte_size(given), 2)
-    "`#{function}` answers #{value}" <> if(value == "0x0", do: ", #{size} bytes", else: "")
+    {function, String.to_integer(value, 16), size}
   end
 end

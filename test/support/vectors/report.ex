@@ -3,7 +3,7 @@ defmodule Cryptoki.Test.Vectors.Report do
   # What `bin/test --vectors` writes into guides/vectors.md: a row for each family and token, and every
   # disagreement with its cause and what the token answers outside of the library.
 
-  alias Cryptoki.Test.Vectors.Known
+  alias Cryptoki.Test.Vectors.{Known, Opinion}
 
   @guide "guides/vectors.md"
   @begin "<!-- written by bin/test --vectors -->\n"
@@ -33,7 +33,8 @@ defmodule Cryptoki.Test.Vectors.Report do
           vectors: vectors,
           example: "#{first.file} #{first.test}",
           library: library(first),
-          outside: Known.ask(token, row, first)
+          outside: Known.ask(token, row, first),
+          openssl: Opinion.ask(family, first)
         }
       end
 
@@ -85,7 +86,16 @@ defmodule Cryptoki.Test.Vectors.Report do
       ),
       "\nWhere a token disagrees, one vector of each cause, asked again outside of the library:\n\n",
       table(
-        ["token", "family", "asked", "cause", "for example", "here", "by plain C calls"],
+        [
+          "token",
+          "family",
+          "asked",
+          "cause",
+          "for example",
+          "here",
+          "by plain C calls",
+          "OpenSSL"
+        ],
         Enum.flat_map(lines, &causes/1)
       ),
       "\nNot run:\n\n",
@@ -103,7 +113,7 @@ defmodule Cryptoki.Test.Vectors.Report do
 
   defp causes({token, family, result}) do
     for d <- result.disagree do
-      [token, family, d.asked, d.cause, "`#{d.example}`", d.library, d.outside]
+      [token, family, d.asked, d.cause, "`#{d.example}`", d.library, d.outside, d.openssl]
     end
   end
 

@@ -14,7 +14,7 @@ defmodule Cryptoki.Test.Vectors.Runner do
              function_not_supported]a
 
   # Whose input is the caller's own.
-  @ours ~w[sign sign_stream sign_steps encrypt encrypt_stream encrypt_steps message_encrypt
+  @ours ~w[sign sign_stream sign_steps encrypt encrypt_stream encrypt_lazily encrypt_steps message_encrypt
            message_encrypt_parts wrap generate derive]a
 
   @type result :: %{

@@ -77,6 +77,10 @@ defmodule Cryptoki.Test.Vectors.Ways do
        fn hsm, key, t ->
          Cryptoki.encrypt(hsm, key, in_pieces.(t), {:stream, pieces(t["msg"])})
        end, encrypted},
+      {:encrypt_lazily, :valid,
+       fn hsm, key, t ->
+         lazily(fn -> Cryptoki.encrypt_stream(hsm, key, in_pieces.(t), pieces(t["msg"])) end)
+       end, encrypted},
       {:encrypt_steps, :valid,
        fn hsm, key, t -> steps(hsm, :encrypt, key, in_pieces.(t), t["msg"], nil, []) end,
        encrypted},
@@ -85,6 +89,10 @@ defmodule Cryptoki.Test.Vectors.Ways do
       {:decrypt_stream, :all,
        fn hsm, key, t ->
          Cryptoki.decrypt(hsm, key, in_pieces.(t), {:stream, pieces(sealed(t))})
+       end, text},
+      {:decrypt_lazily, :all,
+       fn hsm, key, t ->
+         lazily(fn -> Cryptoki.decrypt_stream(hsm, key, in_pieces.(t), pieces(sealed(t))) end)
        end, text},
       {:decrypt_steps, :all,
        fn hsm, key, t -> steps(hsm, :decrypt, key, in_pieces.(t), sealed(t), nil, []) end, text}
@@ -129,6 +137,13 @@ defmodule Cryptoki.Test.Vectors.Ways do
         answer
       end
     end)
+  end
+
+  # A Stream has no other way to say what went wrong.
+  defp lazily(stream) do
+    {:ok, stream.() |> Enum.to_list() |> IO.iodata_to_binary()}
+  rescue
+    error in Error -> {:error, error}
   end
 
   @doc "start, update, finish."
