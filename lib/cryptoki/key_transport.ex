@@ -2,8 +2,8 @@ defmodule Cryptoki.KeyTransport do
   @moduledoc false
   # The verbs that make keys of other keys: wrapping, deriving, encapsulating.
 
-  alias Cryptoki.{Attribute, Beside, Keys, Mechanism, Options, Target}
-  alias Cryptoki.Mechanism.IV
+  alias Cryptoki.{Attribute, Beside, Error, Keys, Mechanism, Options, Target}
+  alias Cryptoki.Mechanism.{Ciphertext, IV}
 
   @options [:timeout, :metadata]
   @wrapping [:associated_data | @options]
@@ -38,9 +38,10 @@ defmodule Cryptoki.KeyTransport do
   def unwrap_key(hsm, unwrapping, mechanism, blob, template, opts) do
     blob = binary!(blob, "a wrapped key")
 
-    call =
-      call!(:unwrap, unwrapping, mechanism, opts, @wrapping, ciphertext_size: byte_size(blob))
-
+    context = [ciphertext_size: byte_size(blob), direction: :in]
+    call = call!(:unwrap, unwrapping, mechanism, opts, @wrapping, context)
+    rule = Mechanism.ciphertext(mechanism)
+    call = refused(call, Ciphertext.check(rule, byte_size(blob), :wrapped_key_len_range))
     template = Attribute.encode!(template)
 
     case call.options.associated_data do
@@ -55,6 +56,9 @@ defmodule Cryptoki.KeyTransport do
         end)
     end
   end
+
+  defp refused(%{refusal: nil} = call, {:error, error}), do: %{call | refusal: error}
+  defp refused(call, _result), do: call
 
   def derive_key(hsm, base, mechanism, template, opts) do
     call = call!(:derive, base, mechanism, opts, @options)
@@ -94,7 +98,7 @@ defmodule Cryptoki.KeyTransport do
   end
 
   def decapsulate_key(hsm, private, mechanism, ciphertext, template, opts) do
-    call = call!(:decapsulate, private, mechanism, opts, @options)
+    call = call!(:decapsulate, private, mechanism, opts, @options, direction: :in)
     ciphertext = binary!(ciphertext, "an encapsulated key")
     template = Attribute.encode!(template)
 
@@ -104,13 +108,24 @@ defmodule Cryptoki.KeyTransport do
   end
 
   defp call!(verb, key, mechanism, opts, options, context \\ [plaintext_size: 0]) do
+    options = Options.call!(opts, options)
+    {encoded, refusal} = encoded(mechanism, context)
+
     %{
-      options: Options.call!(opts, options),
+      options: options,
       wanted: Keys.wanted!(key, verb),
-      mechanism: Keys.mechanism!(mechanism, context),
+      mechanism: encoded,
+      refusal: refusal,
       iv: Mechanism.iv(mechanism),
       named: Mechanism.name_or_code(mechanism)
     }
+  end
+
+  # What came with a wrapped key is somebody else's.
+  defp encoded(mechanism, context) do
+    {Keys.mechanism!(mechanism, context), nil}
+  rescue
+    error in Error -> {nil, error}
   end
 
   defp run(hsm, call, operation, keys, op) do
@@ -123,6 +138,8 @@ defmodule Cryptoki.KeyTransport do
          {:ok, handle} <- Keys.run(target, operation, [call.wanted], call.mechanism, op),
          do: Keys.made(target, handle)
   end
+
+  defp target(_hsm, %{refusal: %Error{} = error}), do: {:error, error}
 
   defp target(hsm, call) do
     with {:ok, target} <- Target.fetch(hsm, call.options),

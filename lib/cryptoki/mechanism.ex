@@ -3,6 +3,7 @@ defmodule Cryptoki.Mechanism do
 
   alias Cryptoki.Mechanism.{
     Cipher,
+    Ciphertext,
     Derivation,
     DiffieHellman,
     EllipticCurve,
@@ -71,6 +72,11 @@ defmodule Cryptoki.Mechanism do
       `{0x80000001, {:struct, [ulong: 1, bytes: iv, ulong: 12]}}`. `:bytes` is a pointer to a copy,
       `nil` for NULL, and `:inline` bytes in place; there are `:byte`, `:bool`, `:handle`, `:struct`
       (a pointer), `:nested` (in place) and `:array`
+
+  Bytes of a length that the standard does not allow, of an IV, a nonce, a tag or a context, are a mistake of the
+  program that encrypts or signs, an `ArgumentError`; for functions that take what somebody else sent
+  (`Cryptoki.decrypt/5`, `Cryptoki.verify/6`, `Cryptoki.unwrap_key/6` ...) they are
+  `{:error, %Cryptoki.Error{reason: :mechanism_param_invalid}}`, as everything is that comes with the data.
 
   A hash is the name of its mechanism (`:sha256`, `:sha_1`), every other constant its name without
   the prefix (`:mgf1_sha256`, `:sha256_kdf`) or its number.
@@ -256,6 +262,29 @@ defmodule Cryptoki.Mechanism do
   end
 
   def iv(_spec), do: nil
+
+  @doc """
+  How long what a mechanism written like this has encrypted can be; `nil` when anything goes.
+
+      iex> Cryptoki.Mechanism.ciphertext({:aes_ccm, nonce: <<0::96>>, mac_len: 8})
+      {1, 8}
+      iex> Cryptoki.Mechanism.ciphertext(:aes_key_wrap)
+      {8, 24}
+  """
+  @spec ciphertext(spec) :: Ciphertext.rule() | nil
+  def ciphertext({name, arguments} = spec) when is_proper_list(arguments) or is_map(arguments) do
+    tag =
+      with [_ | _] = variants <- variants(name_or_code(name)) do
+        given = Map.new(arguments)
+        variants |> structure(given) |> tag(given)
+      else
+        [] -> nil
+      end
+
+    Ciphertext.rule(name_or_code(spec), tag)
+  end
+
+  def ciphertext(spec), do: Ciphertext.rule(name_or_code(spec), nil)
 
   # How many bytes of tag stand behind the ciphertext.
   defp tag(structure, given) do

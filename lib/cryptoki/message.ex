@@ -13,30 +13,32 @@ defmodule Cryptoki.Message do
           :ok | {:ok, binary | map} | {:error, Error.t()}
   def run(op, parameters, extra, {:stream, enumerable}) do
     extra = binary!(extra)
-    {wire, names} = encode!(op, parameters, [])
 
-    try do
-      with {:ok, written} <-
-             Operation.step(op, {:message_begin, op.kind, wire, associated(op, extra)}),
-           wire = begun(wire, names, written),
-           {:ok, out} <- parts(op, wire, enumerable),
-           {:ok, {last, written}} <- next(op, wire, "", true, signature(op, extra)),
-           do: answer(op, IO.iodata_to_binary([out, last]), names, written)
-    catch
-      # The message cannot be finished, and there is no other way out of it.
-      kind, reason ->
-        _ = Operation.cancel(op)
-        :erlang.raise(kind, reason, __STACKTRACE__)
-    end
+    with {:ok, {wire, names}} <- encode(op, parameters, []),
+         do: in_parts(op, wire, names, extra, enumerable)
   end
 
   def run(op, parameters, extra, data) do
     data = binary!(data)
-    {wire, names} = encode!(op, parameters, plaintext_size: byte_size(data))
 
-    with {:ok, {bytes, written}} <-
+    with {:ok, {wire, names}} <- encode(op, parameters, plaintext_size: byte_size(data)),
+         {:ok, {bytes, written}} <-
            Operation.step(op, {:message, op.kind, wire, binary!(extra), data}),
          do: answer(op, bytes, names, written)
+  end
+
+  defp in_parts(op, wire, names, extra, enumerable) do
+    with {:ok, written} <-
+           Operation.step(op, {:message_begin, op.kind, wire, associated(op, extra)}),
+         wire = begun(wire, names, written),
+         {:ok, out} <- parts(op, wire, enumerable),
+         {:ok, {last, written}} <- next(op, wire, "", true, signature(op, extra)),
+         do: answer(op, IO.iodata_to_binary([out, last]), names, written)
+  catch
+    # The message cannot be finished, and there is no other way out of it.
+    kind, reason ->
+      _ = Operation.cancel(op)
+      :erlang.raise(kind, reason, __STACKTRACE__)
   end
 
   defp parts(op, wire, enumerable) do
@@ -62,6 +64,13 @@ defmodule Cryptoki.Message do
 
   defp signature(%{kind: :message_verify}, signature), do: signature
   defp signature(_op, _data), do: ""
+
+  # What is wrong with what came with a message is an error of this message.
+  defp encode(op, parameters, context) do
+    {:ok, encode!(op, parameters, context)}
+  rescue
+    error in Error -> {:error, error}
+  end
 
   defp encode!(%{kind: kind, mechanism: mechanism}, parameters, context)
        when kind in [:message_encrypt, :message_decrypt],

@@ -17,10 +17,20 @@ defmodule Cryptoki.Operation do
 
   alias Cryptoki.{Chunks, Ecdsa, Error, Keys, Message, Options, Request, Selector}
   alias Cryptoki.{Session, SignatureForm, Target}
-  alias Cryptoki.Mechanism.IV
+  alias Cryptoki.Mechanism.{Ciphertext, IV}
 
   @enforce_keys [:session, :kind, :mechanism]
-  defstruct [:session, :kind, :mechanism, :expected, :iv, :passed, form: :raw, options: %{}]
+  defstruct [
+    :session,
+    :kind,
+    :mechanism,
+    :expected,
+    :iv,
+    :ciphertext,
+    :passed,
+    form: :raw,
+    options: %{}
+  ]
 
   @messages ~w[message_sign message_verify message_encrypt message_decrypt]a
   @savable ~w[sign verify encrypt decrypt digest]a
@@ -44,6 +54,7 @@ defmodule Cryptoki.Operation do
           form: :raw | :der | {:der, number_size :: pos_integer},
           expected: SignatureForm.t(),
           iv: IV.t() | nil,
+          ciphertext: Ciphertext.rule() | nil,
           passed: :counters.counters_ref() | nil,
           options: map
         }
@@ -99,9 +110,12 @@ defmodule Cryptoki.Operation do
 
   | mechanism | encrypting | decrypting |
   |---|---|---|
-  | `:aes_gcm` | `iv:`, `tag_bits:` (128) | `iv:`, `tag:` |
-  | `:aes_ccm` | `iv:`, `tag_bits:` (128), `data_len:` of a stream | `iv:`, `tag:`, `data_len:` |
+  | `:aes_gcm` | `iv:`, `tag_bits:` (128) | `iv:`, `tag:`, `tag_bits:` (128) |
+  | `:aes_ccm` | `iv:`, `tag_bits:` (128), `data_len:` of a stream | `iv:`, `tag:`, `tag_bits:` (128), `data_len:` |
   | `:chacha20_poly1305`, `:salsa20_poly1305` | `iv:` | `iv:`, `tag:` |
+
+  The tag of a message to decrypt has to be as long as `tag_bits:` says: a shorter one, which its sender could
+  guess, is `:mechanism_param_invalid`, and so are IVs of a length that there is not.
 
   The token makes an IV itself with `iv: :token`, or `iv: {:generate, size}`, in bytes, or `iv: {:generate, size: 12,
   fixed: "id", by: :generate_counter}`: `fixed` comes first and stays, `by` is `:generate` (the
@@ -156,6 +170,15 @@ defmodule Cryptoki.Operation do
     with {:ok, result} <- step(op, {:final, :encrypt, nil}),
          :none <- IV.answer(op.iv, result, total(op, 1), total(op, 2)),
          do: {:error, IV.none()}
+  end
+
+  def finish(%__MODULE__{kind: :decrypt} = op, nil) do
+    with {:error, _too_short} = error <- Ciphertext.check(op.ciphertext, total(op, 1)) do
+      _ = cancel(op)
+      error
+    else
+      :ok -> step(op, {:final, :decrypt, nil})
+    end
   end
 
   def finish(%__MODULE__{kind: kind} = op, nil) when kind != :verify do

@@ -18,7 +18,7 @@ defmodule Cryptoki.Operations do
     Traits
   }
 
-  alias Cryptoki.Mechanism.{Hash, IV}
+  alias Cryptoki.Mechanism.{Ciphertext, Hash, IV}
 
   @keyed [:timeout, :pin, :metadata]
   @signing [:format | @keyed]
@@ -26,6 +26,8 @@ defmodule Cryptoki.Operations do
   @keyless [:timeout, :metadata]
   @messages ~w[message_sign message_verify message_encrypt message_decrypt]a
   @kinds ~w[sign verify encrypt decrypt digest]a ++ @messages
+  # They take what somebody else has sent.
+  @received ~w[decrypt verify verify_recover message_decrypt message_verify]a
   # They sign with a structure.
   @otp [:hotp, :securid, :acti]
   @vague [:general_error, :function_failed, :device_error, :arguments_bad, :data_invalid]
@@ -141,7 +143,7 @@ defmodule Cryptoki.Operations do
     do: cipher(hsm, :decrypt, key, mechanism, data, opts)
 
   defp cipher(hsm, kind, key, mechanism, data, opts) do
-    call = call!(kind, key, mechanism, data, opts)
+    call = kind |> call!(key, mechanism, data, opts) |> of_length()
 
     case Dual.second!(kind, call.options) do
       nil when kind == :encrypt -> encrypted(hsm, call)
@@ -228,6 +230,7 @@ defmodule Cryptoki.Operations do
          form: form,
          expected: if(kind in [:sign, :message_sign], do: Traits.form(target, call.wanted)),
          iv: call.iv,
+         ciphertext: call.ciphertext,
          passed: if(kind in [:encrypt, :decrypt], do: :counters.new(2, [])),
          options: Map.take(call.options, [:timeout, :metadata])
        }}
@@ -278,7 +281,10 @@ defmodule Cryptoki.Operations do
 
   # A stream is read by the calling process between the updates: what it raises passes through here
   # and leaves the session without an operation.
-  defp stream(hsm, %{data: {:stream, enumerable}} = call, signature \\ nil) do
+  defp stream(hsm, call, signature \\ nil)
+  defp stream(_hsm, %{refusal: %Error{} = error}, _signature), do: {:error, error}
+
+  defp stream(hsm, %{data: {:stream, enumerable}} = call, signature) do
     Session.run(hsm, call.options, fn session ->
       # The signature has its final form already.
       with {:ok, op} <- start(session, %{call | format: :raw}) do
@@ -312,6 +318,7 @@ defmodule Cryptoki.Operations do
     options = Options.call!(opts, allowed || options(kind))
     data = data!(data)
     context = context(kind, data)
+    {encoded, refusal} = encoded(kind, mechanism, context)
 
     if options[:format] == :der and not Mechanism.ecdsa?(mechanism) do
       raise ArgumentError, "format: :der is for ECDSA, not for #{inspect(named(mechanism))}"
@@ -322,7 +329,9 @@ defmodule Cryptoki.Operations do
       options: options,
       format: options[:format] || :raw,
       wanted: key && Keys.wanted!(key, use_of_key(kind)),
-      mechanism: mechanism!(kind, mechanism, context),
+      mechanism: encoded,
+      refusal: refusal,
+      ciphertext: if(kind == :decrypt, do: Mechanism.ciphertext(mechanism)),
       encode: &mechanism!(kind, mechanism, [iv: &1] ++ context),
       iv: if(kind == :encrypt, do: Mechanism.iv(mechanism)),
       named: named(mechanism),
@@ -330,6 +339,22 @@ defmodule Cryptoki.Operations do
       data: data
     }
   end
+
+  # What is wrong with what came with the data is an error of the call, not of the program.
+  defp encoded(kind, mechanism, context) do
+    {mechanism!(kind, mechanism, context), nil}
+  rescue
+    error in Error -> {nil, error}
+  end
+
+  defp of_length(%{refusal: nil, ciphertext: rule, data: data} = call) when is_binary(data) do
+    case Ciphertext.check(rule, byte_size(data)) do
+      :ok -> call
+      {:error, error} -> %{call | refusal: error}
+    end
+  end
+
+  defp of_length(call), do: call
 
   # The parameters come with each message.
   defp mechanism!(kind, mechanism, _context) when kind in @messages and not is_tuple(mechanism),
@@ -345,6 +370,7 @@ defmodule Cryptoki.Operations do
 
   # What the encoding of a mechanism has to know.
   defp context(:encrypt, data), do: [direction: :out, iv: :over] ++ size(:encrypt, data)
+  defp context(kind, data) when kind in @received, do: [direction: :in] ++ size(kind, data)
   defp context(kind, data), do: size(kind, data)
 
   defp size(_kind, {:stream, _enumerable}), do: []
@@ -389,6 +415,8 @@ defmodule Cryptoki.Operations do
   end
 
   defp limit(_kind, _mechanism), do: nil
+
+  defp target(_hsm, %{refusal: %Error{} = error}), do: {:error, error}
 
   defp target(hsm, call) do
     with {:ok, target} <- Target.fetch(hsm, call.options),

@@ -105,9 +105,12 @@ defmodule Cryptoki.LazyTest do
   end
 
   test "the token's errors are raised", %{hsm: hsm, key: key} do
-    stream = Cryptoki.decrypt_stream(hsm, key, @cbc, ["not a multiple of the block"])
+    not_whole = ["not a multiple of the block"]
+    stream = Cryptoki.encrypt_stream(hsm, key, put_elem(@cbc, 0, :aes_cbc), not_whole)
     assert %Error{code: code} = catch_error(Enum.to_list(stream))
     assert code != nil
+    stream = Cryptoki.decrypt_stream(hsm, key, @cbc, not_whole)
+    assert %Error{reason: :encrypted_data_len_range} = catch_error(Enum.to_list(stream))
     assert {:ok, _} = Cryptoki.encrypt(hsm, key, @cbc, "text")
     assert_raise ArgumentError, fn -> Cryptoki.encrypt_stream(hsm, key, @cbc, 7) end
 

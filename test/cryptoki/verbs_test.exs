@@ -346,7 +346,9 @@ defmodule Cryptoki.VerbsTest do
 
         assert {:error,
                 %Error{reason: :function_not_supported, function: :C_UnwrapKeyAuthenticated}} =
-                 Cryptoki.unwrap_key(hsm, kek, gcm, "blob", aes, associated_data: ["head", "er"])
+                 Cryptoki.unwrap_key(hsm, kek, gcm, <<0::256>>, aes,
+                   associated_data: ["head", "er"]
+                 )
 
         assert_raise ArgumentError, ~r/associated_data: must be iodata/, fn ->
           Cryptoki.wrap_key(hsm, kek, gcm, key, associated_data: :header)

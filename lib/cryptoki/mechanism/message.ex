@@ -3,7 +3,8 @@
 defmodule Cryptoki.Mechanism.Message do
   @moduledoc false
 
-  alias Cryptoki.Mechanism.{Encoder, Field}
+  alias Cryptoki.Error
+  alias Cryptoki.Mechanism.{Encoder, Field, WrongLength}
 
   @iv [
     iv_generator: {:name, of: :generator, default: :no_generate},
@@ -60,7 +61,8 @@ defmodule Cryptoki.Mechanism.Message do
 
   @doc """
   The parameter of one message, and what the token writes into it, by name. `context` may have
-  `:plaintext_size`. Raises `ArgumentError`.
+  `:plaintext_size`. Raises `ArgumentError`; for bytes of a wrong length that came with a ciphertext
+  `Cryptoki.Error`.
   """
   @spec encode!(term, direction, term, keyword) :: {wire, written :: [:iv | :tag] | nil}
   def encode!(mechanism, direction, given, context)
@@ -82,6 +84,11 @@ defmodule Cryptoki.Mechanism.Message do
         given = given |> Encoder.pairs!(where) |> generated!(where) |> tag!(direction, where)
         {Encoder.encode!(structure, given, where, context), [:iv, :tag]}
     end
+  rescue
+    error in WrongLength ->
+      if direction == :message_decrypt,
+        do: reraise(Error.new(:mechanism_param_invalid, error.message), __STACKTRACE__),
+        else: reraise(ArgumentError, [message: error.message], __STACKTRACE__)
   end
 
   @doc "The same message with the IV that the token has made of it."
@@ -125,14 +132,29 @@ defmodule Cryptoki.Mechanism.Message do
     end
   end
 
-  # The token writes the tag when it encrypts and compares it when it decrypts.
+  # The token writes the tag when it encrypts and compares it when it decrypts: as long as the caller wants it,
+  # not as long as the sender has made it.
   defp tag!(given, :message_decrypt, where) do
-    for name <- [:tag_bits], is_map_key(given, name), do: no!(where, name)
+    {size, given} = tag_size!(given, where)
+    {name, tag} = Enum.find(given, {:tag, nil}, fn {name, _} -> name in [:tag, :mac] end)
+
+    if is_binary(tag) and byte_size(tag) != size do
+      raise WrongLength,
+        message:
+          "#{where}: argument #{inspect(name)}: expected #{size} bytes, got #{byte_size(tag)}; " <>
+            "tag_bits: says how long the tag is"
+    end
+
     given
   end
 
   defp tag!(given, :message_encrypt, where) do
     for name <- [:tag, :mac], is_map_key(given, name), do: no!(where, name)
+    {size, given} = tag_size!(given, where)
+    Map.put(given, :tag, :binary.copy(<<0>>, size))
+  end
+
+  defp tag_size!(given, where) do
     {bits, given} = Map.pop(given, :tag_bits, 128)
 
     unless is_integer(bits) and bits in 0..128 and rem(bits, 8) == 0 do
@@ -140,7 +162,7 @@ defmodule Cryptoki.Mechanism.Message do
             "#{where}: argument :tag_bits: expected a multiple of 8, 0 to 128, got #{inspect(bits)}"
     end
 
-    Map.put(given, :tag, :binary.copy(<<0>>, div(bits, 8)))
+    {div(bits, 8), given}
   end
 
   @spec no!(String.t(), atom) :: no_return
