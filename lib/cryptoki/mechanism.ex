@@ -17,7 +17,7 @@ defmodule Cryptoki.Mechanism do
     Protocol,
     RSA,
     TLS,
-    WrongLength
+    OutOfRange
   }
 
   alias Cryptoki.{Beside, Error, Names}
@@ -73,9 +73,9 @@ defmodule Cryptoki.Mechanism do
       `nil` for NULL, and `:inline` bytes in place; there are `:byte`, `:bool`, `:handle`, `:struct`
       (a pointer), `:nested` (in place) and `:array`
 
-  Bytes of a length that the standard does not allow, of an IV, a nonce, a tag or a context, are a mistake of the
+  A length that the standard does not allow, of an IV, a nonce, a tag or a context, is a mistake of the
   program that encrypts or signs, an `ArgumentError`; for functions that take what somebody else sent
-  (`Cryptoki.decrypt/5`, `Cryptoki.verify/6`, `Cryptoki.unwrap_key/6` ...) they are
+  (`Cryptoki.decrypt/5`, `Cryptoki.verify/6`, `Cryptoki.unwrap_key/6` ...) it is
   `{:error, %Cryptoki.Error{reason: :mechanism_param_invalid}}`, as everything is that comes with the data.
 
   A hash is the name of its mechanism (`:sha256`, `:sha_1`), every other constant its name without
@@ -199,7 +199,7 @@ defmodule Cryptoki.Mechanism do
   defp structured!(structure, given, where, context) do
     Encoder.encode!(structure, given, where, context)
   rescue
-    error in WrongLength ->
+    error in OutOfRange ->
       if context[:direction] == :in,
         do: reraise(Error.new(:mechanism_param_invalid, error.message), __STACKTRACE__),
         else: reraise(ArgumentError, [message: error.message], __STACKTRACE__)

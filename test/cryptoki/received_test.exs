@@ -139,6 +139,19 @@ defmodule Cryptoki.ReceivedTest do
 
   defp zeros(size), do: <<0::unit(8)-size(size)>>
 
+  test "numbers that came with the data, too", context do
+    for spec <- [
+          {:aes_ccm, nonce: <<1::96>>, mac_len: 2},
+          {:aes_gcm, iv: <<1::96>>, tag_bits: 136},
+          {:aes_ctr, iv: <<1::128>>, counter_bits: 129},
+          {:sha256_hmac_general, mac_len: 65},
+          {:rsa_aes_key_wrap, aes_key_bits: 64, oaep: [hash: :sha256]}
+        ] do
+      refused(context, spec)
+      assert_raise ArgumentError, ~r/expected an integer/, fn -> Mechanism.encode!(spec) end
+    end
+  end
+
   test "an empty IV is none for GCM only where the token encrypts" do
     gcm = {:aes_gcm, iv: ""}
     assert {0x1087, [{:inout, ""} | _]} = Mechanism.encode!(gcm, direction: :out)

@@ -17,7 +17,7 @@ defmodule Cryptoki.Mechanism.Field do
   import Cryptoki.Names, only: [is_proper_list: 1]
 
   alias Cryptoki.{Attribute, Mechanism}
-  alias Cryptoki.Mechanism.{Encoder, Hash, WrongLength}
+  alias Cryptoki.Mechanism.{Encoder, Hash, OutOfRange}
   alias Cryptoki.Names
 
   @type t ::
@@ -85,9 +85,9 @@ defmodule Cryptoki.Mechanism.Field do
     block = options[:multiple_of] || 1
 
     if options[:size] && !Enum.any?(sizes, &fits?(size, &1)),
-      do: wrong_length(where, "#{span(options[:size])} bytes", size)
+      do: out_of_range(where, "#{span(options[:size])} bytes", size)
 
-    if rem(size, block) != 0, do: wrong_length(where, "a multiple of #{block} bytes", size)
+    if rem(size, block) != 0, do: out_of_range(where, "a multiple of #{block} bytes", size)
 
     cond do
       options[:inline] -> {:inline, value}
@@ -103,7 +103,7 @@ defmodule Cryptoki.Mechanism.Field do
 
   def encode!(:ulong, options, value, where) when is_integer(value) do
     allowed = options[:in] || 0..@largest
-    if value not in allowed, do: fail(where, expected(:ulong, options), "#{value}")
+    if value not in allowed, do: out_of_range(where, expected(:ulong, options), value)
     {:ulong, value}
   end
 
@@ -271,9 +271,9 @@ defmodule Cryptoki.Mechanism.Field do
 
   defp list(names), do: Enum.map_join(names, ", ", &inspect/1)
 
-  @spec wrong_length(String.t(), String.t(), non_neg_integer) :: no_return
-  defp wrong_length(where, expected, size),
-    do: raise(WrongLength, message: "#{where}: expected #{expected}, got #{size}")
+  @spec out_of_range(String.t(), String.t(), integer) :: no_return
+  defp out_of_range(where, expected, got),
+    do: raise(OutOfRange, message: "#{where}: expected #{expected}, got #{got}")
 
   @spec fail(String.t(), String.t(), String.t()) :: no_return
   defp fail(where, expected, got) do

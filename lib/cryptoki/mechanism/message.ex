@@ -4,7 +4,7 @@ defmodule Cryptoki.Mechanism.Message do
   @moduledoc false
 
   alias Cryptoki.Error
-  alias Cryptoki.Mechanism.{Encoder, Field, WrongLength}
+  alias Cryptoki.Mechanism.{Encoder, Field, OutOfRange}
 
   @iv [
     iv_generator: {:name, of: :generator, default: :no_generate},
@@ -85,7 +85,7 @@ defmodule Cryptoki.Mechanism.Message do
         {Encoder.encode!(structure, given, where, context), [:iv, :tag]}
     end
   rescue
-    error in WrongLength ->
+    error in OutOfRange ->
       if direction == :message_decrypt,
         do: reraise(Error.new(:mechanism_param_invalid, error.message), __STACKTRACE__),
         else: reraise(ArgumentError, [message: error.message], __STACKTRACE__)
@@ -139,7 +139,7 @@ defmodule Cryptoki.Mechanism.Message do
     {name, tag} = Enum.find(given, {:tag, nil}, fn {name, _} -> name in [:tag, :mac] end)
 
     if is_binary(tag) and byte_size(tag) != size do
-      raise WrongLength,
+      raise OutOfRange,
         message:
           "#{where}: argument #{inspect(name)}: expected #{size} bytes, got #{byte_size(tag)}; " <>
             "tag_bits: says how long the tag is"
