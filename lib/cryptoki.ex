@@ -84,7 +84,7 @@ defmodule Cryptoki do
 
   Returns when the first attempt to reach the token is over, or `timeout:` is. It need not have
   succeeded: without the token the instance is `:absent` and connects by itself when it comes; after
-  a refused PIN it is `:locked` until `unlock/3`. `status/1` tells.
+  a login that the token refused, or may have, it is `:locked` until `unlock/3`. `status/1` tells.
 
   Errors: `:library_not_loaded` when the library is missing, is no PKCS #11 library or cannot be
   initialised. A wrong option raises `ArgumentError`. PKCS #11 v3.2, sections 5.4 to 5.6.
@@ -144,6 +144,9 @@ defmodule Cryptoki do
     * `:state` is `:ready`, `:absent` or `:locked`; `:reason` why, an error or nil. When ready, it is
       the reason for fewer sessions than were asked for
     * `:token` has `:slot`, `:label` and `:serial`, nil while there is none
+    * `:login` is `:accepted` when the token took the PIN, `:shared` when somebody in this VM was logged
+      in already and nobody has looked at the PIN, `:not_wanted` when there is a PIN and the token asks for
+      no login, `:none` without a PIN, nil while there is no token
     * `:sessions` counts those `:wanted`, `:open`, `:busy` with a call, and `:overdue`: their caller
       gave up, the library has not returned yet
     * `:queue` is how many calls wait for a session, `:epoch` how often handles have become stale
@@ -162,24 +165,26 @@ defmodule Cryptoki do
   bang(status(hsm) :: map)
 
   @doc """
-  Logs in with another PIN, given in any form that `pin:` of `start_link/1` may have; it takes the
-  place of that one. `:ok` at once when the instance is logged in.
+  Logs in with another PIN, given in any form that `pin:` of `start_link/1` may have; when the token takes
+  it, it takes the place of that one. `:ok` at once when the instance is logged in: then nobody looks at
+  the PIN. While the token is away the answer is `:token_absent`, and the PIN is tried when it comes.
 
-  A PIN that this token has refused in this VM is not tried again, nor is the last try that a token
-  allows used up, unless `force: true` says so.
+  A PIN that this token has refused in this VM, or whose fate is not known, is not tried again, nor is the
+  last try that a token allows used up, unless `force: true` says so.
 
-  Errors: `:pin_incorrect`, `:pin_locked`, `:token_absent`. PKCS #11 v3.2, section 5.6.8 (C_Login).
+  Errors: `:pin_incorrect`, `:pin_locked`, `:pin_unavailable`, `:token_absent`; any other code of C_Login.
+  PKCS #11 v3.2, section 5.6.8 (C_Login).
 
       iex> Cryptoki.unlock(MyApp.HSM, fn -> IO.gets("PIN: ") |> String.trim() end)
       :ok
   """
   @spec unlock(hsm, Pin.source(), force: boolean, timeout: timeout) :: :ok | error
   def unlock(hsm, pin, opts \\ []) do
+    options = Options.call!(opts, [:timeout, :force])
     pin = Pin.wrap(pin)
-    {force, opts} = Keyword.pop(opts, :force, false)
 
-    with {:ok, target} <- Target.fetch(hsm, Options.call!(opts, [:timeout])),
-         do: TokenServer.unlock(target, pin, force == true)
+    with {:ok, target} <- Target.fetch(hsm, options),
+         do: TokenServer.unlock(target, pin, options.force)
   end
 
   @doc """

@@ -168,7 +168,8 @@ PKCS #11 v3.2, sections 5.6.2 and 5.4.2.
 stop(Hsm) -> call(stop, [Hsm]).
 
 ?DOC("What is the matter with the HSM: `state` is `ready`, `absent` or `locked`, `reason` why
-(`{Reason, Info}` or `nil`). Answers at once, whatever the token does.
+(`{Reason, Info}` or `nil`), `login` whether the token took the PIN. Answers at once, whatever the token
+does.
 
 Errors: `shutdown`.
 
@@ -176,10 +177,11 @@ Errors: `shutdown`.
 -spec status(hsm()) -> {ok, map()} | error().
 status(Hsm) -> call(status, [Hsm]).
 
-?DOC("Logs in with another PIN. One that this token has refused is not tried again, nor is the last
-try used up, unless `force => true` says so.
+?DOC("Logs in with another PIN, which takes the place of the instance's own when the token takes it. One
+that this token has refused, or whose fate is not known, is not tried again, nor is the last try used up,
+unless `force => true` says so.
 
-Errors: `pin_incorrect`, `pin_locked`, `token_absent`. PKCS #11 v3.2, section 5.6.8.
+Errors: `pin_incorrect`, `pin_locked`, `pin_unavailable`, `token_absent`. PKCS #11 v3.2, section 5.6.8.
 
     1> ok = cryptoki:unlock(hsm, fun() -> Pin end).").
 -spec unlock(hsm(), pin(), #{force => boolean(), timeout => timeout()}) -> ok | error().

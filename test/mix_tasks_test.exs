@@ -4,7 +4,7 @@ defmodule Cryptoki.MixTasksTest do
 
   import ExUnit.CaptureIO
 
-  alias Cryptoki.Test.{MainToken, SoftHSM, Terminal}
+  alias Cryptoki.Test.{FaultyModule, MainToken, SoftHSM, Terminal}
 
   @moduletag timeout: 300_000
   @model %{softhsm2: "SoftHSM v2", kryoptic: "v1"}[MainToken.name()]
@@ -139,6 +139,25 @@ defmodule Cryptoki.MixTasksTest do
              ])
 
     assert said =~ "CKR_PIN_INCORRECT"
+  end
+
+  @tag skip: MainToken.lacks(:kryoptic, "its init string is for an instance, not for a task")
+  test "a token that wants no login gets the PIN that the command names, and no other", context do
+    module = FaultyModule.new(labels: ["no-login"])
+    FaultyModule.control(module, "token without=0x4")
+    environment = [{"WRONG_PIN", "wrong"}, {"CRYPTOKI_LIBRARY", module.library}]
+    context = with_environment(context, environment)
+    logins = fn -> FaultyModule.count(module, ~r/^C_Login ran/) end
+    uri = "pkcs11:token=no-login"
+
+    assert {"", 1, _no_object} = mix(context, ["objects", uri])
+    assert logins.() == 0
+    assert {"", 1, _no_object} = mix(context, ["objects", uri, "--pin-env", "CRYPTOKI_PIN"])
+    assert logins.() == 1
+    assert {"", 3, said} = mix(context, ["objects", uri, "--pin-env", "WRONG_PIN"])
+    assert said =~ "the PIN is wrong"
+    assert {"", 1, _no_object} = mix(context, ["objects", uri, "--public"])
+    assert logins.() == 2
   end
 
   test "at a terminal a PIN is asked for and not echoed, with data in a pipe too", context do

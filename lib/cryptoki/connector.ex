@@ -4,8 +4,20 @@ defmodule Cryptoki.Connector do
   # the token, fetching the PIN, logging in, opening sessions, looking at the slots. The PIN lives
   # here and in the process of the login, and only until it is handed to the library.
 
-  alias Cryptoki.{Attempts, Ecdsa, Error, Instance, Instances, Login, Names, Options, Request}
-  alias Cryptoki.SessionServer
+  alias Cryptoki.{
+    Attempts,
+    Ecdsa,
+    Error,
+    Instance,
+    Instances,
+    Login,
+    Names,
+    Options,
+    Pin,
+    Request
+  }
+
+  alias Cryptoki.{SessionServer, Telemetry}
 
   # Overdue sessions are replaced until there are this many times the sessions asked for.
   @overdue_factor 2
@@ -15,6 +27,7 @@ defmodule Cryptoki.Connector do
           token: map,
           read_only: boolean,
           logged_in: boolean,
+          login: Login.login(),
           missing_ecdsa: [atom]
         }
   @type look :: {polled :: [map], tokens :: [map]}
@@ -46,11 +59,12 @@ defmodule Cryptoki.Connector do
     with {:ok, slots} <- control(context, {:slots}),
          {:ok, %{id: slot, token: token}} <- choose(slots, context.options),
          {:ok, mechanisms} <- control(context, {:mechanisms, slot}),
-         {:ok, logged_in} <- Login.run(context, slot, token) do
+         {:ok, login} <- log_in(context, slot, token) do
       facts = %{
         slot: slot,
         token: token,
-        logged_in: logged_in,
+        login: login,
+        logged_in: login in [:accepted, :shared],
         missing_ecdsa: Ecdsa.missing(mechanisms),
         read_only: context.options.read_only or :write_protected in flags(token)
       }
@@ -62,6 +76,23 @@ defmodule Cryptoki.Connector do
     end
   end
 
+  # Where the token wants no login the PIN stays here, as with GnuTLS, unless a person has just given it.
+  # The security officer always logs in. Should the token change its mind, see `login_again/2`.
+  defp log_in(context, slot, token) do
+    wanted = :login_required in flags(token) or context.options.user == :so or context.asked
+
+    cond do
+      wanted -> Login.run(context, slot, token)
+      Pin.given?(Instances.get(context.instance, context.pin)) -> not_wanted(context)
+      true -> {:ok, :none}
+    end
+  end
+
+  defp not_wanted(context) do
+    Telemetry.login_not_wanted(context.name)
+    {:ok, :not_wanted}
+  end
+
   @doc "How many sessions there may be beside the overdue ones, which may never come back."
   @spec room(map) :: integer
   def room(context) do
@@ -69,8 +100,8 @@ defmodule Cryptoki.Connector do
     @overdue_factor * context.options.sessions - overdue
   end
 
-  @doc "Logs in again to the token found before."
-  @spec login_again(map, facts) :: {:ok, logged_in :: boolean} | trouble
+  @doc "Logs in again to the token found before, or for the first time when a call was refused for want of it."
+  @spec login_again(map, facts) :: {:ok, Login.login()} | trouble
   def login_again(context, facts) do
     deadline = Request.deadline(context.options.timeout)
 

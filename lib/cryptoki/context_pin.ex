@@ -2,69 +2,73 @@ defmodule Cryptoki.ContextPin do
   @moduledoc false
   # The context-specific login (PKCS #11 v3.2, section 5.6.8) that a key with CKA_ALWAYS_AUTHENTICATE
   # wants at each use: with the `pin:` of the call, else with the one of the instance, fetched in
-  # the process that calls. A PIN that was refused once is not tried again by itself.
+  # the process that calls. The instance's is handed over again only while the token takes it: see
+  # `Cryptoki.Tries`. While there is a PIN no trace of the process shows what it does.
 
-  alias Cryptoki.{Error, Instances, Pin, Target, Traits}
+  alias Cryptoki.{Error, Instances, Pin, Recovery, Target, Traits, Tries}
 
   @type t :: nil | binary | :protected
 
   # The only operations that such keys ask for it (section 4.10).
   @private_use ~w[sign decrypt sign_recover message_sign message_decrypt]a
 
-  @doc "The PIN that an operation of this kind with this key needs, nil when it needs none."
-  @spec fetch(Target.t(), map) :: {:ok, t} | {:error, Error.t()}
-  def fetch(_target, %{options: %{pin: %Pin{} = pin}}), do: wire(Pin.fetch(pin))
+  @doc "Runs an operation with the PIN that it needs, nil when it needs none."
+  @spec run(Target.t(), map, (t -> answer)) :: answer | {:error, Error.t()} when answer: term
+  def run(_target, %{options: %{pin: %Pin{} = pin}}, operation) do
+    Pin.hidden(fn -> with {:ok, secret} <- Pin.fetch(pin), do: operation.(wire(secret)) end)
+  end
 
-  def fetch(target, %{kind: kind, wanted: wanted}) when kind in @private_use and wanted != nil do
+  def run(target, %{kind: kind, wanted: wanted}, operation)
+      when kind in @private_use and wanted != nil do
     with true <- Traits.always_authenticate?(target, wanted),
          %Pin{} = pin <- Instances.pin(target.instance),
-         %{logged_in: true, token: token} <- Instances.get(target.instance, :facts),
-         {:ok, secret} <- Pin.fetch(pin),
-         :ok <- not_refused(token, user(target), secret) do
-      wire({:ok, secret})
+         %{logged_in: true, token: token} <- Instances.get(target.instance, :facts) do
+      Pin.hidden(fn ->
+        with {:ok, secret} when secret != :none <- Pin.fetch(pin) do
+          handed(target, token, secret, operation)
+        else
+          {:ok, :none} -> operation.(nil)
+          error -> error
+        end
+      end)
     else
-      {:error, %Error{}} = error -> error
-      _not_needed_or_not_there -> {:ok, nil}
+      _not_needed_or_not_there -> operation.(nil)
     end
   end
 
-  def fetch(_target, _call), do: {:ok, nil}
+  def run(_target, _call, operation), do: operation.(nil)
 
-  @doc "Runs an operation with the PIN; remembers that the token refused the instance's own."
-  @spec run(Target.t(), map, (t -> answer)) :: answer | {:error, Error.t()} when answer: term
-  def run(target, call, operation) do
-    with {:ok, pin} <- fetch(target, call) do
-      case operation.(pin) do
-        {:error, %Error{reason: :pin_incorrect, function: :C_Login}} = error ->
-          if call.options[:pin] == nil, do: refuse(target, pin)
-          error
+  # The login of the instance and the login for a use are answered for themselves, and refused for both.
+  defp handed(target, token, secret, operation) do
+    identity = Instances.identity(token)
+    user = Instances.get(target.instance, :options).user
+    login = Tries.of(identity, user, secret)
+    use = Tries.of(identity, {:context, user}, secret)
 
-        answer ->
-          answer
-      end
+    with :ok <- Tries.allowed(login),
+         {:ok, before} <- if(Tries.good?(use), do: {:ok, :good}, else: hand(use, target)) do
+      answer = operation.(wire(secret))
+      unless answered(use, before, answer), do: Tries.refuse(login, code(answer))
+      answer
     end
   end
 
-  defp refuse(target, pin) do
-    with %{token: token} <- Instances.get(target.instance, :facts),
-         do: Instances.refuse(token, user(target), secret(pin))
-  end
+  # The first that comes tries it, the others wait for what it hears.
+  defp hand(use, target), do: Tries.hand(use, false, target.deadline)
 
-  defp not_refused(token, user, secret) do
-    if Instances.refused?(token, user, secret) do
-      detail = "the token has refused it before, it was not tried again"
-      {:error, Error.new(:pin_incorrect, detail, executed: false)}
-    else
-      :ok
-    end
-  end
+  defp answered(use, :good, answer), do: Tries.used(use, tried(answer, :not_tried), code(answer))
 
-  defp user(target), do: Instances.get(target.instance, :options).user
+  defp answered(use, before, answer),
+    do: Tries.answered(use, before, tried(answer, :doubtful), code(answer))
 
-  defp wire({:ok, :protected_path}), do: {:ok, :protected}
-  defp wire({:ok, :none}), do: {:ok, nil}
-  defp wire(pin_or_error), do: pin_or_error
+  defp tried({:error, %Error{reason: :timeout, executed: :maybe}}, unheard), do: unheard
+  defp tried({:error, error}, _unheard), do: Recovery.tried(error)
+  defp tried(_ok, _unheard), do: :accepted
 
-  defp secret(:protected), do: :protected_path
-  defp secret(pin), do: pin
+  defp code({:error, error}), do: error.code
+  defp code(_ok), do: nil
+
+  defp wire(:protected_path), do: :protected
+  defp wire(:none), do: nil
+  defp wire(secret), do: secret
 end

@@ -7,7 +7,8 @@ defmodule Cryptoki.Error do
     shutdown: "the instance is stopping; nothing was sent to the token",
     token_absent:
       "the token is not there; insert it or check token:, the instance connects when it comes",
-    locked: "no login is tried again after a refused PIN: the token might lock; give another PIN",
+    locked:
+      "no login is tried again, the PIN was refused or may have been: give another, or unlock with force:",
     key_not_found:
       "nothing matches the selector; check label, id and class, and that the user is logged in",
     key_ambiguous: "more than one object matches the selector; add attributes until one is left",

@@ -117,11 +117,13 @@ defmodule Cryptoki.Instance do
   defp status(pid, info) do
     {state, reason} = Instances.state(pid)
     options = Instances.get(pid, :options) || %{sessions: 0}
+    facts = Instances.get(pid, :facts)
 
     %{
       state: state,
       reason: reason,
-      token: token(Instances.get(pid, :facts)),
+      token: token(facts),
+      login: facts && facts.login,
       sessions: %{
         wanted: options.sessions,
         open: info.sessions,

@@ -1,11 +1,11 @@
 defmodule Cryptoki.Instances do
   @moduledoc false
-  # Everything about the running instances that callers need without asking a process, the
-  # libraries that have to be given back when an instance is gone, and the PINs that were refused.
+  # Everything about the running instances that callers need without asking a process, and the
+  # libraries that have to be given back when an instance is gone.
   #
-  # Rows: `{pid, %Target{}}`, and `{{what, pid}, value}` for `:options`, `:pin`, `:server` (the
-  # token server), `:sessions` (their supervisor), `:facts` (about the token), `:state`, and what the
-  # library has shown itself to be: `:own_iv` (how it is asked for an IV); and
+  # Rows: `{pid, %Target{}}`, and `{{what, pid}, value}` for `:options`, `:pin`, `{:unlock, ref}` (a PIN
+  # given by `unlock/3`), `:server` (the token server), `:sessions` (their supervisor), `:facts` (about the
+  # token), `:state`, and what the library has shown itself to be: `:own_iv` (how it is asked for an IV); and
   # `{{:turn, token}, pid}`, who logs in to a token. The process only watches.
 
   use GenServer
@@ -15,24 +15,17 @@ defmodule Cryptoki.Instances do
   alias Cryptoki.{Error, Native, Pin, Request, Target}
 
   @table __MODULE__
-  @refused {__MODULE__, :refused}
-  @secret {__MODULE__, :secret}
   @close_timeout 5_000
   @restart_pause 10
 
   @type state :: :ready | :absent | :locked
-  @type refusal :: tuple
-  @type what :: :options | :pin | :server | :sessions | :facts | :state | :own_iv
+  @type what ::
+          :options | :pin | {:unlock, reference} | :server | :sessions | :facts | :state | :own_iv
 
   @doc "Makes the table, owned by the caller."
   @spec create_table() :: :ok
   def create_table do
     :ets.new(@table, [:set, :public, :named_table, read_concurrency: true])
-
-    # One key a VM: it outlives a restart of the application, nothing else.
-    if :persistent_term.get(@secret, nil) == nil,
-      do: :persistent_term.put(@secret, :crypto.strong_rand_bytes(32))
-
     :ok
   end
 
@@ -101,10 +94,11 @@ defmodule Cryptoki.Instances do
   def whereis({:global, _term} = name), do: GenServer.whereis(name)
   def whereis({:via, _module, _term} = name), do: GenServer.whereis(name)
 
+  # A PIN may stand in the place of the instance: it is not shown.
   def whereis(other) do
     raise ArgumentError,
           "expected an instance (a pid, a name, {:global, term} or {:via, module, term}) " <>
-            "or a session of with_session/3, got: #{inspect(other)}"
+            "or a session of with_session/3, got: #{Pin.kind_of(other)}"
   end
 
   @doc "One of the facts about an instance."
@@ -118,6 +112,9 @@ defmodule Cryptoki.Instances do
 
   @spec put(pid, what, term) :: true
   def put(pid, what, value), do: :ets.insert(@table, {{what, pid}, value})
+
+  @spec delete(pid, what) :: true
+  def delete(pid, what), do: :ets.delete(@table, {what, pid})
 
   @doc "The state of an instance's token and why it is not ready."
   @spec state(pid) :: {state, Error.t() | nil}
@@ -151,40 +148,7 @@ defmodule Cryptoki.Instances do
 
   defp stopping, do: {:error, Error.new(:shutdown, "the instance is stopping")}
 
-  ## Refused PINs
-
-  @doc """
-  Remembers that a token refused a PIN, as a keyed hash that means nothing outside this VM. The
-  token is what stays the same through whatever instance, library or slot it is reached. A restart
-  of the application does not forget it.
-  """
-  @spec refuse(token :: map, user :: term, binary | :protected_path) :: :ok
-  def refuse(token, user, pin), do: token |> refusal(user, pin) |> refuse()
-
-  @spec refuse(refusal) :: :ok
-  def refuse(refusal), do: :persistent_term.put(refusal, true)
-
-  @doc "Whether it did."
-  @spec refused?(token :: map, user :: term, binary | :protected_path) :: boolean
-  def refused?(token, user, pin), do: :persistent_term.get(refusal(token, user, pin), false)
-
-  @doc "Forgets what one token refused: its PIN was set anew."
-  @spec forgive(token :: map) :: :ok
-  def forgive(token) do
-    identity = identity(token)
-
-    for {{@refused, ^identity, _user, _mac} = refusal, true} <- :persistent_term.get(),
-        do: :persistent_term.erase(refusal)
-
-    :ok
-  end
-
-  @doc "What `refuse/1` remembers, made before the PIN goes away."
-  @spec refusal(token :: map, user :: term, binary | :protected_path) :: refusal
-  def refusal(token, user, pin) do
-    key = :persistent_term.get(@secret)
-    {@refused, identity(token), user, :crypto.mac(:hmac, :sha256, key, to_string(pin))}
-  end
+  ## Tokens
 
   @doc """
   Waits until no other process logs in to the token. The turn ends with the process that has it.

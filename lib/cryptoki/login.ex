@@ -1,55 +1,57 @@
 defmodule Cryptoki.Login do
   @moduledoc false
-  # Logs in without ever trying a PIN twice that the token has refused.
+  # Logs in without ever handing over a PIN twice that is not known to be good: see `Cryptoki.Tries`.
   #
   # A login runs in a process of its own, one at a time for a token in the whole VM: two instances
-  # that start with the same wrong PIN are one try, not two. Once the library has the PIN the process
-  # stays until it has answered, also when nobody waits any more: what a slow token says about a PIN is
-  # not lost.
+  # that start with the same wrong PIN are one try, not two. It fetches the PIN there, which no other
+  # process sees and no trace shows. Once the PIN is on its way to the library the process is nobody's: it
+  # stays until the library has answered, also when nobody waits any more and when the application that
+  # started the instance is stopped. What a slow token says about a PIN is not lost.
 
-  alias Cryptoki.{Error, Instances, Names, Pin, Request, Telemetry}
+  alias Cryptoki.{Error, Instances, Names, Pin, Recovery, Request, Telemetry, Tries}
 
   # A person types it on the device.
   @protected_path_timeout 120_000
   @final_try "the token allows one more try, which is left to a person (Cryptoki.unlock/3)"
 
+  @typedoc """
+  How an instance is logged in: it has no PIN; it has one and the token wants none; the token took the
+  PIN; or somebody in this VM had logged in already, and nobody looked at the PIN.
+  """
+  @type login :: :none | :not_wanted | :accepted | :shared
   @type trouble :: {:locked, Error.t()} | {:error, Error.t()}
 
-  @doc "Logs in to the token in a slot; false when the instance has no PIN."
-  @spec run(context :: map, non_neg_integer, token :: map) ::
-          {:ok, logged_in :: boolean} | trouble
+  @doc """
+  Logs in to the token in a slot. The context says with which PIN (`:pin`, a row of `Cryptoki.Instances`),
+  whether a person has just given it (`:asked`) and whether they insist (`:force`).
+  """
+  @spec run(context :: map, non_neg_integer, token :: map) :: {:ok, login} | trouble
   def run(context, slot, token) do
     started = System.monotonic_time()
-    result = fetch(context, slot, token)
+    result = fetched(context, slot, token)
     metadata = %{instance: context.name, result: outcome(result)}
     duration = System.monotonic_time() - started
     Telemetry.event([:login], %{duration: duration}, metadata)
     result
   end
 
-  defp fetch(context, slot, token) do
-    case Pin.fetch(Instances.pin(context.instance)) do
-      {:ok, :none} -> {:ok, false}
-      {:ok, secret} -> start(context, slot, token, secret)
-      {:error, _error} = error -> error
-    end
+  defp fetched(context, slot, token) do
+    if Pin.given?(Instances.get(context.instance, context.pin)),
+      do: start(context, slot, token),
+      else: {:ok, :none}
   end
 
-  defp start(context, slot, token, secret) do
-    timeout =
-      if secret == :protected_path, do: @protected_path_timeout, else: context.options.timeout
-
-    deadline = Request.deadline(timeout)
-    caller = self()
+  defp start(context, slot, token) do
     ref = make_ref()
+    {_pid, monitor} = spawn_monitor(__MODULE__, :log_in, [self(), ref, context, slot, token])
+    await(ref, monitor, :infinity)
+  end
 
-    {_pid, monitor} =
-      spawn_monitor(fn ->
-        Process.flag(:sensitive, true)
-        send(caller, {ref, quietly(fn -> in_turn(context, slot, token, secret, deadline) end)})
-      end)
-
+  defp await(ref, monitor, timeout) do
     receive do
+      {^ref, :fetched, timeout} ->
+        await(ref, monitor, timeout)
+
       {^ref, result} ->
         Process.demonitor(monitor, [:flush])
         result
@@ -61,11 +63,53 @@ defmodule Cryptoki.Login do
     end
   end
 
+  @doc "The process of a login."
+  @spec log_in(pid, reference, map, non_neg_integer, map) :: term
+  def log_in(caller, ref, context, slot, token) do
+    Process.flag(:sensitive, true)
+    # Until the PIN is there: somebody may be typing it.
+    Process.link(caller)
+    send(caller, {ref, quietly(fn -> with_pin(caller, ref, context, slot, token) end)})
+  end
+
+  @doc "Who insists on a PIN, and is logged in, has the token asked again for each use of a key that wants it."
+  @spec forgive(pid, Pin.t()) :: :ok | {:error, Error.t()}
+  def forgive(instance, pin) do
+    Pin.hidden(fn ->
+      with %{token: token} <- Instances.get(instance, :facts),
+           {:ok, secret} when secret != :none <- Pin.fetch(pin) do
+        user = Instances.get(instance, :options).user
+
+        for who <- [user, {:context, user}],
+            do: Tries.forgive(Instances.identity(token), who, secret)
+
+        :ok
+      else
+        {:error, error} -> {:error, error}
+        _no_pin_or_no_token -> :ok
+      end
+    end)
+  end
+
   # What was raised, or where, could show a PIN.
   defp quietly(job) do
     job.()
   catch
     _kind, _reason -> {:error, Error.new(:panic, "the login failed unexpectedly")}
+  end
+
+  defp with_pin(caller, ref, context, slot, token) do
+    with {:ok, secret} <- Pin.fetch(Instances.get(context.instance, context.pin)) do
+      Process.unlink(caller)
+      # An application takes all processes of its group with it.
+      Process.group_leader(self(), Process.whereis(:init))
+
+      timeout =
+        if secret == :protected_path, do: @protected_path_timeout, else: context.options.timeout
+
+      send(caller, {ref, :fetched, timeout})
+      in_turn(context, slot, token, secret, Request.deadline(timeout))
+    end
   end
 
   defp in_turn(context, slot, token, secret, deadline) do
@@ -76,31 +120,46 @@ defmodule Cryptoki.Login do
          # while the PIN was typed.
          {:ok, token} <- Instances.still_there(context.library, slot, token, deadline),
          :ok <- tries_left(flags(token), user, context.force),
-         :ok <- not_refused(token, user, secret, context.force),
-         do: hand_over(context, slot, token, secret, deadline)
+         tries = Tries.of(Instances.identity(token), user, secret),
+         {:ok, before} <- hand(tries, insists?(context, secret), deadline) do
+      result = hand_over(context, slot, token, secret, deadline)
+      answered(result, tries, before)
+    end
+  end
+
+  # Nobody knows what will be typed at a keypad: who asks for it gets it.
+  defp insists?(%{force: true}, _secret), do: true
+  defp insists?(context, secret), do: context.asked and secret == :protected_path
+
+  # A wait that was too long has said nothing about the PIN.
+  defp hand(tries, insists, deadline) do
+    case Tries.hand(tries, insists, deadline) do
+      {:error, %Error{reason: :timeout}} = error -> error
+      {:error, refused} -> {:locked, refused}
+      handed -> handed
+    end
   end
 
   defp hand_over(context, slot, token, secret, deadline) do
-    user = context.options.user
-    {code, username} = user(user)
+    {code, username} = user(context.options.user)
     place = {slot, Instances.identity(token), context.options.read_only}
     who = %{place: place, user: code, username: username}
-    refused = Instances.refusal(token, user, secret)
     pin = if secret == :protected_path, do: nil, else: secret
+    Request.login(context.native, who, pin, deadline)
+  end
 
-    case Request.login(context.native, who, pin, deadline) do
-      :ok ->
-        {:ok, true}
+  defp answered(:ok, tries, before) do
+    Tries.answered(tries, before, :accepted, nil)
+    {:ok, :accepted}
+  end
 
-      {:error, %Error{reason: :user_already_logged_in}} ->
-        {:ok, true}
+  defp answered({:error, error}, tries, before) do
+    again = Tries.answered(tries, before, Recovery.tried(error), error.code)
 
-      {:refused, error} ->
-        Instances.refuse(refused)
-        {:locked, error}
-
-      {:error, error} ->
-        {:error, error}
+    cond do
+      error.reason == :user_already_logged_in -> {:ok, :shared}
+      again -> {:error, error}
+      true -> {:locked, error}
     end
   end
 
@@ -128,18 +187,7 @@ defmodule Cryptoki.Login do
     end
   end
 
-  defp not_refused(_token, _user, _secret, true), do: :ok
-
-  defp not_refused(token, user, secret, false) do
-    if Instances.refused?(token, user, secret) do
-      {:locked,
-       Error.new(:pin_incorrect, "the token has refused it before, it was not tried again")}
-    else
-      :ok
-    end
-  end
-
-  defp outcome({:ok, _logged_in}), do: :ok
+  defp outcome({:ok, _login}), do: :ok
   defp outcome({_trouble, error}), do: error.reason
 
   defp flags(token), do: Names.flags(:token, token.flags)

@@ -23,9 +23,7 @@ defmodule Cryptoki.Options do
       cast: :path,
       type: "Path.t()",
       must: "a path",
-      doc:
-        "the vendor's PKCS #11 library. Without it the environment variable " <>
-          "`CRYPTOKI_LIBRARY` names it"
+      doc: "the vendor's PKCS #11 library; else the variable `CRYPTOKI_LIBRARY` names it"
     ],
     token: [
       cast: :token,
@@ -77,8 +75,7 @@ defmodule Cryptoki.Options do
       type: "timeout",
       default: 5_000,
       must: "milliseconds, at least 1, or :infinity",
-      doc:
-        "how long a call may take that does not say so itself, waiting included, in milliseconds"
+      doc: "how long a call may take that does not say so itself, waiting included, in ms"
     ],
     queue_limit: [
       cast: {:integer, 1, 1_000_000},
@@ -132,8 +129,7 @@ defmodule Cryptoki.Options do
       cast: :timeout,
       type: "timeout",
       must: "milliseconds, at least 1, or :infinity",
-      doc:
-        "how long the call may take, in milliseconds. Without it the instance's `timeout:` holds"
+      doc: "how long the call may take, in milliseconds, in place of the instance's `timeout:`"
     ],
     pin: [
       cast: :pin,
@@ -200,6 +196,15 @@ defmodule Cryptoki.Options do
       doc: "the key of a saved signature or verification"
     ]
   ]
+  @unlock [
+    force: [
+      cast: :boolean,
+      type: "boolean",
+      default: false,
+      must: "true or false",
+      doc: "whether a refused PIN is tried again, and the last try that the token allows used"
+    ]
+  ]
 
   # Their values are never shown: a PIN may be in them.
   @secret [:token, :uri, :pin, :associated_data, :signature]
@@ -240,10 +245,7 @@ defmodule Cryptoki.Options do
           isolation: :none
         }
 
-  @doc """
-  The start options, checked, with their defaults. `ArgumentError` says which one is wrong and
-  why. What it returns holds no PIN in the open and may be given to it again.
-  """
+  @doc "The start options, checked, with their defaults. No PIN is in it; it may be given to it again."
   @spec start!([start_option] | map) :: start
   def start!(options) do
     options
@@ -257,7 +259,7 @@ defmodule Cryptoki.Options do
   @doc "The options of a call that takes `allowed`, checked, with their defaults."
   @spec call!([call_option] | map, [atom]) :: map
   def call!(options, allowed),
-    do: cast_all!(options, Keyword.take(@call, allowed), "option")
+    do: cast_all!(options, Keyword.take(@call ++ @unlock, allowed), "option")
 
   @doc "Whether the slot, as the control thread describes it, holds the wanted token."
   @spec matches_token?(URI.t(), map) :: boolean
@@ -453,8 +455,7 @@ defmodule Cryptoki.Options do
 
   defp library(%URI{module_path: nil, module_name: nil}), do: {:ok, nil}
 
-  defp library(uri),
-    do: with({:error, error} <- URI.library(uri), do: {:error, error.detail})
+  defp library(uri), do: with({:error, error} <- URI.library(uri), do: {:error, error.detail})
 
   defp place(%URI{vendor: [{name, _value} | _]}),
     do: {:error, "no token can be found by #{name}, which RFC 7512 does not define"}

@@ -1,15 +1,16 @@
 defmodule Cryptoki.Pin do
   @moduledoc false
-  # How a PIN is given, as a value that nothing prints. It holds a function that fetches the PIN:
-  # the environment of a function is shown by no inspect, log, crash report or `:sys.get_status`,
-  # also where they do not go through `Inspect`. The PIN is fetched at the moment of the login.
+  # How a PIN is given, as a value that nothing prints: the user's function, whose environment is shown by
+  # no inspect, log, crash report or `:sys.get_status`, or what is sealed (`Cryptoki.Sealed`). It may live
+  # longer than the code that made it: no function of ours is in it. The PIN is fetched at the moment of
+  # the login.
 
   require Logger
 
-  alias Cryptoki.Error
+  alias Cryptoki.{Error, Sealed}
 
-  @enforce_keys [:given, :fetch]
-  defstruct [:given, :fetch]
+  @enforce_keys [:given, :source]
+  defstruct [:given, :source]
 
   @typedoc """
   How a PIN may be given.
@@ -34,7 +35,7 @@ defmodule Cryptoki.Pin do
 
   @type fetched :: {:ok, binary | :protected_path | :none} | {:error, Error.t()}
 
-  @type t :: %__MODULE__{given: String.t(), fetch: (() -> fetched)}
+  @type t :: %__MODULE__{given: String.t(), source: (() -> term) | (sealed :: binary)}
 
   @expected "a function without arguments, {module, function, arguments}, {:env, name}, " <>
               "{:file, path}, :protected_path or a string"
@@ -55,30 +56,46 @@ defmodule Cryptoki.Pin do
   @doc "As `wrap/1`, `:error` for anything else."
   @spec cast(term) :: {:ok, t} | :error
   def cast(%__MODULE__{} = pin), do: {:ok, pin}
-  def cast(nil), do: new("none", fn -> {:ok, :none} end)
-  def cast(:protected_path), do: new("protected path", fn -> {:ok, :protected_path} end)
+  def cast(nil), do: new("none", :none)
+  def cast(:protected_path), do: new("protected path", :protected_path)
+  def cast(fun) when is_function(fun, 0), do: new(name(Function.info(fun)), fun)
 
-  def cast(fun) when is_function(fun, 0) do
-    name = name(Function.info(fun))
-    new(name, fn -> call(fun, name) end)
-  end
+  def cast({module, function, arguments} = source)
+      when is_atom(module) and is_atom(function) and is_list(arguments),
+      do: new(Exception.format_mfa(module, function, length(arguments)), source)
 
-  def cast({module, function, arguments})
-      when is_atom(module) and is_atom(function) and is_list(arguments) do
-    name = Exception.format_mfa(module, function, length(arguments))
-    new(name, fn -> call(fn -> apply(module, function, arguments) end, name) end)
-  end
+  def cast({:env, name}), do: by_name(:env, name, "environment variable", ["=", <<0>>])
+  def cast({:file, path}), do: by_name(:file, path, "file", [<<0>>])
+  def cast(string), do: with({:ok, pin} <- text(string), do: new("string", pin))
 
-  def cast({:env, name}), do: by_name(name, "environment variable", ["=", <<0>>], &env/1)
-  def cast({:file, path}), do: by_name(path, "file", [<<0>>], &file/1)
-
-  def cast(string) do
-    with {:ok, pin} <- text(string), do: new("string", fn -> {:ok, pin} end)
-  end
+  @doc "Whether there is a PIN to be fetched, or typed at the token."
+  @spec given?(t) :: boolean
+  def given?(%__MODULE__{} = pin), do: source(pin) != :none
 
   @doc "The PIN, now. Errors name where it should have come from, never what came."
   @spec fetch(t) :: fetched
-  def fetch(%__MODULE__{fetch: fetch}), do: fetch.()
+  def fetch(%__MODULE__{given: given} = pin) do
+    case source(pin) do
+      source when source in [:none, :protected_path] -> {:ok, source}
+      fun when is_function(fun) -> call(fun, given)
+      {module, function, arguments} -> call(fn -> apply(module, function, arguments) end, given)
+      {:env, name} -> env(name)
+      {:file, path} -> file(path)
+      string -> {:ok, string}
+    end
+  end
+
+  @doc "Runs what has a PIN in its hands: no trace of the calling process shows its arguments."
+  @spec hidden((() -> result)) :: result when result: term
+  def hidden(job) do
+    before = Process.flag(:sensitive, true)
+
+    try do
+      job.()
+    after
+      Process.flag(:sensitive, before)
+    end
+  end
 
   @doc "The type of a value that must not be shown."
   @spec kind_of(term) :: String.t()
@@ -94,12 +111,18 @@ defmodule Cryptoki.Pin do
   def kind_of(term) when is_function(term), do: "a function"
   def kind_of(_other), do: "a term of another type"
 
-  defp new(given, fetch), do: {:ok, %__MODULE__{given: given, fetch: fetch}}
+  defp new(given, source) do
+    source = if is_function(source), do: source, else: Sealed.seal(source)
+    {:ok, %__MODULE__{given: given, source: source}}
+  end
 
-  defp by_name(name, what, forbidden, fetch) do
+  defp source(%__MODULE__{source: fun}) when is_function(fun), do: fun
+  defp source(%__MODULE__{source: sealed}), do: Sealed.open(sealed)
+
+  defp by_name(kind, name, what, forbidden) do
     with {:ok, name} when name != "" <- text(name),
          false <- String.contains?(name, forbidden) do
-      new("#{what} #{name}", fn -> fetch.(name) end)
+      new("#{what} #{name}", {kind, name})
     else
       _wrong -> :error
     end
@@ -116,6 +139,8 @@ defmodule Cryptoki.Pin do
     result = fun.()
 
     case text(with {:ok, pin} <- result, do: pin) do
+      # As a variable or a file that is empty.
+      {:ok, ""} -> error("#{name} returned an empty string")
       {:ok, pin} -> {:ok, pin}
       :error -> error("#{name} returned #{kind_of(result)}, not a string")
     end

@@ -25,7 +25,7 @@ defmodule Cryptoki.Recovery do
   # than one `:resolve` for stale handles. The caller's deadline ends it before that.
   # What the instance does when it cannot connect, or can and nothing else works: `Cryptoki.Attempts`.
 
-  alias Cryptoki.Error
+  alias Cryptoki.{Error, Names}
 
   @type action :: :answer | :login | :reopened | {:resolve, attempts :: pos_integer}
 
@@ -33,8 +33,49 @@ defmodule Cryptoki.Recovery do
   @key_handle_invalid 0x60
 
   # With all C_...Init: functions that only look or prepare.
-  @harmless ~w(C_OpenSession C_Login C_LoginUser C_GetAttributeValue C_FindObjects
-               C_GetObjectSize C_GetSessionInfo C_GetTokenInfo C_GetSlotInfo C_GetSlotList)a
+  # A login is none of them: it may have cost a try.
+  @harmless ~w(C_OpenSession C_GetAttributeValue C_FindObjects C_GetObjectSize C_GetSessionInfo
+               C_GetTokenInfo C_GetSlotInfo C_GetSlotList)a
+
+  # What a login's failure says of the PIN. Of every other code nobody knows: the PIN may have cost a try.
+  #
+  # | code                                                      | the PIN      | since, by the standard
+  # |-----------------------------------------------------------|--------------|------------------------
+  # | session handle invalid                                    | was not tried | it was no session "at the time that the function was invoked"
+  # | token not present, not recognised, no such slot           | was not tried | there was no token to try it on
+  # | library not initialised, no such function                 | was not tried | nothing was called
+  # | logged in already, as this user, as another, as too many  | was not tried | that is looked at before the PIN
+  # | a read-only session keeps the security officer out        | was not tried | the same
+  # | the user has no PIN yet                                   | was not tried | there is none to compare it with
+  # | device error, device removed, out of memory               | is in doubt  | it may have come before or after
+  @not_tried ~w(session_handle_invalid token_not_present token_not_recognized slot_id_invalid
+                cryptoki_not_initialized function_not_supported user_already_logged_in
+                user_another_already_logged_in user_too_many_types session_read_only_exists
+                user_pin_not_initialized)a
+  @in_doubt ~w(device_error device_removed host_memory device_memory)a
+
+  @logins (for {names, outcome} <- [{@not_tried, :not_tried}, {@in_doubt, :doubtful}],
+               name <- names,
+               into: %{} do
+             {:ok, code} = Names.code(:rv, name)
+             {code, outcome}
+           end)
+
+  @typedoc "What became of a PIN that was handed over."
+  @type tried :: :accepted | :not_tried | :doubtful | :refused
+
+  @doc "The codes after which a PIN is not taken for refused."
+  @spec logins() :: %{non_neg_integer => :not_tried | :doubtful}
+  def logins, do: @logins
+
+  @doc "What an error of a login, or of an operation with one in it, says of the PIN."
+  @spec tried(Error.t()) :: tried
+  def tried(%Error{function: function, code: code}) when function in [:C_Login, :C_LoginUser],
+    do: Map.get(@logins, code, :refused)
+
+  # Before the login, or in it.
+  def tried(%Error{reason: :panic}), do: :doubtful
+  def tried(%Error{}), do: :not_tried
 
   @doc "What to do about a native failure."
   @spec action(Cryptoki.Native.failure() | {:timeout, :queued | :running}) :: action

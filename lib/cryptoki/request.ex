@@ -164,20 +164,16 @@ defmodule Cryptoki.Request do
   def control(library, op, deadline), do: plain(&Native.control(&1, library, op), deadline)
 
   @doc """
-  Logs in; `{:refused, error}` is a PIN that must not be tried again. Until the deadline the login can
-  be withdrawn, if the library has not been given the PIN; else its answer is waited for without end.
+  Logs in. Until the deadline the login can be withdrawn, if the library has not been given the PIN; else
+  its answer is waited for without end. `Cryptoki.Recovery.tried/1` tells what an error says of the PIN.
   """
-  @spec login(Native.instance(), map, binary | nil, deadline) ::
-          :ok | {:refused, Error.t()} | {:error, Error.t()}
+  @spec login(Native.instance(), map, binary | nil, deadline) :: :ok | {:error, Error.t()}
   def login(native, who, pin, deadline) do
     submit = &Native.login(&1, native, who.place, who.user, pin, who.username)
 
     case await(submit, deadline, &withdraw/1) do
       {:ok, _times} ->
         :ok
-
-      {{:error, {:rv, _, _, :pin} = failure}, _times} ->
-        {:refused, error(failure)}
 
       {{:error, {:timeout, :queued}}, _times} ->
         {:error, Error.new(:timeout, @withdrawn, executed: false)}

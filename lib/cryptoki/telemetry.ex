@@ -171,6 +171,16 @@ defmodule Cryptoki.Telemetry do
   end
 
   @doc false
+  # Says that the PIN is not used.
+  @spec login_not_wanted(term) :: :ok
+  def login_not_wanted(instance) do
+    Logger.notice(fn ->
+      "cryptoki #{inspect(instance)}: the token wants no login (CKF_LOGIN_REQUIRED is not set), " <>
+        "it is used without the PIN"
+    end)
+  end
+
+  @doc false
   # Says what became of a session: an event of the native side, or `:opened`.
   @spec session(term, term) :: :ok
   def session(instance, event) do

@@ -16,7 +16,7 @@ defmodule Cryptoki.Token do
   slot meanwhile, nothing is done to it: `:token_absent`.
   """
 
-  alias Cryptoki.{Error, Information, Instances, Names, Options, Pin, Request, URI}
+  alias Cryptoki.{Error, Information, Instances, Names, Options, Pin, Request, Tries, URI}
 
   @library [:library, :init_args, :timeout]
 
@@ -88,14 +88,18 @@ defmodule Cryptoki.Token do
     Information.with_library(options, fn library, deadline ->
       with {:ok, slots} <- Request.control(library, {:slots}, deadline),
            {:ok, %{id: id, token: token}} <- choose(slots, slot, options.token),
-           {:ok, pins} <- fetch(pins),
-           {:ok, _now} <- still_there(library, id, token, deadline),
-           :ok <- Request.control(library, op.(id, pins), deadline) do
+           :ok <- Pin.hidden(fn -> hand_over(library, {id, token}, pins, op, deadline) end) do
         # What was refused before may be right now.
-        if token, do: Instances.forgive(token)
+        if token, do: Tries.forgive(Instances.identity(token))
         :ok
       end
     end)
+  end
+
+  defp hand_over(library, {id, token}, pins, op, deadline) do
+    with {:ok, pins} <- fetch(pins),
+         {:ok, _now} <- still_there(library, id, token, deadline),
+         do: Request.control(library, op.(id, pins), deadline)
   end
 
   defp token?(slot), do: not is_integer(slot) and slot != :free

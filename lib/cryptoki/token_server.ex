@@ -12,12 +12,11 @@ defmodule Cryptoki.TokenServer do
 
   use GenServer, restart: :permanent, shutdown: 5_000
 
-  alias Cryptoki.{Attempts, Connector, Error, Instance, Instances, Pin, Recovery}
-  alias Cryptoki.{Request, SessionServer, Target, Telemetry, Watch}
+  alias Cryptoki.{Attempts, Connector, Error, Instance, Instances, Job, Login, Pin}
+  alias Cryptoki.{Recovery, Request, SessionServer, Target, Telemetry, Unlocks, Watch}
 
   # pcscd looks at its readers every 400 ms: a card that is away for no longer must not be missed.
   @look_interval 200
-  @job_limit 180_000
 
   ## Calls
 
@@ -38,9 +37,17 @@ defmodule Cryptoki.TokenServer do
   @doc "Logs in with another PIN, which does not go through the mailbox."
   @spec unlock(Target.t(), Pin.t(), force :: boolean) :: :ok | {:error, Error.t()}
   def unlock(%Target{} = target, pin, force) do
-    with :locked <- Instances.ask(target.instance, :locked?, target.deadline) do
-      Instances.put(target.instance, :pin, pin)
-      Instances.ask(target.instance, {:unlock, force}, target.deadline)
+    case Instances.ask(target.instance, :locked?, target.deadline) do
+      :locked ->
+        row = {:unlock, make_ref()}
+        Instances.put(target.instance, row, pin)
+        Instances.ask(target.instance, {:unlock, row, force}, target.deadline)
+
+      :ok when force ->
+        Login.forgive(target.instance, pin)
+
+      answer ->
+        answer
     end
   end
 
@@ -95,8 +102,7 @@ defmodule Cryptoki.TokenServer do
       attempts: %Attempts{},
       first_waiters: [],
       login_waiters: [],
-      unlock_waiters: [],
-      force: false,
+      unlocks: %Unlocks{},
       watch: %Watch{},
       looker: nil,
       look_timer: nil,
@@ -138,10 +144,8 @@ defmodule Cryptoki.TokenServer do
 
   def handle_call(:locked?, _from, state), do: {:reply, :locked, state}
 
-  def handle_call({:unlock, force}, from, state) do
-    waiters = [from | state.unlock_waiters]
-    proceed(%{state | unlock_waiters: waiters, force: force or state.force})
-  end
+  def handle_call({:unlock, pin, force}, from, state),
+    do: proceed(%{state | unlocks: Unlocks.add(state.unlocks, from, pin, force)})
 
   def handle_call({:subscribe, pid}, _from, state) do
     {ref, watch} = Watch.subscribe(state.watch, pid)
@@ -207,7 +211,7 @@ defmodule Cryptoki.TokenServer do
   @impl true
   def handle_info({:connector, pid, result}, %{job: %{pid: pid} = job} = state) do
     Process.cancel_timer(job.timer)
-    {answer, state} = done(job.kind, result, %{state | job: nil})
+    {answer, state} = finish(job, result, %{state | job: nil})
     state = List.foldr(job.early, state, &told/2)
     Enum.each(job.serves, &GenServer.reply(&1, answer))
     Enum.each(state.first_waiters, &GenServer.reply(&1, :ok))
@@ -260,11 +264,10 @@ defmodule Cryptoki.TokenServer do
     missing = missing(state)
 
     cond do
-      state.unlock_waiters != [] and state.state != :starting ->
+      state.unlocks.waiting != [] and state.state != :starting ->
+        {unlock, unlocks} = Unlocks.next(state.unlocks)
         kind = if state.state == :ready, do: :login, else: :connect
-        waiters = state.unlock_waiters
-        unlocking = %{state | unlock_waiters: [], force: false, connect_due: false}
-        start_job(unlocking, kind, waiters, state.force)
+        start_job(%{state | unlocks: unlocks, connect_due: false}, kind, [], unlock)
 
       state.state == :ready and (state.login_due or state.login_waiters != []) ->
         waiters = state.login_waiters
@@ -275,7 +278,8 @@ defmodule Cryptoki.TokenServer do
 
       state.state in [:starting, :absent] and state.connect_due ->
         kind = if Attempts.reinitialize?(state.attempts), do: :reinitialize, else: :connect
-        start_job(%{state | connect_due: false}, kind, [])
+        unlock = if kind == :connect, do: state.unlocks.later
+        start_job(%{state | connect_due: false}, kind, [], unlock)
 
       true ->
         state
@@ -284,44 +288,37 @@ defmodule Cryptoki.TokenServer do
 
   defp next_job(state), do: state
 
-  defp start_job(state, kind, waiters, force \\ false) do
-    context = %{context(state) | force: force}
-    facts = state.facts
-
-    pid =
-      Connector.start(fn ->
-        case kind do
-          :connect -> Connector.connect(context)
-          :login -> Connector.login_again(context, facts)
-          :reinitialize -> Connector.reinitialize(context)
-          {:open, count} -> Connector.open(context, facts, count)
-        end
-      end)
-
-    timer = Process.send_after(self(), {:job_limit, pid}, @job_limit)
-    %{state | job: %{pid: pid, kind: kind, serves: waiters, timer: timer, early: []}}
-  end
-
-  defp context(state) do
-    %{
-      instance: state.instance,
-      name: Target.called(state.target),
-      native: state.target.native,
-      library: state.target.library,
-      options: state.options,
-      force: false
-    }
-  end
+  defp start_job(state, kind, waiters, unlock \\ nil),
+    do: %{state | job: Job.start(state, kind, waiters, unlock)}
 
   # How many sessions to open now, as far as the token is known to allow.
   defp missing(state) do
     open = open(state)
-    max(min(state.limit, Connector.room(context(state))) - open, 0)
+    max(min(state.limit, Connector.room(Job.context(state))) - open, 0)
   end
 
   defp open(state), do: Enum.count(state.sessions, &match?({_pid, :open}, &1))
 
   ## What a job has brought
+
+  defp finish(%{unlock: nil, kind: kind}, result, state), do: done(kind, result, state)
+
+  # Whatever becomes of a PIN that was given by hand, the instance's own is as good as before.
+  defp finish(%{unlock: unlock, kind: kind}, result, state) do
+    outcome = Unlocks.outcome(result)
+
+    {answer, state} =
+      if outcome == :own,
+        do: {{:error, elem(result, 1)}, go_on(state, result)},
+        else: done(kind, result, state)
+
+    unlocks = Unlocks.settle(state.unlocks, {state.instance, state.state}, unlock, outcome)
+    {answer, %{state | unlocks: unlocks}}
+  end
+
+  defp go_on(%{state: :locked} = state, {:locked, error}), do: lock(state, error)
+  defp go_on(%{state: :absent} = state, _result), do: %{state | connect_due: true}
+  defp go_on(state, _result), do: state
 
   defp done(:connect, {:ok, _facts, {[], shortage}}, state),
     do: {{:error, shortage}, lose(state, shortage)}
@@ -356,13 +353,13 @@ defmodule Cryptoki.TokenServer do
   defp done(:login, _result, %{facts: nil} = state),
     do: {{:error, Error.new(:token_absent, why(state.reason))}, state}
 
-  defp done(:login, {:ok, true}, state) do
-    state = put_in(state.facts.logged_in, true)
+  defp done(:login, {:ok, login}, state) when login in [:accepted, :shared] do
+    state = %{state | facts: %{state.facts | logged_in: true, login: login}}
     Instances.put(state.instance, :facts, state.facts)
     {:ok, state}
   end
 
-  defp done(:login, {:ok, false}, state),
+  defp done(:login, {:ok, _none}, state),
     do: {{:error, Error.new(:user_not_logged_in, "the instance has no PIN (option pin:)")}, state}
 
   defp done({:open, _count}, {servers, nil}, state), do: {:ok, adopt(state, servers)}
@@ -470,7 +467,7 @@ defmodule Cryptoki.TokenServer do
   defp next_look(state), do: state
 
   defp look(%{looker: nil} = state) do
-    context = context(state)
+    context = Job.context(state)
     previous = state.watch.look
     %{state | looker: Connector.start(fn -> Connector.look(context, previous) end)}
   end

@@ -17,7 +17,8 @@ defmodule Cryptoki.URI do
   `id` is any bytes, `library_version` is `{major, minor}`. Attributes that the RFC does not
   define are kept in `vendor` (path) and `vendor_query`, in their order.
 
-  `to_string/1` writes the canonical form, **with** the `pin-value`; `inspect/1` hides it.
+  `to_string/1` writes the canonical form, **with** the `pin-value`; `inspect/1` hides it, but not with
+  `structs: false`, nor does Erlang's `~p`: what is to be nowhere belongs into `pin-source`.
   """
 
   alias Cryptoki.Error
@@ -282,11 +283,21 @@ defmodule Cryptoki.URI do
   defp unpadded(other), do: other
 
   defimpl String.Chars do
-    def to_string(uri), do: Syntax.write(uri, fn _name, encoded -> encoded end)
+    def to_string(uri) do
+      Syntax.write(uri, fn _name, encoded -> encoded end)
+    rescue
+      _no_uri -> raise ArgumentError, "a field of the PKCS #11 URI has a value that no URI has"
+    end
   end
 
   defimpl Inspect do
-    def inspect(uri, _opts), do: "#Cryptoki.URI<#{Syntax.write(uri, &hide/2)}>"
+    # What cannot be written is not shown either: Elixir would show all of it.
+    def inspect(uri, _opts) do
+      shown = %{uri | pin_value: uri.pin_value && "hidden"}
+      "#Cryptoki.URI<#{Syntax.write(shown, &hide/2)}>"
+    rescue
+      _no_uri -> "#Cryptoki.URI<with a value that no URI has>"
+    end
 
     # A vendor's query attribute may hold a PIN too; drafts of the RFC had `x-pin-value`.
     defp hide("pin-source", encoded), do: encoded

@@ -173,10 +173,12 @@ defmodule Mix.Cryptoki do
     with {:ok, slots, fitting} <- slots(uri, options),
          {:ok, slot} <- one(fitting, slots),
          {:ok, pin} <- pin.(slot),
-         {:ok, hsm} <- start(slot, pin, uri, options) do
+         # A token that asks for no login gets a PIN that was named all the same, as from pkcs11-tool.
+         {own, by_hand} = if(wants_login?(slot), do: {pin, nil}, else: {nil, pin}),
+         {:ok, hsm} <- start(slot, own, uri, options) do
       try do
         case Cryptoki.status(hsm) do
-          {:ok, %{state: :ready}} -> fun.(hsm)
+          {:ok, %{state: :ready}} -> with :ok <- unlock(hsm, by_hand), do: fun.(hsm)
           {:ok, %{reason: nil}} -> {:error, Error.new(:timeout, "the token has not answered yet")}
           {:ok, %{reason: reason}} -> {:error, reason}
           {:error, error} -> {:error, error}
@@ -186,6 +188,11 @@ defmodule Mix.Cryptoki do
       end
     end
   end
+
+  defp wants_login?(slot), do: :login_required in slot.token.flags
+
+  defp unlock(_hsm, nil), do: :ok
+  defp unlock(hsm, pin), do: Cryptoki.unlock(hsm, pin)
 
   defp start(slot, pin, uri, options) do
     {:ok, %{library: library}} = Opening.where(Keyword.take(options, [:library]) ++ [uri: uri])
@@ -213,7 +220,7 @@ defmodule Mix.Cryptoki do
         true -> ask(slot)
       end
     else
-      {:ok, :nowhere} -> {:ok, nil}
+      {:ok, :nowhere} -> {:ok, if(name = options[:pin_env], do: {:env, name})}
       source_or_error -> source_or_error
     end
   end

@@ -7,7 +7,6 @@ use crate::quirks;
 use crate::request::{Cancel, Request, Served, ok};
 use cryptoki_ffi::failure::{Class, Outcome};
 use cryptoki_ffi::values::Secret;
-use cryptoki_sys as ck;
 use cryptoki_sys::{CK_SESSION_HANDLE, CK_USER_TYPE};
 
 /// Who logs in.
@@ -56,13 +55,9 @@ impl Control {
     ) -> Outcome<()> {
         let functions = &self.library.functions;
         let Credentials { user, pin, name } = credentials;
-        match self.undisturbed(alone, || {
+        self.undisturbed(alone, || {
             functions.login(session, *user, pin.as_ref(), name.as_deref())
-        }) {
-            // The login belongs to the whole application: another instance may have done it.
-            Err(failure) if failure.is(ck::CKR_USER_ALREADY_LOGGED_IN) => Ok(()),
-            outcome => outcome,
-        }
+        })
     }
 
     /// The session that keeps the instance's login alive, opened anew when it is gone.
