@@ -76,6 +76,27 @@ defmodule Cryptoki.Recovery.HandlesTest do
     end
   end
 
+  test "no session is closed under a call that somebody else makes with it", %{module: module} do
+    # Keeps the library initialised.
+    start_supervised!({Cryptoki, FaultyModule.options(module, sessions: 1)}, id: :other)
+    opened = FaultyModule.count(module, ~r/^C_OpenSession ran 0x0/)
+
+    # The thread of a new session asks whether that of the login lives.
+    FaultyModule.control(module, "C_GetSessionInfo hang")
+    {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module, sessions: 1, timeout: 500))
+    FaultyModule.await(module, ~r/^C_GetSessionInfo hangs/)
+    assert FaultyModule.count(module, ~r/^C_OpenSession ran 0x0/) == opened + 2
+
+    :ok = Cryptoki.stop(hsm)
+    # The control thread has done what it was told when it answers.
+    assert {:ok, [_ | _]} = Cryptoki.slots(library: module.library, init_args: module.init_args)
+    assert FaultyModule.count(module, ~r/^C_GetSessionInfo released/) == 0
+    assert FaultyModule.count(module, ~r/^C_CloseSession/) == 0
+
+    FaultyModule.control(module, "")
+    FaultyModule.await(module, ~r/^C_CloseSession ran 0x0/, 2)
+  end
+
   describe "an object whose handle is 0" do
     test "is none, whatever function makes it", %{module: module} do
       hsm = start(module, sessions: 1)

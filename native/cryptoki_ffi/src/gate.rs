@@ -3,6 +3,8 @@
 use crate::door::{Door, Entry};
 use crate::exit;
 use crate::failure::{Failure, Outcome, Reason};
+use cryptoki_sys::CKR_SESSION_HANDLE_INVALID;
+use std::cell::Cell;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
@@ -13,9 +15,16 @@ use std::time::{Duration, Instant};
 /// In front of all libraries; shut once the VM is on its way out, for good.
 static PROCESS: LazyLock<Door> = LazyLock::new(|| Door::new(false));
 
+thread_local! {
+    /// The life of the library that this thread has its session of; none: it may call in each.
+    static LIFE: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
 /// One library's gate.
 pub struct Gate {
     door: Door,
+    /// How often the library was initialised: no session outlives it.
+    life: AtomicU64,
     /// Calls that have come back.
     served: AtomicU64,
     /// For libraries that cannot stand threads: whoever is inside holds the turn.
@@ -36,6 +45,7 @@ impl Gate {
     pub fn shut() -> Self {
         Self {
             door: Door::new(true),
+            life: AtomicU64::new(0),
             served: AtomicU64::new(0),
             serialized: AtomicBool::new(false),
             turn: Mutex::new(()),
@@ -77,6 +87,26 @@ impl Gate {
                 Entry::Paused => drop((process, turn)),
             }
             self.door.wait_for_resume();
+        }
+    }
+
+    /// All sessions are void from now on.
+    pub fn begin_life(&self) {
+        self.life.fetch_add(1, SeqCst);
+    }
+
+    /// What the calling thread opens from now on is of this life: in the next one it does not come in with it.
+    pub fn live_now(&self) {
+        LIFE.set(Some(self.life.load(SeqCst)));
+    }
+
+    /// Refuses a thread whose session is of an earlier life: its handle may be that of somebody else. To be asked
+    /// inside, where no life begins.
+    pub fn same_life(&self, function: &'static str) -> Outcome<()> {
+        let code = CKR_SESSION_HANDLE_INVALID;
+        match LIFE.get() {
+            Some(life) if life != self.life.load(SeqCst) => Err(Failure::Rv { code, function }),
+            _ => Ok(()),
         }
     }
 
@@ -223,6 +253,29 @@ mod tests {
         assert_eq!(gate.alone(Duration::ZERO, || ()), None);
         drop(pass);
         assert!(gate.enter().is_ok());
+    }
+
+    #[test]
+    fn a_thread_does_not_come_into_a_later_life_with_its_session() {
+        let gate = Gate::shut();
+        gate.begin_life();
+        assert_eq!(gate.same_life("C_Sign"), Ok(()));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                gate.live_now();
+                assert_eq!(gate.same_life("C_Sign"), Ok(()));
+                gate.begin_life();
+                assert!(
+                    gate.same_life("C_Sign")
+                        .is_err_and(|failure| failure.is(CKR_SESSION_HANDLE_INVALID))
+                );
+                gate.live_now();
+                assert_eq!(gate.same_life("C_Sign"), Ok(()));
+            });
+        });
+        // One without a session, as the control thread.
+        gate.begin_life();
+        assert_eq!(gate.same_life("C_Sign"), Ok(()));
     }
 
     #[test]

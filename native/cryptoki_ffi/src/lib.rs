@@ -16,6 +16,7 @@ mod sync {
 }
 
 pub mod attributes;
+pub mod claims;
 pub mod combined;
 pub mod crypto;
 pub mod door;

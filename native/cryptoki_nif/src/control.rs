@@ -272,6 +272,8 @@ impl Control {
             .map(|text| &*Box::leak(text.into_boxed_c_str()));
         let gate = &self.library.functions.gate;
         gate.serialize(settings.serialized);
+        // Before anybody comes in.
+        self.library.forget_all_sessions();
         gate.open();
         match self.call_initialize(reserved) {
             Ok(adopted) => {
@@ -301,7 +303,6 @@ impl Control {
             Err(failure) if failure.is(ck::CKR_CRYPTOKI_ALREADY_INITIALIZED) => true,
             Err(failure) => return Err(failure),
         };
-        self.library.forget_all_sessions();
         Ok(adopted)
     }
 

@@ -212,8 +212,9 @@ impl Instance {
 
     fn login_session_lives(&self) -> bool {
         self.login_session().is_some_and(|kept| {
-            self.library.owns(kept.handle, kept.claim)
-                && self.library.functions.session_info(kept.handle).is_ok()
+            let look = || self.library.functions.session_info(kept.handle).is_ok();
+            // The control thread may be about to close it.
+            self.library.with_session(kept.handle, kept.claim, look) == Some(true)
         })
     }
 

@@ -2,14 +2,14 @@
 
 use crate::control::{self, Message};
 use crossbeam_channel::{Sender, unbounded};
-use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::claims::Claims;
+use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::loader;
-use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID};
+use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID, CKR_SESSION_HANDLE_INVALID};
 use once_cell::sync::OnceCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Every library of the VM by its real path. Entries stay for ever: a library is never unloaded,
@@ -20,7 +20,8 @@ static REGISTRY: Mutex<BTreeMap<PathBuf, Arc<OnceCell<Arc<Library>>>>> =
 /// More requests than can wait for a control thread that works.
 const BACKLOG: usize = 256;
 
-static CLAIMS: AtomicU64 = AtomicU64::new(1);
+/// How often a session is opened that is closed in the place of another.
+const OPENINGS: usize = 3;
 
 /// A library with its control thread.
 pub struct Library {
@@ -29,7 +30,7 @@ pub struct Library {
     control: Sender<Message>,
     /// Who opened a session handle last. A library that was restarted gives out old numbers again:
     /// whoever held the number before must not use it any more.
-    claims: Mutex<HashMap<CK_SESSION_HANDLE, u64>>,
+    claims: Claims,
 }
 
 impl Library {
@@ -66,7 +67,7 @@ impl Library {
         let library = Arc::new(Self {
             functions,
             control,
-            claims: Mutex::default(),
+            claims: Claims::new(),
         });
         control::spawn(library.clone(), messages)?;
         Ok(library)
@@ -90,41 +91,67 @@ impl Library {
         Ok(())
     }
 
-    fn claims(&self) -> std::sync::MutexGuard<'_, HashMap<CK_SESSION_HANDLE, u64>> {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Opens a session and claims its handle, whatever token is in the slot: see `Place`.
     pub fn open_session(
         &self,
         slot: CK_SLOT_ID,
         read_only: bool,
     ) -> Outcome<(CK_SESSION_HANDLE, u64)> {
-        let handle = self.functions.open_session(slot, read_only)?;
-        let claim = CLAIMS.fetch_add(1, Relaxed);
-        self.claims().insert(handle, claim);
-        Ok((handle, claim))
+        for _ in 0..OPENINGS {
+            let closed = self.claims.count_closed();
+            let handle = self.functions.open_session(slot, read_only)?;
+            let claim = self.claims.take(handle, closed);
+            if !claim.doubtful || !self.is_lost(handle) {
+                return Ok((handle, claim.number));
+            }
+            // Closed in the place of another one; there is nothing to close.
+            if self.claims.close(handle, claim.number) {
+                self.claims.closed(handle, claim.number);
+            }
+        }
+        Err(session_gone())
+    }
+
+    fn is_lost(&self, handle: CK_SESSION_HANDLE) -> bool {
+        let looked = self.functions.session_info(handle);
+        looked.is_err_and(|failure| failure.class() == Class::Session)
     }
 
     /// Whether the handle still belongs to the one with this claim.
     pub fn owns(&self, handle: CK_SESSION_HANDLE, claim: u64) -> bool {
-        self.claims().get(&handle) == Some(&claim)
+        self.claims.owns(handle, claim)
     }
 
-    /// Closes a session, unless its handle belongs to somebody else by now.
+    /// Makes a call with a session of somebody else, which is not closed under it; `None` when it is not theirs any
+    /// more.
+    pub fn with_session<T>(
+        &self,
+        handle: CK_SESSION_HANDLE,
+        claim: u64,
+        call: impl FnOnce() -> T,
+    ) -> Option<T> {
+        self.claims.enter(handle, claim).then(|| {
+            let _user = User {
+                library: self,
+                handle,
+                claim,
+            };
+            call()
+        })
+    }
+
+    /// Closes a session, unless its handle belongs to somebody else by now. Where somebody else is in a call with it,
+    /// they close it afterwards.
     pub fn close_session(&self, handle: CK_SESSION_HANDLE, claim: u64) {
-        let ours = {
-            let mut claims = self.claims();
-            let ours = claims.get(&handle) == Some(&claim);
-            if ours {
-                claims.remove(&handle);
-            }
-            ours
-        };
-        if ours {
-            // It may be gone already: then there is nothing to close.
-            let _ = self.functions.close_session(handle);
+        if self.claims.close(handle, claim) {
+            self.close_now(handle, claim);
         }
+    }
+
+    fn close_now(&self, handle: CK_SESSION_HANDLE, claim: u64) {
+        // It may be gone already: then there is nothing to close.
+        let _ = self.functions.close_session(handle);
+        self.claims.closed(handle, claim);
     }
 
     /// The same from anywhere: the control thread closes it.
@@ -134,11 +161,35 @@ impl Library {
 
     /// Whether anybody has a session.
     pub fn has_sessions(&self) -> bool {
-        !self.claims().is_empty()
+        self.claims.any()
     }
 
-    /// After `C_Finalize` no handle means anything.
+    /// No handle means anything any more, with `C_Finalize`: nor to a thread that is about to call with one.
     pub fn forget_all_sessions(&self) {
-        self.claims().clear();
+        self.functions.gate.begin_life();
+        self.claims.clear();
+    }
+}
+
+/// Somebody in a call with a session that is not theirs; the last one closes it, if it is to be closed.
+struct User<'a> {
+    library: &'a Library,
+    handle: CK_SESSION_HANDLE,
+    claim: u64,
+}
+
+impl Drop for User<'_> {
+    fn drop(&mut self) {
+        let (library, handle, claim) = (self.library, self.handle, self.claim);
+        if library.claims.leave(handle, claim) {
+            library.close_now(handle, claim);
+        }
+    }
+}
+
+fn session_gone() -> Failure {
+    Failure::Rv {
+        code: CKR_SESSION_HANDLE_INVALID,
+        function: "C_OpenSession",
     }
 }

@@ -135,6 +135,7 @@ impl Session {
         let instance = self.instance().clone();
         // Before: what is lost meanwhile may be this one.
         self.losses = instance.losses();
+        instance.library.functions.gate.live_now();
         let (handle, claim) = self.place.open_session(&instance.library)?;
         let epoch = instance.epoch_for_new_session();
         (self.handle, self.claim, self.epoch) = (handle, claim, epoch);
