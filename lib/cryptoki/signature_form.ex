@@ -165,10 +165,8 @@ defmodule Cryptoki.SignatureForm do
   end
 
   defp cut(bytes, count) do
-    case bytes do
-      <<0::unit(8)-size(count), rest::binary>> -> {:ok, rest}
-      _no_zeros -> :error
-    end
+    {zeros, rest} = :erlang.split_binary(bytes, count)
+    if zeros == :binary.copy(<<0>>, count), do: {:ok, rest}, else: :error
   end
 
   # Without the zeros before it, or without some bytes behind it: what it is the padding of tells.
