@@ -550,8 +550,14 @@ defmodule Cryptoki do
 
   @doc """
   Signs data, or computes a MAC. ECDSA answers r and s one after the other, as the standard says;
-  `format: :der` gives what X.509 and `:public_key` want. For a token that has `:ecdsa` but not, say,
-  `:ecdsa_sha256`, the data is hashed in this VM (here and in `verify/6`, not in `start/5`).
+  `format: :der` gives what X.509 and `:public_key` want. What a library gives in another form is brought
+  to that of the standard where it can be one signature only, and is `:module_misbehaved` otherwise.
+
+  A token that does not hash what it signs, or takes so many bytes only (`:mechanism_invalid`,
+  `:data_len_range`), gets the digest, made in this VM: for RSA (PKCS #1 and PSS), ECDSA and DSA, here and
+  in `verify/6`, not in `start/5`. One without PSS signs by raw RSA (CKM_RSA_X_509), where it has that, what
+  is encoded in this VM.
+
   One-time passwords (`:hotp`, `:securid`, `:acti`) answer a map: `%{value: "755224"}`.
 
   Errors: `:key_not_found`, `:key_ambiguous`, `:key_function_not_permitted`, `:mechanism_invalid`,

@@ -1,30 +1,20 @@
 defmodule Cryptoki.Ecdsa do
   @moduledoc false
   # The two forms of an ECDSA signature: r and s one after the other, as PKCS #11 has it (v3.2,
-  # section 6.3.1), and the DER that X.509, CMS and TLS want. And the digest of the data for tokens
-  # that know ECDSA, but not together with a hash.
+  # section 6.3.1), and the DER that X.509, CMS and TLS want. And which tokens know ECDSA, but not together
+  # with a hash.
 
-  alias Cryptoki.{Chunks, DER, Error, Mechanism, Names}
+  alias Cryptoki.{DER, Error, Names}
 
-  @hashes [
-    {:ecdsa_sha1, :sha}
-    | for(
-        hash <- ~w(sha224 sha256 sha384 sha512 sha3_224 sha3_256 sha3_384 sha3_512)a,
-        do: {:"ecdsa_#{hash}", hash}
-      )
-  ]
+  @combined for hash <- ~w(sha1 sha224 sha256 sha384 sha512 sha3_224 sha3_256 sha3_384 sha3_512),
+                do: :"ecdsa_#{hash}"
 
   @doc "Of the mechanisms with a hash those that a token with these mechanisms lacks, but could do."
   @spec missing([non_neg_integer]) :: [atom]
   def missing(mechanisms) do
     has? = &(code(&1) in mechanisms)
-    if has?.(:ecdsa), do: for({name, _hash} <- @hashes, not has?.(name), do: name), else: []
+    if has?.(:ecdsa), do: Enum.reject(@combined, has?), else: []
   end
-
-  @doc "The same operation for a token that lacks the mechanism: on the digest, with plain ECDSA."
-  @spec on_digest(atom, iodata | {:stream, Enumerable.t()}) :: {Mechanism.wire(), binary}
-  def on_digest(mechanism, data),
-    do: {{code(:ecdsa), nil}, Chunks.digest(@hashes[mechanism], data)}
 
   defp code(name) do
     {:ok, code} = Names.code(:mechanism, name)

@@ -177,6 +177,24 @@ defmodule Cryptoki.Keys do
     end
   end
 
+  @doc "What was learned of the object that is wanted while it was used."
+  @spec learned(Target.t(), wanted, term) :: {:ok, term} | :error
+  def learned(target, wanted, what) do
+    with {:ok, handle} <- resolve(target, wanted, :cached),
+         [{_key, value}] <- :ets.lookup(target.cache, {what, handle}),
+         do: {:ok, value},
+         else: (_nothing -> :error)
+  end
+
+  @doc "Remembers it."
+  @spec learn(Target.t(), wanted, term, term) :: :ok
+  def learn(target, wanted, what, value) do
+    with {:ok, handle} <- resolve(target, wanted, :cached),
+         do: :ets.insert(target.cache, {{what, handle}, value})
+
+    :ok
+  end
+
   @doc "Forgets the handles: an object was made, changed or destroyed."
   @spec forget(Target.t()) :: :ok
   def forget(%Target{cache: cache}) do

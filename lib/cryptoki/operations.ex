@@ -4,13 +4,14 @@ defmodule Cryptoki.Operations do
   # raises `ArgumentError`; then the keys are resolved and the operation runs as one request, or for
   # `{:stream, enumerable}` as a multi-part operation on a session of its own.
 
-  alias Cryptoki.{Attribute, Chunks, ContextPin, Dual, Ecdsa, Error, Instances, Keys, Mechanism}
+  alias Cryptoki.{ContextPin, DataLimit, Dual, Ecdsa, Error, Keys, Mechanism}
 
   alias Cryptoki.{
     Names,
     Operation,
     Options,
     OwnIV,
+    Prehash,
     Request,
     Session,
     SignatureForm,
@@ -18,7 +19,7 @@ defmodule Cryptoki.Operations do
     Traits
   }
 
-  alias Cryptoki.Mechanism.{Ciphertext, Hash, IV}
+  alias Cryptoki.Mechanism.{Ciphertext, IV}
 
   @keyed [:timeout, :pin, :metadata]
   @signing [:format | @keyed]
@@ -30,7 +31,6 @@ defmodule Cryptoki.Operations do
   @received ~w[decrypt verify verify_recover message_decrypt message_verify]a
   # They sign with a structure.
   @otp [:hotp, :securid, :acti]
-  @vague [:general_error, :function_failed, :device_error, :arguments_bad, :data_invalid]
 
   @doc "The options of each verb."
   @spec options(atom) :: [atom]
@@ -52,8 +52,7 @@ defmodule Cryptoki.Operations do
   def sign(hsm, key, mechanism, data, opts) do
     call = call!(:sign, key, mechanism, data, opts)
 
-    with {:ok, call} <- for_token(hsm, call),
-         {:ok, signature} <- run(hsm, call, &{name(call), &2, &1, call.data, &3}),
+    with {:ok, signature} <- run(hsm, call, at_once(call, nil)),
          {:ok, signature} <- in_form(hsm, call, signature, :C_Sign) do
       {:ok, signature(call, signature)}
     end
@@ -82,23 +81,25 @@ defmodule Cryptoki.Operations do
     call = call!(:verify, key, mechanism, data, opts)
     signature = binary!(signature, "a signature")
 
-    with {:ok, call} <- for_token(hsm, call),
-         {:ok, raw} <- raw(hsm, call, signature) do
-      case {call.options.signature_first, call.data} do
-        {true, {:stream, _enumerable}} ->
-          stream(hsm, %{call | options: Map.put(call.options, :signature, raw)})
+    with {:ok, raw} <- raw(hsm, call, signature) do
+      first = if call.options.signature_first, do: raw
+      call = %{call | options: Map.put(call.options, :signature, first)}
+      raw = if first, do: nil, else: raw
 
-        {false, {:stream, _enumerable}} ->
-          stream(hsm, call, raw)
-
-        {true, data} ->
-          run(hsm, call, &{:verify_signature, &2, &1, data, raw, &3})
-
-        {false, data} ->
-          run(hsm, call, &{:verify, &2, &1, data, raw, &3})
-      end
+      if is_binary(call.data),
+        do: run(hsm, call, at_once(call, raw)),
+        else: stream(hsm, call, raw)
     end
   end
+
+  # The operation in one call, of data that is there as a whole.
+  defp at_once(%{kind: :sign} = call, nil), do: &{name(call), &2, &1, call.data, &3}
+
+  defp at_once(%{kind: :verify, options: %{signature: nil}} = call, signature),
+    do: &{:verify, &2, &1, call.data, signature, &3}
+
+  defp at_once(%{kind: :verify, options: %{signature: signature}} = call, nil),
+    do: &{:verify_signature, &2, &1, call.data, signature, &3}
 
   def valid?(hsm, key, mechanism, data, signature, opts) do
     case verify(hsm, key, mechanism, data, signature, opts) do
@@ -118,20 +119,6 @@ defmodule Cryptoki.Operations do
   def verify_recover(hsm, key, mechanism, signature, opts) do
     call = call!(:verify_recover, key, mechanism, signature, opts)
     run(hsm, call, &{:verify_recover, &2, &1, call.data, &3})
-  end
-
-  # Many tokens have ECDSA without a hash only; the digest is no secret of theirs.
-  defp for_token(hsm, %{named: named} = call) do
-    with true <- Mechanism.ecdsa?(named),
-         {:ok, target} <- Target.fetch(hsm, call.options),
-         %{missing_ecdsa: missing} <- Instances.get(target.instance, :facts),
-         true <- named in missing do
-      {mechanism, digest} = Ecdsa.on_digest(named, call.data)
-      {:ok, %{call | mechanism: {mechanism, []}, data: digest}}
-    else
-      {:error, _error} = error -> error
-      _as_it_is -> {:ok, call}
-    end
   end
 
   ## Encryption, digests, random numbers
@@ -279,6 +266,23 @@ defmodule Cryptoki.Operations do
     end)
   end
 
+  # The same with one PIN, of a call that may have to be run on the digest of its data.
+  defp begin_whole(target, %{kind: kind, data: data} = call, op)
+       when kind in [:sign, :verify] and is_binary(data) do
+    ContextPin.run(target, call, &Prehash.run(target, call, attempt(target, call, op, &1)))
+  end
+
+  defp begin_whole(target, call, op), do: begin(target, call, op)
+
+  # Data is the fourth of each, see at_once/2.
+  defp attempt(target, call, op, pin) do
+    fn mechanism, data ->
+      Keys.run(target, call.kind, List.wrap(call.wanted), mechanism, fn handles, mechanism ->
+        handles |> List.first() |> op.(mechanism, pin) |> put_elem(3, data)
+      end)
+    end
+  end
+
   # A stream is read by the calling process between the updates: what it raises passes through here
   # and leaves the session without an operation.
   defp stream(hsm, call, signature \\ nil)
@@ -286,18 +290,48 @@ defmodule Cryptoki.Operations do
 
   defp stream(hsm, %{data: {:stream, enumerable}} = call, signature) do
     Session.run(hsm, call.options, fn session ->
-      # The signature has its final form already.
-      with {:ok, op} <- start(session, %{call | format: :raw}) do
-        try do
-          with {:ok, out} <- Chunks.feed(enumerable, &Operation.update(op, &1)),
-               do: finish(op, out, signature)
-        catch
-          kind, reason ->
-            Operation.cancel(op)
-            :erlang.raise(kind, reason, __STACKTRACE__)
+      with {:ok, target} <- target(session, call) do
+        # The signature has its final form already.
+        call = %{call | format: :raw}
+
+        case not Prehash.known?(target, call) && start(session, call) do
+          {:ok, op} ->
+            try do
+              update = &Operation.update(op, &1)
+              call |> Prehash.feed(enumerable, update) |> fed(session, call, op, signature)
+            catch
+              kind, reason ->
+                Operation.cancel(op)
+                :erlang.raise(kind, reason, __STACKTRACE__)
+            end
+
+          false ->
+            on_digest(session, call, Prehash.digest(call, call.data), nil, signature)
+
+          {:error, error} ->
+            if Prehash.instead?(call, error),
+              do: on_digest(session, call, Prehash.digest(call, call.data), error, signature),
+              else: {:error, error}
         end
       end
     end)
+  end
+
+  defp fed({:ok, out}, _session, _call, op, signature), do: finish(op, out, signature)
+  defp fed({:error, _error} = error, _session, _call, _op, _signature), do: error
+
+  defp fed({:digest, digest, error}, session, call, _op, signature),
+    do: on_digest(session, call, digest, error, signature)
+
+  defp on_digest(session, call, digest, error, signature) do
+    with {:ok, target} <- target(session, call) do
+      call = %{call | data: digest}
+
+      ContextPin.run(target, call, fn pin ->
+        attempt = attempt(target, call, at_once(call, signature), pin)
+        Prehash.on_digest(target, call, digest, error, attempt)
+      end)
+    end
   end
 
   defp finish(%{kind: kind} = op, out, nil) when kind in [:encrypt, :decrypt] do
@@ -335,7 +369,7 @@ defmodule Cryptoki.Operations do
       encode: &mechanism!(kind, mechanism, [iv: &1] ++ context),
       iv: if(kind == :encrypt, do: Mechanism.iv(mechanism)),
       named: named(mechanism),
-      limit: limit(kind, mechanism),
+      limit: DataLimit.of(kind, mechanism),
       data: data
     }
   end
@@ -383,38 +417,9 @@ defmodule Cryptoki.Operations do
 
   defp run(hsm, call, op) do
     with {:ok, target} <- target(hsm, call),
-         {:error, error} <- begin(target, call, op),
-         do: {:error, too_long(target, call, error)}
+         {:error, error} <- begin_whole(target, call, op),
+         do: {:error, DataLimit.explained(target, call, error)}
   end
-
-  # Libraries have many names for data too long for an RSA key: the sizes tell.
-  defp too_long(target, %{limit: limit} = call, %Error{reason: reason} = error)
-       when limit != nil and reason in @vague do
-    size = byte_size(call.data)
-
-    with {:ok, handle} <- Keys.resolve(target, call.wanted, :cached),
-         {:ok, %{modulus: <<_, _::binary>> = modulus}} <- Keys.read(target, handle, [:modulus]),
-         most when size > most <- byte_size(modulus) - limit do
-      detail = "#{size} bytes, this key and mechanism take at most #{max(most, 0)}"
-      Error.new(:data_len_range, detail, function: error.function)
-    else
-      _something_else -> error
-    end
-  end
-
-  defp too_long(_target, _call, error), do: error
-
-  # What RSA adds to data, in bytes.
-  defp limit(kind, mechanism) when kind in [:sign, :encrypt, :sign_recover] do
-    case Mechanism.name_or_code(mechanism) do
-      :rsa_pkcs -> 11
-      :rsa_x_509 -> 0
-      :rsa_pkcs_oaep -> 2 * (Hash.size(Mechanism.hash(mechanism) || :sha_1) || 0) + 2
-      _other -> nil
-    end
-  end
-
-  defp limit(_kind, _mechanism), do: nil
 
   defp target(_hsm, %{refusal: %Error{} = error}), do: {:error, error}
 
@@ -437,35 +442,8 @@ defmodule Cryptoki.Operations do
 
   defp raw(_hsm, _call, signature), do: {:ok, signature}
 
-  # DER drops leading zeros, the token wants them back: the curve knows how long r and s are.
-  defp number_size(hsm, call) do
-    with {:ok, target} <- target(hsm, call),
-         {:ok, answer} <-
-           Keys.run(target, :attributes, [call.wanted], fn [handle], nil ->
-             {:attributes, handle, Attribute.types!([:curve, :ec_point])}
-           end) do
-      %{curve: curve, ec_point: point} = Attribute.decode(answer, [:curve, :ec_point])
-
-      with :error <- order_size(curve), :error <- coordinate_size(point) do
-        detail = "format: :der needs the EC_PARAMS of the public key, which cannot be read"
-        {:error, Error.new(:unsupported, detail)}
-      end
-    end
-  end
-
-  defp order_size({:error, _reason}), do: :error
-  defp order_size(curve), do: Attribute.order_size(curve)
-
-  # On a curve that has no name here: its order is about as long.
-  defp coordinate_size(point) when is_binary(point) do
-    case Attribute.ec_point(point, nil) do
-      {:ok, <<4, both::binary>>} -> {:ok, div(byte_size(both), 2)}
-      {:ok, <<form, x::binary>>} when form in [2, 3] -> {:ok, byte_size(x)}
-      _no_point -> :error
-    end
-  end
-
-  defp coordinate_size(_no_point), do: :error
+  defp number_size(hsm, call),
+    do: with({:ok, target} <- target(hsm, call), do: Traits.number_size(target, call.wanted))
 
   @doc "Data as something to enumerate."
   @spec enumerable({:stream, Enumerable.t()} | binary) :: Enumerable.t()

@@ -1,5 +1,5 @@
 defmodule Cryptoki.SSL do
-  alias Cryptoki.{Certificates, Error, Options}
+  alias Cryptoki.{Certificates, Error, Keys, Options, Target, Traits}
 
   @moduledoc """
   TLS with a private key that stays on the token: servers and clients of OTP's `:ssl`, and what is built
@@ -16,6 +16,9 @@ defmodule Cryptoki.SSL do
 
   @release 27
   @call [:timeout, :pin, :metadata]
+
+  @no_pss "TLS signs with RSA keys by PSS, and the token has neither CKM_RSA_PKCS_PSS nor CKM_RSA_X_509 for " <>
+            "this key; use an ECDSA key"
 
   @ed25519 {1, 3, 101, 112}
   @ed448 {1, 3, 101, 113}
@@ -67,7 +70,11 @@ defmodule Cryptoki.SSL do
   `key` of the entry also works with `:public_key.sign/4`, for data and for `{:digest, digest}`.
   `timeout:`, `pin:` and `metadata:` are those of each signature, see `Cryptoki.sign/5`.
 
-  Errors: `:unsupported` before OTP 27 and for other keys, `:key_not_found`, `:invalid_argument` when
+  An RSA key signs once here: `:ssl` wants PSS of it, also for TLS 1.2, which is made of raw RSA where the
+  token has that only.
+
+  Errors: `:unsupported` before OTP 27, for other keys, and for an RSA key on a token without PSS and raw
+  RSA, `:key_not_found`, `:invalid_argument` when
   the certificate is not that of the key, and those of `Cryptoki.certificate/3`. PKCS #11 v3.2, section
   5.13 (C_Sign).
 
@@ -88,7 +95,8 @@ defmodule Cryptoki.SSL do
          {:ok, chain} <- Certificates.fetch(hsm, certificate_chain, "certificate_chain"),
          public = Certificates.public_key!(hd(chain), "certificate_chain"),
          {:ok, algorithm, kind} <- kind(public),
-         :ok <- Certificates.same_key(hsm, key, public) do
+         :ok <- Certificates.same_key(hsm, key, public),
+         :ok <- signs(kind, hsm, key, opts) do
       sign = fn data, hash, options -> sign!(hsm, key, kind, data, hash, options, opts) end
       {:ok, %{cert: chain, key: %{algorithm: algorithm, sign_fun: sign}}}
     end
@@ -116,6 +124,24 @@ defmodule Cryptoki.SSL do
   defp kind({{:ECPoint, _}, {:namedCurve, @ed448}}), do: {:ok, :eddsa, {:eddsa, prehash: false}}
   defp kind({{:ECPoint, _point}, _parameters}), do: {:ok, :ecdsa, :ecdsa}
   defp kind(_other), do: {:error, Error.new(:unsupported, ":ssl has no TLS with such a key")}
+
+  # With an RSA key `:ssl` signs by PSS, also in TLS 1.2: a token that cannot would end every handshake.
+  # A key that wants its PIN at each use is not asked.
+  defp signs({:rsa, _modulus}, hsm, key, call) do
+    with {:ok, target} <- Target.fetch(hsm, Options.call!(call, @call)),
+         false <- Traits.always_authenticate?(target, Keys.wanted!(key, :sign)),
+         digest = :crypto.strong_rand_bytes(32),
+         {:ok, _signature} <-
+           Cryptoki.sign(hsm, key, {:rsa_pkcs_pss, hash: :sha256}, digest, call) do
+      :ok
+    else
+      true -> :ok
+      {:error, %Error{reason: :mechanism_invalid}} -> {:error, Error.new(:unsupported, @no_pss)}
+      {:error, _error} = error -> error
+    end
+  end
+
+  defp signs(_kind, _hsm, _key, _call), do: :ok
 
   ## Signatures
 

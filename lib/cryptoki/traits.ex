@@ -3,7 +3,7 @@ defmodule Cryptoki.Traits do
   # What operations ask of a key at each use and what never changes, read once: whether it wants a login
   # for each use (CKA_ALWAYS_AUTHENTICATE), and the form of its signatures.
 
-  alias Cryptoki.{Error, Key, Keys, SignatureForm, Target}
+  alias Cryptoki.{Attribute, Error, Key, Keys, SignatureForm, Target}
 
   @type t :: %{always_authenticate: boolean, form: SignatureForm.t()}
 
@@ -29,6 +29,36 @@ defmodule Cryptoki.Traits do
       {:error, _error} -> nil
     end
   end
+
+  @doc "The bytes of r and of s in a signature that a public key is to verify; DER drops leading zeros."
+  @spec number_size(Target.t(), Keys.wanted()) :: {:ok, pos_integer} | {:error, Error.t()}
+  def number_size(target, wanted) do
+    with {:ok, answer} <-
+           Keys.run(target, :attributes, [wanted], fn [handle], nil ->
+             {:attributes, handle, Attribute.types!([:curve, :ec_point])}
+           end) do
+      %{curve: curve, ec_point: point} = Attribute.decode(answer, [:curve, :ec_point])
+
+      with :error <- order_size(curve), :error <- coordinate_size(point) do
+        detail = "format: :der needs the EC_PARAMS of the public key, which cannot be read"
+        {:error, Error.new(:unsupported, detail)}
+      end
+    end
+  end
+
+  defp order_size({:error, _reason}), do: :error
+  defp order_size(curve), do: Attribute.order_size(curve)
+
+  # On a curve that has no name here: its order is about as long.
+  defp coordinate_size(point) when is_binary(point) do
+    case Attribute.ec_point(point, nil) do
+      {:ok, <<4, both::binary>>} -> {:ok, div(byte_size(both), 2)}
+      {:ok, <<form, x::binary>>} when form in [2, 3] -> {:ok, byte_size(x)}
+      _no_point -> :error
+    end
+  end
+
+  defp coordinate_size(_no_point), do: :error
 
   defp type({:key, %Key{key_type: type}}), do: type
   defp type(_search), do: nil

@@ -1,0 +1,76 @@
+defmodule Cryptoki.Prehash.RSA do
+  @moduledoc false
+  # What RSA signs, made here: the DigestInfo of PKCS #1 and the encoded message of PSS (RFC 8017,
+  # sections 9.2 and 9.1.1). Pure, but for the salt.
+
+  alias Cryptoki.{DER, Names}
+
+  @nist {2, 16, 840, 1, 101, 3, 4, 2}
+  @numbers %{
+    sha256: 1,
+    sha384: 2,
+    sha512: 3,
+    sha224: 4,
+    sha3_224: 7,
+    sha3_256: 8,
+    sha3_384: 9,
+    sha3_512: 10
+  }
+
+  # As :crypto names them.
+  @hashes %{sha_1: :sha} |> Map.merge(Map.new(Map.keys(@numbers), &{&1, &1}))
+  @generators %{mgf1_sha1: :sha} |> Map.merge(Map.new(Map.keys(@numbers), &{:"mgf1_#{&1}", &1}))
+
+  @doc "The DigestInfo of a digest by this hash, as `:crypto` names it."
+  @spec digest_info(atom, binary) :: DER.t()
+  def digest_info(hash, digest) do
+    algorithm = DER.sequence([DER.oid(oid(hash)), DER.null()])
+    DER.sequence([algorithm, DER.octet_string(digest)])
+  end
+
+  defp oid(:sha), do: {1, 3, 14, 3, 2, 26}
+  defp oid(hash), do: Tuple.append(@nist, Map.fetch!(@numbers, hash))
+
+  @doc """
+  The encoded message of a digest, as long as the modulus, with the hash, the mask generation function and
+  the length of the salt that the parameter of the mechanism has; `:error` for what does not go together.
+  """
+  @spec encode_pss(binary, term, pos_integer) :: {:ok, binary} | :error
+  def encode_pss(digest, [ulong: hash, ulong: generator, ulong: salt_size], modulus) do
+    bits = length(Integer.digits(modulus, 2)) - 1
+    size = div(bits + 7, 8)
+
+    with {:ok, hash} <- Map.fetch(@hashes, Names.name(:mechanism, hash)),
+         {:ok, generator} <- Map.fetch(@generators, Names.name(:mgf, generator)),
+         true <- byte_size(digest) == hash_size(hash),
+         padding when padding >= 0 <- size - byte_size(digest) - salt_size - 2 do
+      salt = :crypto.strong_rand_bytes(salt_size)
+      seed = :crypto.hash(hash, [<<0::64>>, digest, salt])
+      block = <<0::unit(8)-size(padding), 1, salt::binary>>
+      mask = mask(generator, seed, byte_size(block), 0, [])
+      unused = 8 * size - bits
+      <<_::size(unused), masked::bitstring>> = :crypto.exor(block, mask)
+      encoded = <<0::size(unused), masked::bitstring, seed::binary, 0xBC>>
+      # One byte less than the modulus, when that begins with a bit alone.
+      whole = byte_size(:binary.encode_unsigned(modulus)) - size
+      {:ok, <<0::unit(8)-size(whole), encoded::binary>>}
+    else
+      _not_together -> :error
+    end
+  end
+
+  def encode_pss(_digest, _raw_parameter, _modulus), do: :error
+
+  defp hash_size(hash), do: :crypto.hash_info(hash).size
+
+  # MGF1 (RFC 8017, section B.2.1).
+  defp mask(_hash, _seed, size, _counter, done) when size <= 0 do
+    bytes = IO.iodata_to_binary(Enum.reverse(done))
+    binary_part(bytes, 0, byte_size(bytes) + size)
+  end
+
+  defp mask(hash, seed, size, counter, done) do
+    part = :crypto.hash(hash, [seed, <<counter::32>>])
+    mask(hash, seed, size - byte_size(part), counter + 1, [part | done])
+  end
+end
