@@ -10,7 +10,7 @@ defmodule Cryptoki.Instance do
 
   use Supervisor
 
-  alias Cryptoki.{Connector, Error, Instances, Request, SessionServer, Target, TokenServer}
+  alias Cryptoki.{Cache, Connector, Error, Instances, Request, SessionServer, Target, TokenServer}
 
   @stop_timeout 10_000
 
@@ -62,7 +62,7 @@ defmodule Cryptoki.Instance do
 
   @impl true
   def init({options, library, native}) do
-    cache = :ets.new(__MODULE__, [:set, :public, read_concurrency: true])
+    cache = Cache.new()
 
     target = %Target{
       instance: self(),

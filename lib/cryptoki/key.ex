@@ -36,7 +36,7 @@ defmodule Cryptoki.Key do
           id: binary | nil,
           unique_id: String.t() | nil,
           token: boolean,
-          handle: {handle :: non_neg_integer, epoch :: non_neg_integer} | nil,
+          handle: Cryptoki.Native.handle() | nil,
           token_info: map | nil,
           fingerprint: binary | nil
         }

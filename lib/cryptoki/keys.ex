@@ -2,17 +2,18 @@ defmodule Cryptoki.Keys do
   @moduledoc false
   # From what names a key to the handle the library knows it by.
   #
-  # Handles live for one epoch. The cache of an instance maps what was looked for to the handle it
-  # was found under; a `%Key{}` carries its handle and is used as it is until the native side calls
-  # it stale. Then the key is looked for by what identifies it, and its fingerprint has to agree: it
-  # is found again or not at all, but never another one.
+  # A handle is good as long as its number means the object it was given for. The cache of an instance
+  # maps what was looked for to the handle it was found under; a `%Key{}` carries its handle and is used
+  # as it is until the native side calls it stale. Then its object is gone, and that is the answer, or it
+  # is looked for by what identifies it, and its fingerprint has to agree: it is found again or not at
+  # all, but never another one.
 
   import Cryptoki.Names, only: [is_proper_list: 1]
 
-  alias Cryptoki.{Attribute, Error, Instances, Key, Mechanism, Names, Request, Selector}
+  alias Cryptoki.{Attribute, Cache, Error, Instances, Key, Mechanism, Names, Request, Selector}
   alias Cryptoki.{Target, TokenServer, URI}
 
-  @type handle :: {non_neg_integer, non_neg_integer}
+  @type handle :: Cryptoki.Native.handle()
 
   @typedoc "A checked selector: every template to look with, where, and how to call it."
   @type wanted ::
@@ -20,8 +21,6 @@ defmodule Cryptoki.Keys do
 
   @typedoc "A checked mechanism and the keys that its arguments name."
   @type mechanism :: {Mechanism.wire(), [wanted]}
-
-  @cache_limit 10_000
 
   # What may be shown of a selector; other attributes may be key bytes.
   @shown [:class, :label, :id, :key_type, :unique_id, :application, :token]
@@ -128,19 +127,48 @@ defmodule Cryptoki.Keys do
   @doc "The one object that is wanted."
   @spec resolve(Target.t(), wanted, :cached | :fresh) :: {:ok, handle} | {:error, Error.t()}
   def resolve(target, wanted, :cached) do
-    case :ets.lookup(target.cache, cache_key(target, wanted)) do
-      [{_key, handle}] -> {:ok, handle}
-      [] -> known(target, wanted)
+    with :error <- Cache.get(target.cache, cache_key(target, wanted)), do: known(target, wanted)
+  end
+
+  def resolve(target, {:search, _, _, _} = wanted, :fresh) do
+    with {:ok, handle} <- look(target, wanted) do
+      Cache.put_found(target.cache, cache_key(target, wanted), handle, asked(wanted))
+      {:ok, handle}
     end
   end
 
-  def resolve(target, wanted, :fresh) do
-    with {:ok, handle} <- look(target, wanted) do
-      # One selector a customer, say, must not fill the memory.
-      if :ets.info(target.cache, :size) >= @cache_limit, do: forget(target)
-      :ets.insert(target.cache, {cache_key(target, wanted), handle})
-      {:ok, handle}
+  def resolve(target, {:key, key} = wanted, :fresh) do
+    case standing(target, key) do
+      {:ok, :current} ->
+        {:ok, key.handle}
+
+      {:ok, :gone} ->
+        detail = "#{inspect(key)} was destroyed, or has ended with its session"
+        {:error, Error.new(:key_not_found, detail, executed: false)}
+
+      {:ok, :unknown} ->
+        with {:ok, handle} <- look(target, wanted) do
+          Cache.put(target.cache, cache_key(target, wanted), handle)
+          {:ok, handle}
+        end
+
+      {:error, _error} = error ->
+        error
     end
+  end
+
+  defp standing(target, %Key{handle: {_, _, _} = handle}),
+    do: Request.standing(target.native, handle)
+
+  defp standing(_target, _key), do: {:ok, :unknown}
+
+  # What all templates of a selector have in common; those of a verb differ in the class.
+  defp asked({:search, [template | more], _place, _shown}) do
+    [class, label, id] =
+      for code <- Attribute.types!([:class, :label, :id]),
+          do: with({_code, value} <- List.keyfind(template, code, 0), do: value)
+
+    %{class: if(more == [] and is_integer(class), do: class), label: label, id: id}
   end
 
   @doc """
@@ -157,12 +185,12 @@ defmodule Cryptoki.Keys do
 
   defp once(target, wanted, what, read, keys) do
     with {:ok, handle} <- resolve(target, wanted, keys),
-         [] <- :ets.lookup(target.cache, {what, handle}),
+         :error <- Cache.get(target.cache, {what, handle}),
          {:ok, known} <- read.(handle) do
-      :ets.insert(target.cache, {{what, handle}, known})
+      Cache.put(target.cache, {what, handle}, known)
       {:ok, known}
     else
-      [{_key, known}] ->
+      {:ok, known} ->
         {:ok, known}
 
       {:now, value} ->
@@ -181,7 +209,7 @@ defmodule Cryptoki.Keys do
   @spec learned(Target.t(), wanted, term) :: {:ok, term} | :error
   def learned(target, wanted, what) do
     with {:ok, handle} <- resolve(target, wanted, :cached),
-         [{_key, value}] <- :ets.lookup(target.cache, {what, handle}),
+         {:ok, value} <- Cache.get(target.cache, {what, handle}),
          do: {:ok, value},
          else: (_nothing -> :error)
   end
@@ -190,19 +218,12 @@ defmodule Cryptoki.Keys do
   @spec learn(Target.t(), wanted, term, term) :: :ok
   def learn(target, wanted, what, value) do
     with {:ok, handle} <- resolve(target, wanted, :cached),
-         do: :ets.insert(target.cache, {{what, handle}, value})
+         do: Cache.put(target.cache, {what, handle}, value)
 
     :ok
   end
 
-  @doc "Forgets the handles: an object was made, changed or destroyed."
-  @spec forget(Target.t()) :: :ok
-  def forget(%Target{cache: cache}) do
-    :ets.delete_all_objects(cache)
-    :ok
-  end
-
-  defp cache_key(_target, {:search, templates, _place, _shown}), do: templates
+  defp cache_key(_target, {:search, templates, place, _shown}), do: {templates, place}
 
   defp cache_key(target, {:key, key}) do
     if ours?(target, key),
@@ -217,8 +238,8 @@ defmodule Cryptoki.Keys do
   defp known(target, wanted), do: resolve(target, wanted, :fresh)
 
   # A handle means something to the instance that gave it, only.
-  defp ours?(%Target{instance: instance}, %Key{handle: {_, _}, token_info: %{instance: instance}}),
-    do: true
+  defp ours?(%Target{instance: instance}, %Key{handle: {_, _, _}, token_info: token}),
+    do: match?(%{instance: ^instance}, token)
 
   defp ours?(_target, _key), do: false
 
@@ -244,14 +265,38 @@ defmodule Cryptoki.Keys do
 
   defp on_this_token(_target, nil, _shown), do: :ok
 
+  # RFC 7512, section 2.5: all that the URI says of library, slot and token has to fit.
   defp on_this_token(target, place, shown) do
     with %{slot: slot, token: token} <- Instances.get(target.instance, :facts),
-         true <- place.slot_id in [nil, slot] and URI.matches_token?(place, token) do
+         true <- place.slot_id in [nil, slot] and URI.matches_token?(place, token),
+         {:ok, true} <- in_this_slot(target, place, slot),
+         {:ok, true} <- by_this_library(target, place) do
       :ok
     else
-      nil -> :ok
-      false -> {:error, Error.new(:key_not_found, "#{shown} is asked for on #{place}")}
+      nil -> {:error, Error.new(:token_absent, "the instance has no token", executed: false)}
+      {:error, _error} = error -> error
+      _other -> {:error, Error.new(:key_not_found, "#{shown} is asked for on #{place}")}
     end
+  end
+
+  defp in_this_slot(_target, %URI{slot_description: nil, slot_manufacturer: nil}, _slot),
+    do: {:ok, true}
+
+  defp in_this_slot(target, place, slot) do
+    with {:ok, slots} <- Request.control(target.library, {:slots}, target.deadline),
+         do: {:ok, Enum.any?(slots, &(&1.id == slot and URI.matches_slot?(place, &1)))}
+  end
+
+  defp by_this_library(_target, %URI{
+         library_manufacturer: nil,
+         library_description: nil,
+         library_version: nil
+       }),
+       do: {:ok, true}
+
+  defp by_this_library(target, place) do
+    with {:ok, info} <- Request.control(target.library, {:library_info}, target.deadline),
+         do: {:ok, URI.matches_library?(place, info)}
   end
 
   defp same_token(target, %Key{token_info: %{serial: serial} = there} = key) do
@@ -332,12 +377,29 @@ defmodule Cryptoki.Keys do
 
   ## Describing
 
-  @doc "The object just made. What selectors find has changed with it."
+  @doc "The object just made. What selectors find may have changed with it."
   @spec made(Target.t(), handle) :: {:ok, Key.t()} | {:error, Error.t()}
   def made(target, handle) do
-    forget(target)
-    # It exists, whatever becomes of the attempt to read it.
-    with {:error, error} <- describe(target, handle), do: {:error, %{error | executed: :maybe}}
+    case describe(target, handle) do
+      {:ok, key} ->
+        forget_namesakes(target, key)
+        {:ok, key}
+
+      # It exists, whatever became of the attempt to read it.
+      {:error, error} ->
+        Cache.clear(target.cache)
+        {:error, %{error | executed: :maybe}}
+    end
+  end
+
+  defp forget_namesakes(target, %Key{class: class} = key) when is_integer(class),
+    do: Cache.made(target.cache, %{class: class, label: key.label || "", id: key.id || ""})
+
+  defp forget_namesakes(target, key) do
+    case Names.code(:class, key.class) do
+      {:ok, class} -> forget_namesakes(target, %{key | class: class})
+      :error -> Cache.clear(target.cache)
+    end
   end
 
   @doc "The objects behind handles; those that were destroyed meanwhile are left out."
@@ -346,14 +408,23 @@ defmodule Cryptoki.Keys do
     result =
       Enum.reduce_while(handles, [], fn handle, keys ->
         case describe(target, handle) do
-          {:ok, key} -> {:cont, [key | keys]}
-          {:error, %Error{reason: :object_handle_invalid}} -> {:cont, keys}
-          {:error, _error} = error -> {:halt, error}
+          {:ok, key} ->
+            {:cont, [key | keys]}
+
+          {:error, error} ->
+            if gone?(target, handle, error), do: {:cont, keys}, else: {:halt, {:error, error}}
         end
       end)
 
     if is_list(result), do: {:ok, Enum.reverse(result)}, else: result
   end
+
+  defp gone?(_target, _handle, %Error{reason: :object_handle_invalid}), do: true
+
+  defp gone?(target, handle, %Error{reason: :stale_handle}),
+    do: Request.standing(target.native, handle) == {:ok, :gone}
+
+  defp gone?(_target, _handle, _error), do: false
 
   @doc "The object behind a handle."
   @spec describe(Target.t(), handle) :: {:ok, Key.t()} | {:error, Error.t()}

@@ -15,6 +15,8 @@ defmodule Cryptoki.Native do
   @type session :: reference
   @type pinned :: reference
   @type request :: reference
+  @typedoc "The number of an object, and the epoch and the generation in which it was given."
+  @type handle :: {non_neg_integer, epoch :: non_neg_integer, generation :: non_neg_integer}
   @typedoc "Manufacturer, model, serial number and label of a token."
   @type identity :: {String.t(), String.t(), String.t(), String.t()}
   @typedoc "Where sessions are opened, with no other token than that one."
@@ -87,6 +89,10 @@ defmodule Cryptoki.Native do
   # Makes every handle given out before stale.
   @spec bump_epoch(instance) :: :ok
   def bump_epoch(_instance), do: :erlang.nif_error(Loader.missing())
+
+  # Whether a handle is the one of its object, the object is gone, or it may have another handle by now.
+  @spec handle_standing(instance, handle) :: :current | :gone | :unknown
+  def handle_standing(_instance, _handle), do: :erlang.nif_error(Loader.missing())
 
   # C_Login; a PIN of nil is the protected authentication path.
   @spec login(reference, instance, place, non_neg_integer, binary | nil, binary | nil) ::

@@ -4,7 +4,7 @@ defmodule Cryptoki.Objects do
 
   import Cryptoki.Names, only: [is_proper_list: 1]
 
-  alias Cryptoki.{Attribute, Beside, Error, Key, KeyTemplate, Keys, Mechanism, Options}
+  alias Cryptoki.{Attribute, Beside, Cache, Error, Key, KeyTemplate, Keys, Mechanism, Options}
   alias Cryptoki.{PublicKey, Request, Target}
   alias Cryptoki.PublicHalf.Certificate
 
@@ -17,31 +17,31 @@ defmodule Cryptoki.Objects do
   def find(hsm, selector, opts) do
     options = Options.call!(opts, @options)
     wanted = Keys.wanted!(selector, :find)
-    with {:ok, target} <- Target.fetch(hsm, options), do: all(target, wanted, @attempts)
+    with {:ok, target} <- Target.fetch(hsm, options), do: all(target, wanted, :cached, @attempts)
   end
 
-  defp all(target, wanted, attempts) do
-    with {:ok, handles} <- handles(target, wanted),
+  defp all(target, wanted, keys, attempts) do
+    with {:ok, handles} <- handles(target, wanted, keys),
          {:ok, keys} <- Keys.describe_all(target, handles) do
       {:ok, keys}
     else
       {:error, %Error{reason: :stale_handle}} when attempts > 1 ->
-        all(target, wanted, attempts - 1)
+        all(target, wanted, :fresh, attempts - 1)
 
       {:error, _error} = error ->
         error
     end
   end
 
-  defp handles(target, {:key, _key} = wanted) do
-    case Keys.resolve(target, wanted, :cached) do
+  defp handles(target, {:key, _key} = wanted, keys) do
+    case Keys.resolve(target, wanted, keys) do
       {:ok, handle} -> {:ok, [handle]}
       {:error, %Error{reason: :key_not_found}} -> {:ok, []}
       {:error, _error} = error -> error
     end
   end
 
-  defp handles(target, {:search, _, _, _} = wanted), do: Keys.find_all(target, wanted)
+  defp handles(target, {:search, _, _, _} = wanted, _keys), do: Keys.find_all(target, wanted)
 
   def find_one(hsm, selector, opts) do
     options = Options.call!(opts, @options)
@@ -71,7 +71,7 @@ defmodule Cryptoki.Objects do
     wanted = Keys.wanted!(selector, :find)
 
     Stream.resource(
-      fn -> hsm |> target!(options) |> handles(wanted) |> value!() end,
+      fn -> hsm |> target!(options) |> handles(wanted, :fresh) |> value!() end,
       fn
         [] ->
           {:halt, []}
@@ -105,8 +105,7 @@ defmodule Cryptoki.Objects do
     changed(hsm, on(hsm, selector, :set_attributes, opts, &{:set_attributes, &1, template}))
   end
 
-  def destroy(hsm, selector, opts),
-    do: changed(hsm, on(hsm, selector, :destroy, opts, &{:destroy, &1}))
+  def destroy(hsm, selector, opts), do: on(hsm, selector, :destroy, opts, &{:destroy, &1})
 
   def copy(hsm, selector, template, opts) do
     template = Attribute.encode!(template)
@@ -123,8 +122,9 @@ defmodule Cryptoki.Objects do
          do: Keys.run(target, operation, [wanted], fn [handle], nil -> op.(handle) end)
   end
 
+  # It has other names now, and may be one of several that have them.
   defp changed(hsm, result) do
-    with {:ok, target} <- Target.fetch(hsm), do: Keys.forget(target)
+    with {:ok, target} <- Target.fetch(hsm), do: Cache.clear(target.cache)
     result
   end
 

@@ -214,6 +214,11 @@ defmodule Cryptoki.Request do
   @spec bump_epoch(Native.instance()) :: {:ok, :ok} | {:error, Error.t()}
   def bump_epoch(native), do: native |> Native.bump_epoch() |> at_once()
 
+  @doc "Whether a handle is that of its object, or the object is gone, or has another one perhaps."
+  @spec standing(Native.instance(), Native.handle()) ::
+          {:ok, :current | :gone | :unknown} | {:error, Error.t()}
+  def standing(native, handle), do: native |> Native.handle_standing(handle) |> at_once()
+
   defp at_once({:error, failure}), do: {:error, error(failure)}
   defp at_once(value), do: {:ok, value}
 

@@ -3,7 +3,7 @@ defmodule Cryptoki.Target do
   # What a call works on, found without asking any process: an instance, or the session of
   # `Cryptoki.with_session/3` that this process holds; with the deadline of the call.
 
-  alias Cryptoki.{Error, Instances, Native, Request, Session}
+  alias Cryptoki.{Cache, Error, Instances, Native, Request, Session}
 
   @enforce_keys [:instance, :native, :queue, :library, :cache, :timeout]
   defstruct [
@@ -22,7 +22,7 @@ defmodule Cryptoki.Target do
 
   @typedoc """
   `native` is the instance's queue and `queue` where this call goes: there, or to a session.
-  `cache` has the key handles of the instance.
+  `cache` has what the instance remembers of its objects.
   """
   @type t :: %__MODULE__{
           instance: pid,
@@ -30,7 +30,7 @@ defmodule Cryptoki.Target do
           native: Native.instance(),
           queue: Native.instance() | Native.pinned(),
           library: Native.library(),
-          cache: :ets.table(),
+          cache: Cache.t(),
           timeout: timeout,
           session: Session.t() | nil,
           deadline: Request.deadline() | nil,

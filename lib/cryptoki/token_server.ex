@@ -12,7 +12,7 @@ defmodule Cryptoki.TokenServer do
 
   use GenServer, restart: :permanent, shutdown: 5_000
 
-  alias Cryptoki.{Attempts, Connector, Error, Instance, Instances, Job, Login, Pin}
+  alias Cryptoki.{Attempts, Cache, Connector, Error, Instance, Instances, Job, Login, Pin}
   alias Cryptoki.{Recovery, Request, SessionServer, Target, Telemetry, Unlocks, Watch}
 
   # pcscd looks at its readers every 400 ms: a card that is away for no longer must not be missed.
@@ -427,7 +427,7 @@ defmodule Cryptoki.TokenServer do
   # Before sessions are opened, never after: a session remembers the epoch it was opened in.
   defp new_epoch(state) do
     {:ok, :ok} = Request.bump_epoch(state.target.native)
-    :ets.delete_all_objects(state.target.cache)
+    Cache.clear(state.target.cache)
   end
 
   defp close_sessions(servers), do: Enum.each(servers, &SessionServer.close/1)

@@ -77,7 +77,7 @@ defmodule Cryptoki.AlwaysAuthenticateTest do
         {:ok, _} = Cryptoki.sign(hsm, private, :sha256_rsa_pkcs, "text")
         {:ok, target} = Cryptoki.Target.fetch(hsm)
         key = {:traits, private.handle}
-        assert [{_, %{always_authenticate: true}}] = :ets.lookup(target.cache, key)
+        assert {:ok, %{always_authenticate: true}} = Cryptoki.Cache.get(target.cache, key)
       end
     end
   end

@@ -29,6 +29,7 @@ pub mod layout;
 pub mod loader;
 pub mod messages;
 pub mod names;
+pub mod numbers;
 pub mod objects;
 pub mod otp;
 pub mod panics;

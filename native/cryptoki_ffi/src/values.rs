@@ -10,13 +10,15 @@ pub const LEVELS: usize = 16;
 /// Bytes that are overwritten when dropped.
 pub type Secret = Zeroizing<Vec<u8>>;
 
-/// An object handle and the epoch it was issued in.
+/// An object handle: the library's number, and for what it was issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handle {
     /// The library's number.
     pub object: CK_OBJECT_HANDLE,
     /// The epoch of the instance when the library gave it.
     pub epoch: u64,
+    /// Which of the objects that have had the number: see [`crate::numbers`].
+    pub generation: u64,
 }
 
 /// One member of a C structure.
@@ -79,6 +81,18 @@ pub enum Value {
     Ulongs(Vec<CK_ULONG>),
     /// An array of attributes.
     Template(Template),
+}
+
+impl Value {
+    /// Whether it is `CK_TRUE`.
+    pub fn is_true(&self) -> bool {
+        match self {
+            Value::Bool(truth) => *truth,
+            Value::Bytes(bytes) => bytes.iter().any(|byte| *byte != 0),
+            Value::Ulong(number) => *number != 0,
+            Value::Ulongs(_) | Value::Template(_) => false,
+        }
+    }
 }
 
 /// Attributes in the order they were given.

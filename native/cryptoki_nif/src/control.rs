@@ -194,7 +194,10 @@ impl Control {
                 label,
             } => functions
                 .init_token(slot, so_pin.as_ref(), &label)
-                .map(|()| ok(env)),
+                .map(|()| {
+                    self.library.numbers.clear(Some(slot));
+                    ok(env)
+                }),
             Job::InitPin { slot, so_pin, pin } => self
                 .with_login(slot, Some((ck::CKU_SO, so_pin.as_ref())), |session| {
                     functions.init_pin(session, pin.as_ref())

@@ -80,12 +80,13 @@ pub fn list<'a, T>(term: Term<'a>, element: impl Fn(Term<'a>) -> Option<T>) -> O
         .collect()
 }
 
-/// An object handle with its epoch.
+/// `{number, epoch, generation}` of an object.
 pub fn handle(term: Term) -> Option<Handle> {
-    let (object, epoch): (u64, u64) = term.decode().ok()?;
+    let (object, epoch, generation): (u64, u64, u64) = term.decode().ok()?;
     Some(Handle {
         object: CK_ULONG::try_from(object).ok()?,
         epoch,
+        generation,
     })
 }
 

@@ -7,8 +7,10 @@ use crate::request::{Cancel, Request, Served};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::handshake::Cancelled;
+use cryptoki_ffi::numbers::Standing;
+use cryptoki_ffi::values::Handle;
 use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID};
-use std::sync::atomic::{AtomicIsize, AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a session thread can be asked to do.
@@ -90,6 +92,8 @@ pub struct Instance {
     login_session: Mutex<Option<LoginSession>>,
     limit: usize,
     state: AtomicU8,
+    /// Where the token was found last.
+    slot: AtomicUsize,
     epoch: AtomicU64,
     /// How often a session was found lost.
     losses: AtomicU64,
@@ -109,6 +113,7 @@ impl Instance {
             login_session: Mutex::new(None),
             limit,
             state: AtomicU8::new(State::Absent as u8),
+            slot: AtomicUsize::new(0),
             epoch: AtomicU64::new(next_epoch()),
             losses: AtomicU64::new(0),
             sender,
@@ -178,6 +183,23 @@ impl Instance {
         }
     }
 
+    /// Notes the slot of the token.
+    pub fn found_in(&self, slot: CK_SLOT_ID) {
+        self.slot.store(slot as usize, SeqCst);
+    }
+
+    fn slot(&self) -> CK_SLOT_ID {
+        self.slot.load(SeqCst) as CK_SLOT_ID
+    }
+
+    /// What has become of the handle of an object.
+    pub fn standing(&self, handle: &Handle) -> Standing {
+        match self.library.numbers.standing(self.slot(), handle) {
+            Standing::Current if handle.epoch != self.epoch() => Standing::Unknown,
+            standing => standing,
+        }
+    }
+
     /// The epoch handles are issued in now.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(SeqCst)
@@ -198,6 +220,7 @@ impl Instance {
         if self.login_session_lives() {
             epoch
         } else {
+            self.library.numbers.doubt(self.slot());
             self.bump_epoch()
         }
     }
@@ -229,9 +252,12 @@ impl Instance {
 
     /// The same, unless somebody has already noticed the loss of what was opened in `epoch`.
     pub fn end_epoch(&self, epoch: u64) {
-        let _ = self
+        let ended = self
             .epoch
             .compare_exchange(epoch, next_epoch(), SeqCst, SeqCst);
+        if ended.is_ok() {
+            self.library.numbers.doubt(self.slot());
+        }
     }
 
     /// A session is lost, and others may be: each looks at its own before it goes on.

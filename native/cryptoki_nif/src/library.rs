@@ -6,6 +6,7 @@ use cryptoki_ffi::claims::Claims;
 use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::loader;
+use cryptoki_ffi::numbers::Numbers;
 use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID, CKR_SESSION_HANDLE_INVALID};
 use once_cell::sync::OnceCell;
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct Library {
     /// Who opened a session handle last. A library that was restarted gives out old numbers again:
     /// whoever held the number before must not use it any more.
     claims: Claims,
+    /// What the numbers of objects mean.
+    pub numbers: Numbers,
 }
 
 impl Library {
@@ -68,6 +71,7 @@ impl Library {
             functions,
             control,
             claims: Claims::new(),
+            numbers: Numbers::default(),
         });
         control::spawn(library.clone(), messages)?;
         Ok(library)
@@ -168,6 +172,7 @@ impl Library {
     pub fn forget_all_sessions(&self) {
         self.functions.gate.begin_life();
         self.claims.clear();
+        self.numbers.clear(None);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::status::Status;
 use crossbeam_channel::Sender;
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::handshake::Cancelled;
+use cryptoki_ffi::numbers::Standing;
 use cryptoki_ffi::panics::guarded;
 use rustler::{Binary, Encoder, Env, Resource, ResourceArc, Term};
 use std::ffi::CString;
@@ -29,6 +30,7 @@ use std::sync::atomic::Ordering::SeqCst;
 mod atoms {
     rustler::atoms! {
         ok, error, queued, running, sent, queue, sessions, busy, overdue, worked, epoch,
+        current, gone, unknown,
     }
 }
 
@@ -213,6 +215,19 @@ fn bump_epoch<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
     guard(env, || {
         resource::<InstanceResource>(instance)?.0.bump_epoch();
         Some(atoms::ok().encode(env))
+    })
+}
+
+#[rustler::nif]
+fn handle_standing<'a>(env: Env<'a>, instance: Term<'a>, handle: Term<'a>) -> Encoded {
+    guard(env, || {
+        let instance = resource::<InstanceResource>(instance)?;
+        let standing = match instance.0.standing(&decode::handle(handle)?) {
+            Standing::Current => atoms::current(),
+            Standing::Gone => atoms::gone(),
+            Standing::Unknown => atoms::unknown(),
+        };
+        Some(standing.encode(env))
     })
 }
 

@@ -16,12 +16,15 @@ use cryptoki_ffi::panics::guarded;
 use cryptoki_sys as ck;
 use cryptoki_sys::{CK_FLAGS, CK_SESSION_HANDLE};
 use rustler::{Atom, Encoder, Env, LocalPid, Term};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 mod atoms {
     rustler::atoms! { reopened, lost, ended, overdue, closed, panic }
 }
+
+mod objects;
 
 /// Some libraries need more stack than the VM's own threads have.
 pub const STACK: usize = 4 << 20;
@@ -60,8 +63,8 @@ pub struct Session {
     pub active: Active,
     /// The epoch of the instance when the running operation began: that of the handles it gives.
     stamp: u64,
-    /// Whether objects were made here: those that are not token objects end with the session.
-    made_objects: bool,
+    /// Whether objects were made here that end with the session.
+    made_objects: Cell<bool>,
     /// Sessions that are open for the sake of the objects made in them.
     retired: Vec<(CK_SESSION_HANDLE, u64)>,
 }
@@ -111,7 +114,7 @@ impl Session {
             fate: None,
             active: Active::default(),
             stamp: 0,
-            made_objects: false,
+            made_objects: Cell::new(false),
             retired: Vec::new(),
         }
     }
@@ -133,15 +136,24 @@ impl Session {
     fn open(&mut self) -> Outcome<()> {
         inject::place("session open");
         let instance = self.instance().clone();
-        // Before: what is lost meanwhile may be this one.
-        self.losses = instance.losses();
-        instance.library.functions.gate.live_now();
-        let (handle, claim) = self.place.open_session(&instance.library)?;
-        let epoch = instance.epoch_for_new_session();
-        (self.handle, self.claim, self.epoch) = (handle, claim, epoch);
-        (self.device_errors, self.made_objects) = (0, false);
-        self.active = Active::default();
+        instance.found_in(self.place.slot);
+        self.take_new()?;
+        self.device_errors = 0;
         instance.counters.sessions.fetch_add(1, SeqCst);
+        Ok(())
+    }
+
+    /// The one way to a session handle: with the epoch of the object handles that it may be given.
+    fn take_new(&mut self) -> Outcome<()> {
+        let instance = self.instance().clone();
+        // Before: what is lost meanwhile may be this one.
+        let losses = instance.losses();
+        instance.library.functions.gate.live_now();
+        (self.handle, self.claim) = self.place.open_session(&instance.library)?;
+        self.epoch = instance.epoch_for_new_session();
+        self.losses = losses;
+        self.made_objects.set(false);
+        self.active = Active::default();
         Ok(())
     }
 
@@ -149,16 +161,8 @@ impl Session {
         if self.handle == ck::CK_INVALID_HANDLE {
             return;
         }
-        let instance = self.instance().clone();
-        if self.made_objects {
-            // Some are about to go, and a library may give their numbers to others:
-            instance.bump_epoch();
-        }
-        instance.library.close_session(self.handle, self.claim);
-        if std::mem::take(&mut self.made_objects) {
-            // now those are stale as well that were looked up in between.
-            instance.bump_epoch();
-        }
+        let made_objects = self.made_objects.take();
+        self.close_one(self.handle, self.claim, made_objects);
         self.forget();
     }
 
@@ -195,8 +199,7 @@ impl Session {
             inject::place("session close");
             self.close();
             for (handle, claim) in std::mem::take(&mut self.retired) {
-                self.instance().library.close_session(handle, claim);
-                self.instance().bump_epoch();
+                self.close_one(handle, claim, true);
             }
         });
         if closed.is_none() && self.handle != ck::CK_INVALID_HANDLE {
@@ -355,11 +358,6 @@ impl Session {
         self.stamp
     }
 
-    /// Notes that an object was made.
-    pub fn made_object(&mut self) {
-        self.made_objects = true;
-    }
-
     /// Leaves whatever operation the session is in.
     pub fn clean(&mut self) {
         inject::place("session clean");
@@ -396,14 +394,12 @@ impl Session {
     /// Goes on with a new session and keeps the old one open, unused: the objects made in it would
     /// end with it.
     fn retire(&mut self) -> Outcome<()> {
-        if !self.made_objects || self.retired.len() >= RETIRED_LIMIT {
+        if !self.holds_objects() || self.retired.len() >= RETIRED_LIMIT {
             return Err(Failure::own(Reason::SessionLost, "nothing to keep"));
         }
-        let library = self.instance().library.clone();
-        let (handle, claim) = self.place.open_session(&library)?;
-        self.retired.push((self.handle, self.claim));
-        (self.handle, self.claim, self.made_objects) = (handle, claim, false);
-        self.active = Active::default();
+        let old = (self.handle, self.claim);
+        self.take_new()?;
+        self.retired.push(old);
         Ok(())
     }
 
@@ -429,7 +425,7 @@ impl Session {
                     return Err(failure);
                 }
                 reopened?;
-                if work.operation.epoch().is_some() {
+                if !work.operation.handles().is_empty() {
                     // Its handles are void: whoever gave them looks the keys up and tries again.
                     return Err(failure);
                 }
@@ -450,21 +446,12 @@ impl Session {
 
     fn attempt<'a>(&mut self, env: Env<'a>, work: &Work) -> Outcome<Term<'a>> {
         self.stamp = self.instance().epoch();
-        if work
-            .operation
-            .epoch()
-            .is_some_and(|epoch| epoch != self.stamp)
-        {
-            return Err(Failure::own(
-                Reason::StaleHandle,
-                "the handle is from an earlier epoch",
-            ));
-        }
-        let outcome = work.run(env, self).map_err(|failure| {
+        let outcome = self.run_on_objects(env, work).map_err(|failure| {
             let logged_in = self.instance().login_session().is_some();
             quirks::understood(failure, self.library(), self.handle, logged_in)
         });
         if let Err(failure) = &outcome {
+            self.forget_unknown(work.operation.handles(), failure);
             self.react(failure);
         } else {
             self.device_errors = 0;
@@ -486,7 +473,7 @@ impl Session {
                 // Some libraries call every bad ciphertext a general error. Reopening would cost the
                 // objects that were made here: not while the session still answers.
                 if self.device_errors >= PATIENCE
-                    && (!self.made_objects || self.library().session_info(self.handle).is_err())
+                    && (!self.holds_objects() || self.library().session_info(self.handle).is_err())
                 {
                     // A failure to reopen is the end of the thread, which `reopen` has noted.
                     let _ = self.reopen(failure);

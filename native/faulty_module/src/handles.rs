@@ -78,12 +78,14 @@ impl Reuse {
     }
 }
 
-/// Sessions are lost: objects have other numbers from now on.
-pub fn renumber() {
+/// Sessions may be lost, if there were `any`: objects have other numbers from now on.
+pub fn renumber(any: bool) {
     if control::current().handles_shift {
         SHIFT.store(SHIFT.load(Ordering::SeqCst) % 7 + 1, Ordering::SeqCst);
     }
-    lock(&REUSE).clear();
+    if any {
+        lock(&REUSE).clear();
+    }
 }
 
 /// The library is finalised.

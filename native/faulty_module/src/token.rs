@@ -126,8 +126,9 @@ pub fn logout() {
 /// Takes the sessions of some slots away, once no call is inside the target.
 fn take(life: Life, which: impl Fn(CK_SLOT_ID) -> bool) {
     let _gate = GATE.write().unwrap_or_else(PoisonError::into_inner);
-    handles::renumber();
     let mut sessions = lock(&SESSIONS);
+    let lost = |session: &Session| session.life == Life::Live && which(session.slot);
+    handles::renumber(sessions.values().any(lost));
     logout_slots(&sessions, &which);
     for (handle, session) in sessions.iter_mut() {
         if session.life == Life::Live && which(session.slot) {

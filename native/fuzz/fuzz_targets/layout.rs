@@ -51,6 +51,7 @@ fn field(member: &Member) -> Field {
         Member::Nested(members) => Field::Nested(all(members)),
         Member::Array(elements) => Field::Array(elements.iter().map(all).collect()),
         Member::Handle(object) => Field::Handle(Handle {
+            generation: 1,
             object: *object,
             epoch: 0,
         }),

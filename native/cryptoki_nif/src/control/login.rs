@@ -33,7 +33,7 @@ impl Control {
         let alone = quirks::logs_in_alone(&self.library.functions);
         match self.login_session(instance, place) {
             Ok(session) => request.serve(None, |env, credentials| {
-                let login = |session| self.login(session, alone, &credentials);
+                let login = |session| self.login(place, session, alone, &credentials);
                 match login(session) {
                     // The token may have restarted since the session was looked at: no PIN was tried.
                     Err(failure) if failure.class() == Class::Session => {
@@ -49,6 +49,7 @@ impl Control {
 
     fn login(
         &self,
+        place: &Place,
         session: CK_SESSION_HANDLE,
         alone: bool,
         credentials: &Credentials,
@@ -58,6 +59,7 @@ impl Control {
         self.undisturbed(alone, || {
             functions.login(session, *user, pin.as_ref(), name.as_deref())
         })
+        .inspect(|()| self.library.numbers.logged_in(place.slot))
     }
 
     /// The session that keeps the instance's login alive, opened anew when it is gone.

@@ -9,7 +9,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let (mechanism, template) = (read.mechanism(m)?, read.template(template)?);
             run(move |at| {
                 at.call(|functions, session| functions.generate_key(session, &mechanism, &template))
-                    .map(|key| at.made(key))
+                    .map(|key| at.made(key, &template))
             })
         }
         ("generate_beside", &[m, template]) => {
@@ -18,17 +18,17 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 let made = at.call(|functions, session| {
                     functions.generate_beside(session, &mechanism, &template)
                 })?;
-                Ok(at.made_beside(made))
+                Ok(at.made_beside(made, &template))
             })
         }
         ("generate_key_pair", &[m, public, private]) => {
             let mechanism = read.mechanism(m)?;
             let (public, private) = (read.template(public)?, read.template(private)?);
             run(move |at| {
-                let (public, private) = at.call(|functions, session| {
+                let (public_key, private_key) = at.call(|functions, session| {
                     functions.generate_key_pair(session, &mechanism, &public, &private)
                 })?;
-                Ok((at.made(public), at.made(private)).encode(at.env))
+                Ok((at.made(public_key, &public), at.made(private_key, &private)).encode(at.env))
             })
         }
         ("wrap_key", &[m, wrapping, key]) => {
@@ -49,7 +49,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 at.call(|functions, session| {
                     functions.unwrap_key(session, &mechanism, unwrapping, &wrapped, &template)
                 })
-                .map(|key| at.made(key))
+                .map(|key| at.made(key, &template))
             })
         }
         ("wrap_key_authenticated", &[m, wrapping, key, associated]) => {
@@ -85,7 +85,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                         &template,
                     )
                 })
-                .map(|key| at.made(key))
+                .map(|key| at.made(key, &template))
             })
         }
         ("derive_beside", &[m, base, template]) => {
@@ -95,7 +95,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 let made = at.call(|functions, session| {
                     functions.derive_beside(session, &mechanism, base, &template)
                 })?;
-                Ok(at.made_beside(made))
+                Ok(at.made_beside(made, &template))
             })
         }
         ("derive_key", &[m, base, template]) => {
@@ -105,7 +105,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 at.call(|functions, session| {
                     functions.derive_key(session, &mechanism, base, &template)
                 })
-                .map(|key| at.made(key))
+                .map(|key| at.made(key, &template))
             })
         }
         ("encapsulate_key", &[m, public, template]) => {
@@ -115,7 +115,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 let (ciphertext, key) = at.call(|functions, session| {
                     functions.encapsulate_key(session, &mechanism, public, &template)
                 })?;
-                Ok((at.binary(&ciphertext), at.made(key)).encode(at.env))
+                Ok((at.binary(&ciphertext), at.made(key, &template)).encode(at.env))
             })
         }
         ("decapsulate_key", &[m, private, ciphertext, template]) => {
@@ -126,7 +126,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 at.call(|functions, session| {
                     functions.decapsulate_key(session, &mechanism, private, &ciphertext, &template)
                 })
-                .map(|key| at.made(key))
+                .map(|key| at.made(key, &template))
             })
         }
         _ => None,

@@ -60,10 +60,10 @@ const STEPS: &[&str] = &[
     "save_state",
 ];
 
-/// An operation and the age of the handles in it.
+/// An operation and the handles in it.
 pub struct Operation {
     run: Run,
-    epoch: Option<u64>,
+    handles: Vec<Handle>,
     looks: bool,
     step: bool,
 }
@@ -81,11 +81,10 @@ impl Operation {
             .or_else(|| keys::decode(name, arguments, &mut reader))
             .or_else(|| objects::decode(name, arguments, &mut reader))
             .or_else(|| messages::decode(name, arguments, &mut reader))?;
-        // Handles of different epochs cannot all be current: the oldest decides.
-        let epoch = reader.handles.iter().map(|handle| handle.epoch).min();
+        let handles = reader.handles;
         Some(Self {
             run,
-            epoch,
+            handles,
             looks: LOOKS.contains(&name),
             step: STEPS.contains(&name),
         })
@@ -96,9 +95,9 @@ impl Operation {
         self.step
     }
 
-    /// The epoch of its handles.
-    pub fn epoch(&self) -> Option<u64> {
-        self.epoch
+    /// The handles of the objects that it works with.
+    pub fn handles(&self) -> &[Handle] {
+        &self.handles
     }
 
     /// Whether its success shows that the device works.
@@ -151,10 +150,14 @@ impl Reader<'_> {
         }
     }
 
-    fn object(&mut self, term: Term) -> Option<CK_OBJECT_HANDLE> {
+    fn handle(&mut self, term: Term) -> Option<Handle> {
         let handle = decode::handle(term)?;
         self.handles.push(handle);
-        Some(handle.object)
+        Some(handle)
+    }
+
+    fn object(&mut self, term: Term) -> Option<CK_OBJECT_HANDLE> {
+        self.handle(term).map(|handle| handle.object)
     }
 
     fn optional_object(&mut self, term: Term) -> Option<Option<CK_OBJECT_HANDLE>> {
@@ -335,30 +338,37 @@ impl<'a> At<'a, '_> {
         all.iter().map(|bytes| self.binary(bytes)).collect()
     }
 
-    /// A handle, valid in the epoch in which the operation began.
-    fn object(&self, object: CK_OBJECT_HANDLE) -> Term<'a> {
-        (object, self.session.stamp()).encode(self.env)
+    /// The handle of an object made by a template, which says whether it stays when the session ends.
+    fn made(&self, object: CK_OBJECT_HANDLE, template: &Template) -> Term<'a> {
+        let stored = template
+            .iter()
+            .any(|(kind, value)| *kind == ck::CKA_TOKEN && value.is_true());
+        self.made_object(object, stored)
     }
 
-    /// The handle of a new object.
-    fn made(&mut self, object: CK_OBJECT_HANDLE) -> Term<'a> {
-        self.session.made_object();
-        self.object(object)
+    fn made_object(&self, object: CK_OBJECT_HANDLE, stored: bool) -> Term<'a> {
+        let generation = self.session.made_object(object, stored);
+        (object, self.session.stamp(), generation).encode(self.env)
     }
 
     /// A new key, and what its mechanism made beside it; `nil` for a key that it did not make.
-    fn made_beside(&mut self, (key, beside): (CK_OBJECT_HANDLE, Beside)) -> Term<'a> {
-        let mut made = |key| (key != ck::CK_INVALID_HANDLE).then(|| self.made(key));
-        let key = made(key);
+    fn made_beside(
+        &self,
+        (key, beside): (CK_OBJECT_HANDLE, Beside),
+        template: &Template,
+    ) -> Term<'a> {
+        let made = |key| (key != ck::CK_INVALID_HANDLE).then(|| self.made(key, template));
         let keys: Vec<_> = beside.handles.into_iter().map(made).collect();
-        (key, keys, self.binaries(&beside.written)).encode(self.env)
+        (made(key), keys, self.binaries(&beside.written)).encode(self.env)
     }
 
-    fn objects(&self, objects: Vec<CK_OBJECT_HANDLE>) -> Term<'a> {
-        let objects: Vec<_> = objects
-            .into_iter()
-            .map(|object| self.object(object))
+    /// Handles, valid in the epoch in which the operation began.
+    fn objects(&self, objects: &[CK_OBJECT_HANDLE]) -> Term<'a> {
+        let stamp = self.session.stamp();
+        let issued = self.session.found_objects(objects).into_iter();
+        let handles: Vec<_> = issued
+            .map(|(object, generation)| (object, stamp, generation))
             .collect();
-        objects.encode(self.env)
+        handles.encode(self.env)
     }
 }

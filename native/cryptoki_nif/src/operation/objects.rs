@@ -6,7 +6,7 @@ use crate::info;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::values::{NoValue, Read, Template};
-use cryptoki_sys::{CK_OBJECT_HANDLE, CK_UNAVAILABLE_INFORMATION};
+use cryptoki_sys::{CK_OBJECT_HANDLE, CK_UNAVAILABLE_INFORMATION, CKA_TOKEN};
 use rustler::{Atom, Encoder, Term};
 
 mod atoms {
@@ -24,7 +24,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
     match (operation, arguments) {
         ("find", &[template, limit]) => {
             let (template, limit) = (read.template(template)?, limit.decode().ok()?);
-            run(move |at| find(at, &template, limit).map(|found| at.objects(found)))
+            run(move |at| find(at, &template, limit).map(|found| at.objects(&found)))
         }
         ("find_init", &[template]) => {
             let template = read.template(template)?;
@@ -32,7 +32,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
         }
         ("find_next", &[limit]) => {
             let limit = limit.decode::<usize>().ok()?.clamp(1, STEP_LIMIT);
-            run(move |at| find_next(at, limit).map(|found| at.objects(found)))
+            run(move |at| find_next(at, limit).map(|found| at.objects(&found)))
         }
         ("find_final", &[]) => run(|at| {
             at.session.clean();
@@ -57,20 +57,20 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let template = read.template(template)?;
             run(move |at| {
                 at.call(|functions, session| functions.create(session, &template))
-                    .map(|object| at.made(object))
+                    .map(|object| at.made(object, &template))
             })
         }
         ("copy", &[source, template]) => {
             let (source, template) = (read.object(source)?, read.template(template)?);
             run(move |at| {
                 at.call(|functions, session| functions.copy(session, source, &template))
-                    .map(|object| at.made(object))
+                    .map(|object| copied(at, object))
             })
         }
         ("destroy", &[target]) => {
-            let target = read.object(target)?;
+            let target = read.handle(target)?;
             run(move |at| {
-                at.call(|functions, session| functions.destroy(session, target))?;
+                at.session.destroy_object(target)?;
                 Ok(at.ok())
             })
         }
@@ -97,6 +97,16 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
         }
         _ => None,
     }
+}
+
+/// A copy is where its original is, unless the template says something else: the library knows.
+fn copied<'a>(at: &At<'a, '_>, object: CK_OBJECT_HANDLE) -> Term<'a> {
+    let read = at.call(|functions, session| functions.attributes(session, object, &[CKA_TOKEN]));
+    let stored = matches!(
+        read.as_deref(),
+        Ok([(_, Read::Bytes(bytes))]) if bytes.iter().any(|byte| *byte != 0)
+    );
+    at.made_object(object, stored)
 }
 
 fn find_init(at: &mut At, template: &Template) -> Outcome<()> {

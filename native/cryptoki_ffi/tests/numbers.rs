@@ -1,0 +1,144 @@
+//! Handles whose number is given again.
+#![allow(clippy::unwrap_used)]
+
+use cryptoki_ffi::numbers::{Numbers, Standing};
+use cryptoki_ffi::values::Handle;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+const SLOT: u64 = 3;
+const N: u64 = 7;
+
+fn handle(generation: u64) -> Handle {
+    Handle {
+        object: N,
+        epoch: 1,
+        generation,
+    }
+}
+
+fn found(numbers: &Numbers) -> Option<Handle> {
+    let issued = numbers.found(SLOT, &[N]);
+    issued.first().map(|(_, generation)| handle(*generation))
+}
+
+fn good(numbers: &Numbers, handle: Handle) -> bool {
+    numbers.enter(SLOT, &[handle]).is_some()
+}
+
+fn destroy(numbers: &Numbers, handle: Handle) {
+    let handles = [handle];
+    let _in_use = numbers.enter(SLOT, &handles).unwrap();
+    numbers.end(SLOT, handle).unwrap().gone();
+}
+
+#[test]
+fn what_is_found_twice_is_the_same() {
+    let numbers = Numbers::default();
+    let first = found(&numbers).unwrap();
+    assert_eq!(found(&numbers), Some(first));
+    assert!(good(&numbers, first));
+    assert!(numbers.enter(SLOT + 1, &[first]).is_none());
+    assert_eq!(numbers.standing(SLOT, &first), Standing::Current);
+}
+
+#[test]
+fn the_next_object_with_the_number_is_another_one() {
+    let numbers = Numbers::default();
+    let first = handle(numbers.made(SLOT, N, None));
+    destroy(&numbers, first);
+    assert_eq!(numbers.standing(SLOT, &first), Standing::Gone);
+    let next = found(&numbers).unwrap();
+    assert_ne!(next.generation, first.generation);
+    assert!(!good(&numbers, first) && good(&numbers, next));
+    // Made under a number that is known: somebody else has destroyed what had it.
+    let last = handle(numbers.made(SLOT, N, None));
+    assert!(!good(&numbers, next) && good(&numbers, last));
+    assert_eq!(numbers.standing(SLOT, &next), Standing::Gone);
+}
+
+#[test]
+fn an_object_is_destroyed_once_and_not_under_those_who_use_it() {
+    let numbers = Arc::new(Numbers::default());
+    let first = found(&numbers).unwrap();
+    let handles = [first];
+    let in_use = numbers.enter(SLOT, &handles).unwrap();
+    let (ended, ends) = channel();
+    let destroyer = std::thread::spawn({
+        let numbers = numbers.clone();
+        move || {
+            let handles = [first];
+            let _in_use = numbers.enter(SLOT, &handles).unwrap();
+            let ending = numbers.end(SLOT, first).unwrap();
+            ended.send(()).unwrap();
+            ending.gone();
+        }
+    });
+    while numbers.standing(SLOT, &first) == Standing::Current {
+        std::thread::yield_now();
+    }
+    // From here on nobody gets it, and nobody else destroys it; whoever had it before goes on.
+    assert_eq!(found(&numbers), None);
+    assert!(!good(&numbers, first));
+    assert!(numbers.end(SLOT, first).is_none());
+    assert!(ends.try_recv().is_err());
+    drop(in_use);
+    ends.recv().unwrap();
+    destroyer.join().unwrap();
+    assert_eq!(numbers.standing(SLOT, &first), Standing::Gone);
+}
+
+#[test]
+fn what_could_not_be_destroyed_is_still_there() {
+    let numbers = Numbers::default();
+    let first = found(&numbers).unwrap();
+    numbers.end(SLOT, first).unwrap().stayed();
+    assert!(good(&numbers, first));
+    // Nobody knows: then it can be looked for.
+    drop(numbers.end(SLOT, first).unwrap());
+    assert_eq!(numbers.standing(SLOT, &first), Standing::Unknown);
+}
+
+#[test]
+fn session_objects_end_with_their_session_and_others_do_not() {
+    let numbers = Numbers::default();
+    let mine = handle(numbers.made(SLOT, N, Some(1)));
+    let other = numbers.made(SLOT, N + 1, Some(2));
+    let stored = numbers.made(SLOT, N + 2, None);
+    assert!(numbers.holds(SLOT, 1));
+    let ending = numbers.end_of(SLOT, 1);
+    // The library gives the number away before we know that the session is closed.
+    let next = handle(numbers.made(SLOT, N, Some(2)));
+    ending.gone();
+    assert!(!numbers.holds(SLOT, 1));
+    assert_eq!(numbers.standing(SLOT, &mine), Standing::Gone);
+    assert!(good(&numbers, next));
+    for (object, generation) in [(N + 1, other), (N + 2, stored)] {
+        let handle = Handle {
+            object,
+            epoch: 1,
+            generation,
+        };
+        assert!(good(&numbers, handle));
+    }
+}
+
+#[test]
+fn after_another_login_and_after_doubts_objects_are_looked_for() {
+    let numbers = Numbers::default();
+    numbers.logged_in(SLOT);
+    let first = found(&numbers).unwrap();
+    numbers.logged_in(SLOT);
+    assert_eq!(numbers.standing(SLOT, &first), Standing::Unknown);
+    let mine = handle(numbers.made(SLOT, N, Some(1)));
+    numbers.doubt(SLOT);
+    // It may have gone with the token, and its number be that of another object: not known to be gone.
+    numbers.end_of(SLOT, 1).gone();
+    assert_eq!(numbers.standing(SLOT, &mine), Standing::Unknown);
+    let first = found(&numbers).unwrap();
+    numbers.lost(SLOT, &first);
+    assert_eq!(numbers.standing(SLOT, &first), Standing::Unknown);
+    let first = found(&numbers).unwrap();
+    numbers.clear(None);
+    assert_eq!(numbers.standing(SLOT, &first), Standing::Unknown);
+}
