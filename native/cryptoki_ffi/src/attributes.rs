@@ -1,7 +1,7 @@
 //! Reading attributes so that one that cannot be read spoils no other (section 5.7.5).
 
 use crate::failure::{Failure, Outcome};
-use crate::functions::{Functions, buffer, call, ulong};
+use crate::functions::{Functions, buffer, call, refuses_the_question, ulong};
 use crate::values::{NoValue, Read, Secret};
 use cryptoki_sys as ck;
 use cryptoki_sys::{
@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 
 /// No attribute is longer.
 const LIMIT: usize = 16 << 20;
+/// Room for a value whose length was not told: more than any number, name or identifier has.
+const SPARE: usize = 1 << 10;
 const FUNCTION: &str = "C_GetAttributeValue";
 /// Attributes whose value is an array of attributes.
 const TEMPLATES: &[CK_ATTRIBUTE_TYPE] = &[
@@ -98,15 +100,14 @@ impl Functions {
         let mut asked: Vec<CK_ATTRIBUTE> = kinds.iter().map(|kind| question(*kind)).collect();
         match self.get(session, object, &mut asked) {
             Ok(()) => {}
-            Err(failure) if partial(&failure) => return Ok(None),
+            Err(failure) if partial(&failure) || refuses_the_question(&failure) => return Ok(None),
             Err(failure) => return Err(failure),
         }
         let mut values = Vec::with_capacity(asked.len());
         for attribute in &mut asked {
-            let Some(mut value) = room(attribute)? else {
+            let Some(value) = room(attribute)? else {
                 return Ok(None);
             };
-            attribute.pValue = value.as_mut_ptr().cast();
             values.push(value);
         }
         match self.get(session, object, &mut asked) {
@@ -130,20 +131,32 @@ impl Functions {
         let mut asked = [question(kind)];
         match self.get(session, object, &mut asked) {
             Ok(()) => {}
+            // Taken for a buffer that is too small: the length may have been told with it.
+            Err(failure) if refuses_the_question(&failure) => {
+                asked[0].ulValueLen = ulong(length(&asked[0]).unwrap_or(0));
+            }
             Err(failure) if partial(&failure) => return Ok(Read::Nothing(reason(&failure))),
             Err(failure) => return Err(failure),
         }
         if TEMPLATES.contains(&kind) {
             return self.template(session, object, kind, asked[0].ulValueLen);
         }
-        let Some(mut value) = room(&asked[0])? else {
-            return Ok(Read::Nothing(NoValue::Unavailable));
-        };
-        asked[0].pValue = value.as_mut_ptr().cast();
-        match self.get(session, object, &mut asked) {
-            Ok(()) => cut(&asked[0], value),
-            Err(failure) if partial(&failure) => Ok(Read::Nothing(reason(&failure))),
-            Err(failure) => Err(failure),
+        let mut told = asked[0].ulValueLen != 0;
+        loop {
+            let Some(value) = room(&mut asked[0])? else {
+                return Ok(Read::Nothing(NoValue::Unavailable));
+            };
+            let given = value.len();
+            match self.get(session, object, &mut asked) {
+                Ok(()) => return cut(&asked[0], value),
+                Err(failure) if failure.is(ck::CKR_BUFFER_TOO_SMALL) && !told => {
+                    let more = given.saturating_mul(64).min(LIMIT);
+                    asked[0].ulValueLen = ulong(more);
+                    told = more == LIMIT;
+                }
+                Err(failure) if partial(&failure) => return Ok(Read::Nothing(reason(&failure))),
+                Err(failure) => return Err(failure),
+            }
         }
     }
 
@@ -177,10 +190,9 @@ impl Functions {
         self.get(session, object, &mut outer)?;
         let mut values: Vec<Secret> = Vec::with_capacity(count);
         for attribute in &mut inner {
-            let Some(mut value) = room(attribute)? else {
+            let Some(value) = room(attribute)? else {
                 return Ok(Read::Nothing(NoValue::Unavailable));
             };
-            attribute.pValue = value.as_mut_ptr().cast();
             values.push(value);
         }
         outer[0].pValue = inner.as_mut_ptr().cast();
@@ -194,15 +206,21 @@ impl Functions {
     }
 }
 
-/// A buffer of the length the library asked for; `None` when it has no value.
-fn room(attribute: &CK_ATTRIBUTE) -> Outcome<Option<Secret>> {
-    match length(attribute) {
-        None => Ok(None),
+/// A buffer of the length the library asked for, which the attribute points to; `None` when it has no value. A length
+/// of 0 may be that of an empty value, or none: some libraries leave it as it was.
+fn room(attribute: &mut CK_ATTRIBUTE) -> Outcome<Option<Secret>> {
+    let length = match length(attribute) {
+        None => return Ok(None),
         Some(length) if length > LIMIT => {
-            Err(Failure::misbehaved(FUNCTION, "claims an impossible length"))
+            return Err(Failure::misbehaved(FUNCTION, "claims an impossible length"));
         }
-        Some(length) => Ok(Some(Zeroizing::new(buffer::<u8>(length, FUNCTION)?))),
-    }
+        Some(0) => SPARE,
+        Some(length) => length,
+    };
+    let mut value = Zeroizing::new(buffer::<u8>(length, FUNCTION)?);
+    attribute.pValue = value.as_mut_ptr().cast();
+    attribute.ulValueLen = ulong(length);
+    Ok(Some(value))
 }
 
 fn cut(attribute: &CK_ATTRIBUTE, mut value: Secret) -> Outcome<Read> {

@@ -109,16 +109,20 @@ pub fn buffer<T: Clone + Default>(length: usize, function: &str) -> Outcome<Vec<
     Ok(buffer)
 }
 
+/// How often a call is given a larger buffer.
+const ROUNDS: usize = 6;
+/// Room for a list whose length was not told.
+const ROOM: usize = 256;
+
 /// Runs a call that fills a buffer: `expected` bytes first, what the library asks for if that was
-/// too little. The length that comes back is checked against the buffer.
+/// too little, or twice as much where it does not say. The length that comes back is checked against the buffer.
 pub fn output(
     function: &'static str,
     expected: usize,
     mut call: impl FnMut(*mut u8, *mut CK_ULONG) -> Outcome<()>,
 ) -> Outcome<Vec<u8>> {
     let mut capacity = expected;
-    // Three rounds: the guess, what the library said, and once more for one that said too little.
-    for _ in 0..3 {
+    for _ in 0..ROUNDS {
         let mut bytes = buffer::<u8>(capacity, function)?;
         let mut length = ulong(capacity);
         match call(bytes.as_mut_ptr(), &mut length) {
@@ -133,12 +137,13 @@ pub fn output(
                 return Ok(bytes);
             }
             Err(failure) if failure.is(ck::CKR_BUFFER_TOO_SMALL) => {
-                let wanted = if length == ck::CK_UNAVAILABLE_INFORMATION {
-                    capacity.saturating_mul(2)
-                } else {
+                let told = length as usize > capacity && length != ck::CK_UNAVAILABLE_INFORMATION;
+                let wanted = if told {
                     length as usize
+                } else {
+                    capacity.saturating_mul(2)
                 };
-                if wanted <= capacity || wanted > expected.saturating_add(OUTPUT_LIMIT) {
+                if wanted > expected.saturating_add(OUTPUT_LIMIT) {
                     return Err(Failure::misbehaved(
                         function,
                         "asks for a buffer of an impossible size",
@@ -155,24 +160,30 @@ pub fn output(
     ))
 }
 
-/// Lists such as slots and mechanisms: count, fill, and again when it grew in between.
+/// Lists such as slots and mechanisms: count, fill, and again when it grew in between. The count is only a hint: some
+/// libraries answer the question with a refusal and the count, others leave the count as it was.
 pub fn list(
     function: &'static str,
     limit: usize,
     mut call: impl FnMut(*mut CK_ULONG, *mut CK_ULONG) -> Outcome<()>,
 ) -> Outcome<Vec<CK_ULONG>> {
-    for _ in 0..4 {
+    let mut known = 0;
+    for _ in 0..ROUNDS {
+        // Asked each time: a library may look for slots at this question only.
         let mut count: CK_ULONG = 0;
-        call(std::ptr::null_mut(), &mut count)?;
-        if count as usize > limit {
-            return Err(Failure::misbehaved(function, "counts more than can be"));
+        match call(std::ptr::null_mut(), &mut count) {
+            Ok(()) => {}
+            Err(failure) if refuses_the_question(&failure) => {}
+            Err(failure) => return Err(failure),
         }
+        let told = bounded(function, count, limit)?.max(known);
         // Room to spare: some libraries fill in more than they were told there is room for.
-        let capacity = (count as usize).saturating_mul(2).max(64);
-        let mut items = buffer::<CK_ULONG>(capacity, function)?;
-        let mut count = ulong(capacity / 2).max(count);
+        let room = told.max(ROOM);
+        let mut items = buffer::<CK_ULONG>(room.saturating_mul(2), function)?;
+        items.fill(UNTOUCHED);
+        let mut count = ulong(room);
         match call(items.as_mut_ptr(), &mut count) {
-            Ok(()) if count as usize > capacity => {
+            Ok(()) if count as usize > items.len() => {
                 return Err(Failure::misbehaved(
                     function,
                     "counts more than the buffer holds",
@@ -180,9 +191,12 @@ pub fn list(
             }
             Ok(()) => {
                 items.truncate(count as usize);
+                items.retain(|item| *item != UNTOUCHED);
                 return Ok(items);
             }
-            Err(failure) if failure.is(ck::CKR_BUFFER_TOO_SMALL) => {}
+            Err(failure) if failure.is(ck::CKR_BUFFER_TOO_SMALL) => {
+                known = bounded(function, count, limit)?.max(room.saturating_mul(2));
+            }
             Err(failure) => return Err(failure),
         }
     }
@@ -190,6 +204,23 @@ pub fn list(
         function,
         "finds no buffer large enough",
     ))
+}
+
+/// What is in a list where nothing was written: neither a slot nor a mechanism.
+const UNTOUCHED: CK_ULONG = CK_ULONG::MAX;
+
+/// Whether a library takes the question for a length, which has no buffer, for a buffer that is too small or none.
+pub fn refuses_the_question(failure: &Failure) -> bool {
+    [ck::CKR_BUFFER_TOO_SMALL, ck::CKR_ARGUMENTS_BAD]
+        .iter()
+        .any(|rv| failure.is(*rv))
+}
+
+fn bounded(function: &str, count: CK_ULONG, limit: usize) -> Outcome<usize> {
+    if count as usize > limit {
+        return Err(Failure::misbehaved(function, "counts more than can be"));
+    }
+    Ok(count as usize)
 }
 
 #[cfg(test)]
@@ -265,5 +296,70 @@ mod tests {
             unsafe { *count = if items.is_null() { 2 } else { 1000 } };
             answer(ck::CKR_OK)
         })));
+    }
+
+    /// A library with so many mechanisms, that answers the question for their number as it is told.
+    fn mechanisms(
+        total: usize,
+        mut question: impl FnMut(&mut CK_ULONG) -> CK_RV,
+        untouched: bool,
+    ) -> Outcome<Vec<CK_ULONG>> {
+        list("C_GetMechanismList", 10_000, |items, count| {
+            // SAFETY: the test's own pointer.
+            let count = unsafe { &mut *count };
+            if items.is_null() {
+                return answer(question(count));
+            }
+            let fits = *count as usize >= total;
+            if fits {
+                // SAFETY: there is room for as many as the count says.
+                unsafe { std::slice::from_raw_parts_mut(items, total) }.fill(7);
+            }
+            if !untouched {
+                *count = ulong(total);
+            }
+            answer(if fits {
+                ck::CKR_OK
+            } else {
+                ck::CKR_BUFFER_TOO_SMALL
+            })
+        })
+    }
+
+    #[test]
+    fn a_list_is_read_whatever_the_library_says_to_the_question() {
+        for total in [0, 1, 64, ROOM, ROOM + 1, 3000] {
+            let expected = Ok(vec![7; total]);
+            let told = |count: &mut CK_ULONG, rv| {
+                *count = ulong(total);
+                rv
+            };
+            for rv in [ck::CKR_OK, ck::CKR_BUFFER_TOO_SMALL] {
+                assert_eq!(mechanisms(total, |count| told(count, rv), false), expected);
+            }
+            for rv in [ck::CKR_OK, ck::CKR_BUFFER_TOO_SMALL, ck::CKR_ARGUMENTS_BAD] {
+                assert_eq!(mechanisms(total, |_| rv, false), expected);
+                assert_eq!(mechanisms(total, |_| rv, true), expected);
+            }
+        }
+        let refused = mechanisms(1, |_| ck::CKR_DEVICE_ERROR, false);
+        assert!(refused.is_err_and(|failure| failure.is(ck::CKR_DEVICE_ERROR)));
+    }
+
+    #[test]
+    fn a_buffer_that_is_too_small_grows_though_the_library_does_not_say_how_much() {
+        for claim in [0, 16, CK_ULONG::MAX] {
+            let bytes = output("C_Sign", 16, |_, length| {
+                // SAFETY: the test's own pointer.
+                let given = unsafe { std::mem::replace(&mut *length, claim) };
+                if given < 100 {
+                    return answer(ck::CKR_BUFFER_TOO_SMALL);
+                }
+                // SAFETY: as above.
+                unsafe { *length = 100 };
+                answer(ck::CKR_OK)
+            });
+            assert_eq!(bytes.map(|bytes| bytes.len()), Ok(100));
+        }
     }
 }

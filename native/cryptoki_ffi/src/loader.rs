@@ -83,20 +83,13 @@ fn interfaces(symbols: &Symbols) -> Vec<Interface> {
     let Whose::Own(Some(get_list)) = function else {
         return Vec::new();
     };
-    let mut count = 0;
-    // SAFETY: asks for the count only.
-    let rv = unsafe { get_list(std::ptr::null_mut(), &mut count) };
-    if rv != ck::CKR_OK || count > 64 {
+    // Asked for at once, with more room than there are interfaces; what is left empty is none.
+    let mut list = [CK_INTERFACE::default(); 64];
+    let mut count = list.len() as ck::CK_ULONG;
+    // SAFETY: there is room for as many as `count` says.
+    let rv = unsafe { get_list(list.as_mut_ptr(), &mut count) };
+    if rv != ck::CKR_OK || count as usize > list.len() {
         return Vec::new();
-    }
-    let capacity = count as usize;
-    let mut list: Vec<CK_INTERFACE> = Vec::with_capacity(capacity);
-    // SAFETY: there is room for `count` entries; as many as the library says it wrote are taken.
-    unsafe {
-        if get_list(list.as_mut_ptr(), &mut count) != ck::CKR_OK || count as usize > capacity {
-            return Vec::new();
-        }
-        list.set_len(count as usize);
     }
     list.iter().filter_map(describe).collect()
 }
