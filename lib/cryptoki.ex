@@ -246,7 +246,8 @@ defmodule Cryptoki do
 
   @doc """
   All slots of a library, of an instance or by path, with what is in them: `:id`, `:description`,
-  `:manufacturer`, `:flags`, versions, and `:token` as `token_info/2` has it, nil for an empty slot.
+  `:manufacturer`, `:flags`, versions, and `:token` as `token_info/2` has it, nil for an empty slot,
+  `{:error, error}` for a slot or a token that does not answer.
 
   PKCS #11 v3.2, sections 5.5.1 (C_GetSlotList) and 5.5.2 (C_GetSlotInfo).
 
@@ -311,7 +312,8 @@ defmodule Cryptoki do
   ## Objects
 
   @doc """
-  All objects that fit a selector, of any class unless it says; `[]` fits all.
+  All objects that fit a selector, of any class unless it says; `[]` fits all. An object that the token
+  cannot read is left out, and told in the log; when there is no other, its error is the answer.
 
   PKCS #11 v3.2, sections 5.7.7 to 5.7.9 (C_FindObjects).
 
@@ -350,7 +352,8 @@ defmodule Cryptoki do
 
   @doc """
   Attributes of an object by name. One that cannot be read is `{:error, reason}`, with
-  `:attribute_sensitive`, `:attribute_type_invalid` or `:unavailable`, and spoils no other.
+  `:attribute_sensitive`, `:attribute_type_invalid`, `:unavailable` or whatever the token answers to it alone,
+  and spoils no other.
 
   Errors: `:key_not_found`, `:key_ambiguous`. PKCS #11 v3.2, section 5.7.5 (C_GetAttributeValue).
 

@@ -102,7 +102,9 @@ defmodule Cryptoki.Attribute do
   @type wire :: [{non_neg_integer, Value.wire() | {:template, wire}}]
 
   @typedoc "Attributes as the native side gives them."
-  @type answer :: [{non_neg_integer, binary | {:template, answer} | {:error, atom}}]
+  @type answer :: [
+          {non_neg_integer, binary | {:template, answer} | {:error, atom | non_neg_integer}}
+        ]
 
   typed = for {type, names} <- @types, name <- names, do: {Names.code(:attribute, name), type}
   @type_of Map.new(typed, fn {{:ok, code}, type} -> {code, type} end)
@@ -236,6 +238,10 @@ defmodule Cryptoki.Attribute do
       {name, from_token(type_of(name, code), raw[code], raw)}
     end
   end
+
+  # What the library answers to this attribute alone.
+  defp from_token(_, {:error, code}, _) when is_integer(code),
+    do: {:error, Names.name(:rv, code)}
 
   defp from_token(_, {:error, reason}, _), do: {:error, reason}
   defp from_token(_, {:template, nested}, _), do: decode(nested)

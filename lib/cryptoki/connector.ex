@@ -136,26 +136,32 @@ defmodule Cryptoki.Connector do
   def reinitialize(context), do: control(context, {:reinitialize})
 
   @doc "The tokens now in the slots that the instance is meant for; cheap when nothing has changed."
-  @spec look(map, previous :: look | nil) :: {:ok, look} | {:error, Error.t()}
-  def look(context, previous) do
+  @spec look(map, previous :: look | nil, known :: [map]) :: {:ok, look} | {:error, Error.t()}
+  def look(context, previous, known \\ []) do
     with {:ok, slots} <- control(context, {:poll}) do
       case previous do
         {^slots, _tokens} -> {:ok, previous}
-        _changed -> look_closer(context)
+        _changed -> look_closer(context, known)
       end
     end
   end
 
   # Remembers what it has seen itself: a token may come or go since the poll, and be as it was at the next.
-  defp look_closer(context) do
+  # A slot that does not answer has what it had.
+  defp look_closer(context, known) do
     with {:ok, slots} <- control(context, {:slots}) do
+      silent = for %{id: id, token: {:error, _why}} <- slots, do: id
       tokens = for slot <- matching(slots, context.options), do: summary(slot.id, slot.token)
+      tokens = tokens ++ Enum.filter(known, &(&1.slot in silent))
       {:ok, {Enum.map(slots, &presence/1), Enum.sort(tokens)}}
     end
   end
 
   # A slot as a poll shows it.
   defp presence(%{id: id, token: nil}), do: %{id: id, present: false, serial: nil, label: nil}
+
+  defp presence(%{id: id, token: {:error, _why}}),
+    do: %{id: id, present: true, serial: nil, label: nil}
 
   defp presence(%{id: id, token: token}),
     do: %{id: id, present: true, serial: token.serial, label: token.label}
@@ -173,21 +179,46 @@ defmodule Cryptoki.Connector do
 
     case if(length(found) > 1, do: used, else: found) do
       [slot] -> {:ok, slot}
-      [] -> others(filled(slots), options)
+      [] -> others(slots, options)
       more -> {:error, absent("#{length(more)} tokens are #{options.token}", more)}
     end
   end
 
-  defp others([], options), do: {:error, absent("no token is #{options.token}", [])}
-
+  # A slot that does not answer says nothing about the library, unless it is the one that is meant or none does.
   defp others(slots, options) do
-    seen = for %{id: id, token: token} <- slots, do: {id, token && summary(id, token)}
+    silent = for %{token: {:error, failure}} = slot <- slots, do: {slot, failure}
+    mine = Enum.find(silent, fn {slot, _failure} -> slot.id == options.token.slot_id end)
+
+    cond do
+      mine ->
+        {:error, Request.error(elem(mine, 1))}
+
+      silent != [] and length(silent) == length(slots) ->
+        {:error, Request.error(elem(hd(silent), 1))}
+
+      filled(slots) == [] ->
+        {:error, absent("no token is #{options.token}", [])}
+
+      true ->
+        other_tokens(filled(slots), options)
+    end
+  end
+
+  defp other_tokens(slots, options) do
+    seen = for %{id: id, token: token} <- slots, do: {id, seen_as(id, token)}
     {:others, Enum.sort(seen), absent("no token is #{options.token}", slots)}
   end
 
+  defp seen_as(id, %{} = token), do: summary(id, token)
+  defp seen_as(_id, _unreadable), do: nil
+
   defp absent(why, slots), do: Error.new(:token_absent, "#{why}; #{seen(slots)}")
 
-  defp filled(slots), do: Enum.filter(slots, &(:token_present in Names.flags(:slot, &1.flags)))
+  defp filled(slots) do
+    Enum.filter(slots, fn slot ->
+      match?(%{token: {:error, _why}}, slot) or :token_present in Names.flags(:slot, slot.flags)
+    end)
+  end
 
   defp matching(slots, options),
     do: Enum.filter(slots, &Options.matches_token?(options.token, &1))
@@ -197,8 +228,8 @@ defmodule Cryptoki.Connector do
   defp seen(slots) do
     "there are: " <>
       Enum.map_join(slots, ", ", fn
-        %{token: nil, id: id} -> "one in slot #{id} that the library cannot read"
-        %{token: token, id: id} -> "#{inspect(token.label)} in slot #{id}"
+        %{token: %{} = token, id: id} -> "#{inspect(token.label)} in slot #{id}"
+        %{id: id} -> "one in slot #{id} that the library cannot read"
       end)
   end
 

@@ -133,6 +133,10 @@ defmodule Cryptoki.Erlang do
   defp answer({:ok, %{reason: %Error{} = error} = status}),
     do: {:ok, %{status | reason: error(error)}}
 
+  # Slots, of which some may not answer.
+  defp answer({:ok, [%{token: _} = first | _] = slots}) when not is_struct(first),
+    do: {:ok, Enum.map(slots, fn slot -> Map.update!(slot, :token, &answer/1) end)}
+
   defp answer(other), do: other
 
   defp error(%Error{reason: reason} = error),

@@ -99,7 +99,11 @@ defmodule Cryptoki.Information do
   defp slot(slot) do
     slot
     |> Map.update!(:flags, &Names.flags(:slot, &1))
-    |> Map.update!(:token, &(&1 && token(&1)))
+    |> Map.update!(:token, fn
+      nil -> nil
+      {:error, failure} -> {:error, Request.error(failure)}
+      token -> token(token)
+    end)
   end
 
   defp token(token), do: Map.update!(token, :flags, &Names.flags(:token, &1))

@@ -11,7 +11,7 @@ defmodule Cryptoki.Keys do
   import Cryptoki.Names, only: [is_proper_list: 1]
 
   alias Cryptoki.{Attribute, Cache, Error, Instances, Key, Mechanism, Names, Request, Selector}
-  alias Cryptoki.{Target, TokenServer, URI}
+  alias Cryptoki.{Target, TokenServer, Unread, URI}
 
   @type handle :: Cryptoki.Native.handle()
 
@@ -402,21 +402,40 @@ defmodule Cryptoki.Keys do
     end
   end
 
-  @doc "The objects behind handles; those that were destroyed meanwhile are left out."
+  @doc """
+  The objects behind handles; those that were destroyed meanwhile are left out, and those that the token
+  cannot read are told in the log. When that is all of them it is the error.
+  """
   @spec describe_all(Target.t(), [handle]) :: {:ok, [Key.t()]} | {:error, Error.t()}
   def describe_all(target, handles) do
     result =
-      Enum.reduce_while(handles, [], fn handle, keys ->
-        case describe(target, handle) do
-          {:ok, key} ->
-            {:cont, [key | keys]}
-
-          {:error, error} ->
-            if gone?(target, handle, error), do: {:cont, keys}, else: {:halt, {:error, error}}
+      Enum.reduce_while(handles, {[], []}, fn handle, {keys, unread} ->
+        case readable(target, handle) do
+          {:ok, key} -> {:cont, {[key | keys], unread}}
+          :gone -> {:cont, {keys, unread}}
+          {:unreadable, error} -> unread(keys, [error | unread])
+          {:error, error} -> {:halt, {:error, error}}
         end
       end)
 
-    if is_list(result), do: {:ok, Enum.reverse(result)}, else: result
+    with {keys, unread} when is_list(keys) <- result,
+         do: Unread.rest(target, Enum.reverse(keys), unread)
+  end
+
+  defp unread(keys, unread),
+    do: if(Unread.all?(keys, unread), do: {:halt, {keys, unread}}, else: {:cont, {keys, unread}})
+
+  @doc "The object behind a handle, or whether it is gone, or this one cannot be read."
+  @spec readable(Target.t(), handle) ::
+          {:ok, Key.t()} | :gone | {:unreadable | :error, Error.t()}
+  def readable(target, handle) do
+    with {:error, error} <- describe(target, handle) do
+      cond do
+        gone?(target, handle, error) -> :gone
+        Unread.one?(error) -> {:unreadable, error}
+        true -> {:error, error}
+      end
+    end
   end
 
   defp gone?(_target, _handle, %Error{reason: :object_handle_invalid}), do: true

@@ -30,16 +30,12 @@ defmodule Cryptoki.Listing do
   @spec tokens([map], width) :: String.t()
   def tokens(slots, width) do
     rows =
-      for %{token: token} = slot <- slots do
-        if token,
-          do: [
-            "#{slot.id}",
-            token.label,
-            token.model,
-            token.serial,
-            state(token.flags)
-          ],
-          else: ["#{slot.id}", nil, nil, nil, "no token"]
+      for slot <- slots do
+        case slot.token do
+          nil -> ["#{slot.id}", nil, nil, nil, "no token"]
+          {:error, error} -> ["#{slot.id}", nil, nil, nil, "cannot be read: #{error.reason}"]
+          token -> ["#{slot.id}", token.label, token.model, token.serial, state(token.flags)]
+        end
       end
 
     Table.format(~w[slot token model serial state], rows, width)
@@ -63,18 +59,23 @@ defmodule Cryptoki.Listing do
 
   ## Objects
 
-  @doc "A line for each object; objects that cannot be read are left out."
+  @doc "A line for each object, also for those that cannot be read."
   @spec objects(term, [Key.t()], width) :: String.t()
   def objects(hsm, keys, width) do
     rows =
-      for key <- Enum.sort_by(keys, &{&1.label, &1.id, &1.class}),
-          {:ok, read} <- [Objects.attributes(hsm, key, @row, [])] do
+      for key <- Enum.sort_by(keys, &{&1.label, &1.id, &1.class}) do
+        {read, uses} =
+          case Objects.attributes(hsm, key, @row, []) do
+            {:ok, read} -> {read, uses(read)}
+            {:error, error} -> {%{}, "cannot be read: #{error.reason}"}
+          end
+
         [
           class(key),
           kind(key, read),
           key.label,
           id(key),
-          uses(read),
+          uses,
           if(key.token, do: nil, else: "session")
         ]
       end

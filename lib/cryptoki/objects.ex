@@ -5,7 +5,7 @@ defmodule Cryptoki.Objects do
   import Cryptoki.Names, only: [is_proper_list: 1]
 
   alias Cryptoki.{Attribute, Beside, Cache, Error, Key, KeyTemplate, Keys, Mechanism, Options}
-  alias Cryptoki.{PublicKey, Request, Target}
+  alias Cryptoki.{PublicKey, Request, Target, Unread}
   alias Cryptoki.PublicHalf.Certificate
 
   @options [:timeout, :metadata]
@@ -71,17 +71,37 @@ defmodule Cryptoki.Objects do
     wanted = Keys.wanted!(selector, :find)
 
     Stream.resource(
-      fn -> hsm |> target!(options) |> handles(wanted, :fresh) |> value!() end,
+      fn -> {hsm |> target!(options) |> handles(wanted, :fresh) |> value!(), 0, []} end,
       fn
-        [] ->
-          {:halt, []}
+        {[], 0, [error | _more]} ->
+          raise error
 
-        [handle | rest] ->
-          {hsm |> target!(options) |> Keys.describe_all([handle]) |> value!(), rest}
+        {[], _count, unread} ->
+          {:halt, {hsm, unread}}
+
+        {[handle | rest], count, unread} ->
+          next(hsm |> target!(options), handle, {rest, count, unread})
       end,
-      fn _rest -> :ok end
+      &left_out(&1, options)
     )
   end
+
+  # The list that find/3 gives, object by object.
+  defp next(target, handle, {rest, count, unread}) do
+    case Keys.readable(target, handle) do
+      {:ok, key} -> {[key], {rest, count + 1, unread}}
+      :gone -> {[], {rest, count, unread}}
+      {:unreadable, error} -> {[], {rest, count, [error | unread]}}
+      {:error, error} -> raise error
+    end
+  end
+
+  defp left_out({hsm, unread}, options) do
+    with {:ok, target} <- Target.fetch(hsm, options), do: Unread.tell(target, unread)
+    :ok
+  end
+
+  defp left_out(_halted, _options), do: :ok
 
   defp target!(hsm, options), do: hsm |> Target.fetch(options) |> value!()
 

@@ -263,10 +263,11 @@ defmodule Cryptoki.Options do
 
   @doc "Whether the slot, as the control thread describes it, holds the wanted token."
   @spec matches_token?(URI.t(), map) :: boolean
-  def matches_token?(_wanted, %{token: nil}), do: false
-
-  def matches_token?(wanted, %{token: token} = slot),
+  def matches_token?(wanted, %{token: %{} = token} = slot),
     do: URI.matches_slot?(wanted, slot) and URI.matches_token?(wanted, token)
+
+  # None, or one that does not say what it is.
+  def matches_token?(_wanted, %{token: _none}), do: false
 
   @doc "The start options as Markdown."
   @spec docs() :: String.t()
@@ -422,7 +423,7 @@ defmodule Cryptoki.Options do
   end
 
   defp part!(name, text) do
-    with {:ok, text} <- cast(:text, text), true <- String.valid?(text) do
+    with {:ok, text} <- cast(:text, URI.unpadded(text)), true <- String.valid?(text) do
       text
     else
       _wrong -> raise ArgumentError, "token: #{name}: must be UTF-8 text, got: #{inspect(text)}"

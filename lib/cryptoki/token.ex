@@ -88,6 +88,7 @@ defmodule Cryptoki.Token do
     Information.with_library(options, fn library, deadline ->
       with {:ok, slots} <- Request.control(library, {:slots}, deadline),
            {:ok, %{id: id, token: token}} <- choose(slots, slot, options.token),
+           {:ok, token} <- answering(token),
            :ok <- Pin.hidden(fn -> hand_over(library, {id, token}, pins, op, deadline) end) do
         # What was refused before may be right now.
         if token, do: Tries.forgive(Instances.identity(token))
@@ -106,7 +107,7 @@ defmodule Cryptoki.Token do
 
   defp choose(slots, :free, _wanted) do
     slots
-    |> Enum.filter(&(&1.token != nil and :token_initialized not in flags(&1.token)))
+    |> Enum.filter(&(is_map(&1.token) and :token_initialized not in flags(&1.token)))
     |> Enum.take(1)
     |> one("no slot has a token that is not initialised yet")
   end
@@ -122,6 +123,9 @@ defmodule Cryptoki.Token do
 
   defp one([slot], _sentence), do: {:ok, slot}
   defp one(_none_or_several, sentence), do: {:error, Error.new(:token_absent, sentence)}
+
+  defp answering({:error, failure}), do: {:error, Request.error(failure)}
+  defp answering(token), do: {:ok, token}
 
   defp flags(token), do: Names.flags(:token, token.flags)
 

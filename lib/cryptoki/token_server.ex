@@ -468,8 +468,8 @@ defmodule Cryptoki.TokenServer do
 
   defp look(%{looker: nil} = state) do
     context = Job.context(state)
-    previous = state.watch.look
-    %{state | looker: Connector.start(fn -> Connector.look(context, previous) end)}
+    %{look: previous, tokens: known} = state.watch
+    %{state | looker: Connector.start(fn -> Connector.look(context, previous, known) end)}
   end
 
   defp look(state), do: state

@@ -278,9 +278,14 @@ defmodule Cryptoki.URI do
     end)
   end
 
-  # PKCS #11 pads these texts to a fixed size with spaces, so spaces at the end mean nothing.
-  defp unpadded(text) when is_binary(text), do: String.trim_trailing(text, " ")
-  defp unpadded(other), do: other
+  # PKCS #11 pads these texts to a fixed size with spaces, and some libraries with zero bytes, which other
+  # programs write into their URIs: what is padding means nothing.
+  @doc false
+  @spec unpadded(term) :: term
+  def unpadded(text) when is_binary(text),
+    do: text |> :binary.split(<<0>>) |> hd() |> String.trim_trailing(" ")
+
+  def unpadded(other), do: other
 
   defimpl String.Chars do
     def to_string(uri) do

@@ -1,11 +1,11 @@
 //! Reading attributes so that one that cannot be read spoils no other (section 5.7.5).
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Class, Failure, Outcome};
 use crate::functions::{Functions, buffer, call, refuses_the_question, ulong};
 use crate::values::{NoValue, Read, Secret};
 use cryptoki_sys as ck;
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_ULONG,
+    CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_ULONG,
 };
 use std::ptr::null_mut;
 use zeroize::Zeroizing;
@@ -49,6 +49,25 @@ fn partial(failure: &Failure) -> bool {
     .any(|rv| failure.is(*rv))
 }
 
+/// The code, when it may be one attribute that the library cannot read, for whatever reason: not the session, the
+/// token or the object that is gone.
+fn of_attribute(failure: &Failure) -> Option<CK_RV> {
+    match failure {
+        Failure::Rv { code, .. }
+            if matches!(failure.class(), Class::Device | Class::Other)
+                && *code != ck::CKR_OBJECT_HANDLE_INVALID =>
+        {
+            Some(*code)
+        }
+        _ => None,
+    }
+}
+
+/// Whether asking for each attribute alone can tell more.
+fn alone(failure: &Failure, kinds: &[CK_ATTRIBUTE_TYPE]) -> bool {
+    partial(failure) || (kinds.len() > 1 && of_attribute(failure).is_some())
+}
+
 fn reason(failure: &Failure) -> NoValue {
     if failure.is(ck::CKR_ATTRIBUTE_SENSITIVE) {
         NoValue::Sensitive
@@ -71,10 +90,24 @@ impl Functions {
         if plain && let Some(all) = self.all_at_once(session, object, kinds)? {
             return Ok(all);
         }
-        kinds
-            .iter()
-            .map(|kind| Ok((*kind, self.one(session, object, *kind)?)))
-            .collect()
+        let mut read = Vec::with_capacity(kinds.len());
+        let mut first = None;
+        for kind in kinds {
+            match self.one(session, object, *kind) {
+                Ok(value) => read.push((*kind, value)),
+                Err(failure) => {
+                    let code = of_attribute(&failure).ok_or_else(|| failure.clone())?;
+                    read.push((*kind, Read::Nothing(NoValue::Failed(code))));
+                    first.get_or_insert(failure);
+                }
+            }
+        }
+        let nothing = |(_, value): &(_, Read)| matches!(value, Read::Nothing(NoValue::Failed(_)));
+        // What every attribute answers is said of the object.
+        match first {
+            Some(failure) if read.iter().all(nothing) => Err(failure),
+            _ => Ok(read),
+        }
     }
 
     fn get(
@@ -100,7 +133,9 @@ impl Functions {
         let mut asked: Vec<CK_ATTRIBUTE> = kinds.iter().map(|kind| question(*kind)).collect();
         match self.get(session, object, &mut asked) {
             Ok(()) => {}
-            Err(failure) if partial(&failure) || refuses_the_question(&failure) => return Ok(None),
+            Err(failure) if alone(&failure, kinds) || refuses_the_question(&failure) => {
+                return Ok(None);
+            }
             Err(failure) => return Err(failure),
         }
         let mut values = Vec::with_capacity(asked.len());
@@ -112,7 +147,7 @@ impl Functions {
         }
         match self.get(session, object, &mut asked) {
             Ok(()) => {}
-            Err(failure) if partial(&failure) => return Ok(None),
+            Err(failure) if alone(&failure, kinds) => return Ok(None),
             Err(failure) => return Err(failure),
         }
         let mut read = Vec::with_capacity(asked.len());

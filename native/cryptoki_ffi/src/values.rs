@@ -1,6 +1,6 @@
 //! Owned forms of what crosses the border: mechanisms, templates, handles. Safe, no pointers.
 
-use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_ULONG};
+use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_ULONG};
 use zeroize::Zeroizing;
 
 /// How deep structures, arrays and templates may stand in each other: more than any mechanism has, and little for a
@@ -107,6 +107,8 @@ pub enum NoValue {
     TypeInvalid,
     /// The library knows the attribute and has no value for it.
     Unavailable,
+    /// It answers this to whoever asks for it.
+    Failed(CK_RV),
 }
 
 /// What was read of one attribute.

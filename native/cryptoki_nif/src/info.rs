@@ -1,13 +1,16 @@
 //! The information structures as maps (sections 3.1 to 3.5).
 
+use crate::request::encode_failure;
 use cryptoki::context::Info;
 use cryptoki::slot::{Limit, SlotInfo, TokenInfo};
 use cryptoki::types::Version;
-use cryptoki_ffi::failure::{Failure, Outcome};
+use cryptoki_ffi::failure::{Class, Failure, Outcome};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::names::NAMES;
 use cryptoki_sys as ck;
-use cryptoki_sys::{CK_FLAGS, CK_MECHANISM_TYPE, CK_SLOT_ID, CK_TOKEN_INFO, CK_ULONG};
+use cryptoki_sys::{
+    CK_FLAGS, CK_MECHANISM_TYPE, CK_SLOT_ID, CK_SLOT_INFO, CK_TOKEN_INFO, CK_ULONG,
+};
 use rustler::{Atom, Encoder, Env, Term};
 use serde::Serialize;
 
@@ -19,7 +22,7 @@ mod atoms {
         session_count, max_rw_session_count, rw_session_count, max_pin_len, min_pin_len,
         total_public_memory, free_public_memory, total_private_memory, free_private_memory,
         utc_time, min_key_size, max_key_size, present, infinite, unavailable,
-        state, slot, device_error, nil, interfaces, name,
+        state, slot, device_error, nil, interfaces, name, error,
     }
 }
 
@@ -164,8 +167,8 @@ pub fn library<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
         .map_err(|_| Failure::misbehaved("C_GetInfo", "gave no readable answer"))?;
     let library = Library {
         cryptoki_version: version(info.cryptoki_version()),
-        manufacturer: info.manufacturer_id().to_owned(),
-        description: info.library_description().to_owned(),
+        manufacturer: text(&raw.manufacturerID),
+        description: text(&raw.libraryDescription),
         version: version(info.library_version()),
         interface: functions.interface,
     };
@@ -194,11 +197,12 @@ fn put<'a>(map: Term<'a>, key: Atom, value: Term<'a>) -> Outcome<Term<'a>> {
         .map_err(|_| Failure::misbehaved("serde", "gave no map"))
 }
 
-/// Every slot with its token, `nil` where there is none.
+/// Every slot with its token, `nil` where there is none, `{:error, failure}` where the slot or its token does not
+/// answer: the others do.
 pub fn slots<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
     let mut slots = Vec::new();
     for id in functions.slots(false)? {
-        let raw = functions.slot_info(id)?;
+        let (raw, token) = look(functions, id)?;
         let info = SlotInfo::from(raw);
         let slot = Slot {
             id,
@@ -208,9 +212,10 @@ pub fn slots<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
             hardware_version: version(info.hardware_version()),
             firmware_version: version(info.firmware_version()),
         };
-        let token = match present_token(functions, id, raw.flags)? {
-            Some(info) => map(env, &describe(&info))?,
-            None => atoms::nil().encode(env),
+        let token = match token {
+            Ok(Some(info)) => map(env, &describe(&info))?,
+            Ok(None) => atoms::nil().encode(env),
+            Err(failure) => (atoms::error(), encode_failure(env, &failure)).encode(env),
         };
         let map = map(env, &slot)?;
         slots.push(put(map, atoms::token(), token)?);
@@ -218,19 +223,33 @@ pub fn slots<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
     Ok(slots.encode(env))
 }
 
-/// The token of a slot; `None` when it has none or was pulled while we looked.
-fn present_token(
+/// A slot and its token; none when it has none or was pulled while we looked. What is wrong with this slot alone is no
+/// failure of the look.
+fn look(
     functions: &Functions,
     id: CK_SLOT_ID,
-    flags: CK_FLAGS,
-) -> Outcome<Option<CK_TOKEN_INFO>> {
-    if flags & ck::CKF_TOKEN_PRESENT == 0 {
-        return Ok(None);
+) -> Outcome<(CK_SLOT_INFO, Result<Option<CK_TOKEN_INFO>, Failure>)> {
+    let slot = match of_slot(functions.slot_info(id))? {
+        Ok(slot) => slot,
+        Err(failure) => return Ok((CK_SLOT_INFO::default(), Err(failure))),
+    };
+    if slot.flags & ck::CKF_TOKEN_PRESENT == 0 {
+        return Ok((slot, Ok(None)));
     }
-    match functions.token_info(id) {
+    let token = match of_slot(functions.token_info(id))? {
         Ok(info) => Ok(Some(info)),
-        Err(failure) if failure.class() == cryptoki_ffi::failure::Class::Absent => Ok(None),
+        Err(failure) if failure.class() == Class::Absent => Ok(None),
         Err(failure) => Err(failure),
+    };
+    Ok((slot, token))
+}
+
+/// Whether it is the slot, or the library as a whole.
+fn of_slot<T>(outcome: Outcome<T>) -> Outcome<Result<T, Failure>> {
+    match outcome {
+        Err(failure @ Failure::Own { .. }) => Err(failure),
+        Err(failure) if failure.class() == Class::NotInitialized => Err(failure),
+        answered => Ok(answered),
     }
 }
 
@@ -348,15 +367,23 @@ pub fn poll<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
     }
     let mut slots = Vec::new();
     for id in functions.slots(false)? {
-        let flags = functions.slot_info(id)?.flags;
-        let token = present_token(functions, id, flags)?;
+        let (_, token) = look(functions, id)?;
         let presence = Presence {
             id,
-            present: token.is_some(),
-            serial: token.map(|token| text(&token.serialNumber)),
-            label: token.map(|token| text(&token.label)),
+            // One that does not answer may have one.
+            present: !matches!(token, Ok(None)),
+            serial: token_text(&token, |info| &info.serialNumber),
+            label: token_text(&token, |info| &info.label),
         };
         slots.push(map(env, &presence)?);
     }
     Ok(slots.encode(env))
+}
+
+fn token_text(
+    token: &Result<Option<CK_TOKEN_INFO>, Failure>,
+    field: impl Fn(&CK_TOKEN_INFO) -> &[u8],
+) -> Option<String> {
+    let info = token.as_ref().ok()?.as_ref()?;
+    Some(text(field(info)))
 }

@@ -162,6 +162,7 @@ fn encode_read<'a>(at: &At<'a, '_>, read: &Read) -> Term<'a> {
     match read {
         Read::Bytes(bytes) => at.binary(bytes),
         Read::Template(inner) => (atoms::template(), encode_attributes(at, inner)).encode(at.env),
+        Read::Nothing(NoValue::Failed(code)) => (atoms::error(), *code).encode(at.env),
         Read::Nothing(why) => (atoms::error(), no_value(*why)).encode(at.env),
     }
 }
@@ -170,6 +171,6 @@ fn no_value(why: NoValue) -> Atom {
     match why {
         NoValue::Sensitive => atoms::attribute_sensitive(),
         NoValue::TypeInvalid => atoms::attribute_type_invalid(),
-        NoValue::Unavailable => atoms::unavailable(),
+        NoValue::Unavailable | NoValue::Failed(_) => atoms::unavailable(),
     }
 }
