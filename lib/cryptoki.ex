@@ -138,31 +138,58 @@ defmodule Cryptoki do
     end
   end
 
+  @typedoc "What `status/1` answers."
+  @type status :: %{
+          state: :ready | :absent | :locked,
+          health: :ok | :degraded | :failing | :unresponsive | :down,
+          reason: Error.t() | nil,
+          token: %{slot: non_neg_integer, label: String.t(), serial: String.t()} | nil,
+          login: :accepted | :shared | :not_wanted | :none | nil,
+          sessions: %{
+            wanted: pos_integer,
+            open: non_neg_integer,
+            busy: non_neg_integer,
+            overdue: non_neg_integer
+          },
+          queue: non_neg_integer,
+          oldest_call: %{function: atom, milliseconds: non_neg_integer} | nil,
+          epoch: non_neg_integer
+        }
+
   @doc """
   What is the matter with the HSM: answers at once, whatever the token does.
 
-    * `:state` is `:ready`, `:absent` or `:locked`; `:reason` why, an error or nil. When ready, it is
-      the reason for fewer sessions than were asked for
+    * `:state` is `:ready`, `:absent` or `:locked`: whether calls are taken
+    * `:health` says whether that goes well. `:ok`: all sessions serve. `:degraded`: some do. `:failing`:
+      operations end with device errors, three in a row or more, and none succeeds. `:unresponsive`: no
+      session is left that has returned from the library, or connecting does not return from it. `:down`:
+      `:absent` or `:locked` for any other reason
+    * `:reason` is the error behind `:health`, nil for `:ok`. Of a call that does not return it is `:timeout`
+      and tells which and since when
     * `:token` has `:slot`, `:label` and `:serial`, nil while there is none
     * `:login` is `:accepted` when the token took the PIN, `:shared` when somebody in this VM was logged
       in already and nobody has looked at the PIN, `:not_wanted` when there is a PIN and the token asks for
       no login, `:none` without a PIN, nil while there is no token
     * `:sessions` counts those `:wanted`, `:open`, `:busy` with a call, and `:overdue`: their caller
       gave up, the library has not returned yet
-    * `:queue` is how many calls wait for a session, `:epoch` how often handles have become stale
+    * `:queue` is how many calls wait for a session
+    * `:oldest_call` is the call that has been in the library for longest, nil when none is
+    * `:epoch` grows whenever handles of this instance have become stale
+
+  `guides/operations.md` has a health check that matches on it.
 
   Errors: `:shutdown`.
 
       iex> {:ok, status} = Cryptoki.status(MyApp.HSM)
-      iex> {status.state, status.reason, status.queue}
-      {:ready, nil, 0}
+      iex> {status.state, status.health, status.reason, status.queue}
+      {:ready, :ok, nil, 0}
   """
-  @spec status(hsm) :: {:ok, map} | error
+  @spec status(hsm) :: {:ok, status} | error
   def status(hsm) do
     with {:ok, target} <- Target.fetch(hsm), do: Instance.status(target)
   end
 
-  bang(status(hsm) :: map)
+  bang(status(hsm) :: status)
 
   @doc """
   Logs in with another PIN, given in any form that `pin:` of `start_link/1` may have; when the token takes
@@ -193,6 +220,8 @@ defmodule Cryptoki do
     * `{:cryptoki, ref, {:token_inserted, %{slot: id, label: label, serial: serial}}}`
     * `{:cryptoki, ref, {:token_removed, %{...}}}`, for tokens that the instance is meant for
     * `{:cryptoki, ref, {:state, :ready | :absent | :locked, nil | %Cryptoki.Error{}}}`
+    * `{:cryptoki, ref, {:health, health, nil | %Cryptoki.Error{}}}` when `:health` of `status/1` changes and
+      the state does not
 
   The slots are looked at twice a second. PKCS #11 v3.2, section 5.5.4 (C_WaitForSlotEvent).
 

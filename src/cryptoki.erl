@@ -167,13 +167,15 @@ PKCS #11 v3.2, sections 5.6.2 and 5.4.2.
 -spec stop(hsm()) -> ok.
 stop(Hsm) -> call(stop, [Hsm]).
 
-?DOC("What is the matter with the HSM: `state` is `ready`, `absent` or `locked`, `reason` why
-(`{Reason, Info}` or `nil`), `login` whether the token took the PIN. Answers at once, whatever the token
+?DOC("What is the matter with the HSM: `state` is `ready`, `absent` or `locked`; `health` is `ok`,
+`degraded` (some sessions serve), `failing` (nothing but device errors), `unresponsive` (the library does
+not return) or `down`; `reason` is why (`{Reason, Info}` or `nil`), `login` whether the token took the PIN,
+and `oldest_call` the call that has been in the library for longest. Answers at once, whatever the token
 does.
 
 Errors: `shutdown`.
 
-    1> {ok, #{state := ready, reason := nil, queue := 0}} = cryptoki:status(hsm).").
+    1> {ok, #{state := ready, health := ok, reason := nil}} = cryptoki:status(hsm).").
 -spec status(hsm()) -> {ok, map()} | error().
 status(Hsm) -> call(status, [Hsm]).
 
@@ -192,8 +194,8 @@ unlock(Hsm, Pin, Options) -> call(unlock, [Hsm, Pin, Options]).
 unlock(Hsm, Pin) -> unlock(Hsm, Pin, #{}).
 
 ?DOC("Has the calling process told about the token: `{cryptoki, Ref, {token_inserted | token_removed,
-Token}}` and `{cryptoki, Ref, {state, State, Error}}`, where `Error` is `nil` or something for
-`format_error/1`.
+Token}}`, `{cryptoki, Ref, {state, State, Error}}` and, while the state stays, `{cryptoki, Ref, {health,
+Health, Error}}`, where `Error` is `nil` or something for `format_error/1`.
 
 PKCS #11 v3.2, section 5.5.4.
 

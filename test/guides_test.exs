@@ -2,7 +2,7 @@ defmodule Cryptoki.GuidesTest do
   # Alone: each guide has a copy of SoftHSM, and two in one VM undo each other's file locks.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.Test.{Guide, Jose, MainToken, Payments, SoftHSM, TLS}
+  alias Cryptoki.Test.{FaultyModule, Guide, Jose, MainToken, Payments, SoftHSM, TLS}
 
   @moduletag timeout: 180_000
 
@@ -69,6 +69,35 @@ defmodule Cryptoki.GuidesTest do
     File.write!(Path.join(directory, name <> ".pem"), pem)
     Guide.run("guides/#{guide}.md", %{"/etc/acme" => directory})
   end
+
+  test "operations.md has a health check that tells what is the matter" do
+    module = FaultyModule.new()
+
+    [code] =
+      Regex.run(~r/^defmodule MyApp.Health.*?(?=^```)/ms, File.read!("guides/operations.md"))
+
+    Code.eval_string(code)
+    check = fn -> apply(MyApp.Health, :check, []) end
+    slow? = fn milliseconds -> apply(MyApp.Health, :slow?, [milliseconds]) end
+    assert {:down, _not_running} = check.()
+
+    opts = [name: MyApp.HSM, sessions: 2, timeout: 1_000, reconnect: [min: 1, max: 20]]
+    FaultyModule.control(module, "C_OpenSession rv=0xB1 after=2")
+    start_supervised!({Cryptoki, FaultyModule.options(module, opts)})
+    assert {:warn, sentence} = check.()
+    assert sentence =~ "the token has no session left"
+    FaultyModule.control(module, "")
+    await(fn -> check.() == :ok end)
+
+    FaultyModule.control(module, "C_Digest hang")
+    for _ <- 1..4, do: {:error, _} = Cryptoki.digest(MyApp.HSM, :sha256, "", timeout: 50)
+    await(fn -> match?({:down, "C_Digest: no answer in time" <> _}, check.()) end)
+    await(fn -> slow?.(10) end)
+    FaultyModule.control(module, "")
+    await(fn -> check.() == :ok and not slow?.(10) end)
+  end
+
+  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   test "vendors.md has start options that are right, and a source for each vendor" do
     text = File.read!("guides/vendors.md")

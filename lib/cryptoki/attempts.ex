@@ -83,7 +83,10 @@ defmodule Cryptoki.Attempts do
   @doc "Whether that is a reason to try again at once: others are only for one that found no token."
   @spec hopeful?(t, :came | :changed | :same) :: boolean
   def hopeful?(_attempts, :came), do: true
-  def hopeful?(%__MODULE__{reason: reason}, :changed), do: reason == :token_absent
+
+  def hopeful?(%__MODULE__{reason: reason}, :changed),
+    do: reason in [:token_absent, :token_ambiguous]
+
   def hopeful?(_attempts, :same), do: false
 
   @doc """

@@ -70,8 +70,11 @@ defmodule Cryptoki.Connector do
       }
 
       case min(context.options.sessions, room(context)) do
-        count when count > 0 -> {:ok, facts, open(context, facts, count)}
-        _none -> {:error, Error.new(:busy, "all sessions are held by calls that do not return")}
+        count when count > 0 ->
+          {:ok, facts, open(context, facts, count)}
+
+        _none ->
+          {:error, Error.new(:timeout, "all sessions are held by calls that do not return")}
       end
     end
   end
@@ -180,7 +183,7 @@ defmodule Cryptoki.Connector do
     case if(length(found) > 1, do: used, else: found) do
       [slot] -> {:ok, slot}
       [] -> others(slots, options)
-      more -> {:error, absent("#{length(more)} tokens are #{options.token}", more)}
+      more -> {:error, ambiguous("#{length(more)} tokens are #{options.token}", more)}
     end
   end
 
@@ -213,6 +216,7 @@ defmodule Cryptoki.Connector do
   defp seen_as(_id, _unreadable), do: nil
 
   defp absent(why, slots), do: Error.new(:token_absent, "#{why}; #{seen(slots)}")
+  defp ambiguous(why, slots), do: Error.new(:token_ambiguous, "#{why}; #{seen(slots)}")
 
   defp filled(slots) do
     Enum.filter(slots, fn slot ->
@@ -236,5 +240,5 @@ defmodule Cryptoki.Connector do
   defp flags(token), do: Names.flags(:token, token.flags)
 
   defp control(context, op),
-    do: Request.control(context.library, op, Request.deadline(context.options.timeout))
+    do: Request.job(context.library, op, Request.deadline(context.options.timeout))
 end

@@ -22,7 +22,7 @@ defmodule Cryptoki.ContextPin do
       when kind in @private_use and wanted != nil do
     with true <- Traits.always_authenticate?(target, wanted),
          %Pin{} = pin <- Instances.pin(target.instance),
-         %{logged_in: true, token: token} <- Instances.get(target.instance, :facts) do
+         {:ok, %{logged_in: true, token: token}} <- Instances.facts(target) do
       Pin.hidden(fn ->
         with {:ok, secret} when secret != :none <- Pin.fetch(pin) do
           handed(target, token, secret, operation)
@@ -32,6 +32,7 @@ defmodule Cryptoki.ContextPin do
         end
       end)
     else
+      {:error, %Error{}} = error -> error
       _not_needed_or_not_there -> operation.(nil)
     end
   end

@@ -24,7 +24,9 @@ defmodule Cryptoki.Error do
       "cryptoki's native part failed in this call and replaces its session; please report it",
     invalid_argument: "an argument is not what the call needs",
     unsupported: "the PKCS #11 library or this version of cryptoki cannot do this",
-    pin_unavailable: "the PIN cannot be had from where pin: says it is"
+    pin_unavailable: "the PIN cannot be had from where pin: says it is",
+    token_ambiguous:
+      "more than one token is what token: asks for; add serial: or slot: until one is left"
   ]
 
   @standard [
@@ -268,11 +270,16 @@ defmodule Cryptoki.Error do
   @spec message(t) :: String.t()
   def message(%__MODULE__{} = error), do: head(error) <> text(error) <> detail(error)
 
+  @doc false
+  # What was answered, without what it means.
+  @spec answered(t) :: String.t()
+  def answered(%__MODULE__{function: function} = error),
+    do: "#{function || "the library"} answered #{answer(error)}"
+
   defp head(%{code: nil, function: nil}), do: ""
   defp head(%{code: nil, function: function}), do: "#{function}: "
 
-  defp head(%{function: function} = error),
-    do: "#{function || "the library"} answered #{answer(error)}: "
+  defp head(error), do: answered(error) <> ": "
 
   defp answer(%{reason: reason}) when is_atom(reason), do: "CKR_" <> String.upcase("#{reason}")
   defp answer(%{code: code}), do: "0x" <> Integer.to_string(code, 16)

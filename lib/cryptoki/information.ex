@@ -88,13 +88,8 @@ defmodule Cryptoki.Information do
 
   defp control(target, op), do: Request.control(target.library, op, target.deadline)
 
-  defp current_slot(target) do
-    case {Instances.get(target.instance, :facts), Instances.state(target.instance)} do
-      {%{slot: slot}, _state} -> {:ok, slot}
-      {nil, {:locked, why}} -> {:error, Error.new(:locked, why && Exception.message(why))}
-      {nil, {_absent, why}} -> {:error, Error.new(:token_absent, why && Exception.message(why))}
-    end
-  end
+  defp current_slot(target),
+    do: with({:ok, %{slot: slot}} <- Instances.facts(target), do: {:ok, slot})
 
   defp slot(slot) do
     slot

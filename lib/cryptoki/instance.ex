@@ -10,7 +10,17 @@ defmodule Cryptoki.Instance do
 
   use Supervisor
 
-  alias Cryptoki.{Cache, Connector, Error, Instances, Request, SessionServer, Target, TokenServer}
+  alias Cryptoki.{
+    Cache,
+    Connector,
+    Error,
+    Health,
+    Instances,
+    Request,
+    SessionServer,
+    Target,
+    TokenServer
+  }
 
   @stop_timeout 10_000
 
@@ -110,17 +120,20 @@ defmodule Cryptoki.Instance do
   @doc "What `Cryptoki.status/1` answers; asks no process."
   @spec status(Target.t()) :: {:ok, map} | {:error, Error.t()}
   def status(%Target{} = target) do
+    # The counts come after what was said of them.
+    said = Instances.state(target)
+
     with {:ok, info} <- Request.instance_info(target.native),
-         do: {:ok, status(target.instance, info)}
+         do: {:ok, status(target, said, info)}
   end
 
-  defp status(pid, info) do
-    {state, reason} = Instances.state(pid)
+  defp status(%Target{instance: pid} = target, {state, health, reason}, info) do
     options = Instances.get(pid, :options) || %{sessions: 0}
     facts = Instances.get(pid, :facts)
 
     %{
       state: state,
+      health: health,
       reason: reason,
       token: token(facts),
       login: facts && facts.login,
@@ -131,9 +144,13 @@ defmodule Cryptoki.Instance do
         overdue: info.overdue
       },
       queue: info.queue,
+      oldest_call: oldest(Health.oldest(Request.inside(target.native))),
       epoch: info.epoch
     }
   end
+
+  defp oldest(nil), do: nil
+  defp oldest({function, age}), do: %{function: function, milliseconds: age}
 
   defp token(nil), do: nil
   defp token(facts), do: Connector.summary(facts.slot, facts.token)

@@ -12,13 +12,13 @@ defmodule Cryptoki.Instances do
 
   require Logger
 
-  alias Cryptoki.{Error, Native, Pin, Request, Target}
+  alias Cryptoki.{Error, Health, Native, Pin, Recovery, Request, Target}
 
   @table __MODULE__
   @close_timeout 5_000
   @restart_pause 10
 
-  @type state :: :ready | :absent | :locked
+  @type state :: Health.state()
   @type what ::
           :options | :pin | {:unlock, reference} | :server | :sessions | :facts | :state | :own_iv
 
@@ -41,7 +41,7 @@ defmodule Cryptoki.Instances do
     :ets.insert(@table, [
       {{:options, pid}, options},
       {{:pin, pid}, pin},
-      {{:state, pid}, {:absent, nil}},
+      {{:state, pid}, not_yet()},
       {pid, target}
     ])
 
@@ -116,9 +116,54 @@ defmodule Cryptoki.Instances do
   @spec delete(pid, what) :: true
   def delete(pid, what), do: :ets.delete(@table, {what, pid})
 
-  @doc "The state of an instance's token and why it is not ready."
-  @spec state(pid) :: {state, Error.t() | nil}
-  def state(pid), do: get(pid, :state) || {:absent, nil}
+  @doc "What the token server says of an instance, in one piece."
+  @spec put_state(pid, state, Health.t(), Error.t() | nil) :: true
+  def put_state(pid, state, health, reason), do: put(pid, :state, {state, health, reason})
+
+  @doc "Of one whose token server has not said anything yet."
+  @spec not_yet() :: {:absent, Health.t(), Error.t()}
+  def not_yet, do: {:absent, :down, Error.new(:token_absent, "it was not reached yet")}
+
+  @doc "The state of an instance, its health and the reason for that, as they are now."
+  @spec state(Target.t()) :: {state, Health.t(), Error.t() | nil}
+  def state(%Target{instance: pid} = target) do
+    case said(pid) do
+      {:absent, health, reason} ->
+        inside = Request.inside(target.native)
+        {health, reason} = Health.connecting({health, reason}, inside, target.timeout)
+        {:absent, health, reason}
+
+      state ->
+        state
+    end
+  end
+
+  # What a token server has said that ended since does not hold any more.
+  defp said(pid) do
+    server = get(pid, :server)
+
+    if server != nil and Process.alive?(server),
+      do: get(pid, :state) || not_yet(),
+      else: not_yet()
+  end
+
+  @doc "Why an instance takes no calls, nil when it does."
+  @spec refusal(Target.t()) :: Error.t() | nil
+  def refusal(target) do
+    case state(target) do
+      {:ready, _health, _reason} -> nil
+      {state, _health, reason} -> Recovery.refused(state, reason)
+    end
+  end
+
+  @doc "What is known of an instance's token; why there is none, while it is not connected."
+  @spec facts(Target.t()) :: {:ok, map} | {:error, Error.t()}
+  def facts(%Target{instance: pid} = target) do
+    case get(pid, :facts) do
+      nil -> {:error, refusal(target) || Error.new(:token_absent, "it was lost a moment ago")}
+      facts -> {:ok, facts}
+    end
+  end
 
   @doc "Where the PIN of an instance is to be fetched; nil when it does not log in."
   @spec pin(pid) :: Pin.t() | nil
@@ -183,7 +228,7 @@ defmodule Cryptoki.Instances do
   @spec still_there(Native.library(), non_neg_integer, found :: map, Request.deadline()) ::
           {:ok, now :: map} | {:error, Error.t()}
   def still_there(library, slot, found, deadline) do
-    with {:ok, now} <- Request.control(library, {:token_info, slot}, deadline) do
+    with {:ok, now} <- Request.job(library, {:token_info, slot}, deadline) do
       if identity(found) == identity(now) do
         {:ok, now}
       else

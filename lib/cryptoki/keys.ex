@@ -267,13 +267,12 @@ defmodule Cryptoki.Keys do
 
   # RFC 7512, section 2.5: all that the URI says of library, slot and token has to fit.
   defp on_this_token(target, place, shown) do
-    with %{slot: slot, token: token} <- Instances.get(target.instance, :facts),
+    with {:ok, %{slot: slot, token: token}} <- Instances.facts(target),
          true <- place.slot_id in [nil, slot] and URI.matches_token?(place, token),
          {:ok, true} <- in_this_slot(target, place, slot),
          {:ok, true} <- by_this_library(target, place) do
       :ok
     else
-      nil -> {:error, Error.new(:token_absent, "the instance has no token", executed: false)}
       {:error, _error} = error -> error
       _other -> {:error, Error.new(:key_not_found, "#{shown} is asked for on #{place}")}
     end
@@ -300,13 +299,10 @@ defmodule Cryptoki.Keys do
   end
 
   defp same_token(target, %Key{token_info: %{serial: serial} = there} = key) do
-    case Instances.get(target.instance, :facts) do
-      %{token: %{serial: here} = token}
-      when here != serial or token.model != there.model ->
-        {:error, Error.new(:key_not_found, "#{inspect(key)} is on another token")}
-
-      _the_same ->
-        :ok
+    with {:ok, %{token: here}} <- Instances.facts(target) do
+      if here.serial == serial and here.model == there.model,
+        do: :ok,
+        else: {:error, Error.new(:key_not_found, "#{inspect(key)} is on another token")}
     end
   end
 
@@ -340,14 +336,23 @@ defmodule Cryptoki.Keys do
   @spec search(Target.t(), [Attribute.wire()], non_neg_integer) ::
           {:ok, [handle]} | {:error, Error.t()}
   def search(target, templates, max) do
+    epoch = epoch(target)
+
     with {:ok, []} <- find(target, templates, max),
-         %{logged_in: true} <- Instances.get(target.instance, :facts),
-         :ok <- logged_in(target) do
-      find(target, templates, max)
+         # Nothing found where there is no token any more says nothing,
+         {:ok, %{logged_in: true}} <- Instances.facts(target),
+         :ok <- logged_in(target),
+         {:ok, []} <- find(target, templates, max) do
+      # and nothing found while it restarted neither.
+      if epoch(target) == epoch, do: {:ok, []}, else: search(target, templates, max)
     else
-      no_login when no_login == nil or is_map(no_login) -> {:ok, []}
+      {:ok, %{logged_in: false}} -> {:ok, []}
       found_or_error -> found_or_error
     end
+  end
+
+  defp epoch(target) do
+    with {:ok, %{epoch: epoch}} <- Request.instance_info(target.native), do: epoch
   end
 
   @doc "The handles of everything that fits a selector."
@@ -452,10 +457,11 @@ defmodule Cryptoki.Keys do
 
     with {:ok, attributes} <- read(target, handle, names),
          more = Key.fingerprint_attributes(attributes[:class]) -- names,
-         {:ok, others} <- read(target, handle, more) do
+         {:ok, others} <- read(target, handle, more),
+         {:ok, %{token: token}} <- Instances.facts(target) do
       private = [
         handle: handle,
-        token_info: token_info(target),
+        token_info: token_info(target, token),
         fingerprint: Key.fingerprint(Map.merge(attributes, others))
       ]
 
@@ -463,16 +469,10 @@ defmodule Cryptoki.Keys do
     end
   end
 
-  defp token_info(target) do
-    case Instances.get(target.instance, :facts) do
-      %{token: token} ->
-        token
-        |> Map.take([:label, :manufacturer, :model, :serial])
-        |> Map.put(:instance, target.instance)
-
-      nil ->
-        %{instance: target.instance}
-    end
+  defp token_info(target, token) do
+    token
+    |> Map.take([:label, :manufacturer, :model, :serial])
+    |> Map.put(:instance, target.instance)
   end
 
   @doc "Attributes of the object behind a handle, by name."

@@ -33,6 +33,14 @@ defmodule Cryptoki.Native do
           | :not_initialized
           | :other
 
+  @typedoc "The calls that have been in the library for longest, with their milliseconds."
+  @type inside :: %{
+          control: {function :: atom, non_neg_integer} | nil,
+          sessions: {function :: atom, non_neg_integer} | nil
+        }
+  @typedoc "Nanoseconds in the queue, and in the library."
+  @type times :: {non_neg_integer, non_neg_integer}
+
   @type failure ::
           {:rv, code :: non_neg_integer, function :: atom, class}
           | {:own, reason :: atom, detail :: binary}
@@ -63,9 +71,17 @@ defmodule Cryptoki.Native do
   @spec close(reference, library) :: {:ok, request} | {:error, failure}
   def close(_ref, _library), do: :erlang.nif_error(Loader.missing())
 
-  # Runs an operation on the library's control thread.
+  # Runs an operation on the library's control thread, after all jobs of instances.
   @spec control(reference, library, tuple) :: {:ok, request} | {:error, failure}
   def control(_ref, _library, _op), do: :erlang.nif_error(Loader.missing())
+
+  # The same as a job of an instance.
+  @spec job(reference, library, tuple) :: {:ok, request} | {:error, failure}
+  def job(_ref, _library, _op), do: :erlang.nif_error(Loader.missing())
+
+  # The calls that are in the library: on its control thread, and of an instance's sessions.
+  @spec inside(library | instance) :: inside
+  def inside(_library_or_instance), do: :erlang.nif_error(Loader.missing())
 
   # A queue with its epoch and state, empty of sessions.
   @spec instance_new(library, pos_integer) :: instance
@@ -82,6 +98,7 @@ defmodule Cryptoki.Native do
           busy: non_neg_integer,
           overdue: non_neg_integer,
           worked: non_neg_integer,
+          failing: 0 | 1,
           epoch: non_neg_integer
         }
   def instance_info(_instance), do: :erlang.nif_error(Loader.missing())
@@ -129,7 +146,7 @@ defmodule Cryptoki.Native do
   def unpin(_pinned), do: :erlang.nif_error(Loader.missing())
 
   # Gives up: never executed, perhaps executed, or the message comes for certain.
-  @spec cancel(request) :: :queued | :running | :sent | {:error, failure}
+  @spec cancel(request) :: {:queued | :running, times} | :sent | {:error, failure}
   def cancel(_request), do: :erlang.nif_error(Loader.missing())
 
   # Gives up what has not begun; `:running` when it has: then the message comes, if the library returns.

@@ -35,7 +35,8 @@ defmodule Cryptoki.Recovery do
   # With all C_...Init: functions that only look or prepare.
   # A login is none of them: it may have cost a try.
   @harmless ~w(C_OpenSession C_GetAttributeValue C_FindObjects C_GetObjectSize C_GetSessionInfo
-               C_GetTokenInfo C_GetSlotInfo C_GetSlotList)a
+               C_GetTokenInfo C_GetSlotInfo C_GetSlotList C_GetMechanismList C_GetMechanismInfo C_GetInfo
+               C_WaitForSlotEvent)a
 
   # What a login's failure says of the PIN. Of every other code nobody knows: the PIN may have cost a try.
   #
@@ -96,6 +97,25 @@ defmodule Cryptoki.Recovery do
   def error(failure) do
     error = Error.from_native(failure)
     if prepares?(error.function), do: %{error | executed: false}, else: error
+  end
+
+  @doc "The same for one that did not come in time."
+  @spec of_look(Error.t()) :: Error.t()
+  def of_look(error),
+    do: if(prepares?(error.function), do: %{error | executed: false}, else: error)
+
+  @gone ~w[token_absent token_not_present device_removed token_not_recognized slot_id_invalid]a
+
+  @doc "What callers get while the instance is not ready, for the reason that this has: nothing was called."
+  @spec refused(:absent | :locked, Error.t()) :: Error.t()
+  def refused(:locked, why), do: Error.new(:locked, Exception.message(why))
+
+  def refused(:absent, %Error{code: nil} = why),
+    do: %{why | function: nil, executed: false}
+
+  def refused(:absent, %Error{reason: reason} = why) do
+    reason = if reason in @gone, do: :token_absent, else: reason
+    %Error{reason: reason, detail: "not connected, since #{Error.answered(why)}"}
   end
 
   @doc "A session that ended with this failure: another one at once, or is the token gone?"

@@ -6,13 +6,15 @@ defmodule Cryptoki.Request do
   # A caller whose deadline passes cancels its request. Exactly one side wins: either no message
   # will ever come, or it is certain to come and is received here. No mailbox sees a late reply.
 
-  alias Cryptoki.{Error, Instances, Native, Recovery, Target, Telemetry, TokenServer}
+  alias Cryptoki.{Error, Health, Instances, Native, Recovery, Target, Telemetry, TokenServer}
 
   @type deadline :: integer | :infinity
   @type answer :: :ok | {:ok, term} | {:error, Error.t()}
   @type build :: (:cached | :fresh -> {:ok, tuple} | {:error, Error.t()})
 
   @no_time {0, 0}
+  # Milliseconds after which a call is named as what the others wait for.
+  @noteworthy 1_000
   @withdrawn "the library had not begun the login, no PIN was tried"
   # What names no key to look up is only run again after a login; what is a step of something begun
   # before, never: after the failure there is nothing to go on with, and a second answer would hide the
@@ -114,12 +116,26 @@ defmodule Cryptoki.Request do
   defp add({queue, device}, {more_queue, more_device}),
     do: {queue + more_queue, device + more_device}
 
-  # The instance knows better than its queue why there is no token.
+  # The instance knows better than its queue why there is no token, and what keeps its sessions.
   defp explained({:own, reason, _detail} = failure, target)
        when reason in [:token_absent, :locked] do
-    case Instances.state(target.instance) do
-      {_state, %Error{} = why} -> Error.new(reason, Exception.message(why))
-      _ready -> error(failure)
+    case Instances.refusal(target) do
+      nil -> error(failure)
+      refusal -> refusal
+    end
+  end
+
+  defp explained({:timeout, :queued}, %Target{queue: queue, native: native} = target) do
+    case inside(target.native) do
+      _mine when queue != native ->
+        Error.new(:timeout, "the session is still busy with a call before it", executed: false)
+
+      %{sessions: {_function, age} = call} when age >= @noteworthy ->
+        detail = "no session was free, nothing was executed: #{Health.since(call)}"
+        Error.new(:timeout, detail, executed: false)
+
+      _nothing_hangs ->
+        error({:timeout, :queued})
     end
   end
 
@@ -152,16 +168,33 @@ defmodule Cryptoki.Request do
       {:error, %Error{code: code} = error} when code != nil ->
         {:error, Error.new(:library_not_loaded, Exception.message(error))}
 
+      {:error, %Error{reason: :timeout}} ->
+        detail = "the library has not returned from being initialised, or from an earlier call"
+        {:error, Error.new(:timeout, detail, executed: false)}
+
       library_or_error ->
         library_or_error
     end
   end
 
   @spec close(Native.library(), deadline) :: :ok | {:error, Error.t()}
-  def close(library, deadline), do: plain(&Native.close(&1, library), deadline)
+  def close(library, deadline), do: asked(&Native.close(&1, library), library, deadline)
 
+  @doc "Asks the library something for a caller: after all that instances need of it."
   @spec control(Native.library(), tuple, deadline) :: answer
-  def control(library, op, deadline), do: plain(&Native.control(&1, library, op), deadline)
+  def control(library, op, deadline),
+    do: asked(&Native.control(&1, library, op), library, deadline)
+
+  @doc "Has the library do something for an instance."
+  @spec job(Native.library(), tuple, deadline) :: answer
+  def job(library, op, deadline), do: asked(&Native.job(&1, library, op), library, deadline)
+
+  @doc "The calls that have been in a library for longest."
+  @spec inside(Native.library() | Native.instance()) :: Native.inside()
+  def inside(library_or_instance) do
+    with {:error, _panic} <- Native.inside(library_or_instance),
+         do: %{control: nil, sessions: nil}
+  end
 
   @doc """
   Logs in. Until the deadline the login can be withdrawn, if the library has not been given the PIN; else
@@ -185,8 +218,13 @@ defmodule Cryptoki.Request do
 
   @spec session_open(Native.instance(), Native.place(), deadline) ::
           {:ok, Native.session()} | {:error, Error.t()}
-  def session_open(native, place, deadline),
-    do: plain(&Native.session_open(&1, native, place), deadline)
+  def session_open(native, place, deadline) do
+    with {:error, %Error{reason: :timeout}} <-
+           plain(&Native.session_open(&1, native, place), deadline) do
+      detail = "the library did not return from opening a session"
+      {:error, Error.new(:timeout, detail, function: :C_OpenSession, executed: false)}
+    end
+  end
 
   @spec session_close(Native.session(), deadline) :: :ok | {:error, Error.t()}
   def session_close(session, deadline), do: plain(&Native.session_close(&1, session), deadline)
@@ -241,6 +279,25 @@ defmodule Cryptoki.Request do
     end
   end
 
+  # On the control thread one comes after the other: what is in the library now is what it waits for.
+  defp asked(submit, library, deadline) do
+    case await(submit, deadline) do
+      {{:error, {:timeout, state}}, _times} -> {:error, behind(state, inside(library).control)}
+      {{:error, failure}, _times} -> {:error, error(failure)}
+      {result, _times} -> result
+    end
+  end
+
+  defp behind(:running, {_function, _age} = call), do: Recovery.of_look(Health.not_returned(call))
+  defp behind(:running, nil), do: error({:timeout, :running})
+
+  defp behind(:queued, call) do
+    detail =
+      if call, do: Health.since(call), else: "the library was busy with what was asked before"
+
+    Error.new(:timeout, detail <> "; what was asked now was not begun", executed: false)
+  end
+
   ## The handshake
 
   # The reference is made in the function of the receive: the VM then skips the old mailbox.
@@ -266,9 +323,9 @@ defmodule Cryptoki.Request do
                 abandon(accepted)
                 {{:error, failure}, @no_time}
 
-              state ->
+              {state, times} ->
                 abandon(accepted)
-                {{:error, {:timeout, state}}, @no_time}
+                {{:error, {:timeout, state}}, times}
             end
         end
     end
@@ -282,7 +339,7 @@ defmodule Cryptoki.Request do
   # Where nothing is known the PIN may have been tried: the answer is waited for.
   defp withdraw(request) do
     case Native.withdraw(request) do
-      :queued -> :queued
+      :queued -> {:queued, @no_time}
       _begun -> :sent
     end
   end

@@ -70,7 +70,8 @@ defmodule Cryptoki.SessionServer do
     TokenServer.session_event(state.instance, event)
 
     case event do
-      {:reopened, _failure} -> {:noreply, state}
+      {news, _failure} when news in [:reopened, :failing] -> {:noreply, state}
+      :working -> {:noreply, state}
       # Closing would wait for a call that does not return; its thread closes it when it does.
       :overdue -> {:noreply, %{state | closes: false}}
       {_ended, _why} -> {:stop, :normal, %{state | closes: false}}

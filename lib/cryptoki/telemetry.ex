@@ -21,10 +21,12 @@ defmodule Cryptoki.Telemetry do
     {[:token, :absent], [:system_time], ~w[instance reason]a, "the instance has lost its token"},
     {[:token, :locked], [:system_time], ~w[instance reason]a,
      "no PIN is tried until a person acts"},
+    {[:health], [:system_time], ~w[instance health reason]a,
+     "what `:health` of `Cryptoki.status/1` says has changed"},
     {[:login], ~w[duration system_time]a, ~w[instance result]a, "an attempt to log in is over"},
     {[:library, :reinitialized], [:system_time], ~w[instance result]a,
      "the library was finalised and initialised anew"},
-    {[:status], ~w[queue open busy overdue wanted]a, ~w[instance state]a,
+    {[:status], ~w[queue open busy overdue wanted]a, ~w[instance state health]a,
      "`measure/1` was called"}
   ]
 
@@ -119,8 +121,8 @@ defmodule Cryptoki.Telemetry do
     with true <- on?(),
          {:ok, target} <- Target.fetch(hsm),
          {:ok, status} <- Instance.status(target) do
-      %{state: state, sessions: sessions, queue: queue} = status
-      metadata = %{instance: Target.called(target), state: state}
+      %{state: state, health: health, sessions: sessions, queue: queue} = status
+      metadata = %{instance: Target.called(target), state: state, health: health}
       execute([:cryptoki, :status], Map.put(sessions, :queue, queue), metadata)
     end
 
@@ -178,6 +180,18 @@ defmodule Cryptoki.Telemetry do
       "cryptoki #{inspect(instance)}: the token wants no login (CKF_LOGIN_REQUIRED is not set), " <>
         "it is used without the PIN"
     end)
+  end
+
+  @doc false
+  # Says what has become of an instance's health; `line` is nil where the log has said it already.
+  @spec health(term, atom, Error.t() | nil, {Logger.level(), String.t()} | nil) :: :ok
+  def health(instance, health, reason, line) do
+    with {level, sentence} <- line do
+      because = if reason, do: ": " <> Exception.message(reason), else: ""
+      Logger.log(level, fn -> "cryptoki #{inspect(instance)}: #{sentence}#{because}" end)
+    end
+
+    event([:health], %{instance: instance, health: health, reason: reason && reason.reason})
   end
 
   @doc false

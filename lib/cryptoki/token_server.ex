@@ -13,7 +13,8 @@ defmodule Cryptoki.TokenServer do
   use GenServer, restart: :permanent, shutdown: 5_000
 
   alias Cryptoki.{Attempts, Cache, Connector, Error, Instance, Instances, Job, Login, Pin}
-  alias Cryptoki.{Recovery, Request, SessionServer, Target, Telemetry, Unlocks, Watch}
+  alias Cryptoki.{Recovery, Report, Request, SessionServer, Supply, Target, Telemetry, Unlocks}
+  alias Cryptoki.Watch
 
   # pcscd looks at its readers every 400 ms: a card that is away for no longer must not be missed.
   @look_interval 200
@@ -93,8 +94,12 @@ defmodule Cryptoki.TokenServer do
       facts: nil,
       # pid => :open | :overdue
       sessions: %{},
-      # how many sessions the token has shown to allow; more are not asked for until it reconnects
-      limit: options.sessions,
+      supply: Supply.new(options.sessions),
+      # the last device error, while they are all that operations end with
+      failing: nil,
+      # what is said of the instance, and what of it the log has said since all was well
+      health: {:down, nil},
+      told: [],
       job: nil,
       connect_due: true,
       login_due: false,
@@ -112,6 +117,9 @@ defmodule Cryptoki.TokenServer do
 
   @impl true
   def handle_continue(:start, state) do
+    {:absent, health, reason} = Instances.not_yet()
+    Instances.put_state(state.instance, :absent, health, reason)
+    Instances.put(state.instance, :facts, nil)
     Instances.put(state.instance, :server, self())
     {:ok, :ok} = Request.instance_state(state.target.native, :absent)
     new_epoch(state)
@@ -134,10 +142,7 @@ defmodule Cryptoki.TokenServer do
   def handle_call(:login, from, %{state: :ready} = state),
     do: proceed(%{state | login_waiters: [from | state.login_waiters]})
 
-  def handle_call(:login, _from, state) do
-    reason = if state.state == :locked, do: :locked, else: :token_absent
-    {:reply, {:error, Error.new(reason, why(state.reason))}, state}
-  end
+  def handle_call(:login, _from, state), do: {:reply, {:error, refusal(state)}, state}
 
   def handle_call(:locked?, _from, %{state: :ready, facts: %{logged_in: true}} = state),
     do: {:reply, :ok, state}
@@ -158,6 +163,12 @@ defmodule Cryptoki.TokenServer do
   ## What sessions and callers tell
 
   @impl true
+  # These are of all sessions, whichever has told of it.
+  def handle_cast({:session, _pid, {:failing, failure}}, state),
+    do: proceed(%{state | failing: Request.error(failure)})
+
+  def handle_cast({:session, _pid, :working}, state), do: proceed(state)
+
   # A session is used before the job that opens it, and perhaps others, has told of it.
   def handle_cast({:session, pid, event}, %{job: %{} = job} = state)
       when not is_map_key(state.sessions, pid),
@@ -203,7 +214,7 @@ defmodule Cryptoki.TokenServer do
   # One that is gone makes room, if the token had none.
   defp session({:ended, _why}, pid, state) do
     sessions = Map.delete(state.sessions, pid)
-    %{state | sessions: sessions, limit: state.options.sessions, open_due: true}
+    %{state | sessions: sessions, supply: Supply.again(state.supply), open_due: true}
   end
 
   ## Messages: jobs, looks at the slots, timers, the ends of processes
@@ -227,7 +238,9 @@ defmodule Cryptoki.TokenServer do
 
   def handle_info(:look, state), do: look(%{state | look_timer: nil}) |> proceed()
   def handle_info(:connect, state), do: proceed(%{state | connect_due: true})
-  def handle_info(:open, state), do: proceed(%{state | open_due: true})
+
+  def handle_info(:open, state),
+    do: proceed(%{state | open_due: true, supply: Supply.reminded(state.supply)})
 
   def handle_info({:job_limit, pid}, %{job: %{pid: pid}} = state) do
     Process.exit(pid, :kill)
@@ -257,8 +270,10 @@ defmodule Cryptoki.TokenServer do
 
   ## Jobs: what is wanted decides which one is next
 
-  defp proceed(state), do: {:noreply, state |> next_job() |> next_look()}
-  defp proceed(state, reply), do: {:reply, reply, state |> next_job() |> next_look()}
+  defp proceed(state), do: {:noreply, settle(state)}
+  defp proceed(state, reply), do: {:reply, reply, settle(state)}
+
+  defp settle(state), do: state |> next_job() |> next_look() |> remind() |> judge()
 
   defp next_job(%{job: nil} = state) do
     missing = missing(state)
@@ -294,7 +309,7 @@ defmodule Cryptoki.TokenServer do
   # How many sessions to open now, as far as the token is known to allow.
   defp missing(state) do
     open = open(state)
-    max(min(state.limit, Connector.room(Job.context(state))) - open, 0)
+    max(min(state.supply.limit, Connector.room(Job.context(state))) - open, 0)
   end
 
   defp open(state), do: Enum.count(state.sessions, &match?({_pid, :open}, &1))
@@ -324,9 +339,9 @@ defmodule Cryptoki.TokenServer do
     do: {{:error, shortage}, lose(state, shortage)}
 
   defp done(:connect, {:ok, facts, {servers, shortage}}, state) do
-    limit = if shortage, do: length(servers), else: state.options.sessions
     attempts = Attempts.connected(state.attempts)
-    state = %{state | facts: facts, limit: limit, attempts: attempts, looker: nil}
+    supply = Supply.asked(Supply.again(state.supply), length(servers), shortage)
+    state = %{state | facts: facts, supply: supply, attempts: attempts, looker: nil}
     state = %{state | watch: Watch.inserted(state.watch, token(state))}
     {:ok, state |> adopt(servers) |> enter(:ready, shortage)}
   end
@@ -350,8 +365,7 @@ defmodule Cryptoki.TokenServer do
     {:ok, state}
   end
 
-  defp done(:login, _result, %{facts: nil} = state),
-    do: {{:error, Error.new(:token_absent, why(state.reason))}, state}
+  defp done(:login, _result, %{facts: nil} = state), do: {{:error, refusal(state)}, state}
 
   defp done(:login, {:ok, login}, state) when login in [:accepted, :shared] do
     state = %{state | facts: %{state.facts | logged_in: true, login: login}}
@@ -362,22 +376,12 @@ defmodule Cryptoki.TokenServer do
   defp done(:login, {:ok, _none}, state),
     do: {{:error, Error.new(:user_not_logged_in, "the instance has no PIN (option pin:)")}, state}
 
-  defp done({:open, _count}, {servers, nil}, state), do: {:ok, adopt(state, servers)}
-
   defp done({:open, _count}, {servers, shortage}, state) when is_list(servers) do
     state = adopt(state, servers)
 
-    cond do
-      state.sessions == %{} or shortage.reason == :token_absent ->
-        {:ok, lose(state, shortage)}
-
-      shortage.reason == :session_count ->
-        {:ok, %{state | limit: open(state)}}
-
-      true ->
-        Process.send_after(self(), :open, state.options.reconnect.max)
-        {:ok, state}
-    end
+    if shortage != nil and (state.sessions == %{} or shortage.reason == :token_absent),
+      do: {:ok, lose(state, shortage)},
+      else: {:ok, %{state | supply: Supply.asked(state.supply, open(state), shortage)}}
   end
 
   # The library is slow, or busy with somebody else's login: what needs none goes on.
@@ -401,7 +405,7 @@ defmodule Cryptoki.TokenServer do
 
   defp lose(state, error, others \\ []) do
     state = %{state | watch: Watch.removed(state.watch, token(state), error)}
-    state = state |> let_go(:token_absent, error) |> enter(:absent, error)
+    state = state |> let_go(:absent, error) |> enter(:absent, error)
     if state.connect_timer, do: Process.cancel_timer(state.connect_timer)
     attempts = Attempts.failed(state.attempts, error, others)
     delay = Attempts.delay(attempts, state.options.reconnect)
@@ -414,12 +418,12 @@ defmodule Cryptoki.TokenServer do
     state |> let_go(:locked, error) |> enter(:locked, error)
   end
 
-  defp let_go(state, reason, error) do
+  defp let_go(state, now, error) do
     close_sessions(Map.keys(state.sessions))
     new_epoch(state)
 
-    for from <- state.login_waiters,
-        do: GenServer.reply(from, {:error, Error.new(reason, why(error))})
+    refusal = Recovery.refused(now, error)
+    for from <- state.login_waiters, do: GenServer.reply(from, {:error, refusal})
 
     %{state | facts: nil, sessions: %{}, login_waiters: [], login_due: false}
   end
@@ -434,22 +438,24 @@ defmodule Cryptoki.TokenServer do
 
   defp stray_sessions(state), do: Instance.sessions(state.instance) -- Map.keys(state.sessions)
 
-  defp enter(state, now, reason) do
-    Instances.put(state.instance, :state, {now, reason})
-    Instances.put(state.instance, :facts, state.facts)
-    {:ok, :ok} = Request.instance_state(state.target.native, now)
-    if now != state.state, do: announce(state, now, reason)
-    %{state | state: now, reason: reason}
+  defp enter(state, now, reason), do: Report.enter(%{state | reason: reason}, now, open(state))
+
+  defp refusal(%{state: :locked, reason: why}), do: Recovery.refused(:locked, why)
+
+  defp refusal(state),
+    do: Instances.refusal(state.target) || Recovery.refused(:absent, state.reason)
+
+  # Sessions that are being opened are not missing.
+  defp judge(%{job: %{kind: {:open, _count}}} = state), do: state
+  defp judge(state), do: Report.judge(state, open(state))
+
+  # Whatever sessions are missing are asked for again.
+  defp remind(%{state: :ready, job: nil} = state) do
+    supply = Supply.remind(state.supply, open(state), state.options.reconnect, :open)
+    %{state | supply: supply}
   end
 
-  defp announce(state, now, reason) do
-    sessions = {map_size(state.sessions), state.options.sessions}
-    Telemetry.changed(Target.called(state.target), {state.state, now}, reason, sessions)
-    Watch.notify(state.watch, {:state, now, reason})
-  end
-
-  defp why(nil), do: "the token was not reached yet"
-  defp why(error), do: Exception.message(error)
+  defp remind(state), do: state
 
   defp token(%{facts: nil}), do: nil
   defp token(%{facts: facts}), do: Connector.summary(facts.slot, facts.token)

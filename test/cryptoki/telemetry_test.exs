@@ -54,6 +54,34 @@ defmodule Cryptoki.TelemetryTest do
     refute inspect(metadata, limit: :infinity) =~ @secret
   end
 
+  test "the times of calls that were given up: in the library, and waiting for a session" do
+    module = FaultyModule.new()
+    options = FaultyModule.options(module, name: @name, sessions: 1)
+    start_supervised!({Cryptoki, options})
+    FaultyModule.control(module, "C_Digest hang")
+    milliseconds = &System.convert_time_unit(&1, :native, :millisecond)
+
+    {:error, _} = Cryptoki.digest(@name, :sha256, "", timeout: 200)
+    assert_received {[:cryptoki, :call, :stop], times, %{operation: :digest, result: :timeout}}
+    assert milliseconds.(times.device_time) >= 100
+    assert times.queue_time + times.device_time <= times.duration
+
+    # The session that replaces it hangs as well; then there is none.
+    {:error, _} = Cryptoki.digest(@name, :sha256, "", timeout: 200)
+    assert_received {[:cryptoki, :call, :stop], _times, %{operation: :digest, result: :timeout}}
+    {:error, %{executed: false}} = Cryptoki.digest(@name, :sha256, "", timeout: 200)
+    assert_received {[:cryptoki, :call, :stop], times, %{operation: :digest, result: :timeout}}
+    assert milliseconds.(times.queue_time) >= 199
+    assert times.device_time == 0
+
+    assert_receive {[:cryptoki, :health], %{system_time: _}, %{health: :unresponsive} = metadata},
+                   20_000
+
+    assert %{instance: @name, reason: :timeout} = metadata
+    FaultyModule.control(module, "")
+    assert_receive {[:cryptoki, :health], _, %{health: :ok, reason: nil}}, 20_000
+  end
+
   test "an error is a stop with its reason" do
     start()
     {:error, _} = Cryptoki.sign(@name, [label: "nobody"], :ecdsa, "")

@@ -86,7 +86,7 @@ defmodule Cryptoki.Recovery.HangTest do
     # The first C_OpenSession of each attempt is that of the login, the second a session's.
     FaultyModule.control(module, "C_OpenSession hang every=2")
     status(hsm, &(&1.sessions.overdue >= 4))
-    reason(hsm, :busy)
+    reason(hsm, :timeout)
     assert Load.session_threads() <= threads + 4
     FaultyModule.control(module, "")
     status(hsm, &(&1.state == :ready and &1.sessions.overdue == 0 and &1.sessions.open == 2))

@@ -193,6 +193,8 @@ defmodule Cryptoki.Test.Panics do
   defp arguments(:open, %{library: library}), do: [make_ref(), library, nil, false, nil]
   defp arguments(:close, context), do: [make_ref(), opened(context)]
   defp arguments(:control, %{target: target}), do: [make_ref(), target.library, {:slots}]
+  defp arguments(:job, %{target: target}), do: [make_ref(), target.library, {:events}]
+  defp arguments(:inside, context), do: [scratch(context)]
   defp arguments(:instance_new, %{target: target}), do: [target.library, 10]
   defp arguments(:instance_state, context), do: [scratch(context), :absent]
   defp arguments(:instance_info, context), do: [scratch(context)]

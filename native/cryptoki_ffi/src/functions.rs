@@ -58,6 +58,7 @@ macro_rules! call {
                 cryptoki_sys::CKR_FUNCTION_NOT_SUPPORTED, stringify!($name)),
             Some(function) => functions.gate.enter().and_then(|_pass| {
                 functions.gate.same_life(stringify!($name))?;
+                let _inside = $crate::whereabouts::inside(stringify!($name));
                 // SAFETY: the pointer comes from the function list of a library that is never
                 // unloaded; every pointer argument outlives the call and has the length it is
                 // passed with; the gate keeps C_Finalize away until the call is back.

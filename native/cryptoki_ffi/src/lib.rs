@@ -37,3 +37,4 @@ pub mod sessions;
 pub mod sizes;
 mod symbols;
 pub mod values;
+pub mod whereabouts;

@@ -4,6 +4,7 @@ use crate::failure::Outcome;
 use crate::functions::{Functions, call, check, list, ulong, valid};
 use crate::gate;
 use crate::values::Secret;
+use crate::whereabouts::inside;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags};
 use cryptoki_sys as ck;
 use cryptoki_sys::{
@@ -77,6 +78,7 @@ impl Functions {
             return Ok(());
         };
         let _outside = gate::outside();
+        let _inside = inside("C_Finalize");
         // SAFETY: the gate is closed and idle, so no other call is in the library.
         check(unsafe { finalize(null_mut()) }, "C_Finalize")
     }

@@ -9,7 +9,7 @@ use crate::quirks;
 use crate::request::{Request, ok, panic_failure};
 use crate::resources::LibraryResource;
 use crate::session::STACK;
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, select_biased};
 use cryptoki_ffi::exit;
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::panics::guarded;
@@ -87,25 +87,41 @@ pub enum Job {
         old: Option<Secret>,
         new: Option<Secret>,
     },
-    /// Slot events, without waiting for any.
+    /// Slot events, without waiting for any, and every slot.
     Poll,
+    /// Slot events alone.
+    Events,
     /// `C_Finalize` and `C_Initialize`, for a library that has got stuck.
     Reinitialize,
 }
 
 /// Starts the control thread of a library.
-pub fn spawn(library: Arc<Library>, messages: Receiver<Message>) -> Outcome<()> {
+///
+/// What instances need done comes first: questions wait for as long as there is any.
+pub fn spawn(
+    library: Arc<Library>,
+    jobs: Receiver<Message>,
+    questions: Receiver<Message>,
+) -> Outcome<()> {
     std::thread::Builder::new()
         .name("cryptoki-control".into())
         .stack_size(STACK)
         .spawn(move || {
+            library.control.follow();
             let mut control = Control {
                 library,
                 users: 0,
                 initialized: None,
             };
-            while let Ok(message) = messages.recv() {
-                control.handle(message);
+            loop {
+                let message = select_biased! {
+                    recv(jobs) -> message => message,
+                    recv(questions) -> message => message,
+                };
+                match message {
+                    Ok(message) => control.handle(message),
+                    Err(_) => break,
+                }
             }
         })
         .map(drop)
@@ -214,6 +230,7 @@ impl Control {
                 })
                 .map(|()| ok(env)),
             Job::Poll => info::poll(env, functions),
+            Job::Events => Ok(info::events(env, functions)),
             Job::Reinitialize => self.reinitialize().map(|()| ok(env)),
         }
     }

@@ -235,6 +235,7 @@ pub fn control(term: Term) -> Option<Job> {
             new: optional_secret(new)?,
         },
         ("poll", &[]) => Job::Poll,
+        ("events", &[]) => Job::Events,
         ("reinitialize", &[]) => Job::Reinitialize,
         _ => return None,
     })

@@ -4,14 +4,17 @@ use crate::library::Library;
 use crate::operation::Operation;
 use crate::pin::Pin;
 use crate::request::{Cancel, Request, Served};
+use crate::trouble::Trouble;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::handshake::Cancelled;
 use cryptoki_ffi::numbers::Standing;
 use cryptoki_ffi::values::Handle;
+use cryptoki_ffi::whereabouts::Whereabouts;
 use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID};
 use std::sync::atomic::{AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 /// What a session thread can be asked to do.
 pub enum SessionJob {
@@ -80,6 +83,8 @@ pub struct Counters {
     pub overdue: AtomicIsize,
     /// Operations that have succeeded, other than looks at objects.
     pub worked: AtomicU64,
+    /// Whether device errors are all there is.
+    pub trouble: Trouble,
 }
 
 /// One instance.
@@ -90,6 +95,8 @@ pub struct Instance {
     pub counters: Counters,
     /// Not held during calls of the library, which may hang.
     login_session: Mutex<Option<LoginSession>>,
+    /// Of the threads of its sessions.
+    threads: Mutex<Vec<Weak<Whereabouts>>>,
     limit: usize,
     state: AtomicU8,
     /// Where the token was found last.
@@ -111,6 +118,7 @@ impl Instance {
             library,
             counters: Counters::default(),
             login_session: Mutex::new(None),
+            threads: Mutex::default(),
             limit,
             state: AtomicU8::new(State::Absent as u8),
             slot: AtomicUsize::new(0),
@@ -125,6 +133,20 @@ impl Instance {
     /// The counter of cancelled requests that still stand in the queue.
     pub fn tombstones(&self) -> Arc<AtomicIsize> {
         self.tombstones.clone()
+    }
+
+    /// Notes one more thread of a session, for as long as that keeps what it is told.
+    pub fn follow(&self, thread: &Arc<Whereabouts>) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| thread.strong_count() > 0);
+        threads.push(Arc::downgrade(thread));
+    }
+
+    /// The call of a session that has been in the library for longest.
+    pub fn oldest_call(&self) -> Option<(&'static str, Duration)> {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = threads.iter().filter_map(|thread| thread.upgrade()?.now());
+        calls.max_by_key(|(_function, since)| *since)
     }
 
     /// Where the session threads take requests from.

@@ -39,6 +39,8 @@ mod request;
 mod resources;
 mod session;
 mod status;
+mod tally;
+mod trouble;
 
 use rustler::{Env, Term};
 

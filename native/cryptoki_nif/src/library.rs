@@ -7,6 +7,7 @@ use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::loader;
 use cryptoki_ffi::numbers::Numbers;
+use cryptoki_ffi::whereabouts::Whereabouts;
 use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID, CKR_SESSION_HANDLE_INVALID};
 use once_cell::sync::OnceCell;
 use std::collections::BTreeMap;
@@ -28,7 +29,12 @@ const OPENINGS: usize = 3;
 pub struct Library {
     /// Its functions behind its gate.
     pub functions: Functions,
-    control: Sender<Message>,
+    /// What instances need done, and whatever else keeps them going.
+    jobs: Sender<Message>,
+    /// What callers want to know, for which no instance waits.
+    questions: Sender<Message>,
+    /// Where its control thread is.
+    pub control: Arc<Whereabouts>,
     /// Who opened a session handle last. A library that was restarted gives out old numbers again:
     /// whoever held the number before must not use it any more.
     claims: Claims,
@@ -66,33 +72,35 @@ impl Library {
 
     fn load(path: &Path, wanted: Option<(u8, u8)>) -> Outcome<Arc<Self>> {
         let functions = loader::load(path, wanted)?;
-        let (control, messages) = unbounded();
+        let (jobs, first) = unbounded();
+        let (questions, then) = unbounded();
         let library = Arc::new(Self {
             functions,
-            control,
+            jobs,
+            questions,
+            control: Arc::default(),
             claims: Claims::new(),
             numbers: Numbers::default(),
         });
-        control::spawn(library.clone(), messages)?;
+        control::spawn(library.clone(), first, then)?;
         Ok(library)
     }
 
     /// Hands something to the control thread, which lives as long as the VM.
     pub fn tell(&self, message: Message) {
-        let _ = self.control.send(message);
+        let _ = self.jobs.send(message);
     }
 
     /// The same with something that is answered. Requests of callers that gave up stay until
     /// the thread comes back from a call that hangs; so there is a limit.
     pub fn ask(&self, message: Message) -> Outcome<()> {
-        if self.control.len() >= BACKLOG {
-            return Err(Failure::own(
-                Reason::Busy,
-                "the library does not return from a call that looks for tokens or logs in",
-            ));
-        }
-        self.tell(message);
-        Ok(())
+        offer(&self.jobs, message)
+    }
+
+    /// The same for questions, which come after all that instances need done: however many ask, no
+    /// instance waits for them.
+    pub fn question(&self, message: Message) -> Outcome<()> {
+        offer(&self.questions, message)
     }
 
     /// Opens a session and claims its handle, whatever token is in the slot: see `Place`.
@@ -197,4 +205,15 @@ fn session_gone() -> Failure {
         code: CKR_SESSION_HANDLE_INVALID,
         function: "C_OpenSession",
     }
+}
+
+fn offer(lane: &Sender<Message>, message: Message) -> Outcome<()> {
+    if lane.len() >= BACKLOG {
+        return Err(Failure::own(
+            Reason::Busy,
+            "the library does not return from a call that looks for tokens or logs in",
+        ));
+    }
+    let _ = lane.send(message);
+    Ok(())
 }

@@ -20,17 +20,18 @@ use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::handshake::Cancelled;
 use cryptoki_ffi::numbers::Standing;
 use cryptoki_ffi::panics::guarded;
-use rustler::{Binary, Encoder, Env, Resource, ResourceArc, Term};
+use rustler::{Atom, Binary, Encoder, Env, Resource, ResourceArc, Term};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 mod atoms {
     rustler::atoms! {
         ok, error, queued, running, sent, queue, sessions, busy, overdue, worked, epoch,
-        current, gone, unknown,
+        current, gone, unknown, failing, control, nil,
     }
 }
 
@@ -50,25 +51,20 @@ fn resource<T: Resource>(term: Term<'_>) -> Option<ResourceArc<T>> {
 fn control_request<'a>(
     env: Env<'a>,
     reference: Term<'a>,
-    library: &Library,
-    job: impl FnOnce() -> Option<Job>,
+    ask: impl FnOnce(Message) -> Outcome<()>,
+    operation: Term<'a>,
 ) -> Option<Term<'a>> {
-    let request = Request::new(env.pid(), reference, None, |_| job())?;
-    Some(asked(
-        env,
-        library,
-        Message::Request(request.clone()),
-        request,
-    ))
+    let request = Request::new(env.pid(), reference, None, |_| decode::control(operation))?;
+    let message = Message::Request(request.clone());
+    Some(asked(env, ask(message), request))
 }
 
 fn asked<'a, J: Send + 'static>(
     env: Env<'a>,
-    library: &Library,
-    message: Message,
+    outcome: Outcome<()>,
     request: Arc<Request<J>>,
 ) -> Term<'a> {
-    match library.ask(message) {
+    match outcome {
         Ok(()) => submitted(env, request),
         Err(failure) => refused(env, &failure),
     }
@@ -154,10 +150,58 @@ fn control<'a>(
 ) -> Encoded {
     guard(env, || {
         let library = resource::<LibraryResource>(library)?;
-        control_request(env, reference, &library.library, || {
-            decode::control(operation)
-        })
+        control_request(
+            env,
+            reference,
+            |message| library.library.question(message),
+            operation,
+        )
     })
+}
+
+/// The same for what an instance needs done.
+#[rustler::nif]
+fn job<'a>(env: Env<'a>, reference: Term<'a>, library: Term<'a>, operation: Term<'a>) -> Encoded {
+    guard(env, || {
+        let library = resource::<LibraryResource>(library)?;
+        control_request(
+            env,
+            reference,
+            |message| library.library.ask(message),
+            operation,
+        )
+    })
+}
+
+/// The calls that have been in the library for longest: of its control thread, and of the sessions of an
+/// instance.
+#[rustler::nif]
+fn inside<'a>(env: Env<'a>, target: Term<'a>) -> Encoded {
+    guard(env, || {
+        let (control, session) = if let Some(instance) = resource::<InstanceResource>(target) {
+            (instance.0.library.control.now(), instance.0.oldest_call())
+        } else {
+            let library = resource::<LibraryResource>(target)?;
+            (library.library.control.now(), None)
+        };
+        let entries = [
+            (atoms::control(), call(env, control)),
+            (atoms::sessions(), call(env, session)),
+        ];
+        Term::map_from_pairs(env, &entries).ok()
+    })
+}
+
+/// A function and the milliseconds since it was called.
+fn call<'a>(env: Env<'a>, inside: Option<(&'static str, Duration)>) -> Term<'a> {
+    let named = inside.and_then(|(function, since)| {
+        let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        Some((Atom::from_str(env, function).ok()?, milliseconds))
+    });
+    match named {
+        None => atoms::nil().encode(env),
+        Some(call) => call.encode(env),
+    }
 }
 
 #[rustler::nif]
@@ -205,6 +249,7 @@ fn instance_info<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
             ),
             (atoms::worked(), counters.worked.load(SeqCst)),
             (atoms::epoch(), instance.epoch()),
+            (atoms::failing(), u64::from(counters.trouble.is_there())),
         ];
         Term::map_from_pairs(env, &entries).ok()
     })
@@ -254,7 +299,7 @@ fn login<'a>(
             })
         })?;
         let message = Message::Login(instance, place, request.clone());
-        Some(asked(env, &library, message, request))
+        Some(asked(env, library.ask(message), request))
     })
 }
 
@@ -390,12 +435,15 @@ fn unpin<'a>(env: Env<'a>, pinned: Term<'a>) -> Encoded {
 fn cancel<'a>(env: Env<'a>, request: Term<'a>) -> Encoded {
     guard(env, || {
         let request = resource::<RequestResource>(request)?;
-        let answer = match give_up(env, &request) {
-            Cancelled::Queued | Cancelled::Already => atoms::queued(),
-            Cancelled::TooLate => atoms::sent(),
-            Cancelled::Running => atoms::running(),
-        };
-        Some(answer.encode(env))
+        let found = give_up(env, &request);
+        let (queue, device) = request.0.times();
+        Some(match found {
+            Cancelled::Queued | Cancelled::Already => {
+                (atoms::queued(), (queue + device, 0)).encode(env)
+            }
+            Cancelled::TooLate => atoms::sent().encode(env),
+            Cancelled::Running => (atoms::running(), (queue, device)).encode(env),
+        })
     })
 }
 

@@ -33,6 +33,7 @@ pub struct Request<J> {
     handshake: Handshake,
     caller: LocalPid,
     queued: Instant,
+    begun: OnceLock<Instant>,
     payload: Mutex<Option<Payload<J>>>,
     runner: OnceLock<Arc<Status>>,
     tombstones: Option<Arc<AtomicIsize>>,
@@ -61,6 +62,8 @@ pub trait Cancel: Send + Sync {
     fn is_cancelled(&self) -> bool;
     /// The session that runs the request.
     fn runner(&self) -> Option<Arc<Status>>;
+    /// Nanoseconds in the queue, and since it was taken out of it.
+    fn times(&self) -> (u64, u64);
 }
 
 impl<J> Request<J> {
@@ -78,6 +81,7 @@ impl<J> Request<J> {
             handshake: Handshake::new(),
             caller,
             queued: Instant::now(),
+            begun: OnceLock::new(),
             payload: Mutex::new(Some(Payload {
                 env,
                 reference,
@@ -112,6 +116,7 @@ impl<J> Request<J> {
             // Set before the state says RUNNING: whoever cancels then finds it.
             let _ = self.runner.set(runner.clone());
         }
+        let begun = *self.begun.get_or_init(Instant::now);
         if !self.handshake.start() {
             return Served::NotRun;
         }
@@ -123,8 +128,7 @@ impl<J> Request<J> {
         else {
             return Served::NotRun;
         };
-        let waited = self.queued.elapsed();
-        let begun = Instant::now();
+        let waited = begun.duration_since(self.queued);
         let ran = guarded(|| {
             env.run(|e| env.save(inject::job("request", e, || encode(e, work(e, job)))))
         });
@@ -181,6 +185,16 @@ impl<J: Send> Cancel for Request<J> {
 
     fn runner(&self) -> Option<Arc<Status>> {
         self.runner.get().cloned()
+    }
+
+    fn times(&self) -> (u64, u64) {
+        match self.begun.get() {
+            None => (nanoseconds(self.queued.elapsed()), 0),
+            Some(begun) => {
+                let waited = begun.duration_since(self.queued);
+                (nanoseconds(waited), nanoseconds(begun.elapsed()))
+            }
+        }
     }
 }
 

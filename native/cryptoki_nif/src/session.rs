@@ -8,6 +8,7 @@ use crate::place::Place;
 use crate::quirks;
 use crate::request::{Request, Served, encode_failure, panic_failure};
 use crate::status::Status;
+use crate::tally;
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
@@ -18,7 +19,7 @@ use cryptoki_sys::{CK_FLAGS, CK_SESSION_HANDLE};
 use rustler::{Atom, Encoder, Env, LocalPid, Term};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
 mod atoms {
     rustler::atoms! { reopened, lost, ended, overdue, closed, panic }
@@ -82,6 +83,9 @@ pub fn spawn(
         .name(format!("cryptoki-{}", status.id))
         .stack_size(STACK)
         .spawn(move || {
+            let whereabouts = Arc::default();
+            status.instance.follow(&whereabouts);
+            whereabouts.follow();
             let (sender, receiver) = unbounded();
             let mut session = Session::new(status.clone(), place);
             // With the status: an owner who gives up marks it overdue, and it counts as one.
@@ -450,14 +454,12 @@ impl Session {
             let logged_in = self.instance().login_session().is_some();
             quirks::understood(failure, self.library(), self.handle, logged_in)
         });
+        tally::count(&self.status, work.operation.works(), outcome.as_ref().err());
         if let Err(failure) = &outcome {
             self.forget_unknown(work.operation.handles(), failure);
             self.react(failure);
         } else {
             self.device_errors = 0;
-            if work.operation.works() {
-                self.instance().counters.worked.fetch_add(1, Relaxed);
-            }
         }
         outcome
     }

@@ -1,0 +1,68 @@
+defmodule Cryptoki.Report do
+  @moduledoc false
+  # What a token server says of its instance, which it does in one place: to callers who ask for the status
+  # or are refused, to the log, to telemetry and to subscribers. Works on the state of the token server.
+
+  alias Cryptoki.{Health, Instances, Request, Target, Telemetry, Watch}
+
+  @doc "The instance is absent, locked or ready from here on."
+  @spec enter(state, :absent | :locked | :ready, open :: non_neg_integer) :: state when state: map
+  def enter(%{state: before} = state, now, open) do
+    state = %{state | state: now}
+    {health, why} = health(state, open)
+    Instances.put_state(state.instance, now, health, why)
+    Instances.put(state.instance, :facts, state.facts)
+    {:ok, :ok} = Request.instance_state(state.target.native, now)
+    if now == before, do: state, else: announce(state, before, {health, why}, open)
+  end
+
+  # A change of state has a line of its own in the log.
+  defp announce(state, before, {health, why}, open) do
+    name = Target.called(state.target)
+    Telemetry.changed(name, {before, state.state}, state.reason, {open, state.options.sessions})
+    if health != elem(state.health, 0), do: Telemetry.health(name, health, why, nil)
+    Watch.notify(state.watch, {:state, state.state, state.reason})
+    # It is connected anew, and whether operations succeed now has to be seen.
+    if health == :failing, do: Watch.notify(state.watch, {:health, health, why})
+    %{state | health: {health, why}, told: [health]}
+  end
+
+  @doc "Says what has become of its health, if anything has."
+  @spec judge(state, open :: non_neg_integer) :: state when state: map
+  def judge(%{state: :starting} = state, _open), do: state
+
+  def judge(%{health: {before, _why} = known} = state, open) do
+    case health(state, open) do
+      ^known ->
+        state
+
+      {health, why} = now ->
+        Instances.put_state(state.instance, state.state, health, why)
+        state = %{state | health: now}
+        if health == before, do: state, else: tell(state, open)
+    end
+  end
+
+  defp tell(%{health: {health, why}} = state, open) do
+    {line, told} = Health.line(health, state.told, {open, state.options.sessions})
+    Telemetry.health(Target.called(state.target), health, why, line)
+    Watch.notify(state.watch, {:health, health, why})
+    %{state | told: told}
+  end
+
+  defp health(%{state: :ready} = state, open) do
+    {:ok, %{failing: failing}} = Request.instance_info(state.target.native)
+
+    Health.ready(
+      %{
+        open: open,
+        wanted: state.options.sessions,
+        shortage: state.supply.shortage,
+        failing: if(failing > 0, do: state.failing)
+      },
+      fn -> Request.inside(state.target.native) end
+    )
+  end
+
+  defp health(state, _open), do: Health.away(state.state, state.reason)
+end
