@@ -31,6 +31,22 @@ defmodule Cryptoki.InspectTest do
     assert inspect(Cryptoki.Pin.wrap("1234")) == "#Cryptoki.Pin<string>"
   end
 
+  test "a URI made by hand shows no PIN, whatever it holds" do
+    for pin <- ["7777-pin", ~c"7777-pin", 77_779_999, {:ok, "7777-pin"}, fn -> "7777-pin" end],
+        other <- [[], [token: 7], [slot_id: "x"], [vendor: nil]] do
+      uri = struct!(%URI{pin_value: pin}, other)
+      shown = inspect(uri, limit: :infinity)
+      refute shown =~ "7777" or shown =~ "55, 55, 55, 55"
+      assert shown =~ "#Cryptoki.URI<"
+      assert if(other == [], do: shown =~ "[hidden]", else: shown =~ "that no URI has")
+
+      unless is_binary(pin) and other == [] do
+        error = assert_raise ArgumentError, fn -> to_string(uri) end
+        refute inspect(error) =~ "7777"
+      end
+    end
+  end
+
   test "sessions and operations, without what they hold" do
     hsm = start_supervised!({Cryptoki, MainToken.options(name: __MODULE__.HSM, sessions: 1)})
     {:ok, key} = Cryptoki.generate_key(hsm, :aes_key_gen, value_len: 16)

@@ -62,6 +62,66 @@ defmodule Cryptoki.PinLeakTest do
     refute_shown(log)
   end
 
+  test "nor does a trace of every call in the VM show one", _context do
+    options =
+      MainToken.own(pin: {__MODULE__, :pin, [binary_part(SoftHSM.pin(), 0, 4)]}, sessions: 1)
+
+    test = self()
+    {:ok, modules} = :application.get_key(:cryptoki, :modules)
+    modules = [:erlang, Kernel, System, File | Enum.reject(modules, &(inspect(&1) =~ "Test"))]
+    Enum.each(modules, &Code.ensure_loaded!/1)
+
+    tracer = spawn_link(fn -> traced(test, []) end)
+    flags = [:call, :send, :receive, :procs, {:tracer, tracer}]
+    show = [{:_, [], [{:return_trace}]}]
+    for module <- modules, do: :erlang.trace_pattern({module, :_, :_}, show, [:local])
+    :erlang.trace(:all, true, flags)
+
+    hsm = start_supervised!({Cryptoki, options})
+    template = [modulus_bits: 2048, always_authenticate: true, sign: true, token: true]
+    {_public, key} = Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, template)
+    {:ok, _} = Cryptoki.sign(hsm, key, :sha256_rsa_pkcs, "data")
+    {:ok, _} = Cryptoki.sign(hsm, key, :sha256_rsa_pkcs, "data", pin: {:env, "CRYPTOKI_TEST_PIN"})
+    {:ok, _} = Cryptoki.sign(hsm, key, :sha256_rsa_pkcs, {:stream, ["da", "ta"]})
+    _ = Cryptoki.unlock(hsm, {:env, "CRYPTOKI_TEST_PIN"}, force: true)
+    stop_supervised!(Cryptoki)
+
+    opts = Keyword.take(options, [:library, :init_args])
+    pins = [old: {:env, "CRYPTOKI_TEST_PIN"}, new: {:env, "CRYPTOKI_TEST_PIN"}]
+    _ = Cryptoki.Token.set_pin(options[:token], pins ++ opts)
+
+    :erlang.trace(:all, false, [:all])
+    for module <- modules, do: :erlang.trace_pattern({module, :_, :_}, false, [:local])
+    delivered = :erlang.trace_delivered(:all)
+    assert_receive {:trace_delivered, :all, ^delivered}, 60_000
+    send(tracer, :enough)
+    assert_receive {:traced, shown}, 60_000
+    # It has seen what there is to see.
+    assert Enum.any?(shown, &match?({:trace, _, :call, {Cryptoki.Login, :log_in, _}}, &1))
+    assert Enum.any?(shown, &match?({:trace, _, :call, {Cryptoki.Native, :submit, _}}, &1))
+    assert Enum.filter(shown, &shows_pin?/1) == []
+  end
+
+  # The bytes may stand in the environment of a fun, which nothing prints.
+  defp shows_pin?(term) do
+    with {_at, _size} <- :binary.match(:erlang.term_to_binary(term), SoftHSM.pin()) do
+      options = [limit: :infinity, printable_limit: :infinity, structs: false]
+      digits = SoftHSM.pin() |> String.to_charlist() |> Enum.map_join(", ", &"#{&1}")
+      texts = [inspect(term, options), inspect(term, [charlists: :as_lists] ++ options)]
+      Enum.any?(texts, &(&1 =~ SoftHSM.pin() or &1 =~ digits))
+    else
+      :nomatch -> false
+    end
+  end
+
+  defp traced(test, shown) do
+    receive do
+      :enough -> send(test, {:traced, shown})
+      # A binary that is traced stays alive, and there are many.
+      message -> traced(test, [message | shown])
+    end
+  end
+
   test "nor the arguments of what the native code refuses" do
     {:ok, hsm} = Cryptoki.start_link(MainToken.options())
     {:ok, target} = Cryptoki.Target.fetch(hsm)

@@ -100,6 +100,75 @@ defmodule Cryptoki.UpgradeTest do
     )
   end
 
+  test "modules that have changed are loaded and purged, twice, and the instance logs in again",
+       context do
+    %{peer: peer, hsm: hsm} = context
+    {:ok, modules} = :application.get_key(:cryptoki, :modules)
+    modules = Enum.reject(modules, &(inspect(&1) =~ ~r/^Cryptoki\.Test\./ or &1 == Native))
+
+    pins = [
+      {:file, pin_file(context)},
+      {String, :duplicate, [SoftHSM.pin(), 1]},
+      &SoftHSM.pin/0,
+      nil
+    ]
+
+    hsms =
+      for pin <- pins do
+        # A login belongs to all instances of a library.
+        place = [library: SoftHSM.library_copy(), token: [label: SoftHSM.label()]]
+        {:ok, hsm} = :peer.call(peer, Panics, :start, [[pin: pin, sessions: 1] ++ place])
+        hsm
+      end
+
+    :ok = :peer.call(peer, Cryptoki, :unlock, [List.last(hsms), SoftHSM.pin()])
+
+    for round <- 1..2, module <- modules do
+      binary = changed(module, round)
+
+      assert {:module, ^module} =
+               :peer.call(peer, :code, :load_binary, [module, ~c"changed", binary])
+
+      purge(peer, module)
+    end
+
+    assert :peer.call(peer, Cryptoki.Error, :changed_for_a_test, []) == 2
+    assert :peer.call(peer, Panics, :signatures, [hsm]) > 0
+
+    # Each connects anew, with the PIN that it was given before.
+    for hsm <- hsms do
+      assert :peer.call(peer, Panics, :reconnect, [hsm], 60_000) == :accepted
+      assert :peer.call(peer, Cryptoki, :stop, [hsm]) == :ok
+    end
+
+    Reliability.record(
+      :number,
+      "changed modules loaded and purged under instances that then log in again, twice",
+      length(modules)
+    )
+  end
+
+  defp pin_file(context) do
+    path = Path.join(context.build, "pin")
+    File.write!(path, SoftHSM.pin() <> "\n")
+    path
+  end
+
+  # The module with one function more: other code, so that functions made by the one before are no more.
+  defp changed(module, round) do
+    {:ok, {^module, [abstract_code: {:raw_abstract_v1, forms}]}} =
+      module |> :code.which() |> :beam_lib.chunks([:abstract_code])
+
+    name = :changed_for_a_test
+    function = {:function, 1, name, 0, [{:clause, 1, [], [], [{:integer, 1, round}]}]}
+    export = {:attribute, 1, :export, [{name, 0}]}
+    {definitions, functions} = Enum.split_while(forms, &(elem(&1, 0) != :function))
+    {functions, eof} = Enum.split_while(functions, &(elem(&1, 0) != :eof))
+    forms = definitions ++ [export] ++ functions ++ [function] ++ eof
+    {:ok, ^module, binary} = :compile.forms(forms, [:binary, :debug_info, :nowarn_unused_vars])
+    binary
+  end
+
   # A call that is under way leaves the old code when it is done; a process that stayed in it would be one too many.
   defp purge(peer, module),
     do: if(:peer.call(peer, :code, :soft_purge, [module]), do: :ok, else: purge(peer, module))

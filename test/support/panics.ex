@@ -149,6 +149,22 @@ defmodule Cryptoki.Test.Panics do
     sign(hsm, key, count + 1)
   end
 
+  @doc "Kills the processes of an instance and waits until it is connected anew; how it is logged in then."
+  @spec reconnect(pid) :: atom
+  def reconnect(hsm) do
+    server = Instances.get(hsm, :server)
+    Process.exit(server, :kill)
+    reconnected(hsm, server)
+  end
+
+  defp reconnected(hsm, before) do
+    case {Instances.get(hsm, :server), Cryptoki.status(hsm)} do
+      {now, {:ok, %{state: :ready, login: login}}} when now != before -> login
+      {now, {:ok, %{state: :locked, reason: reason}}} when now != before -> reason
+      _not_yet -> reconnected(hsm, before)
+    end
+  end
+
   @doc "A process that holds a session of its own and is killed."
   @spec die_pinned(pid) :: :ok
   def die_pinned(hsm) do
