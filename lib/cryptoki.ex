@@ -774,7 +774,8 @@ defmodule Cryptoki do
   bang(digest(hsm, mechanism, data, opts) :: binary)
 
   @doc """
-  Random bytes of the token, as many as asked for.
+  Random bytes of the token, as many as asked for, up to 16 MiB: in several calls where the library gives
+  less at once.
 
   Errors: `:random_no_rng`. PKCS #11 v3.2, section 5.19 (C_GenerateRandom).
 
@@ -788,7 +789,7 @@ defmodule Cryptoki do
   bang(random(hsm, count :: non_neg_integer, opts) :: binary)
 
   @doc """
-  Mixes bytes into the token's random number generator.
+  Mixes bytes into the token's random number generator, in pieces where it takes less at once.
 
   Errors: `:random_seed_not_supported`, `:random_no_rng`. PKCS #11 v3.2, section 5.19 (C_SeedRandom).
 

@@ -5,7 +5,8 @@ defmodule Cryptoki.Instances do
   #
   # Rows: `{pid, %Target{}}`, and `{{what, pid}, value}` for `:options`, `:pin`, `{:unlock, ref}` (a PIN
   # given by `unlock/3`), `:server` (the token server), `:sessions` (their supervisor), `:facts` (about the
-  # token), `:state`, and what the library has shown itself to be: `:own_iv` (how it is asked for an IV); and
+  # token), `:state`, and what the library has shown itself to be: `:own_iv` (how it is asked for an IV),
+  # `:random_limit` and `:seed_limit` (how much it takes at once); and
   # `{{:turn, token}, pid}`, who logs in to a token. The process only watches.
 
   use GenServer
@@ -20,7 +21,16 @@ defmodule Cryptoki.Instances do
 
   @type state :: Health.state()
   @type what ::
-          :options | :pin | {:unlock, reference} | :server | :sessions | :facts | :state | :own_iv
+          :options
+          | :pin
+          | {:unlock, reference}
+          | :server
+          | :sessions
+          | :facts
+          | :state
+          | :own_iv
+          | :random_limit
+          | :seed_limit
 
   @doc "Makes the table, owned by the caller."
   @spec create_table() :: :ok

@@ -12,6 +12,7 @@ defmodule Cryptoki.Operations do
     Options,
     OwnIV,
     Prehash,
+    Random,
     Request,
     Session,
     SignatureForm,
@@ -176,15 +177,14 @@ defmodule Cryptoki.Operations do
             "random/3 takes a number of bytes from 0 to #{@random_limit}, got: #{inspect(count)}"
     end
 
-    with {:ok, target} <- Target.fetch(hsm, options), do: Request.run(target, {:random, count})
+    with {:ok, target} <- Target.fetch(hsm, options), do: Random.bytes(target, count)
   end
 
   def seed_random(hsm, seed, opts) do
     options = Options.call!(opts, @keyless)
     seed = binary!(seed, "a seed")
 
-    with {:ok, target} <- Target.fetch(hsm, options),
-         do: Request.run(target, {:seed_random, seed})
+    with {:ok, target} <- Target.fetch(hsm, options), do: Random.seed(target, seed)
   end
 
   ## Multi-part operations
