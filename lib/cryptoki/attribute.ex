@@ -278,6 +278,15 @@ defmodule Cryptoki.Attribute do
   defdelegate ec_point(bytes, curve), to: Curve, as: :point
 
   @doc false
+  # Of what `decode/2` answers what could be read and says something.
+  @spec readable(map) :: map
+  def readable(attributes) do
+    Map.reject(attributes, fn {_name, value} ->
+      match?({:error, _reason}, value) or value in ["", nil]
+    end)
+  end
+
+  @doc false
   # The bytes of r and of s in signatures with a key on the curve that `:curve` has.
   @spec order_size(Curve.name() | binary) :: {:ok, pos_integer} | :error
   defdelegate order_size(curve), to: Curve

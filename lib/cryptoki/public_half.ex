@@ -52,7 +52,7 @@ defmodule Cryptoki.PublicHalf do
   defp private(target, handle) do
     with {:ok, read} <- Keys.read(target, handle, @private),
          {:ok, shown} <- Keys.read(target, handle, shown(read.key_type)) do
-      {:ok, readable(Map.merge(read, shown))}
+      {:ok, Attribute.readable(Map.merge(read, shown))}
     end
   end
 
@@ -63,14 +63,6 @@ defmodule Cryptoki.PublicHalf do
     do: [:key_type, :parameter_set, :public_key_info]
 
   defp shown(_curve), do: [:ec_params, :curve, :ec_point, :public_key_info]
-
-  @doc "The attributes that could be read and say something."
-  @spec readable(map) :: map
-  def readable(attributes) do
-    Map.reject(attributes, fn {_name, value} ->
-      match?({:error, _}, value) or value in ["", nil]
-    end)
-  end
 
   ## Candidates
 
@@ -137,7 +129,7 @@ defmodule Cryptoki.PublicHalf do
   defp candidate(target, handle, class, private) do
     case Keys.read(target, handle, [:class | public(class, private[:key_type])]) do
       {:ok, %{class: ^class} = read} ->
-        case read |> readable() |> PublicKey.decode() do
+        case read |> Attribute.readable() |> PublicKey.decode() do
           {:ok, key} -> {:ok, for(key <- [key], fits?(private, key), do: {key, handle})}
           :error -> {:ok, []}
         end

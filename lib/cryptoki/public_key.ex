@@ -81,7 +81,7 @@ defmodule Cryptoki.PublicKey do
   defp read(:object, target, wanted) do
     with {:ok, attributes} <- attributes(target, wanted, @attributes),
          {:ok, attributes} <- with_value(target, wanted, attributes),
-         :error <- decode(PublicHalf.readable(attributes)) do
+         :error <- decode(Attribute.readable(attributes)) do
       unsupported("no public key can be made of #{kind(attributes)}")
     end
   end
@@ -110,7 +110,7 @@ defmodule Cryptoki.PublicKey do
   defp with_value(_target, _wanted, attributes), do: {:ok, attributes}
 
   defp kind(attributes) do
-    case PublicHalf.readable(attributes) do
+    case Attribute.readable(attributes) do
       %{key_type: type} -> "a #{type}"
       %{class: class} -> "a #{class}"
       _nothing -> "it"

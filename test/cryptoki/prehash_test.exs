@@ -16,11 +16,11 @@ defmodule Cryptoki.PrehashTest do
   setup_all do
     module = FaultyModule.new()
     {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module, sessions: 2))
-    %{module: module, hsm: hsm}
+    %{faulty: module, hsm: hsm}
   end
 
   # New keys for each: what a token has refused for a key is remembered.
-  setup %{module: module, hsm: hsm} do
+  setup %{faulty: module, hsm: hsm} do
     FaultyModule.control(module, "")
     on_exit(fn -> FaultyModule.control(module, "") end)
     keys = KeyPairs.make(hsm, [:rsa, :secp256r1])
@@ -32,7 +32,7 @@ defmodule Cryptoki.PrehashTest do
     # The codes that mean refused, from where they have been seen.
     for {function, code} <- [Init: 0x70, "": 0x70, "": 0x21, Init: 0x21] do
       test "PKCS #1, refused with #{code} by C_Sign#{function}", context do
-        %{module: module, hsm: hsm, keys: %{rsa: %{private: private} = rsa}} = context
+        %{faulty: module, hsm: hsm, keys: %{rsa: %{private: private} = rsa}} = context
         where = "#{unquote(function)} rv=#{unquote(code)}"
 
         # Of C_Sign the rule cannot tell the mechanism: the first one is refused.
@@ -51,7 +51,7 @@ defmodule Cryptoki.PrehashTest do
     end
 
     test "PSS by plain PSS, with its parameters", context do
-      %{module: module, hsm: hsm, keys: %{rsa: %{private: private} = rsa}} = context
+      %{faulty: module, hsm: hsm, keys: %{rsa: %{private: private} = rsa}} = context
       refuse(module, @pss, "Init rv=0x70")
 
       for {hash, name} <- @hashes, salt <- [0, 17, nil] do
@@ -64,7 +64,7 @@ defmodule Cryptoki.PrehashTest do
     end
 
     test "PSS by raw RSA, where there is no PSS", context do
-      %{module: module, hsm: hsm, keys: %{rsa: %{private: private} = rsa}} = context
+      %{faulty: module, hsm: hsm, keys: %{rsa: %{private: private} = rsa}} = context
       refuse(module, @pss ++ [plain: @plain_pss], "Init rv=0x70")
 
       for {hash, name} <- @hashes, salt <- [0, 17, nil] do
@@ -87,7 +87,7 @@ defmodule Cryptoki.PrehashTest do
     end
 
     test "ECDSA, whatever its list says", context do
-      %{module: module, hsm: hsm, keys: %{secp256r1: %{private: private} = ec}} = context
+      %{faulty: module, hsm: hsm, keys: %{secp256r1: %{private: private} = ec}} = context
       refuse(module, @ecdsa, "Init rv=0x70")
 
       for {hash, name} <- @hashes, data <- [@long, {:stream, [@long]}] do
@@ -99,7 +99,7 @@ defmodule Cryptoki.PrehashTest do
     end
 
     test "streams, JWS, requests, CMS, SSH and TLS", context do
-      %{module: module, hsm: hsm, keys: %{rsa: %{private: private} = rsa}} = context
+      %{faulty: module, hsm: hsm, keys: %{rsa: %{private: private} = rsa}} = context
       root = X509.self_signed!(hsm, private, subject: "/CN=a", ca: true)
       refuse(module, @pkcs1 ++ @pss ++ @ecdsa, "Init rv=0x70")
 
@@ -140,7 +140,7 @@ defmodule Cryptoki.PrehashTest do
   end
 
   test "TLS without any PSS is an error that names it", context do
-    %{module: module, hsm: hsm, keys: %{rsa: %{private: private}}} = context
+    %{faulty: module, hsm: hsm, keys: %{rsa: %{private: private}}} = context
     root = X509.self_signed!(hsm, private, subject: "/CN=a", ca: true)
     refuse(module, @pss ++ [plain: @plain_pss, raw: 3], "Init rv=0x70")
 
@@ -155,7 +155,7 @@ defmodule Cryptoki.PrehashTest do
 
   describe "a token that hashes so many bytes only" do
     test "signs and verifies more", context do
-      %{module: module, hsm: hsm, keys: %{rsa: rsa}} = context
+      %{faulty: module, hsm: hsm, keys: %{rsa: rsa}} = context
       FaultyModule.control(module, "combined max=512")
       stream = {:stream, [@long, @long]}
       twice = @long <> @long
@@ -187,7 +187,7 @@ defmodule Cryptoki.PrehashTest do
     end
 
     test "has taken some of a stream already: then it is an error", context do
-      %{module: module, hsm: hsm, keys: %{rsa: rsa}} = context
+      %{faulty: module, hsm: hsm, keys: %{rsa: rsa}} = context
       FaultyModule.control(module, "combined max=70000")
       stream = {:stream, List.duplicate(String.duplicate("x", 66_000), 3)}
 
@@ -198,7 +198,7 @@ defmodule Cryptoki.PrehashTest do
 
   describe "what a token has refused" do
     test "is not asked of it again for this key", context do
-      %{module: module, hsm: hsm, keys: %{rsa: %{private: private}}} = context
+      %{faulty: module, hsm: hsm, keys: %{rsa: %{private: private}}} = context
       refuse(module, @pkcs1, "Init rv=0x70")
       sign = fn -> Cryptoki.sign!(hsm, private, :sha256_rsa_pkcs, "text") end
       {_signature, calls} = FaultyModule.calls(module, sign)
@@ -208,7 +208,7 @@ defmodule Cryptoki.PrehashTest do
     end
 
     test "in every way is an error, by its first answer", context do
-      %{module: module, hsm: hsm, keys: %{rsa: %{private: private}}} = context
+      %{faulty: module, hsm: hsm, keys: %{rsa: %{private: private}}} = context
       FaultyModule.control(module, "C_SignInit rv=0x70")
 
       for mechanism <- [:sha256_rsa_pkcs, :sha256_rsa_pkcs_pss],
@@ -222,7 +222,7 @@ defmodule Cryptoki.PrehashTest do
     end
 
     test "is no other failure: what may have run is not run again", context do
-      %{module: module, hsm: hsm, keys: %{rsa: %{private: private}}} = context
+      %{faulty: module, hsm: hsm, keys: %{rsa: %{private: private}}} = context
       {:ok, _known} = Cryptoki.sign(hsm, private, :sha256_rsa_pkcs, "text")
 
       for code <- [0x05, 0x30, 0x20, 0x68, 0x80000001],
@@ -234,7 +234,7 @@ defmodule Cryptoki.PrehashTest do
       end
     end
 
-    test "costs no PIN", %{module: module, hsm: hsm} do
+    test "costs no PIN", %{faulty: module, hsm: hsm} do
       template = [modulus_bits: 2048, private: [always_authenticate: true]]
       {_, private} = Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, template)
       asked = :counters.new(1, [])

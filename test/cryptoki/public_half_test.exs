@@ -11,10 +11,10 @@ defmodule Cryptoki.PublicHalfTest do
   setup_all do
     module = FaultyModule.new()
     {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module, sessions: 2))
-    %{module: module, hsm: hsm}
+    %{faulty: module, hsm: hsm}
   end
 
-  setup %{module: module} do
+  setup %{faulty: module} do
     FaultyModule.control(module, @silent)
     on_exit(fn -> FaultyModule.control(module, "") end)
     %{label: "pair-#{System.unique_integer([:positive])}", id: :crypto.strong_rand_bytes(8)}
@@ -22,8 +22,9 @@ defmodule Cryptoki.PublicHalfTest do
 
   describe "two pairs with one id" do
     for kind <- [:secp256r1, :rsa, :ed25519] do
-      test "#{kind}, of which one has lost its public half", %{hsm: hsm, label: label, id: id} do
-        kind = unquote(kind)
+      @tag kind: kind
+      test "#{kind}, of which one has lost its public half", context do
+        %{hsm: hsm, label: label, id: id, kind: kind} = context
         {public, a} = pair(hsm, kind, label: label <> "a", id: id)
         {other, b} = pair(hsm, kind, label: label <> "b", id: id)
         of_a = Cryptoki.public_key!(hsm, public)
@@ -159,7 +160,7 @@ defmodule Cryptoki.PublicHalfTest do
   end
 
   describe "the proof" do
-    test "is made once", %{module: module, hsm: hsm, label: label, id: id} do
+    test "is made once", %{faulty: module, hsm: hsm, label: label, id: id} do
       {_public, private} = pair(hsm, :secp256r1, label: label, id: id)
       {key, calls} = FaultyModule.calls(module, fn -> Cryptoki.public_key!(hsm, private) end)
       assert 1 == Enum.count(calls, &match?({"C_Sign", _, _}, &1))
@@ -198,7 +199,7 @@ defmodule Cryptoki.PublicHalfTest do
     end
 
     test "is a modulus that is shown without its exponent", context do
-      %{module: module, hsm: hsm, label: label} = context
+      %{faulty: module, hsm: hsm, label: label} = context
       FaultyModule.control(module, @silent <> "\nattribute 0x122 class=3")
       pair(hsm, :rsa, label: label)
       {public, private} = pair(hsm, :rsa, label: label)
@@ -208,7 +209,7 @@ defmodule Cryptoki.PublicHalfTest do
     end
 
     test "waits for a token that cannot answer just now", context do
-      %{module: module, hsm: hsm, label: label} = context
+      %{faulty: module, hsm: hsm, label: label} = context
       {public, private} = pair(hsm, :secp256r1, label: label)
       FaultyModule.control(module, @silent <> "\nC_Sign rv=0x30 count=1")
       assert {:error, %Error{reason: :device_error}} = Cryptoki.public_key(hsm, private)
@@ -252,7 +253,7 @@ defmodule Cryptoki.PublicHalfTest do
     end
 
     test "spends none on a proof", context do
-      %{module: module, hsm: hsm, label: label, public: public, private: private} = context
+      %{faulty: module, hsm: hsm, label: label, public: public, private: private} = context
 
       {answer, calls} =
         FaultyModule.calls(module, fn ->
@@ -297,7 +298,7 @@ defmodule Cryptoki.PublicHalfTest do
   end
 
   describe "what is signed verifies with the public key that goes along, or is an error" do
-    test "a salt of another length", %{module: module, hsm: hsm, label: label} do
+    test "a salt of another length", %{faulty: module, hsm: hsm, label: label} do
       {_public, private} = pair(hsm, :rsa, label: label)
       root = X509.self_signed!(hsm, private, subject: "/CN=a", ca: true)
       csr = X509.csr!(hsm, private, subject: "/CN=a")
@@ -318,7 +319,7 @@ defmodule Cryptoki.PublicHalfTest do
       assert {:ok, _csr} = X509.csr(hsm, private, subject: "/CN=a", padding: :pss)
     end
 
-    test "a signature over something else", %{module: module, hsm: hsm, label: label} do
+    test "a signature over something else", %{faulty: module, hsm: hsm, label: label} do
       {_public, private} = pair(hsm, :secp256r1, label: label)
       {:ok, _line} = SSH.public_key(hsm, private)
       FaultyModule.control(module, @silent <> "\nlie C_Sign garbage")

@@ -15,17 +15,17 @@ defmodule Cryptoki.SignatureFormTest do
     {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module, sessions: 2))
     keys = KeyPairs.make(hsm, [:secp256r1, :secp521r1, :rsa, :ed25519])
     publics = Map.new(keys, fn {kind, key} -> {kind, Cryptoki.public_key!(hsm, key)} end)
-    %{module: module, hsm: hsm, keys: keys, publics: publics}
+    %{faulty: module, hsm: hsm, keys: keys, publics: publics}
   end
 
-  setup %{module: module} do
+  setup %{faulty: module} do
     FaultyModule.control(module, "")
     on_exit(fn -> FaultyModule.control(module, "") end)
   end
 
   describe "what a library gives" do
     test "DER of ECDSA becomes r and s again, on every way to a signature", context do
-      %{module: module, hsm: hsm, keys: keys, publics: publics} = context
+      %{faulty: module, hsm: hsm, keys: keys, publics: publics} = context
       FaultyModule.control(module, "signature der")
 
       for {kind, size} <- [secp256r1: 64, secp521r1: 132] do
@@ -65,7 +65,7 @@ defmodule Cryptoki.SignatureFormTest do
     end
 
     test "a byte too few is an error, on every way to a signature", context do
-      %{module: module, hsm: hsm, keys: keys} = context
+      %{faulty: module, hsm: hsm, keys: keys} = context
       FaultyModule.control(module, "signature short")
 
       for {kind, mechanism} <- [
@@ -93,7 +93,7 @@ defmodule Cryptoki.SignatureFormTest do
     end
 
     test "an RSA signature without its zeros gets them back", context do
-      %{module: module, hsm: hsm, keys: %{rsa: key}, publics: %{rsa: public}} = context
+      %{faulty: module, hsm: hsm, keys: %{rsa: key}, publics: %{rsa: public}} = context
 
       {text, signature} =
         Enum.find_value(1..5000, fn n ->
@@ -112,7 +112,7 @@ defmodule Cryptoki.SignatureFormTest do
     end
 
     test "r and s without their zeros are told from nothing, and are an error", context do
-      %{module: module, hsm: hsm, keys: %{secp521r1: key}, publics: %{secp521r1: public}} =
+      %{faulty: module, hsm: hsm, keys: %{secp521r1: key}, publics: %{secp521r1: public}} =
         context
 
       FaultyModule.control(module, "signature trimmed")
@@ -131,7 +131,7 @@ defmodule Cryptoki.SignatureFormTest do
     end
 
     test "no C call more than a signature takes", context do
-      %{module: module, hsm: hsm, keys: keys} = context
+      %{faulty: module, hsm: hsm, keys: keys} = context
 
       for {kind, mechanism} <- [secp256r1: :ecdsa, rsa: :sha256_rsa_pkcs] do
         %{^kind => key} = keys

@@ -64,7 +64,7 @@ defmodule Cryptoki.JWS.Algorithm do
            Keys.run(target, :attributes, [wanted], fn [handle], nil ->
              {:attributes, handle, Attribute.types!(@attributes)}
            end),
-         key = Attribute.decode(answer, @attributes),
+         key = answer |> Attribute.decode(@attributes) |> Attribute.readable(),
          {:ok, name} <- named(name, key),
          {wanted, mechanism} = @algorithms[name],
          :ok <- fits(wanted, key, name),
@@ -99,7 +99,8 @@ defmodule Cryptoki.JWS.Algorithm do
     enough(bits, @least_modulus, name)
   end
 
-  defp long_enough(:secret, %{value_len: bytes}, name) when is_integer(bytes),
+  # SoftHSM says 0 of a key that was unwrapped: no key has no bytes.
+  defp long_enough(:secret, %{value_len: bytes}, name) when is_integer(bytes) and bytes > 0,
     do: enough(8 * bytes, 8 * hash_size(name), name)
 
   defp long_enough(_wanted, _key, _name), do: :ok
@@ -118,7 +119,8 @@ defmodule Cryptoki.JWS.Algorithm do
   defp words(curve), do: "keys of #{curve}"
 
   defp shown(%{curve: curve}) when is_atom(curve), do: "one of #{curve}"
-  defp shown(%{key_type: type}), do: "one of type #{type}"
+  defp shown(%{key_type: type}) when is_atom(type), do: "one of type #{type}"
+  defp shown(_not_readable), do: "one of a type that the token does not say, or that has no name"
 
   defp no(reason, detail), do: {:error, Error.new(reason, detail)}
 end
