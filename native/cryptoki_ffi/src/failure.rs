@@ -44,6 +44,12 @@ pub enum Reason {
     StaleHandle,
     /// A step of an operation that the session is not in; the library was not asked.
     OperationNotInitialized,
+    /// Data that the key cannot take.
+    DataLenRange,
+    /// The same of a ciphertext.
+    EncryptedDataLenRange,
+    /// The same of a signature.
+    SignatureLenRange,
     /// The library could not be loaded or initialised.
     LibraryNotLoaded,
     /// The library answered with lengths, counts or pointers that cannot be true.

@@ -12,6 +12,8 @@ pub struct Active {
     /// Bytes given to a cipher that has not given them back.
     held: usize,
     signs_with: CK_MECHANISM_TYPE,
+    /// How many bytes more they take, those that have a limit.
+    limits: Vec<(Kind, usize)>,
     /// The mechanisms as the library was given them: it may read and write there until the operation is over.
     mechanisms: Vec<(Kind, MechanismMemory)>,
 }
@@ -47,6 +49,25 @@ impl Active {
         self.signs_with
     }
 
+    /// Notes how many bytes one takes in all, if there is a limit.
+    pub fn limit(&mut self, kind: Kind, bytes: Option<usize>) {
+        self.limits.extend(bytes.map(|bytes| (kind, bytes)));
+    }
+
+    /// Counts what one is given, and whether it takes that.
+    pub fn takes(&mut self, kind: Kind, bytes: usize) -> bool {
+        self.limits
+            .iter_mut()
+            .filter(|(of, _)| *of == kind)
+            .all(|(_, left)| match left.checked_sub(bytes) {
+                Some(less) => {
+                    *left = less;
+                    true
+                }
+                None => false,
+            })
+    }
+
     /// Counts what went into the library and what came out.
     pub fn passed(&mut self, given: usize, got: usize) {
         self.held = (self.held + given).saturating_sub(got);
@@ -71,6 +92,7 @@ impl Active {
     pub fn remove(&mut self, kind: Kind) -> bool {
         let before = self.kinds.len();
         self.kinds.retain(|active| *active != kind);
+        self.limits.retain(|(of, _)| *of != kind);
         self.kinds.len() < before
     }
 

@@ -16,7 +16,7 @@ mod atoms {
         ok, error, rv, own,
         session, session_closed, login, absent, operation_active, pin, device, not_initialized, other,
         shutdown, token_absent, locked, busy, panic, session_lost, stale_handle,
-        operation_not_initialized,
+        operation_not_initialized, data_len_range, encrypted_data_len_range, signature_len_range,
         library_not_loaded, module_misbehaved, invalid_argument,
     }
 }
@@ -265,6 +265,9 @@ fn reason(reason: Reason) -> Atom {
         Reason::SessionLost => atoms::session_lost(),
         Reason::StaleHandle => atoms::stale_handle(),
         Reason::OperationNotInitialized => atoms::operation_not_initialized(),
+        Reason::DataLenRange => atoms::data_len_range(),
+        Reason::EncryptedDataLenRange => atoms::encrypted_data_len_range(),
+        Reason::SignatureLenRange => atoms::signature_len_range(),
         Reason::LibraryNotLoaded => atoms::library_not_loaded(),
         Reason::ModuleMisbehaved => atoms::module_misbehaved(),
         Reason::InvalidArgument => atoms::invalid_argument(),

@@ -1,6 +1,6 @@
 //! Signing, verifying, encrypting, decrypting, digesting, random numbers (sections 5.8 to 5.16, 5.19).
 
-use super::{At, Crypto, Reader, Run, run};
+use super::{At, Crypto, Reader, Run, raw_rsa, run};
 use crate::decode::{is_nil, kind, name};
 use cryptoki_ffi::combined::Dual;
 use cryptoki_ffi::crypto::Kind;
@@ -25,6 +25,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             );
             run(move |at| {
                 let data = data.bytes(at)?;
+                raw_rsa::check(at, &crypto, data.len())?;
                 let mechanism = begin(at, &crypto)?;
                 let bytes = at.call(|functions, session| {
                     functions.single(crypto.kind, crypto.mechanism.kind, session, &data)
@@ -73,6 +74,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let (data, signature) = (read.input(data)?, read.input(signature)?);
             run(move |at| {
                 let (data, signature) = (data.bytes(at)?, signature.bytes(at)?);
+                raw_rsa::check(at, &crypto, data.len())?;
                 let _until_over = begin(at, &crypto)?;
                 at.call(|functions, session| functions.verify(session, &data, &signature))?;
                 Ok(at.ok())
@@ -84,6 +86,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let (data, signature) = (read.input(data)?, read.input(signature)?);
             run(move |at| {
                 let (data, signature) = (data.bytes(at)?, signature.bytes(at)?);
+                raw_rsa::check(at, &crypto, data.len())?;
                 let _until_over = begin_with_signature(at, &crypto, &signature)?;
                 at.call(|functions, session| functions.verify_signature(session, &data))?;
                 Ok(at.ok())
@@ -94,19 +97,23 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let signature = read.input(signature)?;
             run(move |at| {
                 let signature = signature.bytes(at)?;
+                let limit = raw_rsa::limit(at, &crypto)?;
                 let mechanism = begin_with_signature(at, &crypto, &signature)?;
                 at.session.active.began(crypto.kind, crypto.mechanism.kind);
                 at.session.active.keep(crypto.kind, mechanism);
+                at.session.active.limit(crypto.kind, limit);
                 Ok(at.ok())
             })
         }
         ("init", &[of, m, key, pin]) => {
             let crypto = read.crypto(kind(&name(of)?)?, m, key, pin)?;
             run(move |at| {
+                let limit = raw_rsa::limit(at, &crypto)?;
                 let mechanism = begin(at, &crypto)?;
                 let own_iv = mechanism.rewritten().is_some() && crypto.kind == Kind::Encrypt;
                 at.session.active.began(crypto.kind, crypto.mechanism.kind);
                 at.session.active.keep(crypto.kind, mechanism);
+                at.session.active.limit(crypto.kind, limit);
                 Ok(if own_iv {
                     atoms::own_iv().encode(at.env)
                 } else {
@@ -118,6 +125,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let (kind, data) = (kind(&name(of)?)?, read.input(data)?);
             run(move |at| {
                 let data = data.bytes(at)?;
+                raw_rsa::part(at, &[kind], data.len())?;
                 match at.step(&[kind], |functions, session| {
                     functions.update(kind, session, &data)
                 })? {
@@ -143,6 +151,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             run(move |at| {
                 let data = data.bytes(at)?;
                 let kinds = dual.kinds();
+                raw_rsa::part(at, &kinds, data.len())?;
                 let bytes = at.step(&kinds, |functions, session| {
                     functions.dual_update(dual, session, &data)
                 })?;

@@ -8,6 +8,7 @@ mod crypto;
 mod keys;
 mod messages;
 mod objects;
+mod raw_rsa;
 
 use crate::decode;
 use crate::instance::SessionRequest;
