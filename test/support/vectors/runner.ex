@@ -22,7 +22,8 @@ defmodule Cryptoki.Test.Vectors.Runner do
           asked: non_neg_integer,
           agree: non_neg_integer,
           disagree: [map],
-          not_run: %{String.t() => non_neg_integer}
+          not_run: %{String.t() => non_neg_integer},
+          ways: %{(:one_call | :pieces | :message) => non_neg_integer}
         }
 
   @doc "All tests of a family, or a fixed sample; `place` has `:token` and `:hsm`."
@@ -39,12 +40,12 @@ defmodule Cryptoki.Test.Vectors.Runner do
     |> Enum.reduce(none(), fn {:ok, result}, sum -> add(sum, result) end)
   end
 
-  defp none, do: %{vectors: 0, asked: 0, agree: 0, disagree: [], not_run: %{}}
+  defp none, do: %{vectors: 0, asked: 0, agree: 0, disagree: [], not_run: %{}, ways: %{}}
 
   defp add(one, other) do
     Map.merge(one, other, fn
       :disagree, a, b -> a ++ b
-      :not_run, a, b -> Map.merge(a, b, fn _why, m, n -> m + n end)
+      name, a, b when name in [:not_run, :ways] -> Map.merge(a, b, fn _key, m, n -> m + n end)
       _number, a, b -> a + b
     end)
   end
@@ -102,7 +103,7 @@ defmodule Cryptoki.Test.Vectors.Runner do
       sum ->
         answer = with {:ok, key} <- key, do: asked(fn -> ask.(place.hsm, key, test) end)
         answer = if name in @ours, do: refused(answer), else: answer
-        result = %{none() | asked: 1}
+        result = %{none() | asked: 1, ways: %{kind(to_string(name)) => 1}}
 
         add(
           sum,
@@ -111,6 +112,14 @@ defmodule Cryptoki.Test.Vectors.Runner do
             {kind, text} -> %{result | disagree: [disagreement(group, test, name, kind, text)]}
           end
         )
+    end
+  end
+
+  defp kind(way) do
+    cond do
+      way =~ "message_" -> :message
+      way =~ ~r/stream|steps|lazily/ -> :pieces
+      true -> :one_call
     end
   end
 
