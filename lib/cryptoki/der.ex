@@ -34,14 +34,17 @@ defmodule Cryptoki.DER do
   @spec integer(integer) :: t
   def integer(number), do: value(2, signed(number))
 
-  defp signed(number) do
-    bytes = bytes(number, 1)
-    <<number::signed-size(bytes)-unit(8)>>
+  # The first bit is the sign. In one step: others' numbers may have megabytes.
+  defp signed(number) when number >= 0 do
+    case :binary.encode_unsigned(number) do
+      <<1::1, _rest::bitstring>> = bytes -> <<0, bytes::binary>>
+      bytes -> bytes
+    end
   end
 
-  defp bytes(number, size) do
-    limit = Integer.pow(2, 8 * size - 1)
-    if number >= -limit and number < limit, do: size, else: bytes(number, size + 1)
+  defp signed(number) do
+    size = byte_size(signed(-number - 1))
+    <<number::signed-size(size)-unit(8)>>
   end
 
   @spec octet_string(iodata) :: t

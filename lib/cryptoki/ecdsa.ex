@@ -37,6 +37,7 @@ defmodule Cryptoki.Ecdsa do
     with {:ok, [{0x30, numbers, _}]} <- DER.split(der),
          {:ok, [{2, <<0::1, _::bitstring>> = r, _}, {2, <<0::1, _::bitstring>> = s, _}]} <-
            DER.split(numbers),
+         true <- max(byte_size(r), byte_size(s)) <= size + 1,
          {r, s} = {:binary.decode_unsigned(r), :binary.decode_unsigned(s)},
          true <- DER.sequence([DER.integer(r), DER.integer(s)]) == der,
          true <- max(r, s) < Integer.pow(256, size) do

@@ -3,7 +3,7 @@ defmodule Cryptoki.SignatureFormTest do
   # signatures which are to be verified.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.{Ecdsa, Error, JWS, Operation, SignatureForm, SSH, X509}
+  alias Cryptoki.{DER, Ecdsa, Error, JWS, Operation, SignatureForm, SSH, X509}
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.Test.{FaultyModule, KeyPairs, MainToken, OpenSSL}
 
@@ -206,7 +206,8 @@ defmodule Cryptoki.SignatureFormTest do
       # What it would be when its end is missing.
       <<cut::binary-size(127), _>> = :public_key.sign("text", :sha256, key)
       assert {:error, _} = repair(cut, {:rsa, n, e}, :sha256_rsa_pkcs)
-      raw = :crypto.mod_pow(7, d, n)
+      # It may begin with a zero, which mod_pow leaves out.
+      raw = <<:binary.decode_unsigned(:crypto.mod_pow(7, d, n))::1024>>
       assert repair(<<0>> <> raw, {:rsa, n, e}, :rsa_x_509) == {:ok, raw}
     end
 
@@ -261,6 +262,20 @@ defmodule Cryptoki.SignatureFormTest do
     end
 
     @tag skip: MainToken.lacks(:kryoptic, "it has curves of NIST only")
+    # Each was compared with a power of two for every one of its bytes: minutes for a message of a stranger.
+    test "may be of any size, and is no signature then", %{hsm: hsm, keys: keys} do
+      public = Cryptoki.find_one!(hsm, class: :public_key, id: keys.secp256r1.id)
+      many = :binary.copy(<<0x7F>>, 1_000_000)
+      many = <<2, 0x83, byte_size(many)::24, many::binary>>
+
+      for numbers <- [many <> <<2, 1, 1>>, <<2, 1, 1>> <> many, many <> many] do
+        der = <<0x30, 0x83, byte_size(numbers)::24, numbers::binary>>
+
+        assert {:error, %Error{reason: :signature_invalid}} =
+                 Cryptoki.verify(hsm, public, :ecdsa, <<1::256>>, der, format: :der)
+      end
+    end
+
     test "has numbers as long as the order, which is not the length of a point", %{hsm: hsm} do
       for curve <- [:secp224k1, :secp160r1, :secp256k1] do
         %{^curve => key} = KeyPairs.make(hsm, [curve])
@@ -285,6 +300,20 @@ defmodule Cryptoki.SignatureFormTest do
       # A token may know no such points; then it says so itself.
       assert answer == :ok or answer |> elem(1) |> Map.fetch!(:function) != nil
     end
+  end
+
+  test "a number of DER is as short as it can be" do
+    edges =
+      for bits <- [7, 8, 15, 16, 63, 64, 255, 256], near <- -2..2, do: Integer.pow(2, bits) + near
+
+    for number <- [0, 1 | edges], number <- [number, -number] do
+      values = {:"ECDSA-Sig-Value", number, 1}
+      der = DER.sequence([DER.integer(number), DER.integer(1)])
+      assert der == :public_key.der_encode(:"ECDSA-Sig-Value", values)
+    end
+
+    assert <<2, 0x83, 1_000_001::24, 0, 0xFF, _rest::binary>> =
+             DER.integer(:binary.decode_unsigned(:binary.copy(<<0xFF>>, 1_000_000)))
   end
 
   test "the hash goes with the curve, however its point is written" do
