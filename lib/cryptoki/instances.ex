@@ -6,7 +6,8 @@ defmodule Cryptoki.Instances do
   # Rows: `{pid, %Target{}}`, and `{{what, pid}, value}` for `:options`, `:pin`, `{:unlock, ref}` (a PIN
   # given by `unlock/3`), `:server` (the token server), `:sessions` (their supervisor), `:facts` (about the
   # token), `:state`, and what the library has shown itself to be: `:own_iv` (how it is asked for an IV),
-  # `:random_limit` and `:seed_limit` (how much it takes at once); and
+  # `:random_limit` and `:seed_limit` (how much it takes at once), `:unread` (what was told of
+  # objects that it cannot read); and
   # `{{:turn, token}, pid}`, who logs in to a token. The process only watches.
 
   use GenServer
@@ -31,6 +32,7 @@ defmodule Cryptoki.Instances do
           | :own_iv
           | :random_limit
           | :seed_limit
+          | :unread
 
   @doc "Makes the table, owned by the caller."
   @spec create_table() :: :ok

@@ -4,7 +4,7 @@ defmodule Cryptoki.Unread do
 
   require Logger
 
-  alias Cryptoki.{Error, Target}
+  alias Cryptoki.{Error, Instances, Target}
 
   @answers [:device_error, :function_failed, :general_error, :attribute_value_invalid] ++
              [:data_invalid, :device_memory, :arguments_bad, :function_rejected]
@@ -32,14 +32,22 @@ defmodule Cryptoki.Unread do
     {:ok, items}
   end
 
-  @doc "Tells of them."
+  @doc "Tells of them, once for each reason: calls are no news."
   @spec tell(Target.t(), [Error.t()]) :: :ok
   def tell(_target, []), do: :ok
 
-  def tell(target, [error | _more] = unread) do
-    Logger.warning(
-      "cryptoki #{inspect(Target.called(target))}: #{length(unread)} objects cannot be read and are " <>
-        "left out: #{Exception.message(error)}"
-    )
+  def tell(target, [%Error{reason: reason} = error | _more] = unread) do
+    told = Instances.get(target.instance, :unread) || []
+
+    if reason not in told do
+      Instances.put(target.instance, :unread, [reason | told])
+
+      Logger.warning(
+        "cryptoki #{inspect(Target.called(target))}: #{length(unread)} of the objects cannot be read and are " <>
+          "left out of lists: #{Exception.message(error)}"
+      )
+    end
+
+    :ok
   end
 end
