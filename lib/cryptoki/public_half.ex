@@ -5,7 +5,7 @@ defmodule Cryptoki.PublicHalf do
   # else what only it can make (`Cryptoki.PublicHalf.Proof`). Candidates are the public keys and the
   # certificates with its id, with its label, and then all of them. Once found it is known.
 
-  alias Cryptoki.{Attribute, Error, Keys, PublicKey, Request, Target}
+  alias Cryptoki.{Attribute, Error, Keys, PublicKey, Request, Target, Unread}
   alias Cryptoki.PublicHalf.Proof
 
   @typedoc """
@@ -141,8 +141,9 @@ defmodule Cryptoki.PublicHalf do
       {:error, %Error{reason: :object_handle_invalid}} ->
         {:ok, []}
 
-      {:error, _error} = error ->
-        error
+      # Of a stranger nothing is known that way; what is the matter with all is told by the next call.
+      {:error, error} ->
+        if Unread.one?(error), do: {:ok, []}, else: {:error, error}
     end
   end
 

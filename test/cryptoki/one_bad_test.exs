@@ -176,6 +176,34 @@ defmodule Cryptoki.OneBadTest do
     end
   end
 
+  test "a certificate and a public key that cannot be read stand in nobody's way", context do
+    %{module: module} = context
+    {:ok, hsm} = started(module)
+    pair = [label: "mine", id: "1", curve: :secp256r1, token: true]
+    {:ok, {_public, private}} = Cryptoki.generate_key_pair(hsm, :ec_key_pair_gen, pair)
+    {:ok, der} = Cryptoki.X509.self_signed(hsm, private, subject: "/CN=mine", days: 1)
+    for label <- ["mine", "another"], do: Cryptoki.X509.store(hsm, der, label: label, id: "1")
+    {:ok, key} = Cryptoki.public_key(hsm, private)
+    :ok = Cryptoki.stop(hsm)
+
+    # Each time anew: what was proven once is known.
+    for bad <- [
+          [class: :public_key],
+          [class: :certificate, label: "mine"],
+          [class: :certificate, label: "another"]
+        ],
+        code <- ["0x30", "0x5"] do
+      FaultyModule.control(module, "")
+      {:ok, hsm} = started(module)
+      %{handle: handle} = Cryptoki.find_one!(hsm, bad)
+      private = Cryptoki.find_one!(hsm, class: :private_key)
+      FaultyModule.control(module, "C_GetAttributeValue rv=#{code} object=#{elem(handle, 0)}")
+      assert {:ok, ^key} = Cryptoki.public_key(hsm, private)
+      assert {:ok, ^der} = Cryptoki.certificate(hsm, private)
+      :ok = Cryptoki.stop(hsm)
+    end
+  end
+
   test "a mechanism without information", %{module: module} do
     {:ok, hsm} = started(module)
     FaultyModule.control(module, "C_GetMechanismInfo rv=0x6 mechanism=0x250")

@@ -3,7 +3,7 @@ defmodule Cryptoki.PublicHalf.Certificate do
   # The certificate of a key: among those with its id, with its label, and then all of them, the one with
   # its public key. A key of which nothing can be proven has the certificate with its id.
 
-  alias Cryptoki.{Attribute, Error, Key, Keys, PublicHalf, PublicKey, Request, Target}
+  alias Cryptoki.{Attribute, Error, Key, Keys, PublicHalf, PublicKey, Request, Target, Unread}
 
   @most 1000
 
@@ -43,9 +43,10 @@ defmodule Cryptoki.PublicHalf.Certificate do
     template = Attribute.encode!([class: :certificate] ++ names)
 
     with {:ok, handles} <- Request.run(target, {:find, template, @most}),
-         {:ok, ders} <- ders(target, handles, public) do
+         {:ok, ders, unread} <- ders(target, handles, public) do
       case Enum.uniq(ders) do
-        [] -> look(target, rest, public, key)
+        [] when unread == [] or rest != [] -> look(target, rest, public, key)
+        [] -> {:error, hd(unread)}
         [der] -> {:ok, der}
         _several -> {:error, Error.new(:key_ambiguous, "certificates of #{inspect(key)}")}
       end
@@ -53,13 +54,20 @@ defmodule Cryptoki.PublicHalf.Certificate do
   end
 
   defp ders(target, handles, public) do
-    Enum.reduce_while(handles, {:ok, []}, fn handle, {:ok, ders} ->
+    Enum.reduce_while(handles, {:ok, [], []}, fn handle, {:ok, ders, unread} ->
       case Keys.read(target, handle, [:class, :value]) do
-        {:ok, read} -> {:cont, {:ok, of(read, public) ++ ders}}
-        {:error, %Error{reason: :object_handle_invalid}} -> {:cont, {:ok, ders}}
-        {:error, _error} = error -> {:halt, error}
+        {:ok, read} -> {:cont, {:ok, of(read, public) ++ ders, unread}}
+        {:error, %Error{reason: :object_handle_invalid}} -> {:cont, {:ok, ders, unread}}
+        {:error, error} -> unread(error, ders, unread)
       end
     end)
+  end
+
+  # One that cannot be read spoils no other.
+  defp unread(error, ders, unread) do
+    if Unread.one?(error),
+      do: {:cont, {:ok, ders, [error | unread]}},
+      else: {:halt, {:error, error}}
   end
 
   defp of(%{class: :certificate, value: <<_, _::binary>> = der} = read, public) do
