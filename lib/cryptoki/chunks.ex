@@ -3,6 +3,8 @@ defmodule Cryptoki.Chunks do
   # The iodata of a stream in pieces worth a call: small chunks are collected, nothing is held for
   # longer than a piece takes.
 
+  alias Cryptoki.Bytes
+
   @piece 64 * 1024
 
   @doc """
@@ -15,7 +17,7 @@ defmodule Cryptoki.Chunks do
       enumerable,
       {[], 0, :nothing_yet},
       fn chunk, {held, size, sent} ->
-        size = size + IO.iodata_length(chunk)
+        size = size + Bytes.size!(chunk, "a chunk of a stream")
 
         if size < @piece,
           do: {:cont, {[held, chunk], size, sent}},
@@ -64,7 +66,8 @@ defmodule Cryptoki.Chunks do
 
     states =
       Enum.reduce(chunks, states, fn chunk, states ->
-        for {hash, state} <- states, do: {hash, :crypto.hash_update(state, chunk)}
+        for {hash, state} <- states,
+            do: {hash, :crypto.hash_update(state, Bytes.binary!(chunk, "a chunk of a stream"))}
       end)
 
     Map.new(states, fn {hash, state} -> {hash, :crypto.hash_final(state)} end)

@@ -141,7 +141,7 @@ defmodule Cryptoki.CMS do
     do: raise(ArgumentError, "a stream is signed with detached: true")
 
   defp data!(data, _detached?) when is_binary(data) or is_list(data),
-    do: IO.iodata_to_binary(data)
+    do: Cryptoki.Bytes.binary!(data, "data")
 
   defp data!(_other, _detached?),
     do: raise(ArgumentError, "data is iodata or {:stream, enumerable}")

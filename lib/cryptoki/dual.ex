@@ -3,7 +3,7 @@ defmodule Cryptoki.Dual do
   # Two operations fed by one update (PKCS #11 v3.2, section 5.17): encryption and a digest or a
   # signature of the plaintext, in one pass. Only for tokens that can.
 
-  alias Cryptoki.{Chunks, Error, Operation, Operations, Session}
+  alias Cryptoki.{Bytes, Chunks, Error, Operation, Operations, Session}
 
   @functions %{
     {:encrypt, :digest} => :digest_encrypt,
@@ -35,7 +35,7 @@ defmodule Cryptoki.Dual do
 
         {:verify, {key, mechanism, signature}}
         when is_binary(signature) or is_list(signature) ->
-          {key, mechanism, IO.iodata_to_binary(signature)}
+          {key, mechanism, Bytes.binary!(signature, "verify: the signature")}
 
         {:sign, _other} ->
           raise ArgumentError, "sign: must be {key, mechanism}"

@@ -171,7 +171,7 @@ defmodule Cryptoki.JWS do
     do: payload |> JSON.encode!() |> payload!(detached?, b64?)
 
   defp payload!(payload, detached?, b64?) when is_binary(payload) or is_list(payload) do
-    payload = IO.iodata_to_binary(payload)
+    payload = Cryptoki.Bytes.binary!(payload, "a payload")
 
     cond do
       b64? ->
@@ -254,7 +254,7 @@ defmodule Cryptoki.JWS do
     do: mismatch("a stream can be that of a detached JWS with b64 false only")
 
   defp content("", payload, header) do
-    payload = IO.iodata_to_binary(payload)
+    payload = Cryptoki.Bytes.binary!(payload, "a payload")
     {:ok, payload, if(header["b64"] == false, do: payload, else: base64(payload))}
   end
 

@@ -2,7 +2,7 @@ defmodule Cryptoki.KeyTransport do
   @moduledoc false
   # The verbs that make keys of other keys: wrapping, deriving, encapsulating.
 
-  alias Cryptoki.{Attribute, Beside, Error, Keys, Mechanism, Options, Target}
+  alias Cryptoki.{Attribute, Beside, Bytes, Error, Keys, Mechanism, Options, Target}
   alias Cryptoki.Mechanism.{Ciphertext, IV}
 
   @options [:timeout, :metadata]
@@ -146,13 +146,5 @@ defmodule Cryptoki.KeyTransport do
          do: {:ok, %{target | mechanism: call.named}}
   end
 
-  defp binary!(data, _what) when is_binary(data), do: data
-
-  defp binary!(data, what) when is_list(data) do
-    IO.iodata_to_binary(data)
-  rescue
-    ArgumentError -> reraise ArgumentError, [message: "#{what} must be iodata"], []
-  end
-
-  defp binary!(_data, what), do: raise(ArgumentError, "#{what} must be iodata")
+  defp binary!(data, what), do: Bytes.binary!(data, what)
 end

@@ -5,7 +5,7 @@ defmodule Cryptoki.Message do
 
   import Cryptoki.Names, only: [is_proper_list: 1]
 
-  alias Cryptoki.{Chunks, Error, Operation}
+  alias Cryptoki.{Bytes, Chunks, Error, Operation}
   alias Cryptoki.Mechanism.Message
 
   @doc "Behind `Cryptoki.Operation.message/4`."
@@ -98,9 +98,5 @@ defmodule Cryptoki.Message do
   defp answer(_encrypted, ciphertext, names, written),
     do: {:ok, names |> Enum.zip(written) |> Map.new() |> Map.put(:ciphertext, ciphertext)}
 
-  defp binary!(data) do
-    IO.iodata_to_binary(data)
-  rescue
-    ArgumentError -> reraise ArgumentError, [message: "a message is made of iodata"], []
-  end
+  defp binary!(data), do: Bytes.binary!(data, "a message")
 end

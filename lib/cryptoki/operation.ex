@@ -15,7 +15,7 @@ defmodule Cryptoki.Operation do
   that fails: the next one may be well.
   """
 
-  alias Cryptoki.{Chunks, Ecdsa, Error, Keys, Message, Options, Request, Selector}
+  alias Cryptoki.{Bytes, Chunks, Ecdsa, Error, Keys, Message, Options, Request, Selector}
   alias Cryptoki.{Session, SignatureForm, Target}
   alias Cryptoki.Mechanism.{Ciphertext, IV}
 
@@ -87,7 +87,7 @@ defmodule Cryptoki.Operation do
     do: raise(ArgumentError, "keys can be digested, nothing else: this is #{inspect(op.kind)}")
 
   def update(%__MODULE__{} = op, data) do
-    pieces = data |> IO.iodata_to_binary() |> Chunks.cut()
+    pieces = data |> Bytes.binary!("data") |> Chunks.cut()
 
     with {:ok, out} <- Chunks.send_all(pieces, &passed(op, &1, {:update, op.kind, &1})),
          do: if(op.kind in [:encrypt, :decrypt], do: {:ok, IO.iodata_to_binary(out)}, else: :ok)

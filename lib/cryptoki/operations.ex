@@ -4,7 +4,7 @@ defmodule Cryptoki.Operations do
   # raises `ArgumentError`; then the keys are resolved and the operation runs as one request, or for
   # `{:stream, enumerable}` as a multi-part operation on a session of its own.
 
-  alias Cryptoki.{ContextPin, DataLimit, Dual, Ecdsa, Error, Keys, Mechanism}
+  alias Cryptoki.{Bytes, ContextPin, DataLimit, Dual, Ecdsa, Error, Keys, Mechanism}
 
   alias Cryptoki.{
     Names,
@@ -458,15 +458,5 @@ defmodule Cryptoki.Operations do
 
   defp data!(data), do: binary!(data, "data")
 
-  # Never shown: it is data.
-  defp binary!(data, _what) when is_binary(data), do: data
-
-  defp binary!(data, what) when is_list(data) do
-    IO.iodata_to_binary(data)
-  rescue
-    ArgumentError ->
-      reraise ArgumentError, [message: "#{what} must be iodata, got a list of something else"], []
-  end
-
-  defp binary!(_data, what), do: raise(ArgumentError, "#{what} must be iodata")
+  defp binary!(data, what), do: Bytes.binary!(data, what)
 end

@@ -189,6 +189,6 @@ defmodule Cryptoki.SSH do
   end
 
   defp data!({:stream, _chunks} = data), do: data
-  defp data!(data) when is_binary(data) or is_list(data), do: IO.iodata_to_binary(data)
+  defp data!(data) when is_binary(data) or is_list(data), do: Cryptoki.Bytes.binary!(data, "data")
   defp data!(_other), do: raise(ArgumentError, "data is iodata or {:stream, enumerable}")
 end

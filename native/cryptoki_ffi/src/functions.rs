@@ -4,6 +4,7 @@ use crate::failure::{Failure, Outcome};
 use crate::gate::Gate;
 use cryptoki_sys as ck;
 use cryptoki_sys::{CK_FLAGS, CK_FUNCTION_LIST_3_2, CK_RV, CK_ULONG};
+use zeroize::Zeroizing;
 
 /// No answer of a library may be larger than this beyond what it was given.
 const OUTPUT_LIMIT: usize = 64 << 20;
@@ -124,7 +125,8 @@ pub fn output(
 ) -> Outcome<Vec<u8>> {
     let mut capacity = expected;
     for _ in 0..ROUNDS {
-        let mut bytes = buffer::<u8>(capacity, function)?;
+        // Overwritten unless it is handed on: a decryption that failed may have left plaintext in it.
+        let mut bytes = Zeroizing::new(buffer::<u8>(capacity, function)?);
         let mut length = ulong(capacity);
         match call(bytes.as_mut_ptr(), &mut length) {
             Ok(()) if length as usize > capacity => {
@@ -135,7 +137,7 @@ pub fn output(
             }
             Ok(()) => {
                 bytes.truncate(length as usize);
-                return Ok(bytes);
+                return Ok(std::mem::take(&mut *bytes));
             }
             Err(failure) if failure.is(ck::CKR_BUFFER_TOO_SMALL) => {
                 let told = length as usize > capacity && length != ck::CK_UNAVAILABLE_INFORMATION;

@@ -144,7 +144,7 @@ impl Structure {
                 let mut all = Structure::empty();
                 for element in elements {
                     let element = Structure::of(element, arena, levels)?;
-                    all.bytes.extend_from_slice(&element.bytes);
+                    all.put(&element.bytes);
                     all.adopt(&element);
                 }
                 self.pointer(arena.place(&all));
@@ -170,12 +170,24 @@ impl Structure {
     fn value(&mut self, bytes: &[u8], align: usize) {
         self.pad(align);
         self.align = self.align.max(align);
+        self.put(bytes);
+    }
+
+    /// A block that is too small is overwritten before it is given back: there may be a secret in it.
+    fn put(&mut self, bytes: &[u8]) {
+        if self.bytes.capacity() - self.bytes.len() < bytes.len() {
+            let room = (self.bytes.len() + bytes.len()).next_power_of_two().max(64);
+            let mut larger = Zeroizing::new(Vec::with_capacity(room));
+            larger.extend_from_slice(&self.bytes);
+            self.bytes = larger;
+        }
         self.bytes.extend_from_slice(bytes);
     }
 
     fn pad(&mut self, align: usize) {
-        let length = self.bytes.len().next_multiple_of(align);
-        self.bytes.resize(length, 0);
+        let missing = self.bytes.len().next_multiple_of(align) - self.bytes.len();
+        // No structure of the standard is aligned to more.
+        self.put(&[0; 16][..missing.min(16)]);
     }
 }
 

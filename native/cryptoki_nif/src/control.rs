@@ -18,7 +18,7 @@ use cryptoki_sys as ck;
 use cryptoki_sys::{CK_MECHANISM_TYPE, CK_SESSION_HANDLE, CK_SLOT_ID, CK_USER_TYPE};
 use rustler::{Encoder, Env, ResourceArc, Term};
 use std::ffi::{CStr, CString};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 mod login;
@@ -286,10 +286,7 @@ impl Control {
     }
 
     fn initialize(&mut self, settings: Settings) -> Outcome<()> {
-        let reserved: Option<&'static CStr> = settings
-            .init_args
-            .clone()
-            .map(|text| &*Box::leak(text.into_boxed_c_str()));
+        let reserved = settings.init_args.as_deref().map(kept);
         let gate = &self.library.functions.gate;
         gate.serialize(settings.serialized);
         // Before anybody comes in.
@@ -434,5 +431,31 @@ impl Control {
                     "calls are still in flight, under which this library cannot log in or out",
                 ))
             })
+    }
+}
+
+/// A string that is there for as long as the process, once however often it is asked for.
+fn kept(text: &CStr) -> &'static CStr {
+    static KEPT: Mutex<Vec<&'static CStr>> = Mutex::new(Vec::new());
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = kept.iter().find(|known| **known == text) {
+        return known;
+    }
+    let new: &'static CStr = Box::leak(text.to_owned().into_boxed_c_str());
+    kept.push(new);
+    new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_of_the_settings_is_kept_once() {
+        let first = kept(c"a token's directory");
+        let same = c"a token's directory".to_owned();
+        assert_eq!(first, same.as_c_str());
+        assert!(std::ptr::eq(first, kept(&same)));
+        assert!(!std::ptr::eq(first, kept(c"another")));
     }
 }
