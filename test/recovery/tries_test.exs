@@ -161,6 +161,38 @@ defmodule Cryptoki.Recovery.TriesTest do
       Cryptoki.stop(hsm)
     end
 
+    for way <- [:times_out, :dies] do
+      test "whose caller #{way} is not tried again when the token has refused it", context do
+        %{hsm: hsm, key: key, module: module} = context
+        sign = fn more -> Cryptoki.sign(hsm, key, :sha256_rsa_pkcs, "text", more) end
+        {:ok, _signature} = sign.([])
+        before = context.tries.()
+        FaultyModule.control(module, "C_Login hang rv=0xA0")
+        unheard(unquote(way), sign, module)
+        FaultyModule.control(module, "")
+        FaultyModule.await(module, ~r/^C_Login faked/)
+        ready(hsm)
+        assert {:error, %Error{reason: :pin_incorrect, function: :C_Login}} = sign.([])
+        assert {:error, %Error{reason: :pin_incorrect, function: nil}} = sign.([])
+        assert context.tries.() == before + 1
+        assert :ok = Cryptoki.unlock(hsm, SoftHSM.pin(), force: true)
+        assert {:ok, _signature} = sign.([])
+        Cryptoki.stop(hsm)
+      end
+    end
+
+    defp unheard(:times_out, sign, module) do
+      assert {:error, %Error{reason: :timeout, executed: :maybe}} = sign.(timeout: 300)
+      FaultyModule.await(module, ~r/^C_Login hangs/)
+    end
+
+    defp unheard(:dies, sign, module) do
+      {pid, ref} = spawn_monitor(fn -> sign.([]) end)
+      FaultyModule.await(module, ~r/^C_Login hangs/)
+      Process.exit(pid, :kill)
+      assert_receive {:DOWN, ^ref, :process, ^pid, :killed}
+    end
+
     # Of the two that were tried the token may know.
     defp tried({:error, %Error{function: :C_Login, executed: :maybe} = error}),
       do: {:error, %{error | executed: false}}

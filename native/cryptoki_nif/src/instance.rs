@@ -5,6 +5,7 @@ use crate::operation::Operation;
 use crate::pin::Pin;
 use crate::request::{Cancel, Request, Served};
 use crate::trouble::Trouble;
+use crate::unheard::Unheard;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::handshake::Cancelled;
@@ -93,6 +94,8 @@ pub struct Instance {
     pub library: Arc<Library>,
     /// Numbers for `status`.
     pub counters: Counters,
+    /// What was said of PINs when nobody listened.
+    pub unheard: Unheard,
     /// Not held during calls of the library, which may hang.
     login_session: Mutex<Option<LoginSession>>,
     /// Of the threads of its sessions.
@@ -117,6 +120,7 @@ impl Instance {
         Self {
             library,
             counters: Counters::default(),
+            unheard: Unheard::default(),
             login_session: Mutex::new(None),
             threads: Mutex::default(),
             limit,

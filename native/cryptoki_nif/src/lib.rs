@@ -41,6 +41,7 @@ mod session;
 mod status;
 mod tally;
 mod trouble;
+mod unheard;
 
 use rustler::{Env, Term};
 

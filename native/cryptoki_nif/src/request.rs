@@ -46,6 +46,8 @@ pub enum Served {
     NotRun,
     /// The caller has its answer.
     Answered,
+    /// The caller is dead.
+    Unheard,
     /// It ran, but the caller had given up.
     Abandoned,
     /// Our code panicked; the caller was told.
@@ -141,18 +143,17 @@ impl<J> Request<J> {
                 Served::Abandoned
             };
         }
-        // An error here means that the caller is dead: then nobody waits for the answer.
-        let _ = env.send_and_clear(&self.caller, |e| {
+        let sent = env.send_and_clear(&self.caller, |e| {
             let answer = match &ran {
                 Some(saved) => saved.load(e),
                 None => panicked(e),
             };
             (reference.load(e), answer, times).encode(e)
         });
-        if is_panic {
-            Served::Panicked
-        } else {
-            Served::Answered
+        match (is_panic, sent) {
+            (true, _) => Served::Panicked,
+            (false, Ok(())) => Served::Answered,
+            (false, Err(_)) => Served::Unheard,
         }
     }
 

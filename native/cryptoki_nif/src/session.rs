@@ -9,6 +9,7 @@ use crate::quirks;
 use crate::request::{Request, Served, encode_failure, panic_failure};
 use crate::status::Status;
 use crate::tally;
+use crate::unheard::Refusal;
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
@@ -62,6 +63,8 @@ pub struct Session {
     fate: Option<End>,
     /// The operations the session is in.
     pub active: Active,
+    /// A login that the request being served has failed with.
+    pub refusal: Option<Refusal>,
     /// The epoch of the instance when the running operation began: that of the handles it gives.
     stamp: u64,
     /// Whether objects were made here that end with the session.
@@ -117,6 +120,7 @@ impl Session {
             device_errors: 0,
             fate: None,
             active: Active::default(),
+            refusal: None,
             stamp: 0,
             made_objects: Cell::new(false),
             retired: Vec::new(),
@@ -273,10 +277,15 @@ impl Session {
     }
 
     fn judge(&mut self, served: Served) {
+        let refusal = self.refusal.take();
         match served {
             Served::Abandoned => self.fate = Some(End::Overdue),
             Served::Panicked => self.fate = Some(End::Panicked),
-            Served::Answered | Served::NotRun => {}
+            Served::Answered | Served::NotRun => return,
+            Served::Unheard => {}
+        }
+        if let Some(refusal) = refusal {
+            self.instance().unheard.keep(refusal);
         }
     }
 

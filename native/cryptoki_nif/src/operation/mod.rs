@@ -278,16 +278,21 @@ impl<'a> At<'a, '_> {
         let Some(pin) = &crypto.login else {
             return Ok(());
         };
-        let login = self.call(|functions, session| {
-            functions.login(session, ck::CKU_CONTEXT_SPECIFIC, pin.as_ref(), None)
+        let login = self.session.instance().unheard.login(pin.as_ref(), || {
+            self.call(|functions, session| {
+                functions.login(session, ck::CKU_CONTEXT_SPECIFIC, pin.as_ref(), None)
+            })
         });
-        if login.is_err() {
-            self.session
-                .active
-                .began(crypto.kind, crypto.mechanism.kind);
-            self.session.clean();
-        }
-        login
+        let Err(refusal) = login else {
+            return Ok(());
+        };
+        let failure = refusal.failure();
+        self.session.refusal = Some(refusal);
+        self.session
+            .active
+            .began(crypto.kind, crypto.mechanism.kind);
+        self.session.clean();
+        Err(failure)
     }
 
     fn ok(&self) -> Term<'a> {
