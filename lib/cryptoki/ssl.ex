@@ -1,5 +1,6 @@
 defmodule Cryptoki.SSL do
   alias Cryptoki.{Certificates, Error, Keys, Options, Target, Traits}
+  alias Cryptoki.SSL.SignFun
 
   @moduledoc """
   TLS with a private key that stays on the token: servers and clients of OTP's `:ssl`, and what is built
@@ -97,7 +98,7 @@ defmodule Cryptoki.SSL do
          {:ok, algorithm, kind} <- kind(public),
          :ok <- Certificates.same_key(hsm, key, public),
          :ok <- signs(kind, hsm, key, opts) do
-      sign = fn data, hash, options -> sign!(hsm, key, kind, data, hash, options, opts) end
+      sign = SignFun.new([hsm, key, kind, opts])
       {:ok, %{cert: chain, key: %{algorithm: algorithm, sign_fun: sign}}}
     end
   end
@@ -145,8 +146,10 @@ defmodule Cryptoki.SSL do
 
   ## Signatures
 
+  @doc false
   # In the process of a connection: what is raised here ends its handshake.
-  defp sign!(hsm, key, kind, data, hash, options, call) do
+  @spec sign!(term, atom, list, hsm, key, kind :: term, opts) :: binary
+  def sign!(data, hash, options, hsm, key, kind, call) do
     {mechanism, data} = mechanism(kind, data, hash, options)
     call = if kind == :ecdsa, do: [format: :der] ++ call, else: call
     Cryptoki.sign!(hsm, key, mechanism, data, call)

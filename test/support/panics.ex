@@ -149,6 +149,18 @@ defmodule Cryptoki.Test.Panics do
     sign(hsm, key, count + 1)
   end
 
+  @doc "Makes the function that a TLS listener has of a key, and keeps it."
+  @spec keep_sign_fun(pid) :: :ok
+  def keep_sign_fun(hsm) do
+    template = [curve: :secp256r1, token: false]
+    {:ok, {_public, private}} = Cryptoki.generate_key_pair(hsm, :ec_key_pair_gen, template)
+    :persistent_term.put(:sign_fun, Cryptoki.SSL.SignFun.new([hsm, private, :ecdsa, []]))
+  end
+
+  @doc "Signs with it."
+  @spec sign_by_fun(binary) :: binary
+  def sign_by_fun(data), do: :persistent_term.get(:sign_fun).(data, :sha256, [])
+
   @doc "Kills the processes of an instance and waits until it is connected anew; how it is logged in then."
   @spec reconnect(pid) :: atom
   def reconnect(hsm) do
