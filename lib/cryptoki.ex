@@ -502,6 +502,9 @@ defmodule Cryptoki do
   The DER of a certificate on the token; of a `Cryptoki.Key` that is a key, the one with its public key,
   whatever id it has, see `public_key/3`.
 
+  Nothing but a certificate is handed out: a URI or a key that names something else is
+  `:key_not_found`, a `class:` of something else raises `ArgumentError`.
+
   Errors: `:key_not_found`, `:key_ambiguous`, `:unsupported` when the token keeps only a URL. PKCS
   #11 v3.2, sections 4.6 and 5.7.5 (C_GetAttributeValue).
 

@@ -45,30 +45,48 @@ defmodule Cryptoki.Key do
   The key as a PKCS #11 URI (RFC 7512), to be kept in a configuration and given as a selector.
 
   It names the token by label, manufacturer, model and serial number, and the object by label, id
-  and class. Empty ones, and a label that is not UTF-8, are left out.
+  and class, empty ones too: nothing that the key has is left out, so that it finds no other object that
+  has more names, or fewer. Raises `ArgumentError` where that cannot be: a label that is not UTF-8, a
+  class for which the RFC has no type, a token that does not show the label or the id of a key.
 
       iex> key = %Cryptoki.Key{class: :private_key, label: "invoice", id: <<1>>,
-      ...>   token_info: %{label: "payments", manufacturer: "", model: "", serial: "0042"}}
+      ...>   token_info: %{label: "payments", manufacturer: "Acme", model: "", serial: "0042"}}
       iex> Cryptoki.Key.to_uri(key)
-      "pkcs11:token=payments;serial=0042;object=invoice;id=%01;type=private"
+      "pkcs11:token=payments;manufacturer=Acme;model=;serial=0042;object=invoice;id=%01;type=private"
   """
   @spec to_uri(t) :: String.t()
   def to_uri(%__MODULE__{} = key) do
+    case uri(key) do
+      {:ok, uri} -> uri
+      {:error, sentence} -> raise ArgumentError, sentence
+    end
+  end
+
+  @doc false
+  # The same, or why there is none.
+  @spec uri(t) :: {:ok, String.t()} | {:error, String.t()}
+  def uri(%__MODULE__{} = key) do
     token = key.token_info || %{}
+    texts = [token: token[:label], object: key.label]
+    texts = texts ++ Enum.to_list(Map.take(token, [:manufacturer, :model, :serial]))
+    type = URI.type(key.class)
 
-    text = [
-      token: token[:label],
-      manufacturer: token[:manufacturer],
-      model: token[:model],
-      serial: token[:serial],
-      object: key.label
-    ]
+    cond do
+      wrong =
+          Enum.find(texts, fn {_field, text} -> not (is_binary(text) and String.valid?(text)) end) ->
+        {:error,
+         "no URI names #{inspect(key)} alone: its #{elem(wrong, 0)} is not known, or no UTF-8"}
 
-    named =
-      for {field, text} <- text, text not in [nil, ""], String.valid?(text), do: {field, text}
+      type == nil ->
+        {:error, "no URI names #{inspect(key)} alone: RFC 7512 has no type for its class"}
 
-    id = if key.id not in [nil, ""], do: key.id
-    to_string(URI.new([id: id, type: URI.type(key.class)] ++ named))
+      # Data objects have none.
+      key.id == nil and type != :data ->
+        {:error, "no URI names #{inspect(key)} alone: its id is not known"}
+
+      true ->
+        {:ok, to_string(URI.new([id: key.id, type: type] ++ texts))}
+    end
   end
 
   @doc false

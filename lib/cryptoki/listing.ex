@@ -98,7 +98,8 @@ defmodule Cryptoki.Listing do
       more = for name <- @details, text = shown(read[name]), do: {"#{name}", text}
       pairs = for {name, text} <- named, text not in [nil, ""], do: {name, text}
       # The URI as a whole, for copying.
-      {:ok, Table.pairs(pairs ++ more, width) <> Key.to_uri(key) <> "\n"}
+      {_ok_or_error, uri} = Key.uri(key)
+      {:ok, Table.pairs(pairs ++ more, width) <> uri <> "\n"}
     end
   end
 

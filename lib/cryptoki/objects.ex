@@ -5,7 +5,7 @@ defmodule Cryptoki.Objects do
   import Cryptoki.Names, only: [is_proper_list: 1]
 
   alias Cryptoki.{Attribute, Beside, Cache, Error, Key, KeyTemplate, Keys, Mechanism, Options}
-  alias Cryptoki.{PublicKey, Request, Target, Unread}
+  alias Cryptoki.{PublicKey, Request, Selector, Target, Unread}
   alias Cryptoki.PublicHalf.Certificate
 
   @options [:timeout, :metadata]
@@ -157,21 +157,24 @@ defmodule Cryptoki.Objects do
   def certificate(hsm, selector, opts) do
     options = Options.call!(opts, @options)
     wanted = Keys.wanted!(selector, :certificate)
+    names = [:class, :value]
 
-    with {:ok, target} <- Target.fetch(hsm, options),
+    with :ok <- Selector.of_class(selector, :certificate),
+         {:ok, target} <- Target.fetch(hsm, options),
          {:ok, answer} <-
            Keys.run(target, :attributes, [wanted], fn [handle], nil ->
-             {:attributes, handle, Attribute.types!([:value])}
-           end) do
-      case Attribute.decode(answer, [:value]) do
-        %{value: der} when is_binary(der) and der != "" ->
-          {:ok, der}
-
-        _no_value ->
-          {:error, Error.new(:unsupported, "the token keeps no value of the certificate")}
-      end
-    end
+             {:attributes, handle, Attribute.types!(names)}
+           end),
+         do: answer |> Attribute.decode(names) |> der()
   end
+
+  defp der(%{class: :certificate, value: <<_, _::binary>> = der}), do: {:ok, der}
+
+  defp der(%{class: :certificate}),
+    do: {:error, Error.new(:unsupported, "the token keeps no value of the certificate")}
+
+  # The value of anything else may be a secret.
+  defp der(_other), do: {:error, Error.new(:key_not_found, "what was found is no certificate")}
 
   def public_key(hsm, selector, opts) do
     options = Options.call!(opts, @options)

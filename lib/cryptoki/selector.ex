@@ -5,7 +5,7 @@ defmodule Cryptoki.Selector do
 
   import Cryptoki.Names, only: [is_proper_list: 1]
 
-  alias Cryptoki.{Key, Pin, URI}
+  alias Cryptoki.{Error, Key, Names, Pin, URI}
 
   # The classes a verb looks for when the selector has none; nil for all.
   @classes %{
@@ -55,6 +55,32 @@ defmodule Cryptoki.Selector do
       {{:class, class}, template} -> {:search, template, [class]}
       nil -> {:search, attributes, Map.fetch!(@classes, verb)}
     end
+  end
+
+  @doc """
+  Whether a selector may name an object of this class, for functions that work with no other. A class that
+  a programmer wrote raises `ArgumentError`; what a URI or a key says may come from anywhere.
+  """
+  @spec of_class(selector, class) :: :ok | {:error, Error.t()}
+  def of_class(%Key{class: class}, class), do: :ok
+
+  def of_class(%Key{} = key, class),
+    do: {:error, Error.new(:key_not_found, "#{inspect(key)} is no #{class}", executed: false)}
+
+  def of_class(selector, class) do
+    with {:search, _template, [other]} <- normalize!(selector, class),
+         false <- other in [class, code(class)] do
+      if is_binary(selector) or is_struct(selector),
+        do: {:error, Error.new(:key_not_found, "the URI names no #{class}", executed: false)},
+        else: raise(ArgumentError, "class: #{inspect(other)} names no #{class}")
+    else
+      _of_class_or_of_none -> :ok
+    end
+  end
+
+  defp code(class) do
+    {:ok, code} = Names.code(:class, class)
+    code
   end
 
   @doc "The library, slot and token that a URI selector asks for, nil when it asks for none."

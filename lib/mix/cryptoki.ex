@@ -369,4 +369,14 @@ defmodule Mix.Cryptoki do
       {:silent, ^teller} -> :ok
     end
   end
+
+  @doc false
+  # An object that no URI names alone has none.
+  @spec print_uri(Cryptoki.Key.t()) :: :ok
+  def print_uri(key) do
+    case Cryptoki.Key.uri(key) do
+      {:ok, uri} -> IO.puts(uri)
+      {:error, sentence} -> Mix.shell().error(sentence)
+    end
+  end
 end

@@ -57,13 +57,40 @@ defmodule Cryptoki.KeyTest do
       assert URI.matches_token?(uri, @token_info)
     end
 
-    test "leaves out what is empty, unknown or no text" do
-      assert Key.to_uri(%Key{}) == "pkcs11:"
-      assert Key.to_uri(%Key{class: :secret_key, label: "", id: ""}) == "pkcs11:type=secret-key"
-      assert Key.to_uri(%Key{class: :data, label: <<255>>}) == "pkcs11:type=data"
-      assert Key.to_uri(%Key{class: 0x80000001, id: "1"}) == "pkcs11:id=%31"
-      assert Key.to_uri(%Key{class: :certificate}) == "pkcs11:type=cert"
-      assert Key.to_uri(%Key{class: :public_key}) == "pkcs11:type=public"
+    @token "pkcs11:token=My%20HSM;manufacturer=Acme%3B%20Inc.;model=2;serial=0042;"
+
+    test "says what is empty" do
+      named = %Key{token_info: @token_info, label: "", id: ""}
+
+      for {class, type} <- [private_key: "private", public_key: "public", certificate: "cert"] do
+        assert Key.to_uri(%{named | class: class}) == @token <> "object=;id=;type=#{type}"
+      end
+
+      assert Key.to_uri(%{named | class: :secret_key}) == @token <> "object=;id=;type=secret-key"
+      data = %{named | class: :data, id: nil}
+      assert Key.to_uri(data) == @token <> "object=;type=data"
+      bare = %{label: "", manufacturer: "", model: "", serial: ""}
+
+      assert Key.to_uri(%{data | token_info: bare}) ==
+               "pkcs11:token=;manufacturer=;model=;serial=;object=;type=data"
+    end
+
+    test "leaves nothing out: then there is none" do
+      named = %Key{token_info: @token_info, class: :private_key, label: "a", id: "1"}
+
+      for {fields, why} <- [
+            {[label: <<255>>], "object is not known, or no UTF-8"},
+            {[label: nil], "object is not known"},
+            {[id: nil], "id is not known"},
+            {[class: :hw_feature], "no type for its class"},
+            {[class: 0x80000001], "no type for its class"},
+            {[class: nil], "no type for its class"},
+            {[token_info: nil], "token is not known"},
+            {[token_info: %{@token_info | label: <<255>>}], "token is not known, or no UTF-8"},
+            {[token_info: %{@token_info | serial: <<255>>}], "serial is not known, or no UTF-8"}
+          ] do
+        assert_raise ArgumentError, ~r/#{why}/, fn -> Key.to_uri(struct!(named, fields)) end
+      end
     end
   end
 

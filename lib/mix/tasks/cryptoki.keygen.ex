@@ -54,7 +54,7 @@ defmodule Mix.Tasks.Cryptoki.Keygen do
       Mix.Cryptoki.logged_in(uri, options, fn hsm ->
         with :ok <- free(hsm, Keyword.delete(selector, :class)),
              {:ok, keys} <- generate(function, hsm, mechanism, template),
-             do: Enum.each(keys, &IO.puts(Cryptoki.Key.to_uri(&1)))
+             do: Enum.each(keys, &Mix.Cryptoki.print_uri/1)
       end)
     end)
   end

@@ -43,7 +43,7 @@ defmodule Mix.Tasks.Cryptoki.Objects do
 
   defp print(hsm, keys, options) do
     if options[:uris],
-      do: Enum.each(keys, &IO.puts(Cryptoki.Key.to_uri(&1))),
+      do: Enum.each(keys, &Mix.Cryptoki.print_uri/1),
       else: IO.write(Cryptoki.Listing.objects(hsm, keys, Cryptoki.Listing.width()))
   end
 end
