@@ -72,7 +72,7 @@ defmodule Cryptoki.Dual do
     with {:ok, one} <- Operations.start(session, first),
          {:ok, two} <- or_cancel(Operations.start(session, second), one) do
       try do
-        with {:ok, out} <- feed(one, second, Operations.enumerable(first.data)),
+        with {:ok, out} <- feed(one, two, second, Operations.enumerable(first.data)),
              {:ok, last} <- Operation.finish(one),
              do: answer(IO.iodata_to_binary([out, last]), two, second)
       after
@@ -90,12 +90,14 @@ defmodule Cryptoki.Dual do
 
   defp or_cancel(started, _op), do: started
 
-  defp feed(op, %{function: function}, enumerable) do
+  defp feed(one, two, %{function: function}, enumerable) do
+    step = &{:dual_update, function, Operation.begun(one), Operation.begun(two), &1}
+
     Chunks.feed(enumerable, fn piece ->
       piece
       |> IO.iodata_to_binary()
       |> Chunks.cut()
-      |> Chunks.send_all(&Operation.passed(op, &1, {:dual_update, function, &1}))
+      |> Chunks.send_all(&Operation.passed(one, &1, step.(&1)))
     end)
   end
 

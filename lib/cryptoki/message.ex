@@ -23,13 +23,13 @@ defmodule Cryptoki.Message do
 
     with {:ok, {wire, names}} <- encode(op, parameters, plaintext_size: byte_size(data)),
          {:ok, {bytes, written}} <-
-           Operation.step(op, {:message, op.kind, wire, binary!(extra), data}),
+           Operation.step(op, {:message, Operation.begun(op), wire, binary!(extra), data}),
          do: answer(op, bytes, names, written)
   end
 
   defp in_parts(op, wire, names, extra, enumerable) do
     with {:ok, written} <-
-           Operation.step(op, {:message_begin, op.kind, wire, associated(op, extra)}),
+           Operation.step(op, {:message_begin, Operation.begun(op), wire, associated(op, extra)}),
          wire = begun(wire, names, written),
          {:ok, out} <- parts(op, wire, enumerable),
          {:ok, {last, written}} <- next(op, wire, "", true, signature(op, extra)),
@@ -53,7 +53,7 @@ defmodule Cryptoki.Message do
   end
 
   defp next(op, wire, data, last, signature),
-    do: Operation.step(op, {:message_next, op.kind, wire, data, last, signature})
+    do: Operation.step(op, {:message_next, Operation.begun(op), wire, data, last, signature})
 
   # The parts have to name the IV that the first call has made.
   defp begun(wire, [:iv | _names], [iv | _written]), do: Message.with_iv(wire, iv)

@@ -11,7 +11,8 @@ defmodule Cryptoki.Operation do
       "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
   An operation belongs to its session: a session does one at a time of each kind, and what is not
-  finished when the session ends is cancelled. A step that fails ends the operation, except a message
+  finished when the session ends is cancelled. One that is over is `:operation_not_initialized`,
+  also when another has begun after it. A step that fails ends the operation, except a message
   that fails: the next one may be well.
   """
 
@@ -23,6 +24,7 @@ defmodule Cryptoki.Operation do
   defstruct [
     :session,
     :kind,
+    :number,
     :mechanism,
     :expected,
     :iv,
@@ -50,6 +52,7 @@ defmodule Cryptoki.Operation do
   @type t :: %__MODULE__{
           session: Session.t(),
           kind: kind | :verify_signature,
+          number: pos_integer,
           mechanism: term,
           form: :raw | :der | {:der, number_size :: pos_integer},
           expected: SignatureForm.t(),
@@ -80,7 +83,10 @@ defmodule Cryptoki.Operation do
     wanted = Keys.wanted!(selector, :digest)
 
     with {:ok, target} <- target(op),
-         do: Keys.run(target, :digest_key, [wanted], fn [key], nil -> {:digest_key, key} end)
+         do:
+           Keys.run(target, :digest_key, [wanted], fn [key], nil ->
+             {:digest_key, begun(op), key}
+           end)
   end
 
   def update(%__MODULE__{} = op, {:key, _selector}),
@@ -89,7 +95,7 @@ defmodule Cryptoki.Operation do
   def update(%__MODULE__{} = op, data) do
     pieces = data |> Bytes.binary!("data") |> Chunks.cut()
 
-    with {:ok, out} <- Chunks.send_all(pieces, &passed(op, &1, {:update, op.kind, &1})),
+    with {:ok, out} <- Chunks.send_all(pieces, &passed(op, &1, {:update, begun(op), &1})),
          do: if(op.kind in [:encrypt, :decrypt], do: {:ok, IO.iodata_to_binary(out)}, else: :ok)
   end
 
@@ -160,14 +166,14 @@ defmodule Cryptoki.Operation do
   def finish(op, signature \\ nil)
 
   def finish(%__MODULE__{kind: :verify} = op, signature) when is_binary(signature) do
-    with {:ok, signature} <- raw(signature, op.form), do: step(op, {:final, :verify, signature})
+    with {:ok, signature} <- raw(signature, op.form), do: step(op, {:final, begun(op), signature})
   end
 
   def finish(%__MODULE__{kind: kind} = op, nil) when kind in @messages,
-    do: step(op, {:message_final, kind})
+    do: step(op, {:message_final, begun(op)})
 
   def finish(%__MODULE__{kind: :encrypt} = op, nil) do
-    with {:ok, result} <- step(op, {:final, :encrypt, nil}),
+    with {:ok, result} <- step(op, {:final, begun(op), nil}),
          :none <- IV.answer(op.iv, result, total(op, 1), total(op, 2)),
          do: {:error, IV.none()}
   end
@@ -177,12 +183,12 @@ defmodule Cryptoki.Operation do
       _ = cancel(op)
       error
     else
-      :ok -> step(op, {:final, :decrypt, nil})
+      :ok -> step(op, {:final, begun(op), nil})
     end
   end
 
   def finish(%__MODULE__{kind: kind} = op, nil) when kind != :verify do
-    with {:ok, result} <- step(op, {:final, kind, nil}),
+    with {:ok, result} <- step(op, {:final, begun(op), nil}),
          {:ok, result} <- in_form(op, result, :C_SignFinal),
          do: {:ok, if(op.form == :der, do: Ecdsa.to_der(result), else: result)}
   end
@@ -202,7 +208,7 @@ defmodule Cryptoki.Operation do
       :ok = Cryptoki.Operation.cancel(op)
   """
   @spec cancel(t) :: :ok | {:error, Error.t()}
-  def cancel(%__MODULE__{} = op), do: step(op, {:cancel, op.kind})
+  def cancel(%__MODULE__{} = op), do: step(op, {:cancel, begun(op)})
 
   @doc """
   What the operation has come to, in the token's own format: `restore/4` goes on from there, on any
@@ -217,7 +223,7 @@ defmodule Cryptoki.Operation do
       {:ok, state} = Cryptoki.Operation.save(op)
   """
   @spec save(t) :: {:ok, binary} | {:error, Error.t()}
-  def save(%__MODULE__{} = op), do: step(op, {:save_state})
+  def save(%__MODULE__{} = op), do: step(op, {:save_state, begun(op)})
 
   @doc """
   Makes an operation of what `save/1` gave, on a session that is in none.
@@ -242,14 +248,16 @@ defmodule Cryptoki.Operation do
     encryption = options.encryption_key && Keys.wanted!(options.encryption_key, :any)
     authentication = options.authentication_key && Keys.wanted!(options.authentication_key, :any)
     options = Map.take(options, [:timeout, :metadata])
-    op = %__MODULE__{session: session, kind: kind, mechanism: nil, options: options}
+    number = System.unique_integer([:positive])
+    op = %__MODULE__{session: session, kind: kind, number: number, mechanism: nil}
+    op = %{op | options: options}
     wanted = Enum.reject([encryption, authentication], &is_nil/1)
 
     with {:ok, target} <- target(op),
          :ok <-
            Keys.run(target, :restore_state, wanted, fn handles, nil ->
              {one, rest} = if encryption, do: List.pop_at(handles, 0), else: {nil, handles}
-             {:restore_state, kind, state, one, List.first(rest)}
+             {:restore_state, begun(op), state, one, List.first(rest)}
            end),
          do: {:ok, op}
   end
@@ -294,6 +302,11 @@ defmodule Cryptoki.Operation do
       {:ok, bytes}
     end
   end
+
+  # What the native side knows it by: when it is over its steps are nobody's.
+  @doc false
+  @spec begun(t) :: {atom, pos_integer}
+  def begun(%__MODULE__{kind: kind, number: number}), do: {kind, number}
 
   @doc false
   @spec step(t, tuple) :: :ok | {:ok, term} | {:error, Error.t()}

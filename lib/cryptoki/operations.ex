@@ -208,11 +208,13 @@ defmodule Cryptoki.Operations do
   def start(session, call) do
     with {:ok, form} <- form(session, call),
          {:ok, target} <- target(session, call),
-         {:ok, kind} <- init(target, call, form) do
+         number = System.unique_integer([:positive]),
+         {:ok, kind} <- init(target, call, form, number) do
       {:ok,
        %Operation{
          session: session,
          kind: kind,
+         number: number,
          mechanism: call.named,
          form: form,
          expected: if(kind in [:sign, :message_sign], do: Traits.form(target, call.wanted)),
@@ -225,36 +227,40 @@ defmodule Cryptoki.Operations do
   end
 
   # C_VerifySignatureInit (3.2): the signature comes before the data.
-  defp init(target, %{kind: :verify, options: %{signature: signature}} = call, form)
+  defp init(target, %{kind: :verify, options: %{signature: signature}} = call, form, number)
        when signature != nil do
+    begun = {:verify_signature, number}
+
     with {:ok, signature} <- Operation.raw(signature, form),
-         :ok <- begin(target, call, &{:verify_signature_init, &2, &1, signature, &3}),
+         :ok <- begin(target, call, &{:verify_signature_init, begun, &2, &1, signature, &3}),
          do: {:ok, :verify_signature}
   end
 
   # Which of the forms it was is seen at the end, where it is too late for another one.
-  defp init(target, %{iv: %IV{given: :token}} = call, _form) do
+  defp init(target, %{iv: %IV{given: :token}} = call, _form, number) do
     init = fn mechanism ->
       call = %{call | mechanism: mechanism}
-      with :ok <- begin(target, call, &{:init, :encrypt, &2, &1, &3}), do: {:ok, :own_iv}
+      init = &{:init, {:encrypt, number}, &2, &1, &3}
+      with :ok <- begin(target, call, init), do: {:ok, :own_iv}
     end
 
     with {:ok, _begun} <- OwnIV.run(target, call, init, &{:ok, &1}), do: {:ok, :encrypt}
   end
 
-  defp init(target, %{kind: kind} = call, _form) do
+  defp init(target, %{kind: kind} = call, _form, number) do
     name = if kind in @messages, do: :message_init, else: :init
+    begun = {kind, number}
 
-    case begin(target, call, &{name, kind, &2, &1, &3}) do
+    case begin(target, call, &{name, begun, &2, &1, &3}) do
       :ok -> {:ok, kind}
       # The token has written into the parameter of an encryption.
-      {:ok, :own_iv} -> if call.iv, do: replaced(target, kind), else: {:ok, kind}
+      {:ok, :own_iv} -> if call.iv, do: replaced(target, begun), else: {:ok, kind}
       {:error, _error} = error -> error
     end
   end
 
-  defp replaced(target, kind) do
-    _ = Request.run(target, {:cancel, kind})
+  defp replaced(target, begun) do
+    _ = Request.run(target, {:cancel, begun})
     {:error, IV.replaced()}
   end
 

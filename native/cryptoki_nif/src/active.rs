@@ -5,10 +5,26 @@ use cryptoki_ffi::failure::{Failure, Outcome, Reason};
 use cryptoki_ffi::layout::MechanismMemory;
 use cryptoki_sys::{CK_FLAGS, CK_MECHANISM_TYPE};
 
+/// An operation that was begun, by the number that its caller gave it: its steps are no other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Of its kind a session has one at a time.
+    pub kind: Kind,
+    /// Unique in this VM; 0 for those that a call begins and ends.
+    pub number: u64,
+}
+
+impl Begun {
+    /// One that no step of another call goes on with.
+    pub fn in_this_call(kind: Kind) -> Self {
+        Self { kind, number: 0 }
+    }
+}
+
 /// None, one, or two that a dual-function update feeds.
 #[derive(Default)]
 pub struct Active {
-    kinds: Vec<Kind>,
+    begun: Vec<Begun>,
     /// Bytes given to a cipher that has not given them back.
     held: usize,
     signs_with: CK_MECHANISM_TYPE,
@@ -21,14 +37,14 @@ pub struct Active {
 impl Active {
     /// Whether there are any.
     pub fn any(&self) -> bool {
-        !self.kinds.is_empty()
+        !self.begun.is_empty()
     }
 
     /// Notes that the library has begun an operation.
-    pub fn began(&mut self, kind: Kind, mechanism: CK_MECHANISM_TYPE) {
-        self.kinds.push(kind);
+    pub fn began(&mut self, begun: Begun, mechanism: CK_MECHANISM_TYPE) {
+        self.begun.push(begun);
         self.held = 0;
-        if matches!(kind, Kind::Sign | Kind::MessageSign) {
+        if matches!(begun.kind, Kind::Sign | Kind::MessageSign) {
             self.signs_with = mechanism;
         }
     }
@@ -73,33 +89,37 @@ impl Active {
         self.held = (self.held + given).saturating_sub(got);
     }
 
-    /// Refuses a step of an operation that the session is not in.
-    pub fn expect(&self, kind: Kind) -> Outcome<()> {
-        if self.kinds.contains(&kind) {
+    /// Refuses a step of an operation that the session is not in, or not any more.
+    pub fn expect(&self, begun: Begun) -> Outcome<()> {
+        if self.begun.contains(&begun) {
             return Ok(());
         }
         Err(Failure::own(Reason::OperationNotInitialized, ""))
     }
 
     /// Notes that the library ends one now; what it may still hold back of its input.
-    pub fn end(&mut self, kind: Kind) -> Outcome<usize> {
-        self.expect(kind)?;
-        self.remove(kind);
+    pub fn end(&mut self, begun: Begun) -> Outcome<usize> {
+        self.expect(begun)?;
+        self.remove(begun);
         Ok(std::mem::take(&mut self.held))
     }
 
     /// Forgets one; whether it was there.
-    pub fn remove(&mut self, kind: Kind) -> bool {
-        let before = self.kinds.len();
-        self.kinds.retain(|active| *active != kind);
-        self.limits.retain(|(of, _)| *of != kind);
-        self.kinds.len() < before
+    pub fn remove(&mut self, begun: Begun) -> bool {
+        let before = self.begun.len();
+        self.begun.retain(|active| *active != begun);
+        let was_there = self.begun.len() < before;
+        if was_there {
+            self.limits.retain(|(of, _)| *of != begun.kind);
+        }
+        was_there
     }
 
     /// Forgets all of them, and says which they were; their mechanisms are to be dropped when they are over.
     pub fn take(&mut self) -> (Vec<Kind>, Vec<(Kind, MechanismMemory)>) {
         let all = std::mem::take(self);
-        (all.kinds, all.mechanisms)
+        let kinds = all.begun.iter().map(|begun| begun.kind).collect();
+        (kinds, all.mechanisms)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Elixir terms to owned values. Anything malformed is `None`: a mistake on our own Elixir side. So is what is nested
 //! deeper than [`LEVELS`]: whoever walks these values later does so by recursion, on a stack of the VM or of ours.
 
+use crate::active::Begun;
 use crate::control::Job;
 use crate::info::Identity;
 use crate::inject;
@@ -186,6 +187,15 @@ pub fn kind(name: &str) -> Option<Kind> {
         "message_encrypt" => Kind::MessageEncrypt,
         "message_decrypt" => Kind::MessageDecrypt,
         _ => return None,
+    })
+}
+
+/// `{kind, number}` of an operation.
+pub fn begun(term: Term) -> Option<Begun> {
+    let (of, number): (Term, u64) = term.decode().ok()?;
+    Some(Begun {
+        kind: kind(&name(of)?)?,
+        number,
     })
 }
 

@@ -1,6 +1,6 @@
 //! A session thread: owns one session handle and is the only caller that ever uses it.
 
-use crate::active::{Active, flags};
+use crate::active::{Active, Begun, flags};
 use crate::inject;
 use crate::instance::{Instance, SessionJob, SessionRequest};
 use crate::operation::Work;
@@ -387,13 +387,17 @@ impl Session {
         }
     }
 
-    /// Leaves one of the operations the session is in.
-    pub fn leave(&mut self, kind: Kind) {
-        let _until_over = self.active.mechanism(kind);
-        if self.active.remove(kind) && !self.library().finish_off(kind, self.handle) {
-            // A failure is the end of the thread, which `reopen` has noted.
-            let _ = self.cancel(kind.cancel_flag());
+    /// Leaves one of the operations the session is in; whether it was in it.
+    pub fn leave(&mut self, begun: Begun) -> bool {
+        let was_in_it = self.active.remove(begun);
+        if was_in_it {
+            let _until_over = self.active.mechanism(begun.kind);
+            if !self.library().finish_off(begun.kind, self.handle) {
+                // A failure is the end of the thread, which `reopen` has noted.
+                let _ = self.cancel(begun.kind.cancel_flag());
+            }
         }
+        was_in_it
     }
 
     /// Cancels operations; where the library cannot, closing the session does it for certain.

@@ -1,7 +1,7 @@
 //! Signing, verifying, encrypting, decrypting, digesting, random numbers (sections 5.8 to 5.16, 5.19).
 
 use super::{At, Crypto, Reader, Run, raw_rsa, run};
-use crate::decode::{is_nil, kind, name};
+use crate::decode::{begun, is_nil, kind, name};
 use cryptoki_ffi::combined::Dual;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::Outcome;
@@ -92,26 +92,28 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 Ok(at.ok())
             })
         }
-        ("verify_signature_init", &[m, key, signature, pin]) => {
-            let crypto = read.crypto(Kind::VerifySignature, m, key, pin)?;
+        ("verify_signature_init", &[of, m, key, signature, pin]) => {
+            let begun = begun(of)?;
+            let crypto = read.crypto(begun.kind, m, key, pin)?;
             let signature = read.input(signature)?;
             run(move |at| {
                 let signature = signature.bytes(at)?;
                 let limit = raw_rsa::limit(at, &crypto)?;
                 let mechanism = begin_with_signature(at, &crypto, &signature)?;
-                at.session.active.began(crypto.kind, crypto.mechanism.kind);
+                at.session.active.began(begun, crypto.mechanism.kind);
                 at.session.active.keep(crypto.kind, mechanism);
                 at.session.active.limit(crypto.kind, limit);
                 Ok(at.ok())
             })
         }
         ("init", &[of, m, key, pin]) => {
-            let crypto = read.crypto(kind(&name(of)?)?, m, key, pin)?;
+            let begun = begun(of)?;
+            let crypto = read.crypto(begun.kind, m, key, pin)?;
             run(move |at| {
                 let limit = raw_rsa::limit(at, &crypto)?;
                 let mechanism = begin(at, &crypto)?;
                 let own_iv = mechanism.rewritten().is_some() && crypto.kind == Kind::Encrypt;
-                at.session.active.began(crypto.kind, crypto.mechanism.kind);
+                at.session.active.began(begun, crypto.mechanism.kind);
                 at.session.active.keep(crypto.kind, mechanism);
                 at.session.active.limit(crypto.kind, limit);
                 Ok(if own_iv {
@@ -122,11 +124,12 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             })
         }
         ("update", &[of, data]) => {
-            let (kind, data) = (kind(&name(of)?)?, read.input(data)?);
+            let (begun, data) = (begun(of)?, read.input(data)?);
+            let kind = begun.kind;
             run(move |at| {
                 let data = data.bytes(at)?;
-                raw_rsa::part(at, &[kind], data.len())?;
-                match at.step(&[kind], |functions, session| {
+                raw_rsa::part(at, &[begun], data.len())?;
+                match at.step(&[begun], |functions, session| {
                     functions.update(kind, session, &data)
                 })? {
                     None => Ok(at.ok()),
@@ -137,22 +140,22 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 }
             })
         }
-        ("digest_key", &[key]) => {
-            let key = read.object(key)?;
+        ("digest_key", &[of, key]) => {
+            let (begun, key) = (begun(of)?, read.object(key)?);
             run(move |at| {
-                at.step(&[Kind::Digest], |functions, session| {
+                at.step(&[begun], |functions, session| {
                     functions.digest_key(session, key)
                 })?;
                 Ok(at.ok())
             })
         }
-        ("dual_update", &[of, data]) => {
+        ("dual_update", &[of, first, second, data]) => {
             let (dual, data) = (dual(&name(of)?)?, read.input(data)?);
+            let (steps, kinds) = ([begun(first)?, begun(second)?], dual.kinds());
             run(move |at| {
                 let data = data.bytes(at)?;
-                let kinds = dual.kinds();
-                raw_rsa::part(at, &kinds, data.len())?;
-                let bytes = at.step(&kinds, |functions, session| {
+                raw_rsa::part(at, &steps, data.len())?;
+                let bytes = at.step(&steps, |functions, session| {
                     functions.dual_update(dual, session, &data)
                 })?;
                 at.session.active.passed(data.len(), bytes.len());
@@ -160,9 +163,10 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             })
         }
         ("final", &[of, signature]) => {
-            let (kind, signature) = (kind(&name(of)?)?, read.optional_input(signature)?);
+            let (begun, signature) = (begun(of)?, read.optional_input(signature)?);
+            let kind = begun.kind;
             run(move |at| {
-                let held = at.session.active.end(kind)?;
+                let held = at.session.active.end(begun)?;
                 let until_over = at.session.active.mechanism(kind);
                 match &signature {
                     None if kind == Kind::VerifySignature => {
@@ -186,18 +190,23 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             })
         }
         ("cancel", &[of]) => {
-            let kind = kind(&name(of)?)?;
+            let begun = begun(of)?;
             run(move |at| {
-                at.session.leave(kind);
+                at.session.active.expect(begun)?;
+                at.session.leave(begun);
                 Ok(at.ok())
             })
         }
-        ("save_state", &[]) => run(|at| {
-            let state = at.call(|functions, session| functions.operation_state(session))?;
-            Ok(at.secret(state))
-        }),
+        ("save_state", &[of]) => {
+            let begun = begun(of)?;
+            run(move |at| {
+                at.session.active.expect(begun)?;
+                let state = at.call(|functions, session| functions.operation_state(session))?;
+                Ok(at.secret(state))
+            })
+        }
         ("restore_state", &[of, state, encryption, authentication]) => {
-            let (kind, state) = (kind(&name(of)?)?, read.input(state)?);
+            let (begun, state) = (begun(of)?, read.input(state)?);
             let keys = (
                 read.optional_object(encryption)?,
                 read.optional_object(authentication)?,
@@ -207,7 +216,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
                 at.call(|functions, session| {
                     functions.set_operation_state(session, &state, keys.0, keys.1)
                 })?;
-                at.session.active.began(kind, 0);
+                at.session.active.began(begun, 0);
                 Ok(at.ok())
             })
         }

@@ -10,6 +10,7 @@ mod messages;
 mod objects;
 mod raw_rsa;
 
+use crate::active::Begun;
 use crate::decode;
 use crate::instance::SessionRequest;
 use crate::request::Cancel;
@@ -259,15 +260,17 @@ impl<'a> At<'a, '_> {
     /// The same as a step of an operation the session is in: a failure ends the operation.
     fn step<T>(
         &mut self,
-        kinds: &[Kind],
+        steps: &[Begun],
         work: impl FnOnce(&Functions, CK_SESSION_HANDLE) -> Outcome<T>,
     ) -> Outcome<T> {
-        for kind in kinds {
-            self.session.active.expect(*kind)?;
+        for begun in steps {
+            self.session.active.expect(*begun)?;
         }
         let outcome = self.call(work);
         if outcome.is_err() {
-            self.session.clean();
+            for begun in steps {
+                self.session.leave(*begun);
+            }
         }
         outcome
     }
@@ -288,10 +291,9 @@ impl<'a> At<'a, '_> {
         };
         let failure = refusal.failure();
         self.session.refusal = Some(refusal);
-        self.session
-            .active
-            .began(crypto.kind, crypto.mechanism.kind);
-        self.session.clean();
+        let begun = Begun::in_this_call(crypto.kind);
+        self.session.active.began(begun, crypto.mechanism.kind);
+        self.session.leave(begun);
         Err(failure)
     }
 

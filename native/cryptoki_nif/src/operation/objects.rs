@@ -1,6 +1,7 @@
 //! Objects and the session itself (sections 5.6.4, 5.6.11 and 5.7).
 
 use super::{At, Reader, Run, run};
+use crate::active::Begun;
 use crate::decode::{list, ulong};
 use crate::info;
 use cryptoki_ffi::crypto::Kind;
@@ -13,6 +14,11 @@ mod atoms {
     rustler::atoms! { error, template, unavailable, attribute_sensitive, attribute_type_invalid }
 }
 
+/// A search begins and ends in one call, or is the one of its session.
+const FIND: Begun = Begun {
+    kind: Kind::Find,
+    number: 0,
+};
 /// Objects taken from a search at a time.
 const BATCH: usize = 256;
 /// More than a token has: a search that goes on has no end.
@@ -111,12 +117,12 @@ fn copied<'a>(at: &At<'a, '_>, object: CK_OBJECT_HANDLE) -> Term<'a> {
 
 fn find_init(at: &mut At, template: &Template) -> Outcome<()> {
     at.call(|functions, session| functions.find_init(session, template))?;
-    at.session.active.began(Kind::Find, 0);
+    at.session.active.began(FIND, 0);
     Ok(())
 }
 
 fn find_next(at: &mut At, limit: usize) -> Outcome<Vec<CK_OBJECT_HANDLE>> {
-    at.step(&[Kind::Find], |functions, session| {
+    at.step(&[FIND], |functions, session| {
         functions.find_next(session, limit)
     })
 }

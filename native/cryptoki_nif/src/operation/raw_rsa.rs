@@ -2,6 +2,7 @@
 //! in a verification the data is a stranger's.
 
 use super::{At, Crypto};
+use crate::active::Begun;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
 use cryptoki_ffi::values::Read;
@@ -31,11 +32,12 @@ pub(super) fn limit(at: &At, crypto: &Crypto) -> Outcome<Option<usize>> {
 }
 
 /// A part of it: what is too long ends the operation, as the library's own refusal would.
-pub(super) fn part(at: &mut At, kinds: &[Kind], length: usize) -> Outcome<()> {
-    for kind in kinds {
-        if !at.session.active.takes(*kind, length) {
-            at.session.clean();
-            return Err(too_long(*kind));
+pub(super) fn part(at: &mut At, steps: &[Begun], length: usize) -> Outcome<()> {
+    for begun in steps {
+        at.session.active.expect(*begun)?;
+        if !at.session.active.takes(begun.kind, length) {
+            at.session.leave(*begun);
+            return Err(too_long(begun.kind));
         }
     }
     Ok(())
