@@ -76,7 +76,8 @@ defmodule Cryptoki.Test.Vectors.Known do
       {:softhsm2, "AES-GCM", [:refused, :differs], flag("LongIv"),
        "an IV of 257 bytes is taken, and its first 12 are used: OpenSSL 3.0 takes no more than 128, " <>
          "which goes unnoticed", &gcm/2},
-      {:softhsm2, "AES-CBC with padding", [:broken], flag("NoPadding"),
+      {:softhsm2, "AES-CBC with padding", [:broken],
+       &(flag("NoPadding").(&1) and &1.text =~ "module_misbehaved"),
        "no data in pieces: C_DecryptUpdate asks for room of 16 bytes less than none, which the library " <>
          "takes for no answer", &empty_cbc/2},
       {:softhsm2, "HMAC", [:refused], &(&1.comment == "short key"),

@@ -214,10 +214,9 @@ defmodule Cryptoki.Test.Vectors.Signatures do
     end
   end
 
-  @doc "ML-DSA, signing without chance; a seed has to give the same key."
+  @doc "ML-DSA, signing without chance, with a key or with the seed of one."
   @spec ml_dsa_sign(map, map) :: map | {:not_run, String.t()}
   def ml_dsa_sign(place, group) do
-    # The token wants the private key as well as its seed, which is not published here.
     key =
       case group do
         %{"privateSeed" => seed} -> [seed: Base.decode16!(seed, case: :mixed)]
