@@ -29,7 +29,7 @@ defmodule Cryptoki.Prehash.RSA do
   end
 
   defp oid(:sha), do: {1, 3, 14, 3, 2, 26}
-  defp oid(hash), do: Tuple.append(@nist, Map.fetch!(@numbers, hash))
+  defp oid(hash), do: Tuple.insert_at(@nist, tuple_size(@nist), Map.fetch!(@numbers, hash))
 
   @doc """
   The encoded message of a digest, as long as the modulus, with the hash, the mask generation function and
