@@ -6,6 +6,7 @@ defmodule Cryptoki.SignatureForm do
   # zeros or put one in front. What can be one signature only is repaired. Pure.
 
   alias Cryptoki.{Attribute, Ecdsa, Error, Mechanism}
+  alias Cryptoki.Mechanism.Hash
 
   @typedoc "Two numbers of so many bytes, if that is known; RSA with modulus and exponent; so many bytes."
   @type t ::
@@ -82,14 +83,24 @@ defmodule Cryptoki.SignatureForm do
   @doc "What a token gave, in the form of signatures by this mechanism; `function` is the one that gave it."
   @spec repair(binary, t, term, atom) :: {:ok, binary} | {:error, Error.t()}
   def repair(signature, form, mechanism, function) do
-    with true <- applies?(form, mechanism),
-         :error <- repair(signature, form, mechanism) do
+    form = if applies?(form, mechanism), do: form, else: tag(mechanism)
+
+    with :error <- repair(signature, form, mechanism) do
       {:error, Error.new(:module_misbehaved, told(signature, form), function: function)}
-    else
-      false -> {:ok, signature}
-      {:ok, signature} -> {:ok, signature}
     end
   end
+
+  # MACs, which are as long as their mechanism says, but for the general ones.
+  defp tag(mechanism) when mechanism in [:aes_cmac, :aes_gmac, :poly1305], do: {:bytes, 16}
+
+  defp tag(mechanism) when is_atom(mechanism) do
+    with true <- mechanism |> Atom.to_string() |> String.ends_with?("_hmac"),
+         size when size != nil <- mechanism |> Hash.of_mechanism() |> Hash.size(),
+         do: {:bytes, size},
+         else: (_another -> nil)
+  end
+
+  defp tag(_code), do: nil
 
   defp applies?(nil, _mechanism), do: false
   defp applies?(_form, mechanism) when not is_atom(mechanism), do: false
@@ -114,6 +125,8 @@ defmodule Cryptoki.SignatureForm do
 
     "it gave #{byte_size(signature)} bytes, which are no signature of this key: that is #{expected}"
   end
+
+  defp repair(signature, nil, _mechanism), do: {:ok, signature}
 
   defp repair(signature, {:bytes, size}, _mechanism) when byte_size(signature) == size,
     do: {:ok, signature}

@@ -92,6 +92,20 @@ defmodule Cryptoki.SignatureFormTest do
       assert {:error, %Error{reason: :module_misbehaved}} = X509.csr(hsm, key, subject: "/CN=a")
     end
 
+    test "a byte too few of a MAC is an error", %{faulty: module, hsm: hsm} do
+      use = [value_len: 32, sign: true, verify: true, label: "mac"]
+      key = Cryptoki.generate_key!(hsm, :generic_secret_key_gen, use)
+      assert byte_size(Cryptoki.sign!(hsm, key, :sha256_hmac, "text")) == 32
+      FaultyModule.control(module, "signature short")
+
+      for selector <- [key, [label: "mac"]], data <- ["text", {:stream, ["text"]}] do
+        assert {:error, %Error{reason: :module_misbehaved}} =
+                 Cryptoki.sign(hsm, selector, :sha256_hmac, data)
+      end
+
+      assert {:error, %Error{reason: :module_misbehaved}} = JWS.sign(hsm, key, "x", alg: "HS256")
+    end
+
     test "an RSA signature without its zeros gets them back", context do
       %{faulty: module, hsm: hsm, keys: %{rsa: key}, publics: %{rsa: public}} = context
 
@@ -166,7 +180,10 @@ defmodule Cryptoki.SignatureFormTest do
     end
 
     test "is that of some mechanisms only" do
-      assert repair("tag", @p256, :sha256_hmac) == {:ok, "tag"}
+      assert repair("tag", nil, :sha256_hmac_general) == {:ok, "tag"}
+      assert repair(<<0::256>>, nil, :sha256_hmac) == {:ok, <<0::256>>}
+      assert {:error, %Error{}} = repair("tag", nil, :sha256_hmac)
+      assert {:error, %Error{}} = repair("tag", nil, :aes_cmac)
       assert repair("tag", @p256, 0x80000001) == {:ok, "tag"}
       assert repair("tag", nil, :ecdsa) == {:ok, "tag"}
       assert {:error, %Error{function: :C_Sign}} = repair("tag", @p256, :ecdsa)
