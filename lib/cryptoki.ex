@@ -12,7 +12,7 @@ defmodule Cryptoki do
   }
 
   alias Cryptoki.{Mechanism, Objects, Operation, Operations, Options, Pin, Selector, Session}
-  alias Cryptoki.{Target, TokenServer}
+  alias Cryptoki.{Subscriber, Target, TokenServer}
 
   @moduledoc """
   Keys in an HSM, smart card, TPM or software token, through the vendor's PKCS #11 library.
@@ -174,7 +174,7 @@ defmodule Cryptoki do
       gave up, the library has not returned yet
     * `:queue` is how many calls wait for a session
     * `:oldest_call` is the call that has been in the library for longest, nil when none is
-    * `:epoch` grows whenever handles of this instance have become stale
+    * `:epoch` is how often handles of this instance have become stale
 
   `guides/operations.md` has a health check that matches on it.
 
@@ -231,7 +231,7 @@ defmodule Cryptoki do
   """
   @spec subscribe(hsm) :: {:ok, reference} | error
   def subscribe(hsm),
-    do: with({:ok, target} <- Target.fetch(hsm), do: TokenServer.subscribe(target))
+    do: with({:ok, target} <- Target.fetch(hsm), do: Subscriber.subscribe(target))
 
   @doc """
   Ends what `subscribe/1` began, in the process that did; no message of it is left or comes later.
@@ -242,17 +242,7 @@ defmodule Cryptoki do
   """
   @spec unsubscribe(hsm, reference) :: :ok | error
   def unsubscribe(hsm, ref) when is_reference(ref) do
-    with {:ok, target} <- Target.fetch(hsm),
-         :ok <- TokenServer.unsubscribe(target, ref),
-         do: flush(ref)
-  end
-
-  defp flush(ref) do
-    receive do
-      {:cryptoki, ^ref, _event} -> flush(ref)
-    after
-      0 -> :ok
-    end
+    with {:ok, target} <- Target.fetch(hsm), do: Subscriber.unsubscribe(target, ref)
   end
 
   ## Looking around

@@ -111,8 +111,6 @@ defmodule Cryptoki.Erlang do
   defp turn_one(:hsm_or_library, options) when is_map(options) and not is_struct(options),
     do: Map.to_list(options)
 
-  # A URI as Erlang's strings are.
-  defp turn_one(:selector, [char | _] = text) when is_integer(char), do: List.to_string(text)
   defp turn_one(:slot, token) when is_map(token) and not is_struct(token), do: Map.to_list(token)
   defp turn_one(:data, {:stream, chunks}), do: {:stream, lazy(chunks)}
   defp turn_one(:chunks, chunks), do: lazy(chunks)

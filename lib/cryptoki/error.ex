@@ -4,7 +4,7 @@ defmodule Cryptoki.Error do
     timeout:
       "no answer in time; raise timeout:, add sessions:, or look at what keeps the token busy",
     busy: "the queue of the instance is full; slow down, add sessions: or raise queue_limit:",
-    shutdown: "the instance is stopping; nothing was sent to the token",
+    shutdown: "the instance is stopping or does not run; nothing was sent to the token",
     token_absent:
       "the token is not there; insert it or check token:, the instance connects when it comes",
     locked:

@@ -16,7 +16,11 @@ defmodule Cryptoki.Information do
   defp interface(interface), do: %{interface | flags: Names.flags(:interface, interface.flags)}
 
   # A keyword list is a library without an instance.
-  def slots(library, []) when is_list(library), do: library |> library!() |> slots()
+  def slots(library, opts) when is_list(library) do
+    %{timeout: timeout} = Options.call!(opts, @options)
+    library = if timeout, do: Keyword.put(library, :timeout, timeout), else: library
+    library |> library!() |> slots()
+  end
 
   def slots(hsm, opts) do
     with {:ok, target} <- target(hsm, opts),

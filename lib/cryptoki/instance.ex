@@ -145,7 +145,7 @@ defmodule Cryptoki.Instance do
       },
       queue: info.queue,
       oldest_call: oldest(Health.oldest(Request.inside(target.native))),
-      epoch: info.epoch
+      epoch: info.epochs
     }
   end
 

@@ -99,12 +99,41 @@ defmodule Cryptoki.Instances do
     end
   end
 
+  @doc "Why there is no such instance: it is elsewhere, or does not run; then those that do are named."
+  @spec missing(term) :: Error.t()
+  def missing(hsm) do
+    case elsewhere(hsm) do
+      nil ->
+        known =
+          for pid <- all(), {:ok, target} <- [lookup(pid)], do: inspect(Target.called(target))
+
+        running = if known == [], do: "none is", else: "running: " <> Enum.join(known, ", ")
+        Error.new(:shutdown, "no instance #{inspect(hsm)} is running on this node; #{running}")
+
+      node ->
+        detail =
+          "#{inspect(hsm)} is on #{node}, and an instance takes calls on its own node: " <>
+            "call it there, by :erpc.call/4"
+
+        Error.new(:unsupported, detail)
+    end
+  end
+
+  defp elsewhere({name, node}) when name != :global and is_atom(node) and node != node(), do: node
+
+  defp elsewhere(hsm) do
+    pid = whereis(hsm)
+    if pid != nil and node(pid) != node(), do: node(pid)
+  end
+
   @doc "The pid that a name stands for."
   @spec whereis(term) :: pid | nil
   def whereis(pid) when is_pid(pid), do: pid
   def whereis(name) when is_atom(name) and name != nil, do: Process.whereis(name)
   def whereis({:global, _term} = name), do: GenServer.whereis(name)
   def whereis({:via, _module, _term} = name), do: GenServer.whereis(name)
+  def whereis({name, node}) when is_atom(name) and node == node(), do: whereis(name)
+  def whereis({name, node}) when is_atom(name) and is_atom(node), do: nil
 
   # A PIN may stand in the place of the instance: it is not shown.
   def whereis(other) do

@@ -99,7 +99,8 @@ defmodule Cryptoki.Native do
           overdue: non_neg_integer,
           worked: non_neg_integer,
           failing: 0 | 1,
-          epoch: non_neg_integer
+          epoch: non_neg_integer,
+          epochs: non_neg_integer
         }
   def instance_info(_instance), do: :erlang.nif_error(Loader.missing())
 

@@ -31,7 +31,9 @@ defmodule Cryptoki.Selector do
   @example "give attributes such as [label: \"invoice\"], a PKCS #11 URI such as " <>
              "\"pkcs11:object=invoice\", or a Cryptoki.Key"
 
-  @type selector :: keyword | %{(atom | non_neg_integer) => term} | String.t() | URI.t() | Key.t()
+  @type selector :: keyword | %{(atom | non_neg_integer) => term} | URI.t() | Key.t() | text
+  @typedoc "A PKCS #11 URI, as Elixir has text or as Erlang has."
+  @type text :: String.t() | charlist | IO.chardata()
   @type class :: atom | non_neg_integer
   @type template :: [{atom | non_neg_integer, term}]
   @type t :: {:key, Key.t()} | {:search, template, [class] | nil}
@@ -45,7 +47,7 @@ defmodule Cryptoki.Selector do
   def normalize!(%Key{} = key, _verb), do: {:key, key}
 
   def normalize!(selector, verb) do
-    attributes = attributes!(selector)
+    attributes = selector |> text() |> attributes!()
 
     if attributes == [] and verb != :find do
       raise ArgumentError, "an empty selector names no key: #{@example}"
@@ -91,7 +93,24 @@ defmodule Cryptoki.Selector do
   end
 
   def place("" <> _ = text), do: text |> uri!() |> place()
+
+  def place([first | _] = chardata) when is_integer(first) or is_binary(first) or is_list(first),
+    do: chardata |> text() |> place()
+
   def place(_attributes), do: nil
+
+  # A URI as Erlang has text: no attribute is a character, a binary or a list.
+  defp text([first | _] = chardata)
+       when is_integer(first) or is_binary(first) or is_list(first) do
+    case is_proper_list(chardata) and :unicode.characters_to_binary(chardata) do
+      text when is_binary(text) -> text
+      _no_text -> no!(chardata)
+    end
+  rescue
+    ArgumentError -> no!(chardata)
+  end
+
+  defp text(selector), do: selector
 
   defp attributes!(%URI{} = uri), do: URI.to_selector(uri)
   defp attributes!("" <> _ = text), do: text |> uri!() |> URI.to_selector()

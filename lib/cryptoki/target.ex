@@ -48,7 +48,7 @@ defmodule Cryptoki.Target do
   def fetch(hsm, options) do
     case Instances.lookup(hsm) do
       {:ok, target} -> {:ok, with_options(target, options)}
-      :error -> {:error, Error.new(:shutdown, "no instance #{inspect(hsm)} is running")}
+      :error -> {:error, Instances.missing(hsm)}
     end
   end
 

@@ -61,15 +61,6 @@ defmodule Cryptoki.TokenServer do
     :ok
   end
 
-  @doc "Messages about the token for the calling process."
-  @spec subscribe(Target.t()) :: {:ok, reference} | {:error, Error.t()}
-  def subscribe(%Target{} = target),
-    do: Instances.ask(target.instance, {:subscribe, self()}, target.deadline)
-
-  @spec unsubscribe(Target.t(), reference) :: :ok | {:error, Error.t()}
-  def unsubscribe(%Target{} = target, ref),
-    do: Instances.ask(target.instance, {:unsubscribe, ref}, target.deadline)
-
   ## Start and end
 
   @impl true
@@ -152,9 +143,10 @@ defmodule Cryptoki.TokenServer do
   def handle_call({:unlock, pin, force}, from, state),
     do: proceed(%{state | unlocks: Unlocks.add(state.unlocks, from, pin, force)})
 
-  def handle_call({:subscribe, pid}, _from, state) do
-    {ref, watch} = Watch.subscribe(state.watch, pid)
-    proceed(%{state | watch: watch}, {:ok, ref})
+  def handle_call({:subscribe, pid, ref, deadline}, _from, state) do
+    if Request.remaining(deadline) == 0,
+      do: {:noreply, state},
+      else: proceed(%{state | watch: Watch.subscribe(state.watch, pid, ref)}, :ok)
   end
 
   def handle_call({:unsubscribe, ref}, _from, state),
@@ -163,6 +155,9 @@ defmodule Cryptoki.TokenServer do
   ## What sessions and callers tell
 
   @impl true
+  def handle_cast({:unsubscribe, ref}, state),
+    do: proceed(%{state | watch: Watch.unsubscribe(state.watch, ref)})
+
   # These are of all sessions, whichever has told of it.
   def handle_cast({:session, _pid, {:failing, failure}}, state),
     do: proceed(%{state | failing: Request.error(failure)})
@@ -258,7 +253,7 @@ defmodule Cryptoki.TokenServer do
     do: {:noreply, %{state | looker: nil}}
 
   def handle_info({:DOWN, ref, :process, pid, _reason}, state) do
-    state = %{state | watch: Watch.unsubscribe(state.watch, ref)}
+    state = %{state | watch: Watch.ended(state.watch, ref)}
 
     case Map.pop(state.sessions, pid) do
       {nil, _sessions} -> proceed(state)

@@ -9,21 +9,30 @@ defmodule Cryptoki.Watch do
 
   @type token :: %{slot: non_neg_integer, label: String.t(), serial: String.t()}
   @type t :: %__MODULE__{
-          subscribers: %{reference => pid},
+          subscribers: %{reference => {pid, monitor :: reference}},
           tokens: [token],
           look: Connector.look() | nil
         }
 
-  @spec subscribe(t, pid) :: {reference, t}
-  def subscribe(%__MODULE__{} = watch, pid) do
-    ref = Process.monitor(pid)
-    {ref, put_in(watch.subscribers[ref], pid)}
-  end
+  @doc "`ref` is what the subscriber calls it."
+  @spec subscribe(t, pid, reference) :: t
+  def subscribe(%__MODULE__{} = watch, pid, ref),
+    do: put_in(watch.subscribers[ref], {pid, Process.monitor(pid)})
 
   @spec unsubscribe(t, reference) :: t
   def unsubscribe(%__MODULE__{} = watch, ref) do
-    Process.demonitor(ref, [:flush])
-    %{watch | subscribers: Map.delete(watch.subscribers, ref)}
+    {subscriber, subscribers} = Map.pop(watch.subscribers, ref)
+    with {_pid, monitor} <- subscriber, do: Process.demonitor(monitor, [:flush])
+    %{watch | subscribers: subscribers}
+  end
+
+  @doc "A process that was monitored has ended."
+  @spec ended(t, reference) :: t
+  def ended(%__MODULE__{subscribers: subscribers} = watch, monitor) do
+    left =
+      for {ref, {_pid, other} = one} <- subscribers, other != monitor, into: %{}, do: {ref, one}
+
+    %{watch | subscribers: left}
   end
 
   @spec anybody?(t) :: boolean
@@ -31,7 +40,7 @@ defmodule Cryptoki.Watch do
 
   @spec notify(t, tuple) :: :ok
   def notify(%__MODULE__{subscribers: subscribers}, event) do
-    for {ref, pid} <- subscribers, do: send(pid, {:cryptoki, ref, event})
+    for {ref, {pid, _monitor}} <- subscribers, do: send(pid, {:cryptoki, ref, event})
     :ok
   end
 

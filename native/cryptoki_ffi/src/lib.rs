@@ -5,6 +5,9 @@
 //! the [`gate`]. [`layout`] puts [`values`] into memory as C wants them; [`sizes`] says what answers fit in. What comes back is not
 //! trusted: lengths are checked, counts bounded, allocations may fail.
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("cryptoki is for systems of 64 bits");
+
 mod atomic {
     pub use std::sync::atomic::{AtomicU8, Ordering};
 }

@@ -105,6 +105,8 @@ pub struct Instance {
     /// Where the token was found last.
     slot: AtomicUsize,
     epoch: AtomicU64,
+    /// How many have ended.
+    epochs: AtomicU64,
     /// How often a session was found lost.
     losses: AtomicU64,
     sender: Sender<SessionRequest>,
@@ -127,6 +129,7 @@ impl Instance {
             state: AtomicU8::new(State::Absent as u8),
             slot: AtomicUsize::new(0),
             epoch: AtomicU64::new(next_epoch()),
+            epochs: AtomicU64::new(0),
             losses: AtomicU64::new(0),
             sender,
             receiver,
@@ -226,6 +229,11 @@ impl Instance {
         }
     }
 
+    /// How many epochs of this instance have ended.
+    pub fn epochs(&self) -> u64 {
+        self.epochs.load(SeqCst)
+    }
+
     /// The epoch handles are issued in now.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(SeqCst)
@@ -234,6 +242,7 @@ impl Instance {
     /// Makes every handle issued before stale; answers the epoch that begins.
     pub fn bump_epoch(&self) -> u64 {
         let epoch = next_epoch();
+        self.epochs.fetch_add(1, SeqCst);
         // Two at once: the later one stays, or an old epoch would come back.
         self.epoch.fetch_max(epoch, SeqCst).max(epoch)
     }
@@ -282,6 +291,7 @@ impl Instance {
             .epoch
             .compare_exchange(epoch, next_epoch(), SeqCst, SeqCst);
         if ended.is_ok() {
+            self.epochs.fetch_add(1, SeqCst);
             self.library.numbers.doubt(self.slot());
         }
     }

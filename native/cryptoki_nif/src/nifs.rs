@@ -30,7 +30,7 @@ use std::time::Duration;
 
 mod atoms {
     rustler::atoms! {
-        ok, error, queued, running, sent, queue, sessions, busy, overdue, worked, epoch,
+        ok, error, queued, running, sent, queue, sessions, busy, overdue, worked, epoch, epochs,
         current, gone, unknown, failing, control, nil,
     }
 }
@@ -249,6 +249,7 @@ fn instance_info<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
             ),
             (atoms::worked(), counters.worked.load(SeqCst)),
             (atoms::epoch(), instance.epoch()),
+            (atoms::epochs(), instance.epochs()),
             (atoms::failing(), u64::from(counters.trouble.is_there())),
         ];
         Term::map_from_pairs(env, &entries).ok()
