@@ -701,6 +701,9 @@ defmodule Cryptoki do
   {plaintext, digest}}`, and `verify: {key, mechanism, signature}` the plaintext only when the
   signature is one of it, else `:signature_invalid`.
 
+  What somebody else may have sent raises nothing: an IV, a nonce or a length of a tag that there is not is
+  `:mechanism_param_invalid`, a ciphertext shorter than its tag `:encrypted_data_len_range`; the token is not asked.
+
   Errors: `:encrypted_data_invalid`, `:encrypted_data_len_range`, `:aead_decrypt_failed`, and those of
   `encrypt/5`. PKCS #11 v3.2, sections 5.10 (C_Decrypt) and 5.17 (C_DecryptDigestUpdate,
   C_DecryptVerifyUpdate).

@@ -248,3 +248,48 @@ fn what_is_nested_too_deep_is_refused_and_no_end_of_the_stack() {
         std::mem::forget(template);
     }
 }
+
+/// Writes where a library would: at the address that stands in the first member, or at the parameter itself.
+fn write_iv(memory: &mut MechanismMemory, behind_pointer: bool, byte: u8) {
+    // SAFETY: the structure begins with a pointer to bytes of ours, or is those bytes.
+    unsafe {
+        let parameter = (*memory.pointer()).pParameter;
+        let iv: *mut u8 = if behind_pointer {
+            *parameter.cast::<*mut u8>()
+        } else {
+            parameter.cast()
+        };
+        iv.write(byte);
+    }
+}
+
+#[test]
+fn an_iv_of_the_library_is_seen_wherever_the_mechanism_was_moved_to() {
+    let mut gcm = laid_out(
+        ck::CKM_AES_GCM,
+        vec![
+            Field::InOut(secret(&[7; 12])),
+            Field::Ulong(12),
+            Field::Bytes(secret(b"header")),
+        ],
+    );
+    assert_eq!(gcm.rewritten(), None);
+    write_iv(&mut gcm, true, 7);
+    assert_eq!(gcm.rewritten(), None, "the same is no other");
+    let mut kept = [Box::new(gcm)];
+    write_iv(&mut kept[0], true, 9);
+    let mut own = [7; 12];
+    own[0] = 9;
+    assert_eq!(kept[0].rewritten(), Some(vec![secret(&own)]));
+
+    let raw = Mechanism {
+        kind: ck::CKM_AES_CBC,
+        parameter: Parameter::Raw(secret(&[0; 16])),
+    };
+    let Ok(mut raw) = MechanismMemory::new(&raw) else {
+        panic!("raw")
+    };
+    assert_eq!(raw.rewritten(), None);
+    write_iv(&mut raw, false, 1);
+    assert_eq!(raw.rewritten().map(|all| all[0][0]), Some(1));
+}

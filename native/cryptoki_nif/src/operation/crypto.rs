@@ -112,7 +112,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             run(move |at| {
                 let limit = raw_rsa::limit(at, &crypto)?;
                 let mechanism = begin(at, &crypto)?;
-                let own_iv = mechanism.rewritten().is_some() && crypto.kind == Kind::Encrypt;
+                let own_iv = crypto.kind == Kind::Encrypt && mechanism.rewritten().is_some();
                 at.session.active.began(begun, crypto.mechanism.kind);
                 at.session.active.keep(crypto.kind, mechanism);
                 at.session.active.limit(crypto.kind, limit);

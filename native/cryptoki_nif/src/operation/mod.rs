@@ -336,9 +336,10 @@ impl<'a> At<'a, '_> {
         result: Term<'a>,
         mechanism: Option<MechanismMemory>,
     ) -> Term<'a> {
-        match mechanism.and_then(|mechanism| mechanism.rewritten()) {
-            Some(written) if kind == Kind::Encrypt => self.with_written(result, &written),
-            _ => result,
+        let encrypted = mechanism.filter(|_| kind == Kind::Encrypt);
+        match encrypted.and_then(|mechanism| mechanism.rewritten()) {
+            Some(written) => self.with_written(result, &written),
+            None => result,
         }
     }
 
