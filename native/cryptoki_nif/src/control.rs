@@ -112,6 +112,7 @@ pub fn spawn(
                 library,
                 users: 0,
                 initialized: None,
+                left: false,
             };
             loop {
                 let message = select_biased! {
@@ -146,6 +147,8 @@ struct Control {
     library: Arc<Library>,
     users: usize,
     initialized: Option<Initialized>,
+    /// `C_Finalize` has refused: what is found initialised then is what we have left, nobody else's.
+    left: bool,
 }
 
 impl Control {
@@ -262,7 +265,7 @@ impl Control {
             if gate.wait_until_idle(PATIENCE) {
                 self.initialized = None;
                 // Whatever it says: it is initialised again at once.
-                let _ = self.library.functions.finalize();
+                let _ = self.finalize();
                 return self.initialize(settings);
             }
         }
@@ -303,7 +306,7 @@ impl Control {
             }
             Err(failure) => {
                 if self.users == 0 {
-                    gate.close();
+                    self.library.functions.gate.close();
                 }
                 Err(failure)
             }
@@ -311,16 +314,30 @@ impl Control {
     }
 
     /// `C_Initialize`; whether somebody else had done it.
-    fn call_initialize(&self, reserved: Option<&'static CStr>) -> Outcome<bool> {
+    fn call_initialize(&mut self, reserved: Option<&'static CStr>) -> Outcome<bool> {
         let answer = self.library.functions.initialize(reserved);
         // After C_Initialize, so that it runs before the destructors registered there.
         exit::hook();
         let adopted = match answer {
-            Ok(()) => false,
-            Err(failure) if failure.is(ck::CKR_CRYPTOKI_ALREADY_INITIALIZED) => true,
+            Ok(()) => {
+                self.left = false;
+                false
+            }
+            Err(failure) if failure.is(ck::CKR_CRYPTOKI_ALREADY_INITIALIZED) => !self.left,
             Err(failure) => return Err(failure),
         };
         Ok(adopted)
+    }
+
+    /// `C_Finalize`, of a library that we have initialised.
+    fn finalize(&mut self) -> Outcome<()> {
+        let answer = match self.library.functions.finalize() {
+            // A failed attempt to initialise it anew, or somebody else, has done it.
+            Err(failure) if failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED) => Ok(()),
+            answer => answer,
+        };
+        self.left = answer.is_err();
+        answer
     }
 
     /// Initialises the library anew, when nobody can mind: it says itself that it is not
@@ -341,11 +358,12 @@ impl Control {
             ));
         }
         let reserved = known.reserved;
-        let answer = functions.gate.alone(PATIENCE, || {
+        let library = self.library.clone();
+        let answer = library.functions.gate.alone(PATIENCE, || {
             self.library.forget_all_sessions();
             if !finalized {
                 // Whatever it says: it is asked because it is in trouble.
-                let _ = functions.finalize();
+                let _ = self.finalize();
             }
             self.call_initialize(reserved)
         });
@@ -386,11 +404,7 @@ impl Control {
             return Ok(());
         }
         self.initialized = None;
-        match functions.finalize() {
-            // A failed attempt to initialise it anew, or somebody else, has done it.
-            Err(failure) if failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED) => Ok(()),
-            answer => answer,
-        }
+        self.finalize()
     }
 
     /// A session for one administrative call, logged in if need be and logged out again.
