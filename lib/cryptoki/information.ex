@@ -50,8 +50,19 @@ defmodule Cryptoki.Information do
       try do
         fun.(library, deadline)
       after
-        Instances.close(library)
+        give_back(library, deadline)
       end
+    end
+  end
+
+  # A library that hangs on its way out makes nobody wait longer than they wanted to.
+  defp give_back(library, deadline) do
+    {_pid, monitor} = spawn_monitor(Instances, :close, [library])
+
+    receive do
+      {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
+    after
+      Request.remaining(deadline) -> Process.demonitor(monitor, [:flush])
     end
   end
 
