@@ -80,16 +80,18 @@ defmodule Cryptoki.Login do
            {:ok, secret} when secret != :none <- Pin.fetch(pin) do
         user = Instances.get(instance, :options).user
 
-        for who <- [user, {:context, user}],
-            do: Tries.forgive(Instances.identity(token), who, secret)
-
-        :ok
+        Tries.forgive(Instances.identity(token), user, secret)
+        forgive_use(token, user, secret)
       else
         {:error, error} -> {:error, error}
         _no_pin_or_no_token -> :ok
       end
     end)
   end
+
+  # What the token refused at a use of a key it may take now.
+  defp forgive_use(token, user, secret),
+    do: Tries.forgive(Instances.identity(token), {:context, user}, secret)
 
   # What was raised, or where, could show a PIN.
   defp quietly(job) do
@@ -123,7 +125,9 @@ defmodule Cryptoki.Login do
          tries = Tries.of(Instances.identity(token), user, secret),
          {:ok, before} <- hand(tries, insists?(context, secret), deadline) do
       result = hand_over(context, slot, token, secret, deadline)
-      answered(result, tries, before)
+      answer = answered(result, tries, before)
+      if context.force and answer == {:ok, :accepted}, do: forgive_use(token, user, secret)
+      answer
     end
   end
 
@@ -157,11 +161,15 @@ defmodule Cryptoki.Login do
     again = Tries.answered(tries, before, Recovery.tried(error), error.code)
 
     cond do
-      error.reason == :user_already_logged_in -> {:ok, :shared}
+      already?(error) -> {:ok, :shared}
       again -> {:error, error}
       true -> {:locked, error}
     end
   end
+
+  # The same from a function that is no login has nothing to do with one.
+  defp already?(%Error{reason: reason, function: function}),
+    do: reason == :user_already_logged_in and function in [:C_Login, :C_LoginUser]
 
   defp user(:user), do: {code(:user), nil}
   defp user(:so), do: {code(:so), nil}

@@ -146,6 +146,35 @@ defmodule Cryptoki.Recovery.UnlockTest do
     Cryptoki.stop(hsm)
   end
 
+  test "what another function says of being logged in is no login", context do
+    FaultyModule.control(context.module, "C_Login rv=0xA0 count=1")
+    hsm = start(context, [])
+    FaultyModule.control(context.module, "C_OpenSession rv=0x100 count=1")
+
+    assert {:error, %Error{reason: :user_already_logged_in, function: :C_OpenSession}} =
+             Cryptoki.unlock(hsm, SoftHSM.pin(), force: true)
+
+    assert context.tries.() == 1
+    assert :ok = Cryptoki.unlock(hsm, SoftHSM.pin(), force: true)
+    ready_and_logged_in(hsm)
+    Cryptoki.stop(hsm)
+  end
+
+  test "a PIN refused at the use of a key, and then at the login, is allowed for both", context do
+    hsm = start(context, [])
+    template = [label: "always", modulus_bits: 2048, always_authenticate: true, token: true]
+    {_public, key} = Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, template)
+    sign = fn -> Cryptoki.sign(hsm, key, :sha256_rsa_pkcs, "data") end
+    FaultyModule.control(context.module, "C_Login rv=0xA0 count=1")
+    assert {:error, %Error{reason: :pin_incorrect}} = sign.()
+    FaultyModule.control(context.module, "logout")
+    assert {:error, %Error{}} = private(hsm)
+    assert %{state: :locked} = Cryptoki.status!(hsm)
+    assert :ok = Cryptoki.unlock(hsm, SoftHSM.pin(), force: true)
+    assert {:ok, _signature} = sign.()
+    Cryptoki.stop(hsm)
+  end
+
   test "arguments in the wrong order show no PIN", context do
     hsm = start(context, pin: nil)
     secret = "98761234"
