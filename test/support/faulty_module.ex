@@ -22,12 +22,12 @@ defmodule Cryptoki.Test.FaultyModule do
 
   @doc """
   A library of its own with the tokens `labels:` (one with the label of SoftHSM.label/0 if not
-  said). `load:` are the faults at load.
+  said), of the kind `token:` (the main token's if not said). `load:` are the faults at load.
   """
   @spec new(keyword) :: t
   def new(opts \\ []) do
     labels = opts[:labels] || [SoftHSM.label()]
-    made(MainToken.name(), %{named() | labels: labels}, opts)
+    made(opts[:token] || MainToken.name(), %{named() | labels: labels}, opts)
   end
 
   defp made(:softhsm2, module, opts) do
@@ -133,16 +133,28 @@ defmodule Cryptoki.Test.FaultyModule do
   @doc "The calls while `fun` ran, as journal/1 has them, with its result."
   @spec calls(t, (() -> result)) :: {result, [{binary, binary, binary}]} when result: term
   def calls(%__MODULE__{} = module, fun) do
-    # Lines are appended whole, and a journal grows long.
-    before = File.stat!(module.journal).size
+    before = mark(module)
     result = fun.()
+    {result, since(module, before)}
+  end
+
+  @doc "How long the journal is, for since/2."
+  @spec mark(t) :: non_neg_integer
+  def mark(%__MODULE__{journal: journal}) do
+    case File.stat(journal) do
+      {:ok, %{size: size}} -> size
+      {:error, :enoent} -> 0
+    end
+  end
+
+  @doc "The calls since then, as journal/1 has them."
+  @spec since(t, non_neg_integer) :: [{binary, binary, binary}]
+  def since(%__MODULE__{} = module, before) do
+    # Lines are appended whole, and a journal grows long.
     {:ok, file} = :file.open(module.journal, [:read, :binary, :raw])
-
-    {:ok, text} =
-      :file.pread(file, before, max(File.stat!(module.journal).size - before, 1)) |> none()
-
+    {:ok, text} = :file.pread(file, before, max(mark(module) - before, 1)) |> none()
     :file.close(file)
-    {result, entries(text)}
+    entries(text)
   end
 
   defp none(:eof), do: {:ok, ""}
