@@ -223,7 +223,7 @@ defmodule Cryptoki do
     * `{:cryptoki, ref, {:health, health, nil | %Cryptoki.Error{}}}` when `:health` of `status/1` changes and
       the state does not
 
-  The slots are looked at twice a second. PKCS #11 v3.2, section 5.5.4 (C_WaitForSlotEvent).
+  The slots are looked at as `watch:` of `start_link/1` says. PKCS #11 v3.2, section 5.5.4 (C_WaitForSlotEvent).
 
       iex> {:ok, ref} = Cryptoki.subscribe(MyApp.HSM)
       iex> Cryptoki.unsubscribe(MyApp.HSM, ref)

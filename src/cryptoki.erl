@@ -101,6 +101,7 @@ variable, the first line of a file, the token's own keypad, or the PIN itself.
       queue_limit => 1..1000000,
       init_args => unicode:chardata(),
       reconnect => #{min => pos_integer(), max => pos_integer()},
+      watch => #{min => pos_integer(), max => pos_integer()},
       locking => os | serialized,
       interface => {2..3, 0..255},
       isolation => none}.

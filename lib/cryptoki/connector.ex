@@ -18,6 +18,7 @@ defmodule Cryptoki.Connector do
   }
 
   alias Cryptoki.{SessionServer, Telemetry}
+  alias Cryptoki.Watch
 
   # Overdue sessions are replaced until there are this many times the sessions asked for.
   @overdue_factor 2
@@ -137,6 +138,22 @@ defmodule Cryptoki.Connector do
   @doc "Finalises the library and initialises it anew; `:busy` when others use it."
   @spec reinitialize(map) :: :ok | {:error, Error.t()}
   def reinitialize(context), do: control(context, {:reinitialize})
+
+  @doc """
+  A look, and how many slot events the library has given so far, nil where it gives none; `:nothing` when
+  there was none since `events` and nobody asks for more.
+  """
+  @spec watch(map, Watch.t(), slots_due :: boolean) ::
+          {:ok, :nothing | {look, events :: non_neg_integer | nil}} | {:error, Error.t()}
+  def watch(context, watch, slots_due) do
+    with {:ok, events} <- control(context, {:events}) do
+      if events == watch.events and not slots_due do
+        {:ok, :nothing}
+      else
+        with {:ok, look} <- look(context, watch.look, watch.tokens), do: {:ok, {look, events}}
+      end
+    end
+  end
 
   @doc "The tokens now in the slots that the instance is meant for; cheap when nothing has changed."
   @spec look(map, previous :: look | nil, known :: [map]) :: {:ok, look} | {:error, Error.t()}

@@ -5,10 +5,13 @@ defmodule Cryptoki.Options do
   # looks for the library that a `module-name` names; otherwise pure.
 
   alias Cryptoki.{Pin, URI}
+  alias Cryptoki.Options.FromURI
 
   # The longest time that a `receive` can wait.
   @forever 0xFFFFFFFF
   @reconnect [min: 100, max: 30_000]
+  # pcscd looks at its readers every 400 ms: a card that is away for no longer must not be missed.
+  @watch [min: 200, max: 500]
   @pin "(() -> String.t()) | {module, atom, [term]} | {:env, String.t()} | {:file, Path.t()} | " <>
          ":protected_path | String.t()"
 
@@ -91,11 +94,22 @@ defmodule Cryptoki.Options do
       doc: "the reserved string of `C_Initialize`, for libraries such as NSS"
     ],
     reconnect: [
-      cast: :reconnect,
+      cast: {:pauses, @reconnect},
       type: "[min: pos_integer, max: pos_integer]",
       default: @reconnect,
       must: "a keyword list of min: and max:, positive integers, min not above max",
       doc: "shortest and longest pause between two tries to reach a lost token, in milliseconds"
+    ],
+    watch: [
+      cast: {:pauses, @watch},
+      type: "[min: pos_integer, max: pos_integer]",
+      default: @watch,
+      must: "a keyword list of min: and max:, positive integers, min not above max",
+      doc:
+        "shortest and longest pause between two looks at the slots, in milliseconds, while somebody is " <>
+          "subscribed or the token is absent. It doubles while nothing changes. A library that has told " <>
+          "of a change by C_WaitForSlotEvent is asked for that at the shortest, and its slots at ten " <>
+          "times the longest"
     ],
     locking: [
       cast: {:only, [:os, :serialized], []},
@@ -240,6 +254,7 @@ defmodule Cryptoki.Options do
           queue_limit: 1..1_000_000,
           init_args: String.t() | nil,
           reconnect: %{min: pos_integer, max: pos_integer},
+          watch: %{min: pos_integer, max: pos_integer},
           locking: :os | :serialized,
           interface: {2..3, 0..255} | nil,
           isolation: :none
@@ -250,7 +265,7 @@ defmodule Cryptoki.Options do
   def start!(options) do
     options
     |> cast_all!(@start, "start option")
-    |> with_uri!()
+    |> FromURI.supply!()
     |> Map.update!(:library, &(&1 || library!()))
     |> Map.update!(:token, &token!/1)
     |> Map.update!(:pin, &(&1 || Pin.wrap(nil)))
@@ -377,10 +392,10 @@ defmodule Cryptoki.Options do
 
   defp cast(:path, path), do: with({:ok, ""} <- cast(:text, path), do: false)
 
-  defp cast(:reconnect, pauses) do
+  defp cast({:pauses, default}, pauses) do
     with {:ok, pauses} <- pairs(pauses),
          [] <- Map.keys(pauses) -- [:min, :max],
-         %{min: min, max: max} = pauses <- Map.merge(Map.new(@reconnect), pauses),
+         %{min: min, max: max} = pauses <- Map.merge(Map.new(default), pauses),
          {:ok, _min} <- cast({:integer, 1, @forever}, min),
          {:ok, _max} <- cast({:integer, min, @forever}, max) do
       {:ok, pauses}
@@ -400,7 +415,7 @@ defmodule Cryptoki.Options do
   defp cast(:token, %URI{} = uri) do
     if String.contains?(to_string(uri), "?"),
       do: {:error, "what stands behind the ? of a PKCS #11 URI belongs in uri:"},
-      else: place(uri)
+      else: FromURI.place(uri)
   end
 
   defp cast(:token, text) when is_binary(text) or (is_list(text) and is_integer(hd(text))),
@@ -431,47 +446,6 @@ defmodule Cryptoki.Options do
   end
 
   defp pairs(pairs), do: (is_map(pairs) or Keyword.keyword?(pairs)) and {:ok, Map.new(pairs)}
-
-  # What a URI gives
-
-  defp with_uri!(%{uri: nil} = options), do: Map.delete(options, :uri)
-
-  defp with_uri!(%{uri: uri} = options) do
-    options
-    |> Map.delete(:uri)
-    |> supply!(:library, library(uri))
-    |> supply!(:token, place(uri))
-    |> supply!(:pin, pin(uri))
-  end
-
-  defp supply!(options, _key, {:ok, nil}), do: options
-
-  defp supply!(options, key, {:ok, value}) do
-    if options[key] == nil,
-      do: Map.put(options, key, value),
-      else: raise(ArgumentError, "uri: and #{key}: both give the #{key}; leave one of them out")
-  end
-
-  defp supply!(_options, _key, {:error, sentence}), do: raise(ArgumentError, "uri: #{sentence}")
-
-  defp library(%URI{module_path: nil, module_name: nil}), do: {:ok, nil}
-
-  defp library(uri), do: with({:error, error} <- URI.library(uri), do: {:error, error.detail})
-
-  defp place(%URI{vendor: [{name, _value} | _]}),
-    do: {:error, "no token can be found by #{name}, which RFC 7512 does not define"}
-
-  defp place(uri) do
-    place = URI.place(uri)
-    {:ok, if(place != %URI{}, do: place)}
-  end
-
-  defp pin(uri) do
-    case URI.pin(uri) do
-      {:ok, source} -> {:ok, if(source != nil, do: Pin.wrap(source))}
-      {:error, error} -> {:error, error.detail}
-    end
-  end
 
   # What must be known in the end
 

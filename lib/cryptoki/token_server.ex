@@ -7,7 +7,7 @@ defmodule Cryptoki.TokenServer do
   #
   # It never waits for the library. One job at a time (connect, log in again, open sessions) runs in
   # a `Cryptoki.Connector`; `next_job/1` decides which from what is wanted, after every event. A
-  # look at the slots five times a second runs beside it while the token is absent or somebody
+  # look at the slots every now and then (`watch:`) runs beside it while the token is absent or somebody
   # subscribed. A PIN the token refused stops everything until `Cryptoki.unlock/3`.
 
   use GenServer, restart: :permanent, shutdown: 5_000
@@ -15,9 +15,6 @@ defmodule Cryptoki.TokenServer do
   alias Cryptoki.{Attempts, Cache, Connector, Error, Instance, Instances, Job, Login, Pin}
   alias Cryptoki.{Recovery, Report, Request, SessionServer, Supply, Target, Telemetry, Unlocks}
   alias Cryptoki.Watch
-
-  # pcscd looks at its readers every 400 ms: a card that is away for no longer must not be missed.
-  @look_interval 200
 
   ## Calls
 
@@ -461,7 +458,7 @@ defmodule Cryptoki.TokenServer do
 
   defp next_look(%{look_timer: nil} = state) do
     if state.state == :absent or Watch.anybody?(state.watch),
-      do: %{state | look_timer: Process.send_after(self(), :look, @look_interval)},
+      do: %{state | look_timer: Process.send_after(self(), :look, pause(state))},
       else: state
   end
 
@@ -469,14 +466,19 @@ defmodule Cryptoki.TokenServer do
 
   defp look(%{looker: nil} = state) do
     context = Job.context(state)
-    %{look: previous, tokens: known} = state.watch
-    %{state | looker: Connector.start(fn -> Connector.look(context, previous, known) end)}
+    watch = state.watch
+    slots_due = Watch.slots_due?(watch, state.options.watch)
+    %{state | looker: Connector.start(fn -> Connector.watch(context, watch, slots_due) end)}
   end
 
   defp look(state), do: state
 
-  defp looked(state, look) do
-    {news, watch} = Watch.looked(state.watch, look)
+  defp pause(state), do: Watch.pause(state.watch, state.options.watch)
+
+  defp looked(state, :nothing), do: state
+
+  defp looked(state, seen) do
+    {news, watch} = Watch.looked(state.watch, seen, state.options.watch)
     state = %{state | watch: watch}
 
     cond do

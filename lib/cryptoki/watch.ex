@@ -5,19 +5,29 @@ defmodule Cryptoki.Watch do
 
   alias Cryptoki.{Connector, Error}
 
-  defstruct subscribers: %{}, tokens: [], look: nil
+  # `events`: how many the library has given, nil while it gives none; `seen` whether it gave one at all.
+  # `pause`: until the next look, nil for the shortest; `at`: when slots were asked.
+  defstruct subscribers: %{}, tokens: [], look: nil, events: nil, seen: false, pause: nil, at: nil
+
+  # A library that tells of events has its slots asked so much less often.
+  @seldom 10
 
   @type token :: %{slot: non_neg_integer, label: String.t(), serial: String.t()}
   @type t :: %__MODULE__{
           subscribers: %{reference => {pid, monitor :: reference}},
           tokens: [token],
-          look: Connector.look() | nil
+          look: Connector.look() | nil,
+          events: non_neg_integer | nil,
+          seen: boolean,
+          pause: pos_integer | nil,
+          at: integer | nil
         }
+  @type pauses :: %{min: pos_integer, max: pos_integer}
 
   @doc "`ref` is what the subscriber calls it."
   @spec subscribe(t, pid, reference) :: t
   def subscribe(%__MODULE__{} = watch, pid, ref),
-    do: put_in(watch.subscribers[ref], {pid, Process.monitor(pid)})
+    do: put_in(%{watch | pause: nil}.subscribers[ref], {pid, Process.monitor(pid)})
 
   @spec unsubscribe(t, reference) :: t
   def unsubscribe(%__MODULE__{} = watch, ref) do
@@ -42,6 +52,29 @@ defmodule Cryptoki.Watch do
   def notify(%__MODULE__{subscribers: subscribers}, event) do
     for {ref, {pid, _monitor}} <- subscribers, do: send(pid, {:cryptoki, ref, event})
     :ok
+  end
+
+  @doc "Milliseconds until the next look: more and more while nothing changes."
+  @spec pause(t, pauses) :: pos_integer
+  def pause(%__MODULE__{pause: pause}, %{min: min}), do: pause || min
+
+  @doc "Whether the slots are to be asked, and not only for events: a library has to give one to be trusted with that."
+  @spec slots_due?(t, pauses) :: boolean
+  def slots_due?(%__MODULE__{seen: false}, _pauses), do: true
+
+  def slots_due?(%__MODULE__{at: at}, %{max: max}),
+    do: System.monotonic_time(:millisecond) - at >= @seldom * max
+
+  @doc "As `looked/2`, and settles when the next look is."
+  @spec looked(t, {Connector.look(), non_neg_integer | nil}, pauses) ::
+          {:came | :changed | :same, t}
+  def looked(%__MODULE__{} = watch, {look, events}, pauses) do
+    seen = watch.seen or (watch.events != nil and events != watch.events)
+    {news, watch} = looked(watch, look)
+    longer = min(2 * pause(watch, pauses), pauses.max)
+    pause = if news == :same and not seen, do: longer
+    at = System.monotonic_time(:millisecond)
+    {news, %{watch | events: events, seen: seen, pause: pause, at: at}}
   end
 
   @doc "Somebody has looked: tells what has changed, and answers whether a token has come, or other slots changed."

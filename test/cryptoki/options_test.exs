@@ -29,6 +29,7 @@ defmodule Cryptoki.OptionsTest do
                queue_limit: 10_000,
                init_args: nil,
                reconnect: %{min: 100, max: 30_000},
+               watch: %{min: 200, max: 500},
                locking: :os,
                interface: nil,
                isolation: :none

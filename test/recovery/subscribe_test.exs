@@ -2,7 +2,7 @@ defmodule Cryptoki.Recovery.SubscribeTest do
   # Insertion and removal are told within a second, with slot events of the library and without.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.{Connector, Error, Instances, Target}
+  alias Cryptoki.{Connector, Error, Instances, Target, Watch}
   alias Cryptoki.Test.FaultyModule
 
   @moduletag :capture_log
@@ -81,6 +81,61 @@ defmodule Cryptoki.Recovery.SubscribeTest do
     assert_receive {:cryptoki, ^ref, {:token_inserted, _token}}, 5 * @second
     assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5 * @second
     Cryptoki.stop(hsm)
+  end
+
+  test "a library that tells of events is asked for those, and its slots seldom" do
+    module = FaultyModule.new()
+    FaultyModule.control(module, "slot_events on")
+    opts = [sessions: 1, reconnect: [min: 5, max: 100], watch: [min: 5, max: 60_000]]
+    {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module, opts))
+    {:ok, other} = Cryptoki.start_link(FaultyModule.options(module, opts))
+    {:ok, ref} = Cryptoki.subscribe(hsm)
+    {:ok, second} = Cryptoki.subscribe(other)
+
+    # An event is taken once, and both are told.
+    for rules <- ["slot_events on\ntoken remove", "slot_events on"], n <- [1, 2] do
+      FaultyModule.control(module, rules <> " # #{n}")
+      state = if rules =~ "remove", do: :absent, else: :ready
+
+      if n == 1,
+        do:
+          for(
+            ref <- [ref, second],
+            do: assert_receive({:cryptoki, ^ref, {:state, ^state, _}}, 20_000)
+          )
+    end
+
+    asked = fn function -> FaultyModule.count(module, ~r/^#{function} ran|^#{function} faked/) end
+    events = asked.("C_WaitForSlotEvent")
+    lists = asked.("C_GetSlotList")
+    FaultyModule.await(module, ~r/^C_WaitForSlotEvent/, events + 50)
+    assert asked.("C_GetSlotList") - lists <= 8
+
+    for hsm <- [hsm, other], do: Cryptoki.stop(hsm)
+  end
+
+  test "pauses double while nothing changes, and a change or a subscriber ends that" do
+    pauses = %{min: 200, max: 500}
+    token = %{slot: 1, label: "t", serial: "1"}
+    none = {{[], []}, nil}
+    one = {{[%{id: 1}], [token]}, nil}
+    watch = %Watch{}
+    assert Watch.pause(watch, pauses) == 200
+    {:same, watch} = Watch.looked(watch, none, pauses)
+    assert Watch.pause(watch, pauses) == 400
+    {:same, watch} = Watch.looked(watch, none, pauses)
+    assert Watch.pause(watch, pauses) == 500
+    {:came, watch} = Watch.looked(watch, one, pauses)
+    assert Watch.pause(watch, pauses) == 200
+    {:same, watch} = Watch.looked(watch, one, pauses)
+    assert Watch.pause(Watch.subscribe(watch, self(), make_ref()), pauses) == 200
+
+    # Until it has told of one, a library that says there is no event is not believed.
+    {:same, watch} = Watch.looked(watch, {elem(one, 0), 0}, pauses)
+    assert Watch.slots_due?(watch, pauses)
+    {:same, watch} = Watch.looked(watch, {elem(one, 0), 1}, pauses)
+    refute Watch.slots_due?(watch, pauses)
+    assert Watch.pause(watch, pauses) == 200
   end
 
   test "a look at what has not changed is as cheap as can be" do

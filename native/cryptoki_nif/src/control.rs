@@ -232,8 +232,11 @@ impl Control {
                     functions.set_pin(session, old.as_ref(), new.as_ref())
                 })
                 .map(|()| ok(env)),
-            Job::Poll => info::poll(env, functions),
-            Job::Events => Ok(info::events(env, functions)),
+            Job::Poll => {
+                self.library.take_slot_events();
+                info::poll(env, functions)
+            }
+            Job::Events => Ok(self.library.take_slot_events().encode(env)),
             Job::Reinitialize => self.reinitialize().map(|()| ok(env)),
         }
     }

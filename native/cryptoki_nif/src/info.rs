@@ -22,7 +22,7 @@ mod atoms {
         session_count, max_rw_session_count, rw_session_count, max_pin_len, min_pin_len,
         total_public_memory, free_public_memory, total_private_memory, free_private_memory,
         utc_time, min_key_size, max_key_size, present, infinite, unavailable,
-        state, slot, device_error, nil, interfaces, name, error, unsupported, none, some,
+        state, slot, device_error, nil, interfaces, name, error,
     }
 }
 
@@ -357,18 +357,8 @@ pub fn session<'a>(
     )
 }
 
-/// Takes the slot events there are: whether there were any, or `unsupported`.
-pub fn events<'a>(env: Env<'a>, functions: &Functions) -> Term<'a> {
-    match take_events(functions) {
-        None => atoms::unsupported(),
-        Some(0) => atoms::none(),
-        Some(_) => atoms::some(),
-    }
-    .encode(env)
-}
-
-/// How many there were; `None` where the library cannot say.
-fn take_events(functions: &Functions) -> Option<usize> {
+/// Takes the slot events there are: how many; `None` where the library cannot say.
+pub fn take_events(functions: &Functions) -> Option<usize> {
     for taken in 0..64 {
         match functions.slot_event() {
             Ok(Some(_)) => {}
@@ -379,10 +369,8 @@ fn take_events(functions: &Functions) -> Option<usize> {
     Some(64)
 }
 
-/// Takes the slot events there are, then looks at every slot: some libraries only notice a change
-/// when asked for events, others only when asked for slots.
+/// Looks at every slot. Some libraries only notice a change when asked for events before, others only when asked for slots.
 pub fn poll<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
-    take_events(functions);
     let mut slots = Vec::new();
     for id in functions.slots(false)? {
         let (_, token) = look(functions, id)?;

@@ -1,6 +1,7 @@
 //! A loaded library, one per real path in the whole VM.
 
 use crate::control::{self, Message};
+use crate::info;
 use crossbeam_channel::{Sender, unbounded};
 use cryptoki_ffi::claims::Claims;
 use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
@@ -12,6 +13,7 @@ use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID, CKR_SESSION_HANDLE_INVALID};
 use once_cell::sync::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Every library of the VM by its real path. Entries stay for ever: a library is never unloaded,
@@ -33,6 +35,8 @@ pub struct Library {
     jobs: Sender<Message>,
     /// What callers want to know, for which no instance waits.
     questions: Sender<Message>,
+    /// How many slot events it has given: whoever takes one takes it from all who watch.
+    slot_events: AtomicU64,
     /// Where its control thread is.
     pub control: Arc<Whereabouts>,
     /// Who opened a session handle last. A library that was restarted gives out old numbers again:
@@ -78,6 +82,7 @@ impl Library {
             functions,
             jobs,
             questions,
+            slot_events: AtomicU64::new(0),
             control: Arc::default(),
             claims: Claims::new(),
             numbers: Numbers::default(),
@@ -101,6 +106,12 @@ impl Library {
     /// instance waits for them.
     pub fn question(&self, message: Message) -> Outcome<()> {
         offer(&self.questions, message)
+    }
+
+    /// Takes the slot events there are; how many there were so far, `None` where it cannot say.
+    pub fn take_slot_events(&self) -> Option<u64> {
+        let taken = info::take_events(&self.functions)? as u64;
+        Some(self.slot_events.fetch_add(taken, SeqCst) + taken)
     }
 
     /// Opens a session and claims its handle, whatever token is in the slot: see `Place`.
