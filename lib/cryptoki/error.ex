@@ -287,10 +287,14 @@ defmodule Cryptoki.Error do
 
   # Codes with the highest bit of 32 belong to the vendor.
   defp text(%{reason: reason}) when is_map_key(@texts, reason), do: @texts[reason]
-  defp text(%{reason: reason, code: nil}), do: String.replace("#{reason}", "_", " ")
+
+  defp text(%{reason: reason, code: nil}) when is_atom(reason),
+    do: String.replace("#{reason}", "_", " ")
+
   defp text(%{reason: reason}) when is_atom(reason), do: "the token refuses the request"
 
-  defp text(%{code: code}) when code >= 0x80000000,
+  # Also without a code: where an instance is not connected because of one.
+  defp text(%{reason: number}) when number >= 0x80000000,
     do: "a code of the library's vendor, see there"
 
   defp text(_), do: "a code PKCS #11 does not define, see the documentation of the library"

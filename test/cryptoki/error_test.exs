@@ -83,6 +83,12 @@ defmodule Cryptoki.ErrorTest do
     assert Error.from_native({:rv, 0xE0, :C_GenerateKey, :absent}).executed == :maybe
   end
 
+  test "a number that is the reason of another error is a sentence as well" do
+    error = %Error{reason: 0x80000123, detail: "not connected, since C_GetTokenInfo answered it"}
+    assert Exception.message(error) =~ ~r/^a code of the library's vendor, see there \(not conn/
+    assert Exception.message(%Error{reason: 0x1F7}) =~ ~r/^a code PKCS #11 does not define/
+  end
+
   test "it is an exception, and a field that does not exist is refused" do
     assert_raise Error, ~r/nothing matches the selector.* \(label: "x"\)$/, fn ->
       raise Error.new(:key_not_found, ~s(label: "x"))

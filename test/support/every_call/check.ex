@@ -59,8 +59,16 @@ defmodule Cryptoki.Test.EveryCall.Check do
   @doc "Whether a caller can have read of such an error: a reason of ours, or what the standard calls the code."
   @spec documented?(Error.t()) :: boolean
   def documented?(%Error{reason: reason, code: code}) do
-    reason in Error.reasons() or reason == code or
-      (is_atom(reason) and code != nil and match?({:ok, ^code}, Names.code(:rv, reason)))
+    # One that is not connected says why: with the reason of the cause, and no code of its own.
+    reason in Error.reasons() or reason == code or (is_integer(reason) and code == nil) or
+      (is_atom(reason) and named?(reason, code))
+  end
+
+  defp named?(reason, code) do
+    case Names.code(:rv, reason) do
+      {:ok, of_reason} -> code in [nil, of_reason]
+      :error -> false
+    end
   end
 
   # The code that it shows is one that this function has answered.
@@ -123,22 +131,14 @@ defmodule Cryptoki.Test.EveryCall.Check do
   defp pin_tries(calls) do
     tries = tries(calls)
 
-    case Enum.drop_while(tries, &(not hard?(&1))) do
-      [] ->
-        []
-
-      [_refused] ->
-        []
-
-      [doubtful, once_more] when doubtful in @doubtful ->
-        if(once_more == 0, do: [], else: soft(once_more, tries))
-
-      _more ->
-        tried(tries)
+    case tries |> Enum.reject(&(&1 in @not_tried)) |> Enum.drop_while(&(&1 == 0)) do
+      [] -> []
+      [_refused] -> []
+      [doubtful, _once_more] when doubtful in @doubtful -> []
+      _more -> tried(tries)
     end
   end
 
-  defp soft(code, tries), do: if(hard?(code), do: [], else: tried(tries))
   defp hard?(code), do: code != 0 and code not in @not_tried
   defp tried(tries), do: ["a PIN was tried again: #{inspect(tries, base: :hex)}"]
 
