@@ -5,11 +5,13 @@ defmodule Cryptoki.Application do
 
   use Application
 
-  alias Cryptoki.{Instance, Instances}
+  alias Cryptoki.{Instance, Instances, Sealed}
 
   @impl true
   def start(_type, _args) do
     Instances.create_table()
+    # Here, since calls have a deadline, and the first one of OpenSSL takes its time.
+    _ = Sealed.hash("")
     Supervisor.start_link([Instances], strategy: :one_for_one, name: Cryptoki.Supervisor)
   end
 

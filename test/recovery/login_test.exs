@@ -156,6 +156,8 @@ defmodule Cryptoki.Recovery.LoginTest do
       other = FaultyModule.beside(context.module)
       on_exit(fn -> FaultyModule.control(other, "") end)
       {:ok, hsm} = Cryptoki.start_link(options(context.module, timeout: 300))
+      # On a busy machine that time may be over before.
+      ready(hsm)
       %{hsm: hsm, other: other}
     end
 
@@ -326,6 +328,11 @@ defmodule Cryptoki.Recovery.LoginTest do
     assert {:ok, _} = Task.await(hanging)
     assert {:ok, ^blob} = encrypt.()
     Cryptoki.stop(hsm)
+  end
+
+  defp ready(hsm) do
+    unless match?({:ok, %{state: :ready, sessions: %{open: 2}}}, Cryptoki.status(hsm)),
+      do: ready(hsm)
   end
 
   defp locked(hsm) do
