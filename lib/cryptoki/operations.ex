@@ -14,6 +14,7 @@ defmodule Cryptoki.Operations do
     Prehash,
     Random,
     Request,
+    Salt,
     Session,
     SignatureForm,
     Target,
@@ -63,7 +64,9 @@ defmodule Cryptoki.Operations do
   defp in_form(hsm, call, signature, function) when is_binary(signature) do
     with {:ok, target} <- Target.fetch(hsm, call.options),
          form = Traits.form(target, call.wanted),
-         do: SignatureForm.repair(signature, form, call.named, function)
+         {:ok, signature} <- SignatureForm.repair(signature, form, call.named, function),
+         :ok <- Salt.check(target, call, form, signature),
+         do: {:ok, signature}
   end
 
   defp in_form(_hsm, _call, parameters, _function), do: {:ok, parameters}

@@ -268,6 +268,8 @@ defmodule Cryptoki.PrehashTest do
         signature = <<0::unit(8)-size(size), signature::binary>>
         assert pss?("text", :sha256, signature, {:RSAPublicKey, n, e}, salt)
         assert elem(key, 2) == n
+        parameter = [ulong: 0x250, ulong: 2, ulong: 0]
+        assert RSA.salt_size(signature, parameter, n, e) == {:ok, salt}
       end
     end
 

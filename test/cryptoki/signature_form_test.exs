@@ -92,6 +92,31 @@ defmodule Cryptoki.SignatureFormTest do
       assert {:error, %Error{reason: :module_misbehaved}} = X509.csr(hsm, key, subject: "/CN=a")
     end
 
+    test "a salt of another length is an error, wherever PSS is asked for", context do
+      %{faulty: module, hsm: hsm} = context
+      %{rsa: key} = KeyPairs.make(hsm, [:rsa])
+      FaultyModule.control(module, "salt length=20")
+
+      for mechanism <- [:sha256_rsa_pkcs_pss, {:sha384_rsa_pkcs_pss, salt_len: 0}],
+          data <- ["text", {:stream, ["text"]}] do
+        assert {:error, %Error{reason: :module_misbehaved} = error} =
+                 Cryptoki.sign(hsm, key, mechanism, data)
+
+        assert Exception.message(error) =~ "its salt has 20 bytes"
+      end
+
+      assert {:error, %Error{reason: :module_misbehaved}} = JWS.sign(hsm, key, "x", alg: "PS256")
+      asked = {:sha256_rsa_pkcs_pss, salt_len: 20}
+      assert {:ok, _signature} = Cryptoki.sign(hsm, key, asked, "text")
+      digest = :crypto.hash(:sha256, "text")
+
+      assert {:error, %Error{reason: :module_misbehaved}} =
+               Cryptoki.sign(hsm, key, {:rsa_pkcs_pss, hash: :sha256}, digest)
+
+      FaultyModule.control(module, "")
+      assert {:ok, _signature} = Cryptoki.sign(hsm, key, :sha256_rsa_pkcs_pss, "text")
+    end
+
     test "a byte too few of a MAC is an error", %{faulty: module, hsm: hsm} do
       use = [value_len: 32, sign: true, verify: true, label: "mac"]
       key = Cryptoki.generate_key!(hsm, :generic_secret_key_gen, use)
@@ -278,7 +303,6 @@ defmodule Cryptoki.SignatureFormTest do
       end
     end
 
-    @tag skip: MainToken.lacks(:kryoptic, "it has curves of NIST only")
     # Each was compared with a power of two for every one of its bytes: minutes for a message of a stranger.
     test "may be of any size, and is no signature then", %{hsm: hsm, keys: keys} do
       public = Cryptoki.find_one!(hsm, class: :public_key, id: keys.secp256r1.id)
@@ -293,6 +317,7 @@ defmodule Cryptoki.SignatureFormTest do
       end
     end
 
+    @tag skip: MainToken.lacks(:kryoptic, "it has curves of NIST only")
     test "has numbers as long as the order, which is not the length of a point", %{hsm: hsm} do
       for curve <- [:secp224k1, :secp160r1, :secp256k1] do
         %{^curve => key} = KeyPairs.make(hsm, [curve])

@@ -61,6 +61,33 @@ defmodule Cryptoki.Prehash.RSA do
 
   def encode_pss(_digest, _raw_parameter, _modulus), do: :error
 
+  @doc "The length of the salt in a signature by PSS; `:error` when it is none with these parameters."
+  @spec salt_size(binary, term, pos_integer, pos_integer) :: {:ok, non_neg_integer} | :error
+  def salt_size(signature, [ulong: hash, ulong: generator, ulong: _asked], modulus, exponent) do
+    bits = length(Integer.digits(modulus, 2)) - 1
+    size = div(bits + 7, 8)
+    encoded = :crypto.mod_pow(signature, exponent, modulus)
+    missing = size - byte_size(encoded)
+
+    with {:ok, hash} <- Map.fetch(@hashes, Names.name(:mechanism, hash)),
+         {:ok, generator} <- Map.fetch(@generators, Names.name(:mgf, generator)),
+         block_size when block_size > 0 and missing >= 0 <- size - hash_size(hash) - 1,
+         seed_size = hash_size(hash),
+         <<masked::binary-size(block_size), seed::binary-size(seed_size), 0xBC>> <-
+           :binary.copy(<<0>>, missing) <> encoded do
+      unused = 8 * size - bits
+      mask = mask(generator, seed, block_size, 0, [])
+      <<_::size(unused), block::bitstring>> = :crypto.exor(masked, mask)
+      without_padding(<<0::size(unused), block::bitstring>>)
+    else
+      _no_encoded_message -> :error
+    end
+  end
+
+  defp without_padding(<<0, rest::binary>>), do: without_padding(rest)
+  defp without_padding(<<1, salt::binary>>), do: {:ok, byte_size(salt)}
+  defp without_padding(_other), do: :error
+
   defp hash_size(hash), do: :crypto.hash_info(hash).size
 
   # MGF1 (RFC 8017, section B.2.1).
