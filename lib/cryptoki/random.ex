@@ -6,7 +6,7 @@ defmodule Cryptoki.Random do
   alias Cryptoki.{Error, Instances, Request, Target}
 
   # What is tried next when a library takes less than it was given.
-  @pieces [64 * 1024, 1024, 256, 64, 16]
+  @pieces [64 * 1024, 1024, 256, 64, 32, 16]
   # Nobody's limit is smaller, and nothing is looked up for so little.
   @always 16
   # They speak of the length; of the others one may, and a size is tried that is likely to be taken.
@@ -20,7 +20,7 @@ defmodule Cryptoki.Random do
   def bytes(_target, 0), do: {:ok, ""}
 
   def bytes(target, count) do
-    get = fn _at, size -> Request.run(target, {:random, size}) end
+    get = fn _at, size, _limit -> Request.run(target, {:random, size}) end
 
     case pieces(target, :random_limit, count, get) do
       {:ok, [bytes]} -> {:ok, bytes}
@@ -34,15 +34,17 @@ defmodule Cryptoki.Random do
   def seed(_target, ""), do: :ok
 
   def seed(target, seed) do
-    mix = fn at, size ->
-      op = {:seed_random, binary_part(seed, at, size)}
+    # Kryoptic takes no seed of less than 32 bytes: the last piece begins as early as it may.
+    mix = fn at, size, limit ->
+      from = max(at + size - limit, 0)
+      op = {:seed_random, binary_part(seed, from, at + size - from)}
       with :ok <- Request.run(target, op), do: {:ok, ""}
     end
 
     with {:ok, _nothing} <- pieces(target, :seed_limit, byte_size(seed), mix), do: :ok
   end
 
-  # `get` takes where a piece begins and how long it is.
+  # `get` takes where a piece begins, how long it is and how long it might be.
   defp pieces(target, what, count, get) do
     limit = if count > @always, do: Instances.get(target.instance, what)
     pieces(target, what, count, get, {0, limit || count, []})
@@ -53,7 +55,7 @@ defmodule Cryptoki.Random do
   defp pieces(target, what, count, get, {at, limit, done}) do
     size = min(count - at, limit)
 
-    case piece(get, at, size) do
+    case piece(get, at, size, limit) do
       {:ok, bytes, ^size, _why} ->
         pieces(target, what, count, get, {at + size, limit, [bytes | done]})
 
@@ -66,8 +68,8 @@ defmodule Cryptoki.Random do
     end
   end
 
-  defp piece(get, at, size, why \\ nil) do
-    case get.(at, size) do
+  defp piece(get, at, size, limit, why \\ nil) do
+    case get.(at, size, limit) do
       {:ok, bytes} -> {:ok, bytes, size, why}
       {:error, error} -> smaller(get, at, less(size, error.reason), error)
     end
@@ -77,7 +79,7 @@ defmodule Cryptoki.Random do
   defp smaller(_get, _at, nil, error), do: {:error, error}
 
   defp smaller(get, at, less, error) do
-    with {:error, _the_same} <- piece(get, at, less, error.reason), do: {:error, error}
+    with {:error, _the_same} <- piece(get, at, less, less, error.reason), do: {:error, error}
   end
 
   defp less(size, reason) when reason in @too_much, do: Enum.find(@pieces, &(&1 < size))

