@@ -15,7 +15,8 @@ defmodule Cryptoki.VectorsTest do
     {hsms, _log} =
       ExUnit.CaptureLog.with_log(fn ->
         for token <- Token.all(), into: %{} do
-          child = {Cryptoki, Token.options(token, sessions: 8)}
+          # PBKDF2 with 16 million iterations takes a minute on a busy machine.
+          child = {Cryptoki, Token.options(token, sessions: 8, timeout: 600_000)}
           {token.name, start_supervised!(child, id: token.name)}
         end
       end)
