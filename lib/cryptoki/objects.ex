@@ -49,15 +49,16 @@ defmodule Cryptoki.Objects do
 
     with {:ok, target} <- Target.fetch(hsm, options),
          {:ok, handle} <- Keys.resolve(target, wanted, :cached),
-         do: describe(target, wanted, handle)
+         do: describe(target, wanted, handle, @attempts)
   end
 
-  # The handle may have been in the cache for longer than the object has lived.
-  defp describe(target, wanted, handle) do
+  # The handle may have been in the cache for longer than the object has lived, or the epoch end meanwhile.
+  defp describe(target, wanted, handle, attempts) do
     case Keys.describe(target, handle) do
-      {:error, %Error{reason: reason}} when reason in [:stale_handle, :object_handle_invalid] ->
+      {:error, %Error{reason: reason}}
+      when attempts > 1 and reason in [:stale_handle, :object_handle_invalid] ->
         with {:ok, handle} <- Keys.resolve(target, wanted, :fresh),
-             do: Keys.describe(target, handle)
+             do: describe(target, wanted, handle, attempts - 1)
 
       described ->
         described

@@ -18,8 +18,10 @@ defmodule Cryptoki.Recovery.ObjectNumbersTest do
   # Kryoptic locks itself out when one thread logs in while others search.
   @locking %{softhsm2: :os, kryoptic: :serialized}
 
-  defp start(module, id) do
-    options = FaultyModule.options(module, sessions: 2, locking: @locking[MainToken.name()])
+  defp start(module, id, sessions \\ 2) do
+    options =
+      FaultyModule.options(module, sessions: sessions, locking: @locking[MainToken.name()])
+
     start_supervised!({Cryptoki, options}, id: id)
   end
 
@@ -235,6 +237,101 @@ defmodule Cryptoki.Recovery.ObjectNumbersTest do
     do: mac == mac(value) || exit({:signed_with_another_key, value})
 
   defp signed?({:error, %Error{reason: reason}}, _value), do: assert(reason == :key_not_found)
+
+  describe "somebody else's timeout" do
+    test "costs nobody the keys of a session", %{module: module} do
+      others = open(module)
+      hsm = start(module, :single, 1)
+      key = mac_key!(hsm, "mine", label: "tmp")
+      nameless = mac_key!(hsm, "nameless")
+
+      for n <- 1..3 do
+        FaultyModule.control(module, "handles reuse\nC_Digest hang # #{n}")
+
+        assert {:error, %Error{reason: :timeout}} =
+                 Cryptoki.digest(hsm, :sha256, "x", timeout: 50)
+
+        # Another session has come in its place.
+        assert sign(hsm, key) == {:ok, mac("mine")}
+        FaultyModule.control(module, "handles reuse # #{n}")
+        status(hsm, &(&1.sessions == %{wanted: 1, open: 1, busy: 0, overdue: 0}))
+        assert sign(hsm, key) == {:ok, mac("mine")}
+        assert sign(hsm, nameless) == {:ok, mac("nameless")}
+      end
+
+      # The session that has the keys stays open for them, and no longer: with that of the login and of the work.
+      assert open(module) == others + 3
+      for kept <- [key, nameless], do: Cryptoki.destroy!(hsm, kept)
+      await(fn -> open(module) == others + 2 end)
+      assert {:ok, _digest} = Cryptoki.digest(hsm, :sha256, "x")
+      for gone <- [key, nameless], do: assert(not_found?(sign(hsm, gone)))
+    end
+
+    test "and a caller that dies, and the end of the instance", %{module: module} do
+      others = open(module)
+      hsm = start(module, :single, 1)
+      key = mac_key!(hsm, "mine")
+      FaultyModule.control(module, "handles reuse\nC_Digest hang")
+      {pid, ref} = spawn_monitor(fn -> Cryptoki.digest(hsm, :sha256, "x") end)
+      FaultyModule.await(module, ~r/^C_Digest hangs/)
+      Process.exit(pid, :kill)
+      assert_receive {:DOWN, ^ref, :process, ^pid, :killed}
+      status(hsm, &(&1.sessions.overdue == 1))
+      FaultyModule.control(module, "handles reuse")
+      status(hsm, &(&1.sessions == %{wanted: 1, open: 1, busy: 0, overdue: 0}))
+      assert sign(hsm, key) == {:ok, mac("mine")}
+      stop_supervised!(:single)
+      await(fn -> open(module) == others end)
+    end
+  end
+
+  # A session is opened in the place of one in which somebody left an operation, or which the library had
+  # trouble with: the token may have restarted a moment before, and nobody have noticed.
+  for {how, rules} <- [
+        "left behind": "",
+        "device errors": "C_GenerateRandom rv=0x30"
+      ] do
+    test "a session that is opened after a restart has no handles of before: #{how}", context do
+      %{hsm: other, module: module} = context
+      hsm = start(module, :restarted, 1)
+      # Seen without a login.
+      stored = [token: true, private: false]
+      keys = for n <- 1..4, do: mac_key!(hsm, "#{n}", [label: "#{n}"] ++ stored)
+      # For its sake the old session is kept.
+      mac_key!(hsm, "of the session", [])
+
+      Cryptoki.with_session(hsm, fn session ->
+        {:ok, op} = Cryptoki.start(session, :digest, :sha256)
+        :ok = Operation.update(op, "left behind")
+        if unquote(how) == :"device errors", do: {:ok, _} = Operation.finish(op)
+        rules = unquote(rules)
+        FaultyModule.control(module, "handles reuse\nsessions forget\n#{rules}")
+
+        if unquote(how) == :"device errors",
+          do: for(_ <- 1..3, do: {:error, %Error{}} = Cryptoki.random(session, 1))
+      end)
+
+      FaultyModule.await(module, ~r/faked 0xb3/)
+      # They have the numbers of each other now.
+      for n <- 4..1//-1, do: {:ok, _key} = Cryptoki.find_one(other, label: "#{n}")
+      assert {:ok, %{label: "1"}} = Cryptoki.attributes(hsm, hd(keys), [:label])
+
+      for {key, n} <- Enum.with_index(keys, 1),
+          do: assert(sign(hsm, key) == {:ok, mac("#{n}")})
+    end
+  end
+
+  # Sessions in the library, by the journal.
+  defp open(module) do
+    FaultyModule.count(module, ~r/^C_OpenSession ran 0x0/) -
+      FaultyModule.count(module, ~r/^C_CloseSession ran 0x0/)
+  end
+
+  defp sign(hsm, key), do: Cryptoki.sign(hsm, key, :sha256_hmac, "text")
+
+  # Asks until it holds; the test's own time limit ends it otherwise.
+  defp status(hsm, holds?), do: await(fn -> holds?.(Cryptoki.status!(hsm)) end)
+  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   # What is said of keys that are found again rests on this comparison.
   describe "keys that are found anew are told by what is public of them" do

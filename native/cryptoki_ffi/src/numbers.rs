@@ -200,9 +200,8 @@ impl Numbers {
         }
         Some(Ending {
             numbers: self,
-            slot,
             objects: vec![Ended {
-                object: handle.object,
+                place: (slot, handle.object),
                 generation: handle.generation,
                 certain: true,
             }],
@@ -210,15 +209,15 @@ impl Numbers {
     }
 
     /// Begins to end the objects that end with a session.
-    pub fn end_of(&self, slot: CK_SLOT_ID, maker: u64) -> Ending<'_> {
+    pub fn end_of(&self, maker: u64) -> Ending<'_> {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.state();
         let mut objects = Vec::new();
-        for ((of, object), known) in &mut state.known {
-            if *of == slot && known.maker == Some(maker) {
+        for (place, known) in &mut state.known {
+            if known.maker == Some(maker) {
                 known.ending = true;
                 objects.push(Ended {
-                    object: *object,
+                    place: *place,
                     generation: known.generation,
                     certain: !known.doubtful,
                 });
@@ -226,7 +225,7 @@ impl Numbers {
         }
         let used = |state: &State| {
             objects.iter().any(|ended| {
-                let known = state.known.get(&(slot, ended.object));
+                let known = state.known.get(&ended.place);
                 known.is_some_and(|known| known.generation == ended.generation && known.users > 0)
             })
         };
@@ -240,16 +239,15 @@ impl Numbers {
         drop(state);
         Ending {
             numbers: self,
-            slot,
             objects,
         }
     }
 
     /// Whether objects end with a session.
-    pub fn holds(&self, slot: CK_SLOT_ID, maker: u64) -> bool {
+    pub fn holds(&self, maker: u64) -> bool {
         let state = self.state();
-        let mut known = state.known.iter();
-        known.any(|((of, _), known)| *of == slot && known.maker == Some(maker))
+        let mut known = state.known.values();
+        known.any(|known| known.maker == Some(maker))
     }
 
     /// The library does not know the object of a handle. Those made here do not go without our doing.
@@ -320,7 +318,7 @@ impl Drop for InUse<'_, '_> {
 }
 
 struct Ended {
-    object: CK_OBJECT_HANDLE,
+    place: (CK_SLOT_ID, CK_OBJECT_HANDLE),
     generation: u64,
     /// Its end is that of the object that the generation was given to.
     certain: bool,
@@ -329,7 +327,6 @@ struct Ended {
 /// Objects that are about to end. Dropped, their handles are not good any more, whatever has become of them.
 pub struct Ending<'n> {
     numbers: &'n Numbers,
-    slot: CK_SLOT_ID,
     objects: Vec<Ended>,
 }
 
@@ -346,7 +343,7 @@ impl Ending<'_> {
     pub fn stayed(mut self) {
         let mut state = self.numbers.state();
         for ended in std::mem::take(&mut self.objects) {
-            if let Some(known) = state.known.get_mut(&(self.slot, ended.object))
+            if let Some(known) = state.known.get_mut(&ended.place)
                 && known.generation == ended.generation
             {
                 known.ending = false;
@@ -360,7 +357,7 @@ impl Drop for Ending<'_> {
         let mut state = self.numbers.state();
         for ended in &self.objects {
             // An object that was made meanwhile may have the number.
-            if let Entry::Occupied(entry) = state.known.entry((self.slot, ended.object))
+            if let Entry::Occupied(entry) = state.known.entry(ended.place)
                 && entry.get().generation == ended.generation
             {
                 entry.remove();

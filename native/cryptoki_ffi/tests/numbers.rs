@@ -105,12 +105,12 @@ fn session_objects_end_with_their_session_and_others_do_not() {
     let mine = handle(numbers.made(SLOT, N, Some(1)));
     let other = numbers.made(SLOT, N + 1, Some(2));
     let stored = numbers.made(SLOT, N + 2, None);
-    assert!(numbers.holds(SLOT, 1));
-    let ending = numbers.end_of(SLOT, 1);
+    assert!(numbers.holds(1));
+    let ending = numbers.end_of(1);
     // The library gives the number away before we know that the session is closed.
     let next = handle(numbers.made(SLOT, N, Some(2)));
     ending.gone();
-    assert!(!numbers.holds(SLOT, 1));
+    assert!(!numbers.holds(1));
     assert_eq!(numbers.standing(SLOT, &mine), Standing::Gone);
     assert!(good(&numbers, next));
     for (object, generation) in [(N + 1, other), (N + 2, stored)] {
@@ -133,7 +133,7 @@ fn after_another_login_and_after_doubts_objects_are_looked_for() {
     let mine = handle(numbers.made(SLOT, N, Some(1)));
     numbers.doubt(SLOT);
     // It may have gone with the token, and its number be that of another object: not known to be gone.
-    numbers.end_of(SLOT, 1).gone();
+    numbers.end_of(1).gone();
     assert_eq!(numbers.standing(SLOT, &mine), Standing::Unknown);
     let first = found(&numbers).unwrap();
     numbers.lost(SLOT, &first);

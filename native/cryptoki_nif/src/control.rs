@@ -188,7 +188,7 @@ impl Control {
             Message::CloseSession { handle, claim } => {
                 let _ = guarded(|| {
                     inject::place("control close");
-                    self.library.close_session(handle, claim);
+                    self.library.close_with_objects(handle, claim);
                 });
             }
         }

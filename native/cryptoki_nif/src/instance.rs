@@ -14,8 +14,11 @@ use cryptoki_ffi::values::Handle;
 use cryptoki_ffi::whereabouts::Whereabouts;
 use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID};
 use std::sync::atomic::{AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
+
+/// More sessions are not kept open for the objects in them: their number on a token is limited.
+const KEPT_LIMIT: usize = 16;
 
 /// What a session thread can be asked to do.
 pub enum SessionJob {
@@ -98,6 +101,8 @@ pub struct Instance {
     pub unheard: Unheard,
     /// Not held during calls of the library, which may hang.
     login_session: Mutex<Option<LoginSession>>,
+    /// Sessions that are open for the sake of the objects made in them, with their claims.
+    kept: Mutex<Vec<(CK_SESSION_HANDLE, u64)>>,
     /// Of the threads of its sessions.
     threads: Mutex<Vec<Weak<Whereabouts>>>,
     limit: usize,
@@ -124,6 +129,7 @@ impl Instance {
             counters: Counters::default(),
             unheard: Unheard::default(),
             login_session: Mutex::new(None),
+            kept: Mutex::default(),
             threads: Mutex::default(),
             limit,
             state: AtomicU8::new(State::Absent as u8),
@@ -177,6 +183,7 @@ impl Instance {
         self.state.store(state as u8, SeqCst);
         if state != State::Ready {
             self.end_login();
+            self.end_kept();
         }
         if state != State::Ready && !self.receiver.is_empty() {
             let instance = self.clone();
@@ -197,6 +204,44 @@ impl Instance {
         if let Some(session) = session {
             self.library.forget_session(session.handle, session.claim);
         }
+    }
+
+    /// Keeps a session open, which nobody uses any more, for the objects that would end with it; whether it does.
+    pub fn keep(&self, handle: CK_SESSION_HANDLE, claim: u64) -> bool {
+        self.let_go();
+        let library = &self.library;
+        let alive = library.numbers.holds(claim)
+            && library.owns(handle, claim)
+            && library.functions.session_info(handle).is_ok();
+        let mut kept = self.kept();
+        // The state is looked at under the lock: whoever changes it takes away what is there then.
+        let keeps = alive && kept.len() < KEPT_LIMIT && self.state() == State::Ready;
+        if keeps {
+            kept.push((handle, claim));
+        }
+        keeps
+    }
+
+    /// Closes the sessions that were kept for objects which are gone.
+    pub fn let_go(&self) {
+        let library = &self.library;
+        self.kept().retain(|(handle, claim)| {
+            let holds = library.numbers.holds(*claim);
+            if !holds {
+                library.forget_session(*handle, *claim);
+            }
+            holds
+        });
+    }
+
+    fn end_kept(&self) {
+        for (handle, claim) in std::mem::take(&mut *self.kept()) {
+            self.library.forget_session(handle, claim);
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<(CK_SESSION_HANDLE, u64)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn drain(&self) {
@@ -356,5 +401,6 @@ fn queue_full() -> Failure {
 impl Drop for Instance {
     fn drop(&mut self) {
         self.end_login();
+        self.end_kept();
     }
 }

@@ -171,6 +171,13 @@ impl Library {
         }
     }
 
+    /// The same with the objects that end with it: their handles are good for nothing from then on.
+    pub fn close_with_objects(&self, handle: CK_SESSION_HANDLE, claim: u64) {
+        let ending = self.numbers.end_of(claim);
+        self.close_session(handle, claim);
+        ending.gone();
+    }
+
     fn close_now(&self, handle: CK_SESSION_HANDLE, claim: u64) {
         // It may be gone already: then there is nothing to close.
         let _ = self.functions.close_session(handle);

@@ -220,6 +220,10 @@ impl Session {
 
     fn finish(&mut self, end: End) {
         self.status.unattended();
+        if matches!(end, End::Overdue | End::Panicked) {
+            // Whoever gave up, or panicked, is not alone in having objects here.
+            let _ = guarded(|| self.keep_objects());
+        }
         let closed = self.close_all();
         match end {
             End::Closed(None) if !closed => self.ended(atoms::panic()),
@@ -406,18 +410,6 @@ impl Session {
             Ok(()) => Ok(()),
             Err(failure) => self.retire().or_else(|_| self.reopen(&failure)),
         }
-    }
-
-    /// Goes on with a new session and keeps the old one open, unused: the objects made in it would
-    /// end with it.
-    fn retire(&mut self) -> Outcome<()> {
-        if !self.holds_objects() || self.retired.len() >= RETIRED_LIMIT {
-            return Err(Failure::own(Reason::SessionLost, "nothing to keep"));
-        }
-        let old = (self.handle, self.claim);
-        self.take_new()?;
-        self.retired.push(old);
-        Ok(())
     }
 
     /// Runs one operation by the recovery table.

@@ -1,6 +1,6 @@
 //! The objects that a session finds, makes, uses and destroys: each handle is that of one object.
 
-use super::Session;
+use super::{RETIRED_LIMIT, Session};
 use crate::operation::Work;
 use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
 use cryptoki_ffi::numbers::Numbers;
@@ -30,7 +30,10 @@ impl Session {
         };
         let outcome = self.library().destroy(self.handle, handle.object);
         match &outcome {
-            Ok(()) => ending.gone(),
+            Ok(()) => {
+                ending.gone();
+                self.instance().let_go();
+            }
             Err(failure) if is_refusal(failure) => ending.stayed(),
             Err(_) => drop(ending),
         }
@@ -39,7 +42,7 @@ impl Session {
 
     /// Whether objects would end with the session.
     pub(super) fn holds_objects(&self) -> bool {
-        self.made_objects.get() && self.numbers().holds(self.place.slot, self.claim)
+        self.made_objects.get() && self.numbers().holds(self.claim)
     }
 
     fn numbers(&self) -> &Numbers {
@@ -49,10 +52,33 @@ impl Session {
     /// Closes a session, and ends the handles of the objects that end with it.
     pub(super) fn close_one(&self, handle: CK_SESSION_HANDLE, claim: u64, made_objects: bool) {
         let library = &self.instance().library;
-        let ending = made_objects.then(|| library.numbers.end_of(self.place.slot, claim));
-        library.close_session(handle, claim);
-        if let Some(ending) = ending {
-            ending.gone();
+        if made_objects {
+            library.close_with_objects(handle, claim);
+        } else {
+            library.close_session(handle, claim);
+        }
+    }
+
+    /// Goes on with a new session and keeps the old one open, unused: the objects made in it would
+    /// end with it.
+    pub(super) fn retire(&mut self) -> Outcome<()> {
+        if !self.holds_objects() || self.retired.len() >= RETIRED_LIMIT {
+            return Err(Failure::own(Reason::SessionLost, "nothing to keep"));
+        }
+        let old = (self.handle, self.claim);
+        self.take_new()?;
+        self.retired.push(old);
+        Ok(())
+    }
+
+    /// Leaves those of its sessions open, unused, with which objects of callers would end.
+    pub(super) fn keep_objects(&mut self) {
+        let instance = self.instance().clone();
+        self.retired
+            .retain(|(handle, claim)| !instance.keep(*handle, *claim));
+        if self.made_objects.get() && instance.keep(self.handle, self.claim) {
+            self.made_objects.set(false);
+            self.forget();
         }
     }
 
