@@ -204,10 +204,11 @@ defmodule Cryptoki.JWSTest do
             ~S({"alg":"ES256","crit":"b64","b64":false}),
             ~S({"alg":"ES256","crit":["b64","b64"],"b64":false}),
             ~S({"alg":"ES256","crit":["b64"],"b64":0}),
-            ~S({"alg":"ES256","b64":false})
+            ~S({"alg":"ES256","b64":false}),
+            ~S({"alg":"ES256","exp":1,"crit":["exp"],"b64":false})
           ] do
         assert {:error, %Error{reason: :signature_invalid} = error} =
-                 JWS.verify(hsm, public, "#{url64(header)}.x.AAAA")
+                 JWS.verify(hsm, public, "#{url64(header)}.x.AAAA", crit: ["exp"])
 
         assert Exception.message(error) =~ "crit"
       end

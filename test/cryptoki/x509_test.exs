@@ -177,6 +177,8 @@ defmodule Cryptoki.X509Test do
       X509.self_signed!(hsm, keys.secp256r1, subject: "/CN=root", ca: true, path_len: 1, days: 9)
 
     leaf = X509.self_signed!(hsm, keys.secp256r1, subject: "/CN=leaf")
+    lists = [subject: "/CN=lists", ca: true, key_usage: [:crl_sign]]
+    lists = X509.self_signed!(hsm, keys.secp256r1, lists)
     csr = X509.csr!(hsm, keys.ed25519, subject: "/CN=www")
     issue = &X509.issue(hsm, keys.secp256r1, &1, &2, &3)
 
@@ -189,6 +191,7 @@ defmodule Cryptoki.X509Test do
 
     for {certificate, options, text} <- [
           {leaf, [days: 1], "not that of an authority"},
+          {lists, [days: 1], "not that of an authority"},
           {root, [days: 10], "outlive"},
           {root, [not_before: ~U[2100-01-01 00:00:00Z]], "ended"},
           {root, [days: 1, ca: true, path_len: 1], "at most 0"}

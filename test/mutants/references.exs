@@ -12,8 +12,8 @@
    "with :ok <- same_token(target, key),\n         {:ok, template} <- identity(key),",
    "with {:ok, template} <- identity(key),", "test/cryptoki/key_test.exs"},
   {"a handle means something to its own instance only", "lib/cryptoki/keys.ex",
-   "token_info: %{instance: instance}}),\n    do: true", "token_info: %{}}),\n    do: is_pid(instance)",
-   "test/cryptoki/key_test.exs"},
+   "token_info: %{instance: instance}}),\n    do: true",
+   "token_info: %{}}),\n    do: is_pid(instance)", "test/cryptoki/key_test.exs"},
   {"a search that finds nothing asks whether the login is gone", "lib/cryptoki/keys.ex",
    "if Names.name(:session_state, state) in [:ro_public_session, :rw_public_session],",
    "if state == :gone,", "test/cryptoki/search_test.exs"},
@@ -27,6 +27,6 @@
   {"signed data is signed by the key of its certificate", "lib/cryptoki/cms.ex",
    ":ok <- each_is_of_its_key(signers),\n", "", "test/cryptoki/cms_test.exs"},
   {"a session belongs to one process", "lib/cryptoki/session.ex",
-   "target: target} = session) when owner == self(),", "target: target} = session) when owner != nil,",
-   "test/cryptoki/session_test.exs"}
+   "target: target} = session) when owner == self(),",
+   "target: target} = session) when owner != nil,", "test/cryptoki/session_test.exs"}
 ]

@@ -140,7 +140,16 @@ defmodule Cryptoki.Test.Mutants do
       {"MIX_ENV", "test"}
     ]
 
-    arguments = [@slowest, "mix", "test", "--max-failures", "1" | mutant.tests]
+    arguments = [
+      @slowest,
+      "mix",
+      "test",
+      "--include",
+      "safety",
+      "--max-failures",
+      "1" | mutant.tests
+    ]
+
     opts = [cd: directory, env: environment, stderr_to_stdout: true]
     System.cmd("timeout", arguments, opts)
   end

@@ -1,0 +1,26 @@
+defmodule Cryptoki.DERTest do
+  use ExUnit.Case, async: true
+
+  alias Cryptoki.DER
+  alias Cryptoki.X509.Extensions
+
+  test "what is cut off anywhere is none" do
+    for inner <- ["abc", String.duplicate("x", 200), String.duplicate("x", 70_000)] do
+      der = DER.sequence([DER.integer(1), DER.octet_string(inner)])
+      assert {:ok, [{0x30, _contents, ^der}]} = DER.split(der)
+
+      for size <- [1, 2, 3, byte_size(der) - 1],
+          do: assert(DER.split(binary_part(der, 0, size)) == :error)
+    end
+  end
+
+  test "an extension that stands twice is an error, whatever its values" do
+    extension = fn value ->
+      DER.sequence([DER.oid({2, 5, 29, 15}), DER.octet_string(DER.named_bits([value]))])
+    end
+
+    assert {:ok, %{{2, 5, 29, 15} => {false, _bits}}} = Extensions.read(extension.(0))
+    assert Extensions.read(extension.(0) <> extension.(0)) == :error
+    assert Extensions.read(extension.(0) <> extension.(5)) == :error
+  end
+end
