@@ -58,6 +58,14 @@ defmodule Cryptoki.LibraryTest do
     FaultyModule.await(module, ~r/C_Finalize ran 0x0/)
   end
 
+  test "an instance that is killed gives its library back as well" do
+    Process.flag(:trap_exit, true)
+    module = FaultyModule.new()
+    {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module))
+    Process.exit(hsm, :kill)
+    FaultyModule.await(module, ~r/C_Finalize ran 0x0/)
+  end
+
   test "a second instance cannot ask for another initialisation" do
     options = FaultyModule.options(FaultyModule.new())
     {:ok, hsm} = Cryptoki.start_link(options)
