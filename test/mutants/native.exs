@@ -6,9 +6,6 @@
   {"a session with another token is none", "native/cryptoki_nif/src/place.rs",
    "if now == self.token {", "if now == self.token || self.slot == self.slot {",
    "test/recovery/swap_test.exs"},
-  {"a handle of an earlier epoch is stale", "native/cryptoki_nif/src/session.rs",
-   "operation.epoch().is_some_and(|epoch| epoch != self.stamp)",
-   "operation.epoch().is_some_and(|epoch| epoch > self.stamp)", "test/recovery/reboot_test.exs"},
   {"what was begun in a session that is lost is not gone on with",
    "native/cryptoki_nif/src/session.rs",
    "if in_operation {\n                    return Err(Failure::own(Reason::SessionLost, failure.to_string()));\n                }",
@@ -22,5 +19,7 @@
   {"after one loss the other sessions are looked at", "native/cryptoki_nif/src/instance.rs",
    "self.losses.fetch_add(1, SeqCst);", "", "test/recovery/reboot_test.exs"},
   {"a new session asks whether the login still lives", "native/cryptoki_nif/src/instance.rs",
-   "if self.login_session_lives() {", "if true {", "test/recovery/reboot_test.exs"}
+   "if self.login_session_lives() {", "if true {", "test/recovery/reboot_test.exs"},
+  {"a handle of an earlier epoch is stale", "native/cryptoki_nif/src/session/objects.rs",
+   "handle.epoch != self.stamp", "handle.epoch > self.stamp", "test/recovery/reboot_test.exs"}
 ]
