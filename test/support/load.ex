@@ -33,10 +33,14 @@ defmodule Cryptoki.Test.Load do
 
   @doc "How many session threads there are: their names are cryptoki-<number>."
   @spec session_threads :: non_neg_integer
-  def session_threads do
+  def session_threads, do: threads(~r/^cryptoki-\d+$/)
+
+  @doc "Threads of this VM whose name matches."
+  @spec threads(Regex.t()) :: non_neg_integer
+  def threads(name) do
     Enum.count(Path.wildcard("/proc/self/task/*/comm"), fn file ->
       case File.read(file) do
-        {:ok, name} -> name =~ ~r/^cryptoki-\d+$/
+        {:ok, found} -> String.trim_trailing(found) =~ name
         {:error, _ended} -> false
       end
     end)

@@ -227,6 +227,7 @@ defmodule Cryptoki.Test.Panics do
   defp arguments(:instance_state, context), do: [scratch(context), :absent]
   defp arguments(:instance_info, context), do: [scratch(context)]
   defp arguments(:bump_epoch, context), do: [scratch(context)]
+  defp arguments(:handle_standing, context), do: [scratch(context), {1, 1, 1}]
 
   defp arguments(:login, context),
     do: [make_ref(), scratch(context), place(context), 1, SoftHSM.pin(), nil]

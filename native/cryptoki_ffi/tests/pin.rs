@@ -51,6 +51,12 @@ mod channel {
         }
     }
 
+    impl<T> Sender<T> {
+        pub fn len(&self) -> usize {
+            self.0.lock().0.len()
+        }
+    }
+
     impl<T> Drop for Sender<T> {
         fn drop(&mut self) {
             self.0.lock().1 = false;
@@ -92,7 +98,7 @@ mod pin;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use loom::thread;
-use pin::Pin;
+use pin::{Pin, Refused};
 
 /// How often a request was answered.
 type Request = Arc<AtomicUsize>;
@@ -118,8 +124,8 @@ fn serve(pin: Pin<Request>, limit: usize) {
     pin.end(|request| answer(&request));
 }
 
-fn caller_and_thread(limit: usize, others_release: bool) {
-    let (pin, inbox) = Pin::new();
+fn caller_and_thread(limit: usize, room: usize, others_release: bool) {
+    let (pin, inbox) = Pin::new(room);
     let inbox = Arc::new(inbox);
     let session = thread::spawn(move || serve(pin, limit));
     let releaser = others_release.then(|| {
@@ -128,7 +134,7 @@ fn caller_and_thread(limit: usize, others_release: bool) {
     });
     let requests: Vec<Request> = (0..2).map(|_| Arc::new(AtomicUsize::new(0))).collect();
     for request in &requests {
-        if let Err(refused) = inbox.put(request.clone()) {
+        if let Err(Refused::Shut(refused) | Refused::Full(refused)) = inbox.put(request.clone()) {
             answer(&refused);
         }
     }
@@ -144,15 +150,20 @@ fn caller_and_thread(limit: usize, others_release: bool) {
 
 #[test]
 fn a_caller_that_gives_it_back() {
-    model(|| caller_and_thread(usize::MAX, false));
+    model(|| caller_and_thread(usize::MAX, 2, false));
 }
 
 #[test]
 fn a_caller_whose_death_is_noticed_meanwhile() {
-    model(|| caller_and_thread(usize::MAX, true));
+    model(|| caller_and_thread(usize::MAX, 2, true));
 }
 
 #[test]
 fn a_session_that_is_lost_meanwhile() {
-    model(|| caller_and_thread(1, false));
+    model(|| caller_and_thread(1, 2, false));
+}
+
+#[test]
+fn a_caller_that_asks_for_more_than_may_wait() {
+    model(|| caller_and_thread(usize::MAX, 1, false));
 }

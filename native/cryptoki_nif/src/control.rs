@@ -43,6 +43,8 @@ pub enum Message {
         /// The claim of the one who opened it.
         claim: u64,
     },
+    /// What no other thread could be had for.
+    Work(Box<dyn FnOnce() + Send>),
 }
 
 /// How a library is initialised: once, for all its users.
@@ -190,6 +192,9 @@ impl Control {
                     inject::place("control close");
                     self.library.close_with_objects(handle, claim);
                 });
+            }
+            Message::Work(work) => {
+                let _ = guarded(work);
             }
         }
     }

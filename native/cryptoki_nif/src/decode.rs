@@ -11,6 +11,7 @@ use cryptoki_ffi::values::{Field, Handle, LEVELS, Mechanism, Parameter, Secret, 
 use cryptoki_sys::CK_ULONG;
 use rustler::types::tuple::get_tuple;
 use rustler::{Binary, Term};
+use std::cell::Cell;
 use zeroize::Zeroizing;
 
 /// A tagged tuple: its name and its elements.
@@ -54,11 +55,36 @@ pub fn place(term: Term) -> Option<Place> {
     })
 }
 
+/// What a scheduler copies; more takes its time.
+const COPIED: usize = 64 << 10;
+
+thread_local! {
+    /// Whether long binaries are left out, and whether any was.
+    static LEAVING_OUT: Cell<Option<bool>> = const { Cell::new(None) };
+}
+
+/// Reads with empty binaries in the place of long ones, and says whether there were any: for a scheduler, which has
+/// no time to copy them.
+pub fn without_long<T>(read: impl FnOnce() -> T) -> (T, bool) {
+    struct WithLong;
+    impl Drop for WithLong {
+        fn drop(&mut self) {
+            LEAVING_OUT.set(None);
+        }
+    }
+    LEAVING_OUT.set(Some(false));
+    let _afterwards = WithLong;
+    (read(), LEAVING_OUT.get() == Some(true))
+}
+
 /// A copy of a binary.
 pub fn secret(term: Term) -> Option<Secret> {
-    Some(Zeroizing::new(
-        term.decode::<Binary>().ok()?.as_slice().to_vec(),
-    ))
+    let binary = term.decode::<Binary>().ok()?;
+    if binary.len() > COPIED && LEAVING_OUT.get().is_some() {
+        LEAVING_OUT.set(Some(true));
+        return Some(Zeroizing::default());
+    }
+    Some(Zeroizing::new(binary.as_slice().to_vec()))
 }
 
 /// A copy of a binary, or `nil`.

@@ -13,12 +13,17 @@ use cryptoki_ffi::numbers::Standing;
 use cryptoki_ffi::values::Handle;
 use cryptoki_ffi::whereabouts::Whereabouts;
 use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID};
-use std::sync::atomic::{AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst,
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// More sessions are not kept open for the objects in them: their number on a token is limited.
 const KEPT_LIMIT: usize = 16;
+
+/// So many times the limit of cancelled requests may stand in the queue while somebody takes them out.
+const SWEPT_LATE: isize = 4;
 
 /// What a session thread can be asked to do.
 pub enum SessionJob {
@@ -117,6 +122,8 @@ pub struct Instance {
     sender: Sender<SessionRequest>,
     receiver: Receiver<SessionRequest>,
     tombstones: Arc<AtomicIsize>,
+    /// Whether somebody takes them out.
+    sweeping: AtomicBool,
 }
 
 impl Instance {
@@ -140,6 +147,7 @@ impl Instance {
             sender,
             receiver,
             tombstones: Arc::default(),
+            sweeping: AtomicBool::new(false),
         }
     }
 
@@ -186,12 +194,26 @@ impl Instance {
             self.end_kept();
         }
         if state != State::Ready && !self.receiver.is_empty() {
-            let instance = self.clone();
             // Not here: messages cannot be sent from a scheduler in the name of another thread.
-            let _ = std::thread::Builder::new()
-                .name("cryptoki-drain".into())
-                .spawn(move || instance.drain());
+            self.elsewhere("cryptoki-drain", Self::drain);
         }
+    }
+
+    /// Runs what a scheduler may not.
+    fn elsewhere(self: &Arc<Self>, name: &str, work: fn(&Self)) {
+        let instance = self.clone();
+        self.library.elsewhere(name, move || work(&instance));
+    }
+
+    /// Counts a session that serves somebody until it is dropped, whatever happens.
+    pub fn busy(self: &Arc<Self>) -> Busy {
+        self.counters.busy.fetch_add(1, SeqCst);
+        Busy(self.clone())
+    }
+
+    /// How many requests may wait.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Closes the session that keeps the login; what still runs on others stays logged in.
@@ -352,15 +374,19 @@ impl Instance {
     }
 
     /// Queues a request, or says at once why not.
-    pub fn submit(&self, request: &SessionRequest) -> Outcome<()> {
+    pub fn submit(self: &Arc<Self>, request: &SessionRequest) -> Outcome<()> {
         if let Some(refusal) = self.state().refusal() {
             return Err(refusal);
         }
         if self.waiting() >= self.limit {
             return Err(queue_full());
         }
-        if self.tombstones.load(SeqCst) >= self.limit.cast_signed() {
-            self.sweep();
+        let dead = self.tombstones.load(SeqCst);
+        if dead >= self.limit.cast_signed().saturating_mul(SWEPT_LATE) {
+            return Err(queue_full());
+        }
+        if dead >= self.limit.cast_signed() && !self.sweeping.swap(true, SeqCst) {
+            self.elsewhere("cryptoki-sweep", Self::sweep);
         }
         self.sender
             .try_send(request.clone())
@@ -383,14 +409,28 @@ impl Instance {
     fn sweep(&self) {
         for _ in 0..self.receiver.len() {
             let Ok(request) = self.receiver.try_recv() else {
-                return;
+                break;
             };
             if request.is_cancelled() {
                 self.tombstones.fetch_sub(1, SeqCst);
             } else if self.sender.try_send(request).is_err() {
-                return;
+                break;
             }
         }
+        self.sweeping.store(false, SeqCst);
+        // What was out of the queue for a moment may have been missed by who drained it.
+        if self.state() != State::Ready {
+            self.drain();
+        }
+    }
+}
+
+/// A session that serves somebody.
+pub struct Busy(Arc<Instance>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.counters.busy.fetch_sub(1, SeqCst);
     }
 }
 

@@ -8,6 +8,7 @@ use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::loader;
 use cryptoki_ffi::numbers::Numbers;
+use cryptoki_ffi::panics::guarded;
 use cryptoki_ffi::whereabouts::Whereabouts;
 use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID, CKR_SESSION_HANDLE_INVALID};
 use once_cell::sync::OnceCell;
@@ -23,6 +24,43 @@ static REGISTRY: Mutex<BTreeMap<PathBuf, Arc<OnceCell<Arc<Library>>>>> =
 
 /// More requests than can wait for a control thread that works.
 const BACKLOG: usize = 256;
+
+/// How many at once may wait for a library whose constructors do not return: each has a thread.
+const OPENERS: usize = 16;
+
+/// Who is opening what.
+static OPENING: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
+
+/// One who opens a library, until it is dropped.
+pub struct Opening(PathBuf);
+
+impl Opening {
+    /// One more, if there may be.
+    pub fn of(path: &Path) -> Outcome<Self> {
+        let mut opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = opening.entry(path.to_owned()).or_default();
+        if *count >= OPENERS {
+            return Err(Failure::own(
+                Reason::Busy,
+                "the library does not return from being loaded",
+            ));
+        }
+        *count += 1;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let mut opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = opening.get_mut(&self.0) {
+            *count -= 1;
+            if *count == 0 {
+                opening.remove(&self.0);
+            }
+        }
+    }
+}
 
 /// How often a session is opened that is closed in the place of another.
 const OPENINGS: usize = 3;
@@ -94,6 +132,16 @@ impl Library {
     /// Hands something to the control thread, which lives as long as the VM.
     pub fn tell(&self, message: Message) {
         let _ = self.jobs.send(message);
+    }
+
+    /// Runs something on a thread of its own; where none can be had the control thread does it.
+    pub fn elsewhere(&self, name: &str, work: impl Fn() + Send + Sync + 'static) {
+        let work = Arc::new(work);
+        let again = work.clone();
+        let thread = std::thread::Builder::new().name(name.into());
+        if thread.spawn(move || guarded(|| work())).is_err() {
+            self.tell(Message::Work(Box::new(move || again())));
+        }
     }
 
     /// The same with something that is answered. Requests of callers that gave up stay until

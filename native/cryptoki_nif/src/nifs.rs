@@ -6,9 +6,9 @@ use crate::encoded::Encoded;
 use crate::guard::guard;
 use crate::inject;
 use crate::instance::{Instance, SessionJob, SessionRequest, State};
-use crate::library::Library;
+use crate::library::{Library, Opening};
 use crate::operation::Operation;
-use crate::pin::Pin;
+use crate::pin::{Pin, Refused};
 use crate::request::{Request, encode_failure, panic_failure};
 use crate::resources::{
     InstanceResource, LibraryResource, PinnedResource, RequestResource, SessionResource, give_up,
@@ -101,6 +101,10 @@ fn open<'a>(
             serialized: serialized.decode().ok()?,
         };
         let request = Request::new(env.pid(), reference, None, |_| Some(Job::Attach(settings)))?;
+        let opening = match Opening::of(&path) {
+            Ok(opening) => opening,
+            Err(failure) => return Some(refused(env, &failure)),
+        };
         let attaching = request.clone();
         // Loading runs the library's constructors, which may take their time.
         let thread = std::thread::Builder::new()
@@ -111,6 +115,7 @@ fn open<'a>(
                 inject::place("open thread");
                 Library::find(&path, wanted)
             });
+            drop(opening);
             match found.unwrap_or_else(|| Err(panic_failure())) {
                 Ok(library) => library.tell(Message::Request(attaching)),
                 Err(failure) => drop(attaching.refuse(failure)),
@@ -396,14 +401,17 @@ fn to_pinned(pinned: &PinnedResource, request: SessionRequest) -> Outcome<()> {
     pinned
         .requests
         .put(request)
-        .map_err(|_| Failure::own(Reason::SessionLost, "the pinned session has ended"))
+        .map_err(|refused| match refused {
+            Refused::Shut(_) => Failure::own(Reason::SessionLost, "the pinned session has ended"),
+            Refused::Full(_) => Failure::own(Reason::Busy, "the queue of the session is full"),
+        })
 }
 
 #[rustler::nif]
 fn pin_session<'a>(env: Env<'a>, reference: Term<'a>, instance: Term<'a>) -> Encoded {
     guard(env, || {
         let instance = resource::<InstanceResource>(instance)?.0.clone();
-        let (pin, requests) = Pin::new();
+        let (pin, requests) = Pin::new(instance.limit());
         let request = Request::new(env.pid(), reference, Some(instance.tombstones()), |_| {
             Some(SessionJob::Pin(pin))
         })?;

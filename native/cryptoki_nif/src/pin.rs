@@ -6,14 +6,27 @@ use super::channel::{Receiver, Sender, unbounded};
 use super::sync::{Arc, Mutex, MutexGuard};
 
 /// Where the caller puts its requests in, until somebody shuts it.
-pub struct Inbox<R>(Arc<Mutex<Option<Sender<R>>>>);
+pub struct Inbox<R> {
+    sender: Arc<Mutex<Option<Sender<R>>>>,
+    /// How many may wait.
+    limit: usize,
+}
+
+/// A request that is given back.
+pub enum Refused<R> {
+    /// The session is over.
+    Shut(R),
+    /// As many wait as may.
+    Full(R),
+}
 
 impl<R> Inbox<R> {
-    /// Puts a request in; gives it back when it is shut.
-    pub fn put(&self, request: R) -> Result<(), R> {
+    /// Puts a request in, or gives it back.
+    pub fn put(&self, request: R) -> Result<(), Refused<R>> {
         match self.sender().as_ref() {
-            Some(sender) => sender.send(request).map_err(|error| error.0),
-            None => Err(request),
+            Some(sender) if sender.len() >= self.limit => Err(Refused::Full(request)),
+            Some(sender) => sender.send(request).map_err(|error| Refused::Shut(error.0)),
+            None => Err(Refused::Shut(request)),
         }
     }
 
@@ -23,7 +36,7 @@ impl<R> Inbox<R> {
     }
 
     fn sender(&self) -> MutexGuard<'_, Option<Sender<R>>> {
-        match self.0.lock() {
+        match self.sender.lock() {
             Ok(guard) => guard,
             Err(poisoned) => poisoned.into_inner(),
         }
@@ -38,15 +51,16 @@ pub struct Pin<R> {
 }
 
 impl<R> Pin<R> {
-    /// A pin and where its requests are put in.
-    pub fn new() -> (Self, Inbox<R>) {
+    /// A pin and where its requests are put in, of which so many may wait.
+    pub fn new(limit: usize) -> (Self, Inbox<R>) {
         let (sender, requests) = unbounded();
-        let inbox = Arc::new(Mutex::new(Some(sender)));
+        let sender = Arc::new(Mutex::new(Some(sender)));
+        let inbox = |sender| Inbox { sender, limit };
         let pin = Self {
             requests,
-            inbox: Inbox(inbox.clone()),
+            inbox: inbox(sender.clone()),
         };
-        (pin, Inbox(inbox))
+        (pin, inbox(sender))
     }
 
     /// Shuts the inbox, then gives back what is in it: a request is refused there or here, never lost.

@@ -250,7 +250,7 @@ impl Session {
     fn serve(&mut self, request: &SessionRequest, commands: &Receiver<Command>) {
         inject::place("session loop");
         let instance = self.instance().clone();
-        instance.counters.busy.fetch_add(1, SeqCst);
+        let _busy = instance.busy();
         let mut pinned = None;
         let status = self.status.clone();
         let served = request.serve(Some(&status), |env, job| match job {
@@ -277,7 +277,6 @@ impl Session {
                 ));
             });
         }
-        instance.counters.busy.fetch_sub(1, SeqCst);
     }
 
     fn judge(&mut self, served: Served) {

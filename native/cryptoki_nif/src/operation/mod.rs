@@ -71,8 +71,23 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Reads a term; data stays in the request's environment.
+    /// Reads a term; data stays in the request's environment, and so do long values of attributes and parameters: the
+    /// session's thread reads the term again, with them.
     pub fn decode(term: Term, env: &OwnedEnv) -> Option<Self> {
+        let (operation, long) = decode::without_long(|| Self::read(term, Some(env)));
+        let mut operation = operation?;
+        if long {
+            let saved = env.save(term);
+            operation.run = run(move |at| {
+                let whole = Self::read(saved.load(at.env), None)
+                    .ok_or_else(|| Failure::own(Reason::InvalidArgument, "it cannot be read"))?;
+                (whole.run)(at)
+            })?;
+        }
+        Some(operation)
+    }
+
+    fn read(term: Term, env: Option<&OwnedEnv>) -> Option<Self> {
         let (name, arguments) = decode::tagged(term)?;
         let mut reader = Reader {
             env,
@@ -135,13 +150,17 @@ impl<'w> Work<'w> {
 
 /// Reads arguments and remembers the handles among them.
 struct Reader<'e> {
-    env: &'e OwnedEnv,
+    /// Where data is kept; none: it is copied.
+    env: Option<&'e OwnedEnv>,
     handles: Vec<Handle>,
 }
 
 impl Reader<'_> {
     fn input(&self, term: Term) -> Option<Input> {
-        term.is_binary().then(|| Input(self.env.save(term)))
+        match self.env {
+            Some(env) => term.is_binary().then(|| Input::Kept(env.save(term))),
+            None => decode::secret(term).map(Input::Copied),
+        }
     }
 
     fn optional_input(&self, term: Term) -> Option<Option<Input>> {
@@ -212,14 +231,20 @@ impl Reader<'_> {
 }
 
 /// Data of the caller; large binaries are shared with it, not copied.
-struct Input(SavedTerm);
+enum Input {
+    Kept(SavedTerm),
+    Copied(Secret),
+}
 
 impl Input {
     fn bytes<'a>(&self, at: &At<'a, '_>) -> Outcome<Binary<'a>> {
-        self.0
-            .load(at.env)
-            .into_binary()
-            .map_err(|_| Failure::own(Reason::InvalidArgument, "data must be a binary"))
+        match self {
+            Input::Kept(term) => term
+                .load(at.env)
+                .into_binary()
+                .map_err(|_| Failure::own(Reason::InvalidArgument, "data must be a binary")),
+            Input::Copied(bytes) => Ok(NewBinary::from_slice(at.env, bytes).into()),
+        }
     }
 }
 
