@@ -239,6 +239,9 @@ defmodule Cryptoki.Recovery.ObjectNumbersTest do
   defp signed?({:error, %Error{reason: reason}}, _value), do: assert(reason == :key_not_found)
 
   describe "somebody else's timeout" do
+    # It is given one call at a time here: one that hangs holds all of them up.
+    @describetag skip: MainToken.lacks(:kryoptic, "calls that hang are those of all sessions")
+
     test "costs nobody the keys of a session", %{module: module} do
       others = open(module)
       hsm = start(module, :single, 1)
