@@ -6,13 +6,14 @@ defmodule Cryptoki.Test.EveryCall.Run do
   alias Cryptoki.Test.FaultyModule
   alias Cryptoki.Test.EveryCall.Scenario
 
-  defstruct steps: [], mailbox: [], ended: true, context: %{}
+  defstruct steps: [], mailbox: [], ended: true, longest: 0, context: %{}
 
-  @typedoc "`steps` are those that were begun, with what they answered."
+  @typedoc "`steps` are those that were begun, with what they answered, `longest` the milliseconds of one."
   @type t :: %__MODULE__{
           steps: [{atom, work :: map, answer :: term}],
           mailbox: [term],
           ended: boolean,
+          longest: non_neg_integer,
           context: map
         }
 
@@ -36,7 +37,8 @@ defmodule Cryptoki.Test.EveryCall.Run do
     {pid, monitor} =
       spawn_monitor(fn ->
         {steps, context} = steps(scenario.steps, context)
-        send(owner, {self(), %__MODULE__{steps: steps, context: context}})
+        longest = Process.get(:longest, 0)
+        send(owner, {self(), %__MODULE__{steps: steps, longest: longest, context: context}})
         receive do: (:never -> :ok)
       end)
 
@@ -59,7 +61,10 @@ defmodule Cryptoki.Test.EveryCall.Run do
   defp steps([], context), do: {[], context}
 
   defp steps([{name, work, call} | rest], context) do
-    case call.(context) do
+    {time, answer} = :timer.tc(fn -> call.(context) end)
+    Process.put(:longest, max(div(time, 1000), Process.get(:longest, 0)))
+
+    case answer do
       :ok -> more({name, work, :ok}, rest, context)
       {:ok, value} -> more({name, work, {:ok, value}}, rest, Map.put(context, name, value))
       {:after, error} -> {[{name, %{}, {:error, error}}], context}
