@@ -143,7 +143,10 @@ defmodule Cryptoki.Referee.AeadTest do
     )
 
     assert_refused(Cryptoki.decrypt(hsm, key, mechanism, {:stream, chunks(flip(ciphertext))}))
-    assert_refused(Cryptoki.decrypt(hsm, key, mechanism, binary_part(ciphertext, 0, 3)))
+
+    # Shorter than its tag: that is not left to the token.
+    assert {:error, %Error{reason: :encrypted_data_len_range, code: nil}} =
+             Cryptoki.decrypt(hsm, key, mechanism, binary_part(ciphertext, 0, 3))
   end
 
   defp outside(cipher, key, iv, data, aad, tag_size) do
