@@ -380,8 +380,10 @@ impl Rule {
     }
 
     fn matches(&self, name: &str) -> bool {
-        match self.pattern.strip_suffix('*') {
-            Some(start) => name.starts_with(start),
+        match self.pattern.split_once('*') {
+            Some((start, end)) => name
+                .strip_prefix(start)
+                .is_some_and(|rest| rest.ends_with(end)),
             None => self.pattern == name,
         }
     }

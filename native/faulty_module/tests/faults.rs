@@ -50,6 +50,12 @@ fn answers_on_command() {
         answers("C_GenerateRandom rv=0x30 count=1", 3),
         [true, false, false]
     );
+    for pattern in ["*", "C_Gen*", "*Random", "C_*Random", "C_Generate*Random"] {
+        assert_eq!(answers(&format!("{pattern} rv=0x30"), 1), [true]);
+    }
+    for pattern in ["C_Sign*", "C_*Init", "*Login"] {
+        assert_eq!(answers(&format!("{pattern} rv=0x30"), 1), [false]);
+    }
     assert_eq!(
         answers("C_GenerateRandom rv=0x30 count=1", 2),
         [true, false],
