@@ -50,6 +50,16 @@ defmodule Cryptoki.PrehashTest do
       end
     end
 
+    test "a digest that plain PSS does not take is a mistake, and nothing comes in its place",
+         context do
+      %{faulty: module, hsm: hsm, keys: %{rsa: %{private: private}}} = context
+      FaultyModule.control(module, "C_Sign rv=0x21 count=1")
+      mechanism = {:rsa_pkcs_pss, hash: :sha256, salt_len: 32}
+
+      assert {:error, %Error{reason: :data_len_range, function: :C_Sign}} =
+               Cryptoki.sign(hsm, private, mechanism, :crypto.hash(:sha256, @long))
+    end
+
     test "PSS by plain PSS, with its parameters", context do
       %{faulty: module, hsm: hsm, keys: %{rsa: %{private: private} = rsa}} = context
       refuse(module, @pss, "Init rv=0x70")
