@@ -15,4 +15,17 @@ defmodule Cryptoki.DepthTest do
     assert Enum.uniq(answers) == [":argument_error"]
     assert length(answers) == 15
   end
+
+  test "the message names the attribute, and how deep it may be" do
+    nested = &Enum.reduce(1..&1, [label: "x"], fn _level, inner -> [wrap_template: inner] end)
+
+    assert [{_wrap_template, _value}] =
+             Cryptoki.Attribute.encode!(nested.(Cryptoki.Attribute.levels() - 1))
+
+    for levels <- [Cryptoki.Attribute.levels() + 1, 2000] do
+      error = catch_error(Cryptoki.Attribute.encode!(nested.(levels)))
+      assert %ArgumentError{message: message} = error
+      assert message =~ "wrap_template" and message =~ "at most 16 deep"
+    end
+  end
 end

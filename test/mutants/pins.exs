@@ -1,8 +1,5 @@
 # What a PIN may cost, and who gets to see one.
 [
-  {"logins to one token take turns in the whole VM", "lib/cryptoki/login.ex",
-   "with :ok <- Instances.take_turn(token, deadline),", "with :ok <- :ok,",
-   "test/recovery/login_test.exs"},
   {"the last try is left to a person", "lib/cryptoki/login.ex", "final_try in flags ->",
    "false ->", "test/recovery/login_test.exs"},
   {"a PIN that the token calls locked is not tried", "lib/cryptoki/login.ex",
