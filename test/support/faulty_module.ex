@@ -38,7 +38,7 @@ defmodule Cryptoki.Test.FaultyModule do
 
   defp made(:kryoptic, module, opts) do
     target = module.library <> "-target.so"
-    File.cp!(Token.library(:kryoptic), target)
+    Token.copy_kryoptic(target)
     name = Path.basename(module.library) <> ".tokens"
     %{init_args: init_args} = Token.kryoptic(target, name, module.labels)
     install(%{module | target: target, init_args: init_args}, opts)

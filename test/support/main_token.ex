@@ -109,7 +109,7 @@ defmodule Cryptoki.Test.MainToken do
 
   defp kryoptic(name, labels) do
     library = Path.join(SoftHSM.directory(), "#{name}-kryoptic.so")
-    File.cp!(Token.library(:kryoptic), library)
+    Token.copy_kryoptic(library)
     [library: library, init_args: Token.kryoptic(library, name, labels).init_args]
   end
 end

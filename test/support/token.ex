@@ -131,6 +131,31 @@ defmodule Cryptoki.Test.Token do
     end
   end
 
+  # A library stays loaded, and each OpenSSL keeps 4 of the 1024 keys for thread-local data that a process has.
+  @kryoptic_limit 250
+
+  @doc "Puts a copy of Kryoptic's library there, as long as this VM has room for one more."
+  @spec copy_kryoptic(Path.t()) :: :ok
+  def copy_kryoptic(to) do
+    if loaded_kryoptic() >= @kryoptic_limit do
+      raise "this VM has loaded #{@kryoptic_limit} copies of Kryoptic, and one more makes no key pairs " <>
+              "(CKR_DEVICE_ERROR): run fewer test files in one VM"
+    end
+
+    File.cp!(library(:kryoptic), to)
+  end
+
+  # Linux tells what is loaded; elsewhere it is not known.
+  defp loaded_kryoptic do
+    case File.read("/proc/self/maps") do
+      {:ok, maps} ->
+        ~r/\S+(-kryoptic|-target)\.so$/m |> Regex.scan(maps) |> Enum.uniq() |> length()
+
+      {:error, _none} ->
+        0
+    end
+  end
+
   # OpenSC cannot hand over the configuration; p11-kit in front of it can.
   defp nss(library) do
     init_args = System.fetch_env!("CRYPTOKI_TEST_NSS_ARGS")
