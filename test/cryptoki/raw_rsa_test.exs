@@ -21,15 +21,20 @@ defmodule Cryptoki.RawRSATest do
     {_public, key} = Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, pair)
 
     asked = fn mechanism, data ->
-      sign = fn -> Cryptoki.sign!(hsm, key, mechanism, data) end
+      sign = fn -> Cryptoki.sign(hsm, key, mechanism, data) end
       # What is asked of a key once is known then.
       sign.()
       {_signature, calls} = FaultyModule.calls(module, sign)
-      for {function, "ran", "0x0"} <- calls, do: function
+      for {function, "ran", rv} <- calls, do: {function, rv}
     end
 
-    assert asked.(:rsa_pkcs, "data") == ["C_SignInit", "C_Sign"]
-    assert asked.(:rsa_x_509, "data") == ["C_SignInit", "C_Sign"]
-    assert "C_GetAttributeValue" in asked.(:rsa_x_509, <<0::1024>>)
+    assert asked.(:rsa_pkcs, "data") == [{"C_SignInit", "0x0"}, {"C_Sign", "0x0"}]
+
+    # Kryoptic fails to sign what is shorter than the modulus: what is asked then is whether it was too long.
+    short = if MainToken.name() == :kryoptic, do: "0x30", else: "0x0"
+    assert [{"C_SignInit", "0x0"}, {"C_Sign", ^short} | later] = asked.(:rsa_x_509, "data")
+    assert later == [] or short != "0x0"
+    long = asked.(:rsa_x_509, <<0::1024>>)
+    assert {"C_GetAttributeValue", "0x0"} in long and {"C_Sign", "0x0"} in long
   end
 end
