@@ -45,15 +45,16 @@
    "Process.group_leader(self(), Process.whereis(:init))", ":ok", "test/recovery/tries_test.exs"},
   {"a token whose PIN was set anew is forgiven", "lib/cryptoki/token.ex",
    "if token, do: Tries.forgive(Instances.identity(token))", "_ = token",
-   "test/cryptoki/token_test.exs"},
+   "test/recovery/tries_test.exs"},
   {"a refused PIN for a use of a key is refused for the login as well",
    "lib/cryptoki/context_pin.ex", "with :ok <- Tries.allowed(login),", "with :ok <- :ok,",
-   "test/recovery/tries_test.exs"},
+   ["test/recovery/tries_test.exs", "test/cryptoki/always_authenticate_test.exs"]},
   {"a PIN from unlock replaces the instance's own when it was taken", "lib/cryptoki/unlocks.ex",
    "if outcome == :accepted,", "if outcome != :never,", "test/recovery/unlock_test.exs"},
   {"a token that wants no login is given no PIN", "lib/cryptoki/connector.ex",
    "wanted = :login_required in flags(token) or", "wanted = token != nil or",
    "test/recovery/unlock_test.exs"},
   {"an empty PIN of a function is none", "lib/cryptoki/pin.ex",
-   ~S|{:ok, ""} -> error("#{name} returned an empty string")|, "", "test/cryptoki/pin_test.exs"}
+   ~S|{:ok, ""} -> error("#{name} returned an empty string")|, "",
+   "test/recovery/unlock_test.exs"}
 ]
