@@ -28,7 +28,7 @@ defmodule Cryptoki.ReceivedTest do
         verify: true
       )
 
-    %{module: module, hsm: hsm, key: key}
+    %{faulty: module, hsm: hsm, key: key}
   end
 
   # Every mechanism of the tables with bytes of a fixed length: all else about it is right.
@@ -50,7 +50,7 @@ defmodule Cryptoki.ReceivedTest do
     end
   end
 
-  defp refused(%{module: module, hsm: hsm, key: key}, spec) do
+  defp refused(%{faulty: module, hsm: hsm, key: key}, spec) do
     template = [class: :secret_key, key_type: :aes]
 
     calls = [
@@ -183,7 +183,7 @@ defmodule Cryptoki.ReceivedTest do
     @enough enough
 
     test "#{n}: a ciphertext of #{Mechanism.name_or_code(mechanism)} that is no #{enough} bytes",
-         %{module: module, hsm: hsm, key: key} do
+         %{faulty: module, hsm: hsm, key: key} do
       for size <- @sizes, data = zeros(size) do
         {result, asked} =
           FaultyModule.calls(module, fn -> Cryptoki.decrypt(hsm, key, @mechanism, data) end)

@@ -28,10 +28,10 @@ defmodule Cryptoki.Recovery.StepsTest do
 
     rsa = [label: "rsa", modulus_bits: 2048, token: true]
     {public, private} = Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, rsa)
-    %{hsm: hsm, module: module, aes: aes, public: public, private: private}
+    %{hsm: hsm, faulty: module, aes: aes, public: public, private: private}
   end
 
-  setup %{module: module} do
+  setup %{faulty: module} do
     on_exit(fn -> FaultyModule.control(module, "") end)
   end
 
@@ -66,7 +66,7 @@ defmodule Cryptoki.Recovery.StepsTest do
         :ok = Operation.cancel(op)
 
         {answers, calls} =
-          FaultyModule.calls(context.module, fn -> [Operation.update(op, ""), finish(op)] end)
+          FaultyModule.calls(context.faulty, fn -> [Operation.update(op, ""), finish(op)] end)
 
         assert calls == []
 
@@ -132,7 +132,7 @@ defmodule Cryptoki.Recovery.StepsTest do
         {"C_DigestFinal", :digest}
       ] do
     test "#{function} that lies about a length is named", context do
-      FaultyModule.control(context.module, "lie #{unquote(function)} length=huge")
+      FaultyModule.control(context.faulty, "lie #{unquote(function)} length=huge")
 
       Cryptoki.with_session(context.hsm, fn session ->
         {:ok, op} = begin(session, unquote(run), context)
@@ -230,7 +230,7 @@ defmodule Cryptoki.Recovery.StepsTest do
   end
 
   # One call of the function, which is named; the session serves again after it.
-  defp fails(%{hsm: hsm, module: module}, function, code, run, rules \\ "") do
+  defp fails(%{hsm: hsm, faulty: module}, function, code, run, rules \\ "") do
     rule = "#{function} rv=0x#{Integer.to_string(code, 16)} # #{System.unique_integer()}"
     FaultyModule.control(module, rules <> rule)
 
