@@ -10,6 +10,7 @@ defmodule Cryptoki.Recovery do
   # | `:login` user not logged in            | `:login`     | 1     | log in, run again
   # | `:stale_handle`, nothing executed      | `:resolve`   | 100   | look the keys up in the new epoch, run again
   # | object or key handle invalid           | `:resolve`   | 1     | somebody else destroyed it; look it up, run again
+  # | the same, of a login                   | `:answer`    | 0     | whatever it means, the PIN may have cost a try
   # | `:absent` token gone, another there    | `:answer`    | 0     | the session ends and the instance goes absent, see `lost/1`
   # | `:not_initialized` somebody finalised  | `:answer`    | 0     | the same
   # | `:pin` at a context-specific login     | `:answer`    | 0     | the caller's PIN, the caller's error
@@ -37,6 +38,8 @@ defmodule Cryptoki.Recovery do
   @harmless ~w(C_OpenSession C_GetAttributeValue C_FindObjects C_GetObjectSize C_GetSessionInfo
                C_GetTokenInfo C_GetSlotInfo C_GetSlotList C_GetMechanismList C_GetMechanismInfo C_GetInfo
                C_WaitForSlotEvent)a
+
+  @login_functions ~w(C_Login C_LoginUser)a
 
   # What a login's failure says of the PIN. Of every other code nobody knows: the PIN may have cost a try.
   #
@@ -71,7 +74,7 @@ defmodule Cryptoki.Recovery do
 
   @doc "What an error of a login, or of an operation with one in it, says of the PIN."
   @spec tried(Error.t()) :: tried
-  def tried(%Error{function: function, code: code}) when function in [:C_Login, :C_LoginUser],
+  def tried(%Error{function: function, code: code}) when function in @login_functions,
     do: Map.get(@logins, code, :refused)
 
   # Before the login, or in it.
@@ -86,8 +89,9 @@ defmodule Cryptoki.Recovery do
   def action({:rv, _code, _function, :login}), do: :login
   def action({:rv, _code, _function, :session}), do: :reopened
 
-  def action({:rv, code, _function, _class})
-      when code in [@object_handle_invalid, @key_handle_invalid],
+  def action({:rv, code, function, _class})
+      when function not in @login_functions and
+             code in [@object_handle_invalid, @key_handle_invalid],
       do: {:resolve, 1}
 
   def action({:rv, _code, _function, _class}), do: :answer

@@ -133,7 +133,8 @@ defmodule Cryptoki.Recovery.TriesTest do
     test "that fails with a code nobody knows is one try", %{hsm: hsm, key: key} = context do
       sign = fn -> Cryptoki.sign(hsm, key, :sha256_rsa_pkcs, "text") end
 
-      for code <- [0x05, 0x50, 0xA0, 0x80000123] do
+      # After another function the last four are reasons to run the call again.
+      for code <- [0x05, 0x50, 0xA0, 0x80000123, 0x60, 0x82, 0x90, 0x101] do
         {:ok, _signature} = sign.()
         before = context.tries.()
         FaultyModule.control(context.module, "C_Login rv=#{code}")

@@ -1,6 +1,7 @@
 defmodule Cryptoki.EveryCallTest do
-  # A fault at each C call of what users do: each of the codes in place of the work and after it, and answers that
-  # come behind the deadline. All of them with `bin/test --safety`, a sample always.
+  # A fault at each C call of what users do, that is at each of the calls of each function, whichever thread makes it:
+  # each strikes, but where an instance calls by itself (`by_chance`). Codes in place of the work and after it, and
+  # answers that come behind the deadline. All of them with `bin/test --safety`, a sample always.
   # CRYPTOKI_EVERY_CALL, a regular expression, takes the cases that it matches: "call 3 .* before 0x30".
   use ExUnit.Case, async: false
 
@@ -17,6 +18,7 @@ defmodule Cryptoki.EveryCallTest do
 
   for scenario <- Scenario.all() do
     @name scenario.name
+    @by_chance scenario.by_chance
     @missing if scenario.token == :kryoptic and Token.library(:kryoptic) == nil, do: "no Kryoptic"
 
     @tag skip: @missing || false
@@ -29,10 +31,15 @@ defmodule Cryptoki.EveryCallTest do
     @tag skip: @missing || false
     test "all of them: #{@name}" do
       result = @name |> scenario() |> EveryCall.run(&chosen/1)
-      IO.puts("\n#{@name}: #{inspect(Map.delete(result, :problems))}")
+      IO.puts("\n#{@name}: #{inspect(Map.drop(result, [:problems, :missed]))}")
       assert result.problems == []
+      unless @by_chance, do: assert(result.missed == [])
       numbers = "#{result.calls}, #{result.cases}, #{result.struck}"
-      what = "#{@name}: calls, faults at them, of which struck the call that was meant"
+
+      what =
+        "#{@name}: calls, faults at them, of which struck the call that was meant" <>
+          if(@by_chance, do: " (the instance's threads call when they like)", else: "")
+
       Reliability.record(:number, what, numbers)
     end
   end

@@ -3,14 +3,20 @@ defmodule Cryptoki.Test.EveryCall do
   # A fault at each C call of a scenario, one after the other: the table is every_call/scenario.ex, the faults
   # every_call/fault.ex, and what has to hold each time every_call/check.ex.
 
+  alias Cryptoki.Error
   alias Cryptoki.Test.EveryCall.{Check, Fault, Run, Scenario, World}
   alias Cryptoki.Test.FaultyModule
 
-  @typedoc "How many calls, cases, and faults that struck the call they were meant for; what was wrong."
+  @typedoc """
+  How many calls, cases, faults that struck the call they were meant for, and of those that taught the instance
+  to do it otherwise from then on; those that did not strike, and what was wrong.
+  """
   @type result :: %{
           calls: non_neg_integer,
           cases: non_neg_integer,
           struck: non_neg_integer,
+          taught: non_neg_integer,
+          missed: [String.t()],
           problems: [String.t()]
         }
   @type one :: {pos_integer, Fault.t()}
@@ -26,28 +32,45 @@ defmodule Cryptoki.Test.EveryCall do
     _first = undisturbed(scenario, context)
     names = undisturbed(scenario, context)
     cases = for k <- 1..length(names)//1, fault <- Fault.all(), do: {k, fault}
-    begin = %{calls: length(names), cases: 0, struck: 0, problems: []}
+    context = Map.put(context, :clean, names)
+    begin = %{calls: length(names), cases: 0, struck: 0, taught: 0, missed: [], problems: []}
 
     {result, context} =
-      cases |> choose.() |> Enum.reduce({begin, context}, &add(&1, &2, scenario, names))
+      cases |> choose.() |> Enum.reduce({begin, context}, &add(&1, &2, scenario))
 
-    %{result | problems: Enum.reverse(result.problems) ++ World.finish(context)}
+    problems = Enum.reverse(result.problems) ++ World.finish(context)
+    %{result | missed: Enum.reverse(result.missed), problems: problems}
   end
 
-  defp add({k, fault}, {result, context}, scenario, names) do
-    name = Enum.at(names, k - 1)
-    {calls, problems} = one(scenario, context, {k, fault})
-    title = "#{scenario.name}, call #{k} #{name} #{Fault.title(fault)}: "
-    struck = if struck(calls, fault) == name, do: 1, else: 0
+  defp add({k, fault}, {result, context}, scenario) do
+    {name, nth} = meant(context.clean, k)
+    {calls, problems, state} = one(scenario, context, {Fault.rule(fault, name, nth), fault})
+    title = "#{scenario.name}, call #{k} #{name} #{Fault.title(fault)}"
+    {struck, missed} = if struck(calls, fault) == name, do: {1, []}, else: {0, [title]}
 
     result = %{
       result
       | cases: result.cases + 1,
         struck: result.struck + struck,
-        problems: Enum.map(problems, &(title <> &1)) ++ result.problems
+        taught: result.taught + if(state == :taught, do: 1, else: 0),
+        missed: missed ++ result.missed,
+        problems: Enum.map(problems, &"#{title}: #{&1}") ++ result.problems
     }
 
-    {result, if(foreign?(calls), do: World.new(scenario), else: context)}
+    anew? = state == :taught or foreign?(calls)
+    {result, if(anew?, do: anew(scenario, context), else: context)}
+  end
+
+  # By its function, and which of the calls of that: threads that call beside each other do it in no order.
+  defp meant(names, k) do
+    name = Enum.at(names, k - 1)
+    {name, names |> Enum.take(k) |> Enum.count(&(&1 == name))}
+  end
+
+  defp anew(scenario, %{clean: clean}) do
+    context = World.new(scenario)
+    _first = undisturbed(scenario, context)
+    Map.put(context, :clean, clean)
   end
 
   # To us it is somebody else now who has initialised the library: then we never finalise it.
@@ -65,12 +88,12 @@ defmodule Cryptoki.Test.EveryCall do
 
   ## One case
 
-  defp one(scenario, context, {k, fault}) do
+  defp one(scenario, context, {rule, fault}) do
     World.settle(context)
     held = World.held(context)
     context = Map.merge(context, scenario.before.(context))
     timeout = if Fault.late?(fault), do: @late_timeout, else: context.timeout
-    run = Run.run(scenario, %{context | timeout: timeout}, Fault.rule(fault, k))
+    run = Run.run(scenario, %{context | timeout: timeout}, rule)
     context = Map.merge(run.context, %{timeout: context.timeout})
 
     over = World.over(context)
@@ -83,12 +106,18 @@ defmodule Cryptoki.Test.EveryCall do
 
     scenario.after.(context)
 
-    gone =
-      World.gone(context, held) ++
-        Check.sessions(scenario, FaultyModule.since(context.module, held.mark))
+    gone = World.gone(context, held) ++ unclosed(scenario, context, held)
 
-    {calls,
-     problems ++ healed ++ gone ++ Check.mailbox(Run.leave(run)) ++ again(scenario, context)}
+    stray = Check.mailbox(Run.leave(run))
+    unheard = if unheard?(calls, fault), do: told(scenario, fresh(scenario, context)), else: []
+    {next, state} = again(scenario, context)
+    {calls, problems ++ healed ++ gone ++ stray ++ unheard ++ next, state}
+  end
+
+  # What closes them is no thread of a session always.
+  defp unclosed(scenario, context, held) do
+    open = fn -> Check.sessions(scenario, FaultyModule.since(context.module, held.mark)) end
+    if World.until(fn -> open.() == [] end, 5_000), do: [], else: open.()
   end
 
   defp made(context, held), do: World.held(context).objects - held.objects
@@ -103,13 +132,58 @@ defmodule Cryptoki.Test.EveryCall do
   defp may_lock?(%{locked: true}, %{steps: [_unlock]}, _calls), do: true
   defp may_lock?(_scenario, _run, calls), do: Check.locks?(calls)
 
-  # Nobody has to do anything for the next one.
-  defp again(scenario, context) do
-    _names = undisturbed(scenario, Map.drop(context, [:caller, :mark | own(scenario)]))
-    []
-  rescue
-    error in RuntimeError -> ["the next run: " <> Exception.message(error)]
+  defp unheard?(calls, fault), do: Fault.late?(fault) and struck(calls, fault) == "C_Login"
+
+  # What a token said of a PIN when nobody listened any more is told to the next who comes with it, in place of
+  # another try. After that a person comes.
+  defp told(scenario, context) do
+    World.settle(context)
+    run = Run.run(scenario, Map.merge(context, scenario.before.(context)), "")
+    World.over(run.context)
+    scenario.after.(run.context)
+    stray = Check.mailbox(Run.leave(run))
+    if Run.good?(scenario, run), do: stray, else: stray ++ told_once(run)
   end
+
+  defp told_once(%{context: context} = run) do
+    calls = for {name, "ran", _rv} <- FaultyModule.since(context.module, context.mark), do: name
+
+    case {Run.error(run), for_use?(calls)} do
+      {%Error{function: :C_Login}, false} -> World.person(context, true)
+      other -> ["after a login that nobody heard of: #{inspect(other)}"]
+    end
+  end
+
+  # That of an instance comes after C_OpenSession.
+  defp for_use?(calls) do
+    calls
+    |> Enum.zip(Enum.drop(calls, 1))
+    |> Enum.any?(fn {before, name} -> name == "C_Login" and String.ends_with?(before, "Init") end)
+  end
+
+  # Nobody has to do anything for the next one; and what the fault left in a session is met here, each session
+  # having its turn, and not by the next fault. What it taught an instance or a library for good another need not
+  # know.
+  @turns 4
+
+  defp again(scenario, context, turns \\ @turns) do
+    runs = if scenario.instance, do: World.sessions(), else: 1
+    fresh = fresh(scenario, context)
+    clean? = for _turn <- 1..runs, do: same?(undisturbed(scenario, fresh), context)
+
+    cond do
+      Enum.all?(clean?) -> {[], :clean}
+      turns > 1 -> again(scenario, context, turns - 1)
+      true -> {[], :taught}
+    end
+  rescue
+    error in RuntimeError -> {["the next run: " <> Exception.message(error)], :taught}
+  end
+
+  defp fresh(scenario, context), do: Map.drop(context, [:caller, :mark | own(scenario)])
+
+  defp same?(names, %{clean: clean}),
+    do: Enum.uniq(names) -- clean == [] and Enum.uniq(clean) -- names == []
 
   # An instance that the run has started has ended with it.
   defp own(%{instance: false}), do: [:hsm]

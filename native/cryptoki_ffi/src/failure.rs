@@ -75,7 +75,11 @@ impl Failure {
     /// What the failure means for the pool.
     pub fn class(&self) -> Class {
         match self {
-            Failure::Rv { code, .. } => Class::of(*code),
+            Failure::Rv { function, code } => match Class::of(*code) {
+                // To a login these are no answers that the standard has: it may have cost a try.
+                Class::OperationActive | Class::Login if is_login(function) => Class::Other,
+                class => class,
+            },
             Failure::Own { .. } => Class::Other,
         }
     }
@@ -84,6 +88,10 @@ impl Failure {
     pub fn is(&self, rv: CK_RV) -> bool {
         matches!(self, Failure::Rv { code, .. } if *code == rv)
     }
+}
+
+fn is_login(function: &str) -> bool {
+    matches!(function, "C_Login" | "C_LoginUser")
 }
 
 /// What a return value means for the pool. The session thread and the Elixir side both act on it.

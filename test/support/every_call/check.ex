@@ -112,7 +112,7 @@ defmodule Cryptoki.Test.EveryCall.Check do
          done = for({function, _times} <- work, ran(calls, function) > 0, do: function),
          # The steps before it have done theirs.
          [_ | _] <- done -- earlier(run) do
-      ["#{Enum.join(done, ", ")} ran, and it says executed: false: #{inspect(error)}"]
+      ["#{inspect(done)} ran, and it says executed: false: #{inspect(error)}"]
     else
       _true -> []
     end
@@ -135,7 +135,7 @@ defmodule Cryptoki.Test.EveryCall.Check do
     for {function, times} <- expected,
         ran = ran(calls, function),
         ran > times or (whole and ran != times),
-        do: "#{function} ran #{ran} times"
+        do: "#{inspect(function)} ran #{ran} times"
   end
 
   defp sum(work, all), do: Map.merge(all, work, fn _function, n, m -> n + m end)
@@ -195,7 +195,13 @@ defmodule Cryptoki.Test.EveryCall.Check do
       else: ["#{opened - denied} sessions opened, #{closed} closed"]
   end
 
-  defp ran(calls, function), do: Enum.count(calls, &(&1 == {function, "ran", "0x0"}))
+  defp ran(calls, functions) do
+    functions = List.wrap(functions)
+
+    Enum.count(calls, fn {function, event, rv} ->
+      {event, rv} == {"ran", "0x0"} and function in functions
+    end)
+  end
 
   @doc "A message that nobody waits for."
   @spec mailbox([term]) :: [String.t()]

@@ -57,13 +57,13 @@ defmodule Cryptoki.Test.EveryCall.Fault do
   @spec codes :: [non_neg_integer]
   def codes, do: @codes
 
-  @doc "The rule for the `k`-th call from now on."
-  @spec rule(t, pos_integer) :: String.t()
-  def rule({mode, code}, k) do
+  @doc "The rule for the `nth` call of a function from now on, whoever makes it."
+  @spec rule(t, String.t(), pos_integer) :: String.t()
+  def rule({mode, code}, function, nth) do
     hang = if late?({mode, code}), do: " hang"
     answer = if code, do: " rv=#{hex(code)}"
     behind = if mode in [:after, :late_after], do: " after_forward"
-    "*#{hang}#{answer} after=#{k - 1} count=1#{behind}"
+    "#{function}#{hang}#{answer} after=#{nth - 1} count=1#{behind}"
   end
 
   @doc "Whether the call returns when its caller has gone."

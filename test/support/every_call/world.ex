@@ -10,6 +10,10 @@ defmodule Cryptoki.Test.EveryCall.World do
   # What a call that nobody gives a deadline waits for a library that hangs.
   @timeout 1_000
 
+  @doc "How many sessions its instance has."
+  @spec sessions :: pos_integer
+  def sessions, do: @sessions
+
   @doc "Makes one, for the calling process; the context of the scenario's functions."
   @spec new(Scenario.t()) :: map
   def new(%Scenario{} = scenario) do
