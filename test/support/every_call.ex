@@ -196,9 +196,11 @@ defmodule Cryptoki.Test.EveryCall do
     run = Run.run(scenario, context, "")
     unless Run.good?(scenario, run), do: raise("#{inspect(run.steps)} #{inspect(run.mailbox)}")
     World.over(run.context)
+    # What tidies up gets no faults.
+    names = names(run.context)
     scenario.after.(run.context)
     Run.leave(run)
-    names(run.context)
+    names
   end
 
   defp names(%{module: module, mark: mark}) do
