@@ -4,7 +4,7 @@ defmodule Cryptoki.StormTest do
   use ExUnit.Case, async: false
 
   alias Cryptoki.{Instance, Instances}
-  alias Cryptoki.Test.{FaultyModule, Load, Reliability, SoftHSM, Storm}
+  alias Cryptoki.Test.{FaultyModule, Load, Reliability, Storm}
   alias Cryptoki.Test.Storm.{Faults, Keys, Verbs}
 
   @moduletag :capture_log
@@ -42,7 +42,7 @@ defmodule Cryptoki.StormTest do
     disturb = fn ->
       FaultyModule.control(module, Faults.lines())
       Storm.pause(60)
-      person(hsm)
+      Storm.person(hsm)
     end
 
     counts = Storm.run(seed, 8, work, disturb)
@@ -131,20 +131,11 @@ defmodule Cryptoki.StormTest do
 
   ## When it is over
 
-  # A PIN that a wrong answer has put out of use is given again, as a person would.
-  defp person(hsm) do
-    with {:ok, %{state: :locked}} <- Cryptoki.status(hsm),
-         do: Cryptoki.unlock(hsm, &SoftHSM.pin/0, force: true, timeout: 500)
-
-    :ok
-  end
-
   defp ended(what, counts, context, threads) do
-    FaultyModule.control(context.module, "")
-    person(context.hsm)
+    left = Storm.left(context.module, threads)
     all = Enum.sum(Map.values(counts))
     said = "#{what}: seed #{context.seed}, #{inspect(counts)}"
-    assert Storm.left(context.module, threads) == [], said
+    assert left == [], "#{Enum.join(left, "; ")}; #{said}"
     errors = all - Map.get(counts, :ok, 0)
 
     Reliability.record(

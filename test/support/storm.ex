@@ -5,7 +5,7 @@ defmodule Cryptoki.Test.Storm do
 
   alias Cryptoki.{Error, Instances}
   alias Cryptoki.Test.EveryCall.{Check, World}
-  alias Cryptoki.Test.{FaultyModule, Load}
+  alias Cryptoki.Test.{FaultyModule, Load, SoftHSM}
 
   # The short form of `bin/test`.
   @short_ms 2_000
@@ -106,11 +106,24 @@ defmodule Cryptoki.Test.Storm do
   @spec one([item]) :: item when item: term
   def one(list), do: Enum.at(list, :rand.uniform(length(list)) - 1)
 
+  @doc """
+  Gives the PIN again, as a person would, when a wrong answer, or the end of the process that waited for
+  it, has put it out of use.
+  """
+  @spec person(GenServer.server()) :: :ok
+  def person(hsm) do
+    with {:ok, %{state: :locked}} <- Cryptoki.status(hsm),
+         do: Cryptoki.unlock(hsm, &SoftHSM.pin/0, force: true, timeout: 500)
+
+    :ok
+  end
+
   @doc "What is wrong when it is over: the instance is whole, and nothing more than before is there."
   @spec left(FaultyModule.t(), pos_integer) :: [String.t()]
   def left(module, threads) do
     FaultyModule.control(module, "")
-    whole = World.until(&whole?/0, 60_000)
+    # It may be locked only once it has come to itself.
+    whole = World.until(fn -> person(@name) == :ok and whole?() end, 60_000)
     ended = World.until(fn -> Load.session_threads() == threads end)
 
     cond do
