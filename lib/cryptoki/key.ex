@@ -104,7 +104,13 @@ defmodule Cryptoki.Key do
   # From attributes as they were read, `{:error, reason}` among them, and the private fields.
   @spec new(map, handle: term, token_info: map | nil, fingerprint: binary | nil) :: t
   def new(attributes, private \\ []) do
-    read = for name <- @named, value = known(attributes[name]), do: {name, value}
+    read =
+      for name <- @named,
+          value = known(attributes[name]),
+          # A token's answer may be no number.
+          name not in [:class, :key_type] or not is_binary(value),
+          do: {name, value}
+
     struct!(%__MODULE__{token: false}, read ++ private)
   end
 

@@ -400,11 +400,10 @@ defmodule Cryptoki.Keys do
   defp forget_namesakes(target, %Key{class: class} = key) when is_integer(class),
     do: Cache.made(target.cache, %{class: class, label: key.label || "", id: key.id || ""})
 
-  # A class that is none, as a token may answer, is that of anything.
-  defp forget_namesakes(target, %Key{class: name} = key) do
-    case is_atom(name) and Names.code(:class, name) do
+  defp forget_namesakes(target, key) do
+    case Names.code(:class, key.class) do
       {:ok, class} -> forget_namesakes(target, %{key | class: class})
-      _no_class -> Cache.clear(target.cache)
+      :error -> Cache.clear(target.cache)
     end
   end
 

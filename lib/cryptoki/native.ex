@@ -80,7 +80,7 @@ defmodule Cryptoki.Native do
   def job(_ref, _library, _op), do: :erlang.nif_error(Loader.missing())
 
   # The calls that are in the library: on its control thread, and of an instance's sessions.
-  @spec inside(library | instance) :: inside
+  @spec inside(library | instance) :: inside | {:error, failure}
   def inside(_library_or_instance), do: :erlang.nif_error(Loader.missing())
 
   # A queue with its epoch and state, empty of sessions.

@@ -102,8 +102,8 @@ defmodule Cryptoki.Selector do
   # A URI as Erlang has text: no attribute is a character, a binary or a list.
   defp text([first | _] = chardata)
        when is_integer(first) or is_binary(first) or is_list(first) do
-    case is_proper_list(chardata) and :unicode.characters_to_binary(chardata) do
-      text when is_binary(text) -> text
+    case :unicode.characters_to_binary(chardata) do
+      text when is_binary(text) and is_proper_list(chardata) -> text
       _no_text -> no!(chardata)
     end
   rescue
