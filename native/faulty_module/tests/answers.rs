@@ -1,4 +1,4 @@
-//! Answers about one slot, object or attribute, IVs of the token, and how text is padded.
+//! Rules: what they match, and answers about one slot, object or attribute, IVs of the token, how text is padded.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -206,5 +206,23 @@ fn fields_that_are_not_padded_with_blanks() {
             ),
             (byte, byte, byte)
         );
+    }
+}
+
+#[test]
+fn a_star_stands_for_any_part_of_a_name() {
+    let Some((module, list)) = Module::ready() else {
+        return;
+    };
+    let session = open(list, slots(list, CK_TRUE)[0]).unwrap();
+    let struck = |pattern: &str| {
+        module.control(&format!("{pattern} rv=0x30"));
+        random(list, session) == CKR_DEVICE_ERROR
+    };
+    for pattern in ["*", "C_Gen*", "*Random", "C_*Random", "C_Generate*Random"] {
+        assert!(struck(pattern), "{pattern}");
+    }
+    for pattern in ["C_Sign*", "C_*Init", "*Login"] {
+        assert!(!struck(pattern), "{pattern}");
     }
 }
