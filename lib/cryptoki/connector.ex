@@ -137,7 +137,11 @@ defmodule Cryptoki.Connector do
 
   @doc "Finalises the library and initialises it anew; `:busy` when others use it."
   @spec reinitialize(map) :: :ok | {:error, Error.t()}
-  def reinitialize(context), do: control(context, {:reinitialize})
+  def reinitialize(context) do
+    # Its own sessions, which are being closed, are no others.
+    Instance.await_closed(context.instance)
+    control(context, {:reinitialize})
+  end
 
   @doc """
   A look, and how many slot events the library has given so far, nil where it gives none; `:nothing` when

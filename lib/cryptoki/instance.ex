@@ -23,6 +23,8 @@ defmodule Cryptoki.Instance do
   }
 
   @stop_timeout 10_000
+  # Longer than a session server waits for its session.
+  @closing 3_000
 
   @doc """
   Opens the library, starts the processes and waits for the first attempt to reach the token. The
@@ -115,6 +117,22 @@ defmodule Cryptoki.Instance do
   def sessions(instance) do
     children = instance |> Instances.get(:sessions) |> DynamicSupervisor.which_children()
     for {_id, pid, _type, _modules} <- children, is_pid(pid), do: pid
+  end
+
+  @doc "Returns when the sessions there are, which are all being closed, have ended, or hang."
+  @spec await_closed(pid) :: :ok
+  def await_closed(instance) do
+    deadline = Request.deadline(@closing)
+
+    for ref <- instance |> sessions() |> Enum.map(&Process.monitor/1) do
+      receive do
+        {:DOWN, ^ref, :process, _server, _reason} -> :ok
+      after
+        Request.remaining(deadline) -> Process.demonitor(ref, [:flush])
+      end
+    end
+
+    :ok
   end
 
   @doc "What `Cryptoki.status/1` answers; asks no process."

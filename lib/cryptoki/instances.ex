@@ -161,6 +161,15 @@ defmodule Cryptoki.Instances do
   @spec put_state(pid, state, Health.t(), Error.t() | nil) :: true
   def put_state(pid, state, health, reason), do: put(pid, :state, {state, health, reason})
 
+  @doc "The calling process is the token server of an instance from here on, and has reached nothing yet."
+  @spec introduce(pid) :: true
+  def introduce(instance) do
+    {:absent, health, reason} = not_yet()
+    put_state(instance, :absent, health, reason)
+    put(instance, :facts, nil)
+    put(instance, :server, self())
+  end
+
   @doc "Of one whose token server has not said anything yet."
   @spec not_yet() :: {:absent, Health.t(), Error.t()}
   def not_yet, do: {:absent, :down, Error.new(:token_absent, "it was not reached yet")}

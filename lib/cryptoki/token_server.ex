@@ -65,9 +65,14 @@ defmodule Cryptoki.TokenServer do
     Process.flag(:trap_exit, true)
 
     case Instances.lookup(instance) do
-      {:ok, target} -> {:ok, new(target, Instances.get(instance, :options)), {:continue, :start}}
+      {:ok, target} ->
+        # Before the start is over: whoever asks at once after it waits for the first attempt.
+        Instances.introduce(instance)
+        {:ok, new(target, Instances.get(instance, :options)), {:continue, :start}}
+
       # The instance is being stopped.
-      :error -> :ignore
+      :error ->
+        :ignore
     end
   end
 
@@ -105,13 +110,8 @@ defmodule Cryptoki.TokenServer do
 
   @impl true
   def handle_continue(:start, state) do
-    {:absent, health, reason} = Instances.not_yet()
-    Instances.put_state(state.instance, :absent, health, reason)
-    Instances.put(state.instance, :facts, nil)
-    Instances.put(state.instance, :server, self())
     {:ok, :ok} = Request.instance_state(state.target.native, :absent)
     new_epoch(state)
-
     proceed(state)
   end
 

@@ -4,7 +4,7 @@ defmodule Cryptoki.InstanceTest do
 
   import ExUnit.CaptureLog
 
-  alias Cryptoki.Error
+  alias Cryptoki.{Error, Instances, TokenServer}
   alias Cryptoki.Test.{FaultyModule, MainToken, SoftHSM}
 
   @manufacturer %{softhsm2: "SoftHSM", kryoptic: "Kryoptic"}[MainToken.name()]
@@ -23,6 +23,16 @@ defmodule Cryptoki.InstanceTest do
       refute Process.alive?(hsm)
       assert {:error, %Error{reason: :shutdown}} = Cryptoki.status(hsm)
       assert Cryptoki.stop(hsm) == :ok
+    end
+
+    # Otherwise a start would not wait for the first attempt, now and then, and the first call find no token.
+    test "knows its token server before the start is over" do
+      {:ok, hsm} = Cryptoki.start_link(MainToken.options())
+      server = Instances.get(hsm, :server)
+      assert {:ok, _state, {:continue, :start}} = TokenServer.init(hsm)
+      assert Instances.get(hsm, :server) == self()
+      Instances.put(hsm, :server, server)
+      Cryptoki.stop(hsm)
     end
 
     test "takes a URI that says everything" do

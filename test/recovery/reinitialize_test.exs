@@ -101,6 +101,20 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
     end
   end
 
+  test "one whose sessions take their time to close: they are its own, and no others", %{
+    module: module
+  } do
+    hsm = start(module, sessions: 2)
+    {:ok, ref} = Cryptoki.subscribe(hsm)
+    fault = "C_GenerateRandom rv=0x30\nC_Digest* rv=5\nC_CloseSession delay=300"
+    FaultyModule.control(module, fault)
+    fail_until_absent(hsm, ref, :device_error)
+    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 10_000
+    assert initialized(module) == 2
+    FaultyModule.control(module, "")
+    Cryptoki.stop(hsm)
+  end
+
   # OpenSC 0.26 does so with a card that was pulled while it was read, and put back.
   for {what, fault, seen} <- [
         {"another token", "token label=PIV_II", "\"PIV_II\" in slot"},
