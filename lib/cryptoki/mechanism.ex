@@ -161,7 +161,7 @@ defmodule Cryptoki.Mechanism do
   defp named!(name, arguments, context) do
     code = code!(name)
     name = Names.name(:mechanism, code)
-    where = "mechanism #{inspect(name)}"
+    where = "mechanism " <> Names.shown(name)
     if deep?(arguments, Field.levels()), do: Field.too_deep!(where)
     given = Encoder.pairs!(arguments || [], where)
 

@@ -209,6 +209,11 @@ defmodule Cryptoki.Names do
   def in_words(:trust), do: "a level of trust"
   def in_words(kind), do: "a " <> String.replace("#{kind}", "_", " ")
 
+  @doc "A name as it is written, or a code: `inspect/1` without its cost, which each call would pay."
+  @spec shown(name_or_code) :: String.t()
+  def shown(name) when is_atom(name), do: ":" <> Atom.to_string(name)
+  def shown(code), do: inspect(code)
+
   @doc "What a term is, for messages that must not show it."
   @spec type_of(term) :: String.t()
   def type_of(nil), do: "nil"

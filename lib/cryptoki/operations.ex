@@ -54,22 +54,26 @@ defmodule Cryptoki.Operations do
   def sign(hsm, key, mechanism, data, opts) do
     call = call!(:sign, key, mechanism, data, opts)
 
-    with {:ok, signature} <- run(hsm, call, at_once(call, nil)),
-         {:ok, signature} <- in_form(hsm, call, signature, :C_Sign) do
+    with {:ok, target} <- target(hsm, call),
+         {:ok, signature} <- run(hsm, target, call, at_once(call, nil)),
+         {:ok, signature} <- in_form(target, call, signature, :C_Sign) do
       {:ok, signature(call, signature)}
     end
   end
 
   # The traits of the key were read before it signed.
-  defp in_form(hsm, call, signature, function) when is_binary(signature) do
-    with {:ok, target} <- Target.fetch(hsm, call.options),
-         form = Traits.form(target, call.wanted),
-         {:ok, signature} <- SignatureForm.repair(signature, form, call.named, function),
+  defp in_form(target, call, signature, function) when is_binary(signature) do
+    form = expected(target, call)
+
+    with {:ok, signature} <- SignatureForm.repair(signature, form, call.named, function),
          :ok <- Salt.check(target, call, form, signature),
          do: {:ok, signature}
   end
 
-  defp in_form(_hsm, _call, parameters, _function), do: {:ok, parameters}
+  defp in_form(_target, _call, parameters, _function), do: {:ok, parameters}
+
+  defp expected(target, call),
+    do: SignatureForm.tag(call.named) || Traits.form(target, call.wanted)
 
   defp name(%{named: named}) when named in @otp, do: :sign_otp
   defp name(_call), do: :sign
@@ -116,8 +120,9 @@ defmodule Cryptoki.Operations do
   def sign_recover(hsm, key, mechanism, data, opts) do
     call = call!(:sign_recover, key, mechanism, data, opts)
 
-    with {:ok, signature} <- run(hsm, call, &{:sign_recover, &2, &1, call.data, &3}),
-         do: in_form(hsm, call, signature, :C_SignRecover)
+    with {:ok, target} <- target(hsm, call),
+         {:ok, signature} <- run(hsm, target, call, &{:sign_recover, &2, &1, call.data, &3}),
+         do: in_form(target, call, signature, :C_SignRecover)
   end
 
   def verify_recover(hsm, key, mechanism, signature, opts) do
@@ -220,7 +225,7 @@ defmodule Cryptoki.Operations do
          number: number,
          mechanism: call.named,
          form: form,
-         expected: if(kind in [:sign, :message_sign], do: Traits.form(target, call.wanted)),
+         expected: if(kind in [:sign, :message_sign], do: expected(target, call)),
          iv: call.iv,
          ciphertext: call.ciphertext,
          passed: if(kind in [:encrypt, :decrypt], do: :counters.new(2, [])),
@@ -422,11 +427,14 @@ defmodule Cryptoki.Operations do
 
   defp named(mechanism), do: Mechanism.name_or_code(mechanism)
 
-  defp run(hsm, %{data: {:stream, _enumerable}} = call, _op), do: stream(hsm, call)
-
   defp run(hsm, call, op) do
-    with {:ok, target} <- target(hsm, call),
-         {:error, error} <- begin_whole(target, call, op),
+    with {:ok, target} <- target(hsm, call), do: run(hsm, target, call, op)
+  end
+
+  defp run(hsm, _target, %{data: {:stream, _enumerable}} = call, _op), do: stream(hsm, call)
+
+  defp run(_hsm, target, call, op) do
+    with {:error, error} <- begin_whole(target, call, op),
          do: {:error, DataLimit.explained(target, call, error)}
   end
 

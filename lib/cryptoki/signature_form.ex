@@ -5,7 +5,7 @@ defmodule Cryptoki.SignatureForm do
   # (RFC 8017, section 8.2.1), the others as long as they are. There are libraries that give DER, drop
   # zeros or put one in front. What can be one signature only is repaired. Pure.
 
-  alias Cryptoki.{Attribute, Ecdsa, Error, Mechanism}
+  alias Cryptoki.{Attribute, Ecdsa, Error, Mechanism, Names}
   alias Cryptoki.Mechanism.Hash
 
   @typedoc "Two numbers of so many bytes, if that is known; RSA with modulus and exponent; so many bytes."
@@ -80,27 +80,26 @@ defmodule Cryptoki.SignatureForm do
 
   defp number(_not_read), do: nil
 
+  # MACs, which are as long as their mechanism says, but for the general ones.
+  @tags for {name, _code} <- Names.all(:mechanism),
+            String.ends_with?("#{name}", "_hmac"),
+            size = name |> Hash.of_mechanism() |> Hash.size(),
+            into: Map.new(~w(aes_cmac aes_gmac poly1305)a, &{&1, {:bytes, 16}}),
+            do: {name, {:bytes, size}}
+
+  @doc "The form that a mechanism has whatever the key, nil for those whose key says it."
+  @spec tag(term) :: t
+  def tag(mechanism), do: Map.get(@tags, mechanism)
+
   @doc "What a token gave, in the form of signatures by this mechanism; `function` is the one that gave it."
   @spec repair(binary, t, term, atom) :: {:ok, binary} | {:error, Error.t()}
   def repair(signature, form, mechanism, function) do
-    form = if applies?(form, mechanism), do: form, else: tag(mechanism)
+    form = tag(mechanism) || if(applies?(form, mechanism), do: form)
 
     with :error <- repair(signature, form, mechanism) do
       {:error, Error.new(:module_misbehaved, told(signature, form), function: function)}
     end
   end
-
-  # MACs, which are as long as their mechanism says, but for the general ones.
-  defp tag(mechanism) when mechanism in [:aes_cmac, :aes_gmac, :poly1305], do: {:bytes, 16}
-
-  defp tag(mechanism) when is_atom(mechanism) do
-    with true <- mechanism |> Atom.to_string() |> String.ends_with?("_hmac"),
-         size when size != nil <- mechanism |> Hash.of_mechanism() |> Hash.size(),
-         do: {:bytes, size},
-         else: (_another -> nil)
-  end
-
-  defp tag(_code), do: nil
 
   defp applies?(nil, _mechanism), do: false
   defp applies?(_form, mechanism) when not is_atom(mechanism), do: false

@@ -194,7 +194,7 @@ defmodule Cryptoki.Mechanism.Encoder do
       raise ArgumentError, "#{where}: give #{inspect(name)} or #{inspect(other)}, not both"
     end
 
-    Field.encode!(kind(type), options(type), value, "#{where}: argument #{inspect(name)}")
+    Field.encode!(kind(type), options(type), value, where <> ": argument " <> Names.shown(name))
   end
 
   defp kind({type, _}), do: type
