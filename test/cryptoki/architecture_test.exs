@@ -21,6 +21,7 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.SSH.Certificate,
     Cryptoki.SSH.Wire,
     Cryptoki.URI,
+    Cryptoki.X509.AltName,
     Cryptoki.X509.Extensions,
     Cryptoki.X509.Name,
     Cryptoki.X509.Request,

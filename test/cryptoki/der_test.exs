@@ -19,8 +19,8 @@ defmodule Cryptoki.DERTest do
       DER.sequence([DER.oid({2, 5, 29, 15}), DER.octet_string(DER.named_bits([value]))])
     end
 
-    assert {:ok, %{{2, 5, 29, 15} => {false, _bits}}} = Extensions.read(extension.(0))
-    assert Extensions.read(extension.(0) <> extension.(0)) == :error
-    assert Extensions.read(extension.(0) <> extension.(5)) == :error
+    assert {:ok, %{{2, 5, 29, 15} => {false, _bits}}} = Extensions.Read.read(extension.(0))
+    assert Extensions.Read.read(extension.(0) <> extension.(0)) == :error
+    assert Extensions.Read.read(extension.(0) <> extension.(5)) == :error
   end
 end

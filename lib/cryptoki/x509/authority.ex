@@ -37,13 +37,13 @@ defmodule Cryptoki.X509.Authority do
   end
 
   defp extensions(fields) do
-    with :error <- Extensions.read(fields.extensions),
+    with :error <- Extensions.Read.read(fields.extensions),
          do: invalid("the issuer's certificate has extensions that cannot be read")
   end
 
   # What its certificate says, or what it would say.
   defp identifier(extensions, fields) do
-    case Extensions.identifier(extensions) do
+    case Extensions.Read.identifier(extensions) do
       {:ok, identifier} -> identifier
       :error -> Extensions.key_identifier(DER.value(0x30, fields.key))
     end
@@ -52,7 +52,7 @@ defmodule Cryptoki.X509.Authority do
   @doc "Whether it may issue a certificate with these options."
   @spec allows(t, keyword) :: :ok | {:error, Error.t()}
   def allows(%__MODULE__{} = authority, options) do
-    case Extensions.authority(authority.extensions) do
+    case Extensions.Read.authority(authority.extensions) do
       :error ->
         invalid("the issuer's certificate is not that of an authority")
 
@@ -96,7 +96,7 @@ defmodule Cryptoki.X509.Authority do
   @doc "Whether it may sign lists of revoked certificates."
   @spec revokes(t) :: :ok | {:error, Error.t()}
   def revokes(%__MODULE__{extensions: extensions}) do
-    if Extensions.revokes?(extensions),
+    if Extensions.Read.revokes?(extensions),
       do: :ok,
       else:
         invalid("the issuer's certificate does not allow revocation lists (key usage crl_sign)")

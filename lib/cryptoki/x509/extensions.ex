@@ -1,36 +1,25 @@
 defmodule Cryptoki.X509.Extensions do
   @moduledoc false
-  # The extensions of certificates and requests (RFC 5280, section 4.2): from options to DER, and what
-  # is read of those of others. Pure.
+  # The extensions of certificates and requests (RFC 5280, section 4.2): from options to
+  # DER. Those of others are read in `Extensions.Read`. Pure.
 
   alias Cryptoki.{DER, PublicKey}
+  alias Cryptoki.X509.AltName
+  alias Cryptoki.X509.Extensions.Names
 
-  @subject_key_identifier {2, 5, 29, 14}
-  @key_usage {2, 5, 29, 15}
-  @subject_alt_name {2, 5, 29, 17}
-  @basic_constraints {2, 5, 29, 19}
-  @crl_number {2, 5, 29, 20}
-  @authority_key_identifier {2, 5, 29, 35}
-  @extended_key_usage {2, 5, 29, 37}
-
-  # In the order of their bits.
-  @usages ~w(digital_signature content_commitment key_encipherment data_encipherment key_agreement
-             key_cert_sign crl_sign encipher_only decipher_only)a
-
-  @purposes %{
-    server_auth: {1, 3, 6, 1, 5, 5, 7, 3, 1},
-    client_auth: {1, 3, 6, 1, 5, 5, 7, 3, 2},
-    code_signing: {1, 3, 6, 1, 5, 5, 7, 3, 3},
-    email_protection: {1, 3, 6, 1, 5, 5, 7, 3, 4},
-    time_stamping: {1, 3, 6, 1, 5, 5, 7, 3, 8},
-    ocsp_signing: {1, 3, 6, 1, 5, 5, 7, 3, 9},
-    any: {2, 5, 29, 37, 0}
-  }
+  @subject_key_identifier Names.oid(:subject_key_identifier)
+  @key_usage Names.oid(:key_usage)
+  @subject_alt_name Names.oid(:subject_alt_name)
+  @basic_constraints Names.oid(:basic_constraints)
+  @crl_number Names.oid(:crl_number)
+  @authority_key_identifier Names.oid(:authority_key_identifier)
+  @extended_key_usage Names.oid(:extended_key_usage)
+  @usages Names.usages()
+  @purposes Names.purposes()
 
   @options [:subject_alt_name, :key_usage, :extended_key_usage, :ca, :path_len, :extensions]
 
   @type t :: {DER.oid(), critical :: boolean, DER.t()}
-  @type alt_name :: {:dns | :ip | :email | :uri, String.t()}
 
   @doc "The options that become extensions."
   @spec options :: [atom]
@@ -105,81 +94,12 @@ defmodule Cryptoki.X509.Extensions do
     end
   end
 
-  ## Alternative names
-
   defp alt_names!(none) when none in [nil, []], do: []
 
   defp alt_names!(names) do
-    names = for name <- List.wrap(names), do: alt_name!(name)
+    names = for name <- List.wrap(names), do: AltName.encode!(name)
     [{@subject_alt_name, false, DER.sequence(names)}]
   end
-
-  defp alt_name!(text) when is_binary(text), do: alt_name!({kind(text), text})
-
-  defp alt_name!({:dns, name}) do
-    unless ascii?(name, 253) and
-             name =~
-               ~r/\A(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)*\z/,
-           do:
-             wrong!(
-               "subject_alt_name: #{inspect(name)} is no name of a host; others than ASCII begin with xn--"
-             )
-
-    DER.value(0x82, name)
-  end
-
-  defp alt_name!({:email, address}) do
-    unless ascii?(address, 255) and address =~ ~r/\A[^@\s]+@[^@\s]+\z/,
-      do: wrong!("subject_alt_name: #{inspect(address)} is no e-mail address in ASCII")
-
-    DER.value(0x81, address)
-  end
-
-  defp alt_name!({:uri, uri}) do
-    unless ascii?(uri, 2048) and uri =~ ~r/\A[A-Za-z][A-Za-z0-9+.-]*:[^\s]+\z/,
-      do: wrong!("subject_alt_name: #{inspect(uri)} is no URI in ASCII with a scheme")
-
-    DER.value(0x86, uri)
-  end
-
-  defp alt_name!({:ip, address}) do
-    case ip(address) do
-      {:ok, {_, _, _, _} = v4} -> DER.value(0x87, for(n <- Tuple.to_list(v4), do: <<n>>))
-      {:ok, v6} -> DER.value(0x87, for(n <- Tuple.to_list(v6), do: <<n::16>>))
-      :error -> wrong!("subject_alt_name: #{inspect(address)} is no IP address")
-    end
-  end
-
-  defp alt_name!(other),
-    do:
-      wrong!(
-        "subject_alt_name: #{inspect(other)} is neither text nor {:dns | :ip | :email | :uri, text}"
-      )
-
-  defp kind(text) do
-    cond do
-      ip(text) != :error -> :ip
-      text =~ ~r/\A[A-Za-z][A-Za-z0-9+.-]*:/ -> :uri
-      text =~ "@" -> :email
-      true -> :dns
-    end
-  end
-
-  defp ip(address) when is_tuple(address) do
-    if :inet.is_ip_address(address), do: {:ok, address}, else: :error
-  end
-
-  defp ip(text) when is_binary(text) do
-    case :inet.parse_strict_address(to_charlist(text)) do
-      {:ok, address} -> {:ok, address}
-      {:error, :einval} -> :error
-    end
-  end
-
-  defp ip(_other), do: :error
-
-  defp ascii?(text, most),
-    do: is_binary(text) and byte_size(text) <= most and text =~ ~r/\A[\x21-\x7e]+\z/
 
   ## Others
 
@@ -275,108 +195,6 @@ defmodule Cryptoki.X509.Extensions do
       end
     )
   end
-
-  ## What others have
-
-  @doc "Extensions by object identifier, from the contents of `Extensions`; each one once."
-  @spec read(binary) :: {:ok, %{DER.oid() => {boolean, DER.t()}}} | :error
-  def read(contents) do
-    with {:ok, list} <- DER.split(contents),
-         extensions = Enum.map(list, &read_one/1),
-         false <- :error in extensions,
-         map = Map.new(extensions),
-         true <- map_size(map) == length(extensions),
-         do: {:ok, map},
-         else: (_none -> :error)
-  end
-
-  defp read_one({0x30, extension, _}) do
-    with {:ok, [{6, oid, _} | rest]} <- DER.split(extension),
-         {:ok, oid} <- DER.read_oid(oid) do
-      case rest do
-        [{4, value, _}] -> {oid, {false, value}}
-        [{1, flag, _}, {4, value, _}] -> {oid, {flag != <<0>>, value}}
-        _other -> :error
-      end
-    end
-  end
-
-  defp read_one(_other), do: :error
-
-  @doc "Whether a certificate with these extensions is one of an authority, and how many may follow."
-  @spec authority(map) :: {:ok, :unlimited | non_neg_integer} | :error
-  def authority(extensions) do
-    with {_critical, der} <- extensions[@basic_constraints],
-         {:ok, [{0x30, contents, _}]} <- DER.split(der),
-         {:ok, [{1, <<255>>, _} | rest]} <- DER.split(contents),
-         true <- signs_certificates?(extensions[@key_usage]) do
-      case rest do
-        [{2, number, _}] when number != "" -> {:ok, :binary.decode_unsigned(number)}
-        [] -> {:ok, :unlimited}
-        _no_number -> :error
-      end
-    else
-      _no_authority -> :error
-    end
-  end
-
-  defp signs_certificates?({_critical, der}), do: bit?(der, 5)
-  defp signs_certificates?(nil), do: true
-
-  @doc "Whether a certificate with these extensions may sign lists of what is revoked."
-  @spec revokes?(map) :: boolean
-  def revokes?(extensions) do
-    case extensions[@key_usage] do
-      {_critical, der} -> bit?(der, 6)
-      nil -> true
-    end
-  end
-
-  # Both bits that are asked for are in the first byte.
-  defp bit?(der, number) do
-    case DER.split(der) do
-      {:ok, [{3, <<_unused, first, _::binary>>, _}]} ->
-        Bitwise.band(first, Bitwise.bsr(0x80, number)) != 0
-
-      _no_bits ->
-        false
-    end
-  end
-
-  @doc "The identifier that a certificate with these extensions gives its key."
-  @spec identifier(map) :: {:ok, binary} | :error
-  def identifier(extensions) do
-    with {_critical, der} <- extensions[@subject_key_identifier],
-         {:ok, [{4, identifier, _}]} <- DER.split(der),
-         do: {:ok, identifier},
-         else: (_none -> :error)
-  end
-
-  @doc "The alternative names among extensions, as the option takes them; others as `{:other, der}`."
-  @spec alt_names(map) :: {:ok, [alt_name | {:other, DER.t()}]} | :error
-  def alt_names(extensions) do
-    with {_critical, der} <- extensions[@subject_alt_name],
-         {:ok, [{0x30, contents, _}]} <- DER.split(der),
-         {:ok, names} <- DER.split(contents) do
-      {:ok, Enum.map(names, &read_alt_name/1)}
-    else
-      nil -> {:ok, []}
-      _no_names -> :error
-    end
-  end
-
-  defp read_alt_name({0x81, address, _}), do: {:email, address}
-  defp read_alt_name({0x82, name, _}), do: {:dns, name}
-  defp read_alt_name({0x86, uri, _}), do: {:uri, uri}
-
-  defp read_alt_name({0x87, <<a, b, c, d>>, _}), do: {:ip, address({a, b, c, d})}
-
-  defp read_alt_name({0x87, <<bytes::binary-size(16)>>, _}),
-    do: {:ip, address(List.to_tuple(for <<n::16 <- bytes>>, do: n))}
-
-  defp read_alt_name({_tag, _contents, der}), do: {:other, der}
-
-  defp address(address), do: address |> :inet.ntoa() |> to_string()
 
   defp unknown(argument, value, known),
     do:

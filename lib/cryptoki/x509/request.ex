@@ -45,7 +45,7 @@ defmodule Cryptoki.X509.Request do
          {:ok, text} <- Name.text(name),
          {:ok, public_key} <- PublicKey.decode(%{public_key_info: key_info}),
          {:ok, extensions} <- extensions(attributes),
-         {:ok, alt_names} <- Extensions.alt_names(extensions) do
+         {:ok, alt_names} <- Extensions.Read.alt_names(extensions) do
       request = %{
         subject: subject,
         text: text,
@@ -89,7 +89,7 @@ defmodule Cryptoki.X509.Request do
 
   defp requested(values) do
     with {:ok, [{0x30, extensions, _}]} <- DER.split(values),
-         do: Extensions.read(extensions),
+         do: Extensions.Read.read(extensions),
          else: (_none -> :error)
   end
 

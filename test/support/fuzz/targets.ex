@@ -86,12 +86,12 @@ defmodule Cryptoki.Test.Fuzz.Targets do
 
     with {:ok, fields} <- Certificates.fields(bytes),
          {:ok, [{_tag, subject, _}]} <- DER.split(fields.subject),
-         {:ok, extensions} <- Extensions.read(fields.extensions) do
+         {:ok, extensions} <- Extensions.Read.read(fields.extensions) do
       with {:ok, text} <- Name.text(subject), do: true = String.valid?(text)
-      _ = Extensions.authority(extensions)
-      _ = Extensions.alt_names(extensions)
-      _ = Extensions.identifier(extensions)
-      true = is_boolean(Extensions.revokes?(extensions))
+      _ = Extensions.Read.authority(extensions)
+      _ = Extensions.Read.alt_names(extensions)
+      _ = Extensions.Read.identifier(extensions)
+      true = is_boolean(Extensions.Read.revokes?(extensions))
     end
 
     :ok

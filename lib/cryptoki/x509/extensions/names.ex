@@ -1,0 +1,43 @@
+defmodule Cryptoki.X509.Extensions.Names do
+  @moduledoc false
+  # The object identifiers of extensions, and the names of what stands in them (RFC 5280, section 4.2).
+  # Pure.
+
+  alias Cryptoki.DER
+
+  @extensions %{
+    subject_key_identifier: {2, 5, 29, 14},
+    key_usage: {2, 5, 29, 15},
+    subject_alt_name: {2, 5, 29, 17},
+    basic_constraints: {2, 5, 29, 19},
+    crl_number: {2, 5, 29, 20},
+    authority_key_identifier: {2, 5, 29, 35},
+    extended_key_usage: {2, 5, 29, 37}
+  }
+
+  # In the order of their bits.
+  @usages ~w(digital_signature content_commitment key_encipherment data_encipherment key_agreement
+             key_cert_sign crl_sign encipher_only decipher_only)a
+
+  @purposes %{
+    server_auth: {1, 3, 6, 1, 5, 5, 7, 3, 1},
+    client_auth: {1, 3, 6, 1, 5, 5, 7, 3, 2},
+    code_signing: {1, 3, 6, 1, 5, 5, 7, 3, 3},
+    email_protection: {1, 3, 6, 1, 5, 5, 7, 3, 4},
+    time_stamping: {1, 3, 6, 1, 5, 5, 7, 3, 8},
+    ocsp_signing: {1, 3, 6, 1, 5, 5, 7, 3, 9},
+    any: {2, 5, 29, 37, 0}
+  }
+
+  @doc "The object identifier of an extension."
+  @spec oid(atom) :: DER.oid()
+  def oid(extension), do: Map.fetch!(@extensions, extension)
+
+  @doc "What a key may be used for, in the order of the bits."
+  @spec usages :: [atom]
+  def usages, do: @usages
+
+  @doc "The purposes of extended key usage."
+  @spec purposes :: %{atom => DER.oid()}
+  def purposes, do: @purposes
+end
