@@ -5,7 +5,7 @@ defmodule Cryptoki.Options do
   # looks for the library that a `module-name` names; otherwise pure.
 
   alias Cryptoki.{Pin, URI}
-  alias Cryptoki.Options.FromURI
+  alias Cryptoki.Options.{FromURI, Table}
 
   # The longest time that a `receive` can wait.
   @forever 0xFFFFFFFF
@@ -30,6 +30,7 @@ defmodule Cryptoki.Options do
     ],
     token: [
       cast: :token,
+      secret: true,
       type: "keyword | String.t() | Cryptoki.URI.t()",
       must: "a keyword list such as [label: \"payments\"] or a PKCS #11 URI",
       doc:
@@ -38,12 +39,14 @@ defmodule Cryptoki.Options do
     ],
     uri: [
       cast: :uri,
+      secret: true,
       type: "String.t() | Cryptoki.URI.t()",
       must: "a PKCS #11 URI",
       doc: "a PKCS #11 URI that gives library, token and PIN in place of their options"
     ],
     pin: [
       cast: :pin,
+      secret: true,
       type: @pin,
       must: Pin.expected(),
       doc:
@@ -147,6 +150,7 @@ defmodule Cryptoki.Options do
     ],
     pin: [
       cast: :pin,
+      secret: true,
       type: @pin,
       must: Pin.expected(),
       doc: "the PIN for a key that wants one at each use (context-specific login)"
@@ -167,12 +171,14 @@ defmodule Cryptoki.Options do
     ],
     associated_data: [
       cast: :iodata,
+      secret: true,
       type: "iodata",
       must: "iodata",
       doc: "what is authenticated together with the wrapped key"
     ],
     signature: [
       cast: :iodata,
+      secret: true,
       type: "iodata",
       must: "iodata",
       doc: "the signature, given before the data"
@@ -220,9 +226,6 @@ defmodule Cryptoki.Options do
     ]
   ]
 
-  # Their values are never shown: a PIN may be in them.
-  @secret [:token, :uri, :pin, :associated_data, :signature]
-
   @token [
     label: :token,
     serial: :serial,
@@ -231,15 +234,8 @@ defmodule Cryptoki.Options do
     slot: :slot_id
   ]
 
-  types = fn table ->
-    table
-    |> Enum.map(fn {name, row} -> {name, Code.string_to_quoted!(row[:type])} end)
-    |> Enum.reverse()
-    |> Enum.reduce(fn type, others -> {:|, [], [type, others]} end)
-  end
-
-  @type start_option :: unquote(types.(@start))
-  @type call_option :: unquote(types.(@call))
+  @type start_option :: unquote(Table.type(@start))
+  @type call_option :: unquote(Table.type(@call))
 
   @typedoc "The start options, checked and complete; `token` is a URI that names a place only."
   @type start :: %{
@@ -264,7 +260,7 @@ defmodule Cryptoki.Options do
   @spec start!([start_option] | map) :: start
   def start!(options) do
     options
-    |> cast_all!(@start, "start option")
+    |> Table.cast!(@start, "start option", &cast/2)
     |> FromURI.supply!()
     |> Map.update!(:library, &(&1 || library!()))
     |> Map.update!(:token, &token!/1)
@@ -274,7 +270,7 @@ defmodule Cryptoki.Options do
   @doc "The options of a call that takes `allowed`, checked, with their defaults."
   @spec call!([call_option] | map, [atom]) :: map
   def call!(options, allowed),
-    do: cast_all!(options, Keyword.take(@call ++ @unlock, allowed), "option")
+    do: Table.cast!(options, Keyword.take(@call ++ @unlock, allowed), "option", &cast/2)
 
   @doc "Whether the slot, as the control thread describes it, holds the wanted token."
   @spec matches_token?(URI.t(), map) :: boolean
@@ -286,80 +282,19 @@ defmodule Cryptoki.Options do
 
   @doc "The start options as Markdown."
   @spec docs() :: String.t()
-  def docs, do: markdown(@start)
+  def docs, do: Table.docs(@start)
 
   @doc "The options of a call that takes `allowed`, as Markdown."
   @spec docs([atom]) :: String.t()
-  def docs(allowed), do: markdown(Keyword.take(@call, allowed))
-
-  defp markdown(table) do
-    Enum.map_join(table, "\n", fn {name, row} ->
-      default =
-        if row[:default] in [nil, %{}], do: "", else: "Default: `#{inspect(row[:default])}`."
-
-      String.trim_trailing("  * `#{name}:` (`#{row[:type]}`): #{row[:doc]}. #{default}")
-    end)
-  end
-
-  # The table
-
-  defp cast_all!(options, table, what) do
-    unless is_map(options) or Keyword.keyword?(options) do
-      raise ArgumentError, "expected a keyword list or a map, got: #{Pin.kind_of(options)}"
-    end
-
-    :ok = known!(options, Keyword.keys(table), what)
-    Map.new(table, fn {name, row} -> {name, value!(name, options[name], row)} end)
-  end
+  def docs(allowed), do: Table.docs(Keyword.take(@call, allowed))
 
   @doc "Raises `ArgumentError` for an option that is none of `known`."
   @spec known!([{term, term}] | map, [atom], String.t()) :: :ok
-  def known!(options, known, what) do
-    case for({key, _value} <- options, key not in known, do: key) do
-      [] ->
-        :ok
+  defdelegate known!(options, known, what), to: Table
 
-      [key | _others] ->
-        raise ArgumentError,
-              "unknown #{what} #{inspect(key)}#{near(key, known)}; " <>
-                "known: #{Enum.map_join(known, ", ", &inspect/1)}"
-    end
-  end
+  # The kinds that only these tables have.
 
-  defp near(key, [_ | _] = known) when is_atom(key) do
-    distance = &String.jaro_distance(Atom.to_string(key), Atom.to_string(&1))
-    best = Enum.max_by(known, distance)
-    if distance.(best) > 0.77, do: ", did you mean #{inspect(best)}?", else: ""
-  end
-
-  defp near(_key, _known), do: ""
-
-  # nil is an option not given.
-  defp value!(name, nil, row) do
-    if row[:default] == nil, do: nil, else: value!(name, row[:default], row)
-  end
-
-  defp value!(name, given, row) do
-    case cast(row[:cast], given) do
-      {:ok, value} -> value
-      {:error, sentence} -> raise ArgumentError, "#{name}: #{sentence}"
-      _no -> raise ArgumentError, "#{name}: must be #{row[:must]}, got: #{shown(name, given)}"
-    end
-  end
-
-  defp shown(name, given) when name in @secret, do: Pin.kind_of(given)
-  defp shown(_name, given), do: inspect(given)
-
-  # Casts: {:ok, value}, {:error, sentence}, or false for a value that is not what it must be.
-
-  defp cast(:any, value), do: {:ok, value}
-  defp cast(:boolean, value), do: is_boolean(value) and {:ok, value}
-  defp cast(:map, value), do: is_map(value) and {:ok, value}
   defp cast(:name, value), do: is_atom(value) and not is_boolean(value) and {:ok, value}
-  defp cast(:pin, source), do: Pin.cast(source)
-  defp cast(:timeout, :infinity), do: {:ok, :infinity}
-  defp cast(:timeout, value), do: cast({:integer, 1, @forever}, value)
-  defp cast({:integer, min, max}, n), do: is_integer(n) and n in min..max and {:ok, n}
 
   defp cast({:only, values, later}, value) do
     if value in later,
@@ -382,12 +317,6 @@ defmodule Cryptoki.Options do
     not String.contains?(text, <<0>>) and {:ok, text}
   rescue
     _not_text -> false
-  end
-
-  defp cast(:iodata, data) when is_binary(data) or is_list(data) do
-    {:ok, IO.iodata_to_binary(data)}
-  rescue
-    ArgumentError -> false
   end
 
   defp cast(:path, path), do: with({:ok, ""} <- cast(:text, path), do: false)
@@ -428,7 +357,7 @@ defmodule Cryptoki.Options do
     end
   end
 
-  defp cast(_kind, _value), do: false
+  defp cast(kind, value), do: Table.cast(kind, value)
 
   defp part!(:slot, id) do
     case cast({:integer, 0, 0xFFFFFFFFFFFFFFFF}, id) do

@@ -283,7 +283,7 @@ defmodule Cryptoki.CMSTest do
       for {certificate, data, opts, text} <- [
             {pem, "", [detach: true], "did you mean :detached"},
             {pem, "", [detached: 1], "detached: must be true or false"},
-            {pem, "", %{}, "options are a keyword list"},
+            {pem, "", :none, "expected a keyword list or a map, got: an atom"},
             {pem, "", [timeout: 0], "timeout: must be milliseconds"},
             {pem, {:stream, []}, [], "a stream is signed with detached: true"},
             {pem, :text, [], "data is iodata"},

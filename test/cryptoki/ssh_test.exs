@@ -261,7 +261,7 @@ defmodule Cryptoki.SSHTest do
             {"", [namespace: ""], "namespace: must be text"},
             {"", [hash: :md5], "hash: must be"},
             {"", [names: "x"], "unknown option :names"},
-            {"", %{}, "options are a keyword list"},
+            {"", :none, "expected a keyword list or a map, got: an atom"},
             {:text, [], "data is iodata"}
           ] do
         error =
