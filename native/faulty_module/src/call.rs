@@ -149,9 +149,21 @@ pub fn run(call: &Call, forward: impl FnOnce() -> Result<CK_RV, CK_RV>) -> CK_RV
         Err(rv) => ("faked", rv),
     };
     journal::note(call.name, event, Some(rv));
+    // What is written over goes by the target's lengths: all of it before the first of them is falsified.
+    if rv == CKR_OK {
+        for rule in &due {
+            if rule
+                .effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::Garbage))
+            {
+                garbage(&call.claim);
+            }
+            replace_handles(call, rule);
+        }
+    }
     for rule in &due {
         lie(call, rule, rv, &before);
-        replace_handles(call, rule, rv);
         if rule.after_forward
             && let Some(other) = act(call, rule)
         {
@@ -189,17 +201,11 @@ fn hang(name: &str) {
     journal::note(name, "released", None);
 }
 
-/// Falsifies what the call gave back: its lengths, or the bytes that are so long. `before` is what stood where the
-/// lengths are.
+/// Falsifies the lengths that the call gave back. `before` is what stood where they are.
 fn lie(call: &Call, rule: &Rule, rv: CK_RV, before: &[CK_ULONG]) {
     for effect in &rule.effects {
-        let lie = match effect {
-            Effect::Lie(lie) => lie,
-            Effect::Garbage if rv == CKR_OK => {
-                garbage(&call.claim);
-                continue;
-            }
-            _ => continue,
+        let Effect::Lie(lie) = effect else {
+            continue;
         };
         let tell = |length: &mut CK_ULONG, query: bool, before: CK_ULONG| {
             if rule.only == Only::Both || (rule.only == Only::Query) == query {
@@ -267,12 +273,11 @@ fn garbage(claim: &Claim) {
 }
 
 /// Puts other handles in the place of those that the call gave.
-fn replace_handles(call: &Call, rule: &Rule, rv: CK_RV) {
-    let handle = rule.effects.iter().find_map(|effect| match effect {
+fn replace_handles(call: &Call, rule: &Rule) {
+    let Some(handle) = rule.effects.iter().find_map(|effect| match effect {
         Effect::Handle(handle) => Some(*handle),
         _ => None,
-    });
-    let (Some(handle), CKR_OK) = (handle, rv) else {
+    }) else {
         return;
     };
     let count = match call.claim {

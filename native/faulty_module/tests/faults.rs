@@ -310,6 +310,12 @@ fn gives_garbage_of_the_length_that_was_there() {
     assert_ne!(right, wrong);
     assert_ne!(hash("lie C_Digest garbage times=1"), wrong);
     assert_eq!(hash(""), right);
+    // Also where the length is falsified as well.
+    module.control("lie C_Digest length=+8\nlie C_Digest garbage");
+    let mut buffer = [0xAA_u8; 40];
+    assert_eq!(digest(list, session, Some(&mut buffer)), Ok(40));
+    assert_ne!(buffer[..32], right[..32]);
+    assert_eq!(buffer[32..], [0xAA; 8], "nothing beyond it");
 }
 
 #[test]
