@@ -31,7 +31,7 @@ defmodule Cryptoki.EveryCallTest do
     @tag skip: @missing || false
     test "all of them: #{@name}" do
       result = @name |> scenario() |> EveryCall.run(&chosen/1)
-      IO.puts("\n#{@name}: #{inspect(Map.drop(result, [:problems, :missed]))}")
+      IO.puts("\n#{@name}: #{inspect(Map.drop(result, [:problems]), limit: :infinity)}")
       assert result.problems == []
       unless @by_chance, do: assert(result.missed == [])
       numbers = "#{result.calls}, #{result.cases}, #{result.struck}"
