@@ -245,9 +245,14 @@ defmodule Cryptoki.Test.EveryCall.Scenario do
 
   # That the token was lost its instance may hear a moment after the caller.
   defp destroy_made(%{hsm: hsm}) do
-    World.until(fn -> match?({:ok, _made}, Cryptoki.find(hsm, label: @made)) end)
-    for key <- Cryptoki.find!(hsm, label: @made), do: :ok = Cryptoki.destroy(hsm, key)
-    :ok
+    true = World.until(fn -> destroyed?(hsm) end, 60_000)
+  end
+
+  defp destroyed?(hsm) do
+    case Cryptoki.find(hsm, label: @made) do
+      {:ok, made} -> Enum.all?(made, &(Cryptoki.destroy(hsm, &1) == :ok))
+      {:error, _not_yet} -> false
+    end
   end
 
   defp find_and_stream do
