@@ -1,8 +1,9 @@
 defmodule Cryptoki.CMS do
   alias Cryptoki.{CallOptions, Certificates, Chunks, DER, Error, PEM}
-  alias Cryptoki.CMS.Signer
+  alias Cryptoki.CMS.{Options, Signer}
+  alias Cryptoki.Options.Table
 
-  @own [:detached, :chain, :signers] ++ Signer.options()
+  @sign Options.sign()
 
   @moduledoc """
   Signed files in the Cryptographic Message Syntax (RFC 5652, once PKCS #7), with keys that stay on the
@@ -25,7 +26,7 @@ defmodule Cryptoki.CMS do
 
   @type hsm :: Cryptoki.hsm()
   @type key :: Cryptoki.key()
-  @type opts :: keyword
+  @type opts :: keyword | map
   @typedoc """
   The certificate of a key: DER, PEM, or what names it on the token, as for `Cryptoki.certificate/3`.
   With more than one, that of the key is the first, and all of them go along.
@@ -36,16 +37,7 @@ defmodule Cryptoki.CMS do
   @doc """
   Signs data with a key and its certificate: the DER of a `ContentInfo` with `SignedData`.
 
-    * `detached: true` leaves the data out; then it may be `{:stream, enumerable}`, of which the token
-      signs the digest
-    * `chain:` further certificates to go along, as DER, PEM or a list of these, without the root
-    * `signers:` further signers of the same data, a list of `{key, certificate}`, or `{hsm, key,
-      certificate}` on another token. The options that follow hold for them, too
-    * `hash:` `:sha256`, `:sha384` or `:sha512`. Default: what goes with the key
-    * `padding:` `:pkcs1` (default) or `:pss`, for RSA keys
-    * `signing_time:` a `DateTime`, or `false` for none. Default: now
-    * `attributes:` further signed attributes, a list of `{object_identifier, values}`: a tuple of
-      numbers, and a list of DER
+  #{Table.docs(@sign)}
     * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.sign/5`
 
   Whether the certificate is that of the key is proven as in `Cryptoki.public_key/3`, and each signature
@@ -62,17 +54,18 @@ defmodule Cryptoki.CMS do
   """
   @spec sign(hsm, key, certificate, data, opts) :: {:ok, binary} | {:error, Error.t()}
   def sign(hsm, key, certificate, data, opts \\ []) do
-    {own, call} = CallOptions.split!(opts, @own)
-    detached? = detached!(own[:detached])
+    {own, call} = CallOptions.split!(opts, Options.sign())
+    # The same for all, when none is given.
+    own = Keyword.put_new_lazy(own, :signing_time, &DateTime.utc_now/0)
+    detached? = own[:detached]
     data = data!(data, detached?)
-    options = Signer.options!(Keyword.take(own, Signer.options()))
-    signers = [{hsm, key, certificate, "certificate"} | signers!(hsm, own[:signers])]
+    signers = [{hsm, key, certificate, "certificate"} | Enum.map(own[:signers], &signer(hsm, &1))]
 
-    with {:ok, signers} <- each(signers, &Signer.fetch(&1, options)),
+    with {:ok, signers} <- each(signers, &Signer.fetch(&1, own)),
          {:ok, chain} <- chain(hsm, own[:chain]),
          :ok <- each_is_of_its_key(signers),
          digests = Chunks.digests(Enum.uniq(for(signer <- signers, do: signer.hash)), data),
-         {:ok, infos} <- each(signers, &Signer.info(&1, digests, @data, options, call)) do
+         {:ok, infos} <- each(signers, &Signer.info(&1, digests, @data, own, call)) do
       certificates = Enum.uniq(Enum.flat_map(signers, & &1.certificates) ++ chain)
       content = if detached?, do: [], else: [DER.explicit(0, DER.octet_string(data))]
 
@@ -126,14 +119,10 @@ defmodule Cryptoki.CMS do
     end
   end
 
-  defp chain(_hsm, none) when none in [nil, []], do: {:ok, []}
+  defp chain(_hsm, []), do: {:ok, []}
   defp chain(hsm, source), do: Certificates.fetch(hsm, source, "chain")
 
   ## Arguments
-
-  defp detached!(nil), do: false
-  defp detached!(value) when is_boolean(value), do: value
-  defp detached!(_other), do: raise(ArgumentError, "detached: must be true or false")
 
   defp data!({:stream, _chunks} = data, true), do: data
 
@@ -146,15 +135,6 @@ defmodule Cryptoki.CMS do
   defp data!(_other, _detached?),
     do: raise(ArgumentError, "data is iodata or {:stream, enumerable}")
 
-  defp signers!(_hsm, nil), do: []
-  defp signers!(hsm, signers) when is_list(signers), do: Enum.map(signers, &signer!(hsm, &1))
-  defp signers!(_hsm, _other), do: no_signers!()
-
-  defp signer!(hsm, {key, certificate}), do: {hsm, key, certificate, "signers"}
-  defp signer!(_hsm, {hsm, key, certificate}), do: {hsm, key, certificate, "signers"}
-
-  defp signer!(_hsm, _other), do: no_signers!()
-
-  @spec no_signers!() :: no_return
-  defp no_signers!, do: raise(ArgumentError, "signers: must be a list of {key, certificate}")
+  defp signer(hsm, {key, certificate}), do: {hsm, key, certificate, "signers"}
+  defp signer(_hsm, {hsm, key, certificate}), do: {hsm, key, certificate, "signers"}
 end

@@ -34,7 +34,8 @@ defmodule Cryptoki.JSON do
     raise ArgumentError, "JSON: lists and maps stand in each other at most #{@levels} deep"
   end
 
-  defp value(list, levels) when is_list(list),
+  # No improper one, which has no length.
+  defp value(list, levels) when length(list) >= 0,
     do: [?[, Enum.map_intersperse(list, ?,, &value(&1, levels - 1)), ?]]
 
   defp value(map, levels) when is_map(map) and not is_struct(map) do

@@ -1,5 +1,6 @@
 defmodule Cryptoki.JWK do
   alias Cryptoki.{CallOptions, Error, JSON}
+  alias Cryptoki.Options.Table
 
   @moduledoc """
   JSON Web Keys (RFC 7517) of the public keys on a token, as maps: what others verify with.
@@ -13,7 +14,17 @@ defmodule Cryptoki.JWK do
 
   import Cryptoki.Bang, only: [bang: 1]
 
-  @members [:kid, :use, :alg]
+  @text [cast: :line, must: "a string", type: "String.t()"]
+  @members [
+    kid: [
+      cast: {:line_or, [:thumbprint]},
+      must: "a string or :thumbprint",
+      type: "String.t() | :thumbprint",
+      doc: "what names the key, or `:thumbprint` for that of `thumbprint/2`"
+    ],
+    use: [doc: "what it is for, such as `\"sig\"`"] ++ @text,
+    alg: [doc: "the algorithm that it is for, such as `\"ES256\"`"] ++ @text
+  ]
   @call [:timeout, :metadata]
 
   # RFC 7518, section 6.2.1.1, and RFC 8812; with the bytes of a coordinate.
@@ -43,13 +54,12 @@ defmodule Cryptoki.JWK do
   @type t :: %{String.t() => term}
   @type hsm :: Cryptoki.hsm()
   @type key :: Cryptoki.key()
-  @type opts :: keyword
+  @type opts :: keyword | map
 
   @doc """
   The JWK of a public key: RSA, P-256, P-384, P-521, secp256k1, Ed25519, Ed448, X25519 or X448.
 
-    * `kid:` a string, or `:thumbprint` for the one of `thumbprint/2`
-    * `use:` and `alg:` strings, to stand in the JWK
+  #{Table.docs(@members)}
     * `timeout:` and `metadata:` as in `Cryptoki.public_key/3`
 
   Errors: `:unsupported` for other curves, and those of `Cryptoki.public_key/3`. PKCS #11 v3.2, section
@@ -61,7 +71,7 @@ defmodule Cryptoki.JWK do
   """
   @spec public(hsm, key, opts) :: {:ok, t} | {:error, Error.t()}
   def public(hsm, key, opts \\ []) do
-    {members, call} = options!(opts)
+    {members, call} = CallOptions.split!(opts, @members, @call)
 
     with {:ok, public_key} <- Cryptoki.public_key(hsm, key, call),
          {:ok, jwk} <- from_public_key(public_key),
@@ -82,9 +92,11 @@ defmodule Cryptoki.JWK do
   """
   @spec set(hsm, [key], opts) :: {:ok, t} | {:error, Error.t()}
   def set(hsm, keys, opts \\ []) when is_list(keys) do
+    {members, call} = CallOptions.split!(opts, Keyword.delete(@members, :kid), @call)
+
     keys
     |> Enum.reduce_while({:ok, []}, fn key, {:ok, done} ->
-      case public(hsm, key, [kid: :thumbprint] ++ opts) do
+      case public(hsm, key, [kid: :thumbprint] ++ members ++ call) do
         {:ok, jwk} -> {:cont, {:ok, [jwk | done]}}
         {:error, error} -> {:halt, {:error, error}}
       end
@@ -174,18 +186,8 @@ defmodule Cryptoki.JWK do
 
   bang(to_jose(hsm, key, opts) :: tuple)
 
-  defp options!(opts) do
-    {members, call} = CallOptions.split!(opts, @members, @call)
-
-    for {name, value} <- members,
-        not is_binary(value) and {name, value} != {:kid, :thumbprint} and value != nil,
-        do: raise(ArgumentError, "#{name}: must be a string")
-
-    {members, call}
-  end
-
   defp with_members(jwk, members) do
-    for {name, value} <- members, value != nil, into: jwk do
+    for {name, value} <- members, into: jwk do
       {Atom.to_string(name), if(value == :thumbprint, do: thumbprint(jwk), else: value)}
     end
   end

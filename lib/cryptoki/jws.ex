@@ -1,12 +1,9 @@
 defmodule Cryptoki.JWS do
-  alias Cryptoki.{CallOptions, Error, JSON, Keys, Options, Target}
-  alias Cryptoki.JWS.Algorithm
+  alias Cryptoki.{CallOptions, Error, JSON, Keys, Target}
+  alias Cryptoki.JWS.{Algorithm, Options}
+  alias Cryptoki.Options.Table
 
   @call [:timeout, :pin, :metadata]
-  @signing [:alg, :header, :detached, :b64]
-  @verifying [:alg, :payload, :crit]
-  # RFC 7515, section 4.1: what `crit` must not list.
-  @registered ~w[alg jku jwk kid x5u x5c x5t x5t#S256 typ cty crit]
 
   @moduledoc """
   JSON Web Signatures (RFC 7515) in the compact form, made and verified on the token: what a JWT
@@ -28,7 +25,7 @@ defmodule Cryptoki.JWS do
 
   @type hsm :: Cryptoki.hsm()
   @type key :: Cryptoki.key()
-  @type opts :: keyword
+  @type opts :: keyword | map
   @type payload :: iodata | map | {:stream, Enumerable.t()}
   @type verified :: %{header: map, payload: iodata | {:stream, Enumerable.t()}}
 
@@ -36,12 +33,7 @@ defmodule Cryptoki.JWS do
   Signs a payload: iodata, a map, which is encoded as JSON, or `{:stream, enumerable}`, when it is
   detached and unencoded.
 
-    * `alg:` the algorithm. Keys on curves have one of their own (P-256 `ES256`, Ed25519 `EdDSA` ...);
-      for RSA and secret keys it must be given
-    * `header:` further members of the protected header, a map. `alg` and `b64` are set from the options
-    * `detached: true` leaves the payload out of the answer (RFC 7515, appendix F)
-    * `b64: false` signs the payload as it is (RFC 7797); the header gets `b64` and `crit`. Unless it is
-      detached it must be printable ASCII without a dot
+  #{Table.docs(Options.sign())}
     * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.sign/5`
 
   Errors: `:key_type_inconsistent`, `:key_size_range`, `:unsupported` for an algorithm that does not
@@ -55,12 +47,12 @@ defmodule Cryptoki.JWS do
   """
   @spec sign(hsm, key, payload, opts) :: {:ok, String.t()} | {:error, Error.t()}
   def sign(hsm, key, payload, opts \\ []) do
-    {own, call} = CallOptions.split!(opts, @signing)
-    header = header!(own[:header] || %{}, own[:b64] != false)
-    detached? = own[:detached] == true
-    payload = payload!(payload, detached?, own[:b64] != false)
+    {own, call} = CallOptions.split!(opts, Options.sign())
+    header = header(own[:header], own[:b64])
+    detached? = own[:detached]
+    payload = payload!(payload, detached?, own[:b64])
 
-    with {:ok, {alg, mechanism}} <- choose(hsm, key, :sign, text!(own, :alg), call),
+    with {:ok, {alg, mechanism}} <- choose(hsm, key, :sign, own[:alg], call),
          protected = header |> Map.put("alg", alg) |> JSON.encode!() |> base64(),
          {:ok, signature} <- Cryptoki.sign(hsm, key, mechanism, input(protected, payload), call) do
       shown = if detached?, do: "", else: payload
@@ -74,10 +66,7 @@ defmodule Cryptoki.JWS do
   Verifies a compact JWS with a public or secret key of the token: `{:ok, %{header: map, payload:
   binary}}`. Whether the claims in a payload hold (`exp`, `aud` ...) is the caller's to say.
 
-    * `alg:` the algorithm that is expected, or a list of them. The key allows only those of its kind
-      anyway, so that a public key is never taken for a secret; say it for RSA keys, which allow six
-    * `payload:` the payload of a detached JWS, iodata or, when it is unencoded, `{:stream, enumerable}`
-    * `crit:` extensions that the caller understands and looks at, besides `b64`
+  #{Table.docs(Options.verify())}
     * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.verify/6`
 
   Errors: `:signature_invalid` for all that is wrong with the JWS itself, which anybody may have sent:
@@ -95,13 +84,13 @@ defmodule Cryptoki.JWS do
       :signature_invalid
   """
   @spec verify(hsm, key, jws :: String.t(), opts) :: {:ok, verified} | {:error, Error.t()}
-  def verify(hsm, key, jws, opts \\ []) when is_binary(jws) do
-    {own, call} = CallOptions.split!(opts, @verifying)
-    expected = List.wrap(own[:alg])
+  def verify(hsm, key, jws, opts \\ []) do
+    {own, call} = CallOptions.split!(opts, Options.verify())
+    unless is_binary(jws), do: raise(ArgumentError, "jws: must be a string")
 
     with {:ok, {protected, shown, signature}} <- split(jws),
-         {:ok, header} <- read_header(protected, List.wrap(own[:crit])),
-         {:ok, alg} <- expected(header, expected),
+         {:ok, header} <- read_header(protected, own[:crit]),
+         {:ok, alg} <- expected(header, own[:alg]),
          {:ok, payload, signed} <- content(shown, own[:payload], header),
          {:ok, {_alg, mechanism}} <- blame(choose(hsm, key, :verify, alg, call)),
          input = input(protected, signed),
@@ -124,7 +113,7 @@ defmodule Cryptoki.JWS do
   defp choose(hsm, key, verb, alg, call) do
     wanted = Keys.wanted!(key, verb)
 
-    with {:ok, target} <- Target.fetch(hsm, Options.call!(call, @call)),
+    with {:ok, target} <- Target.fetch(hsm, Cryptoki.Options.call!(call, @call)),
          do: Algorithm.choose(target, wanted, alg)
   end
 
@@ -135,32 +124,14 @@ defmodule Cryptoki.JWS do
 
   defp base64(data), do: data |> IO.iodata_to_binary() |> Base.url_encode64(padding: false)
 
-  defp text!(options, name) do
-    text = options[name]
-    unless text == nil or is_binary(text), do: raise(ArgumentError, "#{name}: must be a string")
-    text
-  end
-
   ## What is signed
 
-  defp header!(header, b64?) when is_map(header) and not is_struct(header) do
-    header = Map.new(header, fn {name, value} -> {to_string(name), value} end)
+  defp header(header, true), do: header
 
-    for name <- ["alg", "b64"], is_map_key(header, name) do
-      raise ArgumentError, "header: #{name} is set by the option #{name}:"
-    end
-
-    crit = header["crit"] || []
-
-    unless is_list(crit) and Enum.all?(crit, &(is_map_key(header, &1) and &1 not in @registered)),
-      do: raise(ArgumentError, "header: crit lists extensions that are in the header")
-
-    if b64?,
-      do: header,
-      else: Map.merge(header, %{"b64" => false, "crit" => Enum.uniq(crit ++ ["b64"])})
+  defp header(header, false) do
+    crit = Enum.uniq(Map.get(header, "crit", []) ++ ["b64"])
+    Map.merge(header, %{"b64" => false, "crit" => crit})
   end
-
-  defp header!(_other, _b64?), do: raise(ArgumentError, "header: must be a map")
 
   defp payload!({:stream, _chunks} = stream, true, false), do: stream
 
@@ -229,7 +200,7 @@ defmodule Cryptoki.JWS do
   defp crit?(header, _understood),
     do: not is_map_key(header, "crit") and not is_map_key(header, "b64")
 
-  defp expected(%{"alg" => alg}, []) when is_binary(alg), do: {:ok, alg}
+  defp expected(%{"alg" => alg}, nil) when is_binary(alg), do: {:ok, alg}
 
   defp expected(%{"alg" => alg}, expected) when is_binary(alg) do
     if alg in expected,

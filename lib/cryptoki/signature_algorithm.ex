@@ -28,6 +28,25 @@ defmodule Cryptoki.SignatureAlgorithm do
   @spec hashes() :: [atom]
   def hashes, do: Map.keys(@hashes)
 
+  @doc "The options `hash:` and `padding:`, as a table."
+  @spec options() :: Cryptoki.Options.Table.t()
+  def options do
+    [
+      hash: [
+        cast: {:one_of, hashes()},
+        must: ":sha256, :sha384 or :sha512",
+        type: ":sha256 | :sha384 | :sha512",
+        doc: "what is signed is hashed with it. Default: what goes with the key"
+      ],
+      padding: [
+        cast: {:one_of, [:pkcs1, :pss]},
+        must: ":pkcs1 or :pss",
+        type: ":pkcs1 | :pss",
+        doc: "of RSA keys. Default: `:pkcs1`, where the key is not for PSS only"
+      ]
+    ]
+  end
+
   @doc "Looks at `hash:` and `padding:` among options; mistakes raise `ArgumentError`."
   @spec options!(keyword) :: :ok
   def options!(options) do

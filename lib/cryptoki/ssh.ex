@@ -1,8 +1,36 @@
 defmodule Cryptoki.SSH do
   alias Cryptoki.{CallOptions, Chunks, Error, PEM}
+  alias Cryptoki.Options.Table
   alias Cryptoki.SSH.{Certificate, Signer, Wire}
 
-  @hashes [:sha256, :sha512]
+  @hash [
+    hash: [
+      cast: {:one_of, [:sha512, :sha256]},
+      must: ":sha512 or :sha256",
+      type: ":sha512 | :sha256",
+      default: :sha512,
+      doc: "what is hashed with; of a certificate, where the authority has an RSA key"
+    ]
+  ]
+  @public_key [
+    comment: [
+      cast: &Certificate.comment/1,
+      must: "text on one line",
+      type: "String.t()",
+      default: "",
+      doc: "what stands behind it"
+    ]
+  ]
+  @namespace [
+    namespace: [
+      cast: :line,
+      must: "text on one line",
+      type: "String.t()",
+      default: "file",
+      doc:
+        "what the signature is for, so that one for mail is none for a file. Git wants `\"git\"`"
+    ]
+  ]
 
   @moduledoc """
   SSH with keys that stay on the token: an authority for user and host certificates, and signed files.
@@ -20,7 +48,7 @@ defmodule Cryptoki.SSH do
 
   @type hsm :: Cryptoki.hsm()
   @type key :: Cryptoki.key()
-  @type opts :: keyword
+  @type opts :: keyword | map
   @typedoc """
   A public key: a line of OpenSSH, as in `id_ed25519.pub`, one of `:public_key`, or what names one on
   the token.
@@ -32,7 +60,7 @@ defmodule Cryptoki.SSH do
   The public key in the form of OpenSSH, for `authorized_keys`, `known_hosts`, `TrustedUserCAKeys` and
   `allowed_signers`.
 
-    * `comment:` what stands behind it
+  #{Table.docs(@public_key)}
     * `timeout:` and `metadata:` as in `Cryptoki.public_key/3`
 
   Errors: `:unsupported` for keys that SSH has no name for, `:key_size_range` for RSA keys that OpenSSH
@@ -45,11 +73,10 @@ defmodule Cryptoki.SSH do
   """
   @spec public_key(hsm, key, opts) :: {:ok, String.t()} | {:error, Error.t()}
   def public_key(hsm, key, opts \\ []) do
-    {own, call} = CallOptions.split!(opts, [:comment], [:timeout, :metadata])
-    comment = Certificate.comment!(own[:comment] || "")
+    {own, call} = CallOptions.split!(opts, @public_key, [:timeout, :metadata])
 
     with {:ok, public} <- Signer.public(hsm, key, call),
-         do: {:ok, Wire.line(public.type, public.blob, comment)}
+         do: {:ok, Wire.line(public.type, public.blob, own[:comment])}
   end
 
   bang(public_key(hsm, key, opts) :: String.t())
@@ -79,22 +106,7 @@ defmodule Cryptoki.SSH do
   The key may be of any kind that OpenSSH certifies, those of security keys (`sk-ssh-ed25519` ...)
   among them; the authority's is on the token.
 
-    * `type:` `:user` or `:host`, needed
-    * `key_id:` text for the log of the server, needed
-    * `principals:` the names of users or hosts that it is for, needed; `:any` puts none into it, which
-      OpenSSH before 10.3 takes for every name in places, and newer ones for no name at all
-    * `valid_before:` a `DateTime`, or `:forever`; or in its place `days:` or `hours:` from now, or from
-      `valid_after:` on. One of them is needed
-    * `valid_after:` a `DateTime`, or `:always`. Default: a minute ago, since clocks differ
-    * `serial:` a number of 64 bits for revocation lists. Default: one by chance
-    * `critical_options:` of user certificates: `force_command: "text"`, `source_address: ["10.0.0.0/8"]`,
-      `verify_required: true`
-    * `extensions:` of user certificates, a list of `:permit_x11_forwarding`, `:permit_agent_forwarding`,
-      `:permit_port_forwarding`, `:permit_pty`, `:permit_user_rc`, which is the default, and
-      `:no_touch_required`. Both options take names of others as well, with `@` and a domain:
-      `[{"login@github.com", "alice"}]`
-    * `hash:` `:sha512` (default) or `:sha256`, for an authority with an RSA key
-    * `comment:` what stands behind the certificate. Default: the comment of the key, or `key_id:`
+  #{Table.docs(Certificate.options() ++ @hash)}
     * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.sign/5`
 
   Errors: `:invalid_argument` and `:unsupported` for a text that is no public key or none that can be
@@ -109,12 +121,11 @@ defmodule Cryptoki.SSH do
   """
   @spec certificate(hsm, key, public_key, opts) :: {:ok, String.t()} | {:error, Error.t()}
   def certificate(hsm, authority, public_key, opts) do
-    {own, call} = CallOptions.split!(opts, [:hash | Certificate.options()])
-    hash = hash!(own)
+    {own, call} = CallOptions.split!(opts, Certificate.options() ++ @hash)
     fields = Certificate.fields!(own, System.os_time(:second))
 
     with {:ok, subject} <- subject(hsm, public_key, call),
-         {:ok, signer} <- Signer.fetch(hsm, authority, hash, call),
+         {:ok, signer} <- Signer.fetch(hsm, authority, own[:hash], call),
          nonce = :crypto.strong_rand_bytes(32),
          signed = Certificate.to_be_signed(fields, subject, nonce, signer.public.blob),
          {:ok, signature} <- Signer.sign(signer, signed) do
@@ -127,15 +138,13 @@ defmodule Cryptoki.SSH do
     end
   end
 
-  bang(certificate(hsm, authority :: key, public_key, opts :: keyword) :: String.t())
+  bang(certificate(hsm, authority :: key, public_key, opts) :: String.t())
 
   @doc """
   Signs a file, a Git commit or other data (OpenSSH's PROTOCOL.sshsig): what `ssh-keygen -Y verify`
   reads. `{:stream, enumerable}` is data that need not be in memory; the token signs its digest.
 
-    * `namespace:` what the signature is for, so that one for mail is none for a file. Default:
-      `"file"`; Git wants `"git"`
-    * `hash:` `:sha512` (default) or `:sha256`
+  #{Table.docs(@namespace ++ @hash)}
     * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.sign/5`
 
   Errors: those of `Cryptoki.sign/5` and `public_key/3`. PKCS #11 v3.2, section 5.13 (C_Sign).
@@ -146,13 +155,12 @@ defmodule Cryptoki.SSH do
   """
   @spec sign(hsm, key, data, opts) :: {:ok, String.t()} | {:error, Error.t()}
   def sign(hsm, key, data, opts \\ []) do
-    {own, call} = CallOptions.split!(opts, [:namespace, :hash])
-    hash = hash!(own)
-    namespace = namespace!(Keyword.get(own, :namespace, "file"))
+    {own, call} = CallOptions.split!(opts, @namespace ++ @hash)
+    hash = own[:hash]
     data = data!(data)
 
     with {:ok, signer} <- Signer.fetch(hsm, key, hash, call),
-         what = Enum.map([namespace, "", Atom.to_string(hash)], &Wire.string/1),
+         what = Enum.map([own[:namespace], "", Atom.to_string(hash)], &Wire.string/1),
          signed = ["SSHSIG", what, Wire.string(Chunks.digest(hash, data))],
          {:ok, signature} <- Signer.sign(signer, signed) do
       key = Wire.string(signer.public.blob)
@@ -174,19 +182,6 @@ defmodule Cryptoki.SSH do
 
   defp given(_other),
     do: raise(ArgumentError, "public_key: must be a line of OpenSSH or a key of :public_key")
-
-  defp hash!(own) do
-    case Keyword.get(own, :hash, :sha512) do
-      hash when hash in @hashes -> hash
-      other -> raise ArgumentError, "hash: must be :sha512 or :sha256, got: #{inspect(other)}"
-    end
-  end
-
-  defp namespace!(namespace) do
-    if is_binary(namespace) and namespace != "",
-      do: namespace,
-      else: raise(ArgumentError, "namespace: must be text, not empty, got: #{inspect(namespace)}")
-  end
 
   defp data!({:stream, _chunks} = data), do: data
   defp data!(data) when is_binary(data) or is_list(data), do: Cryptoki.Bytes.binary!(data, "data")

@@ -1,5 +1,5 @@
 defmodule Cryptoki.SSL do
-  alias Cryptoki.{Certificates, Error, Keys, Options, Target, Traits}
+  alias Cryptoki.{CallOptions, Certificates, Error, Keys, Options, Target, Traits}
   alias Cryptoki.SSL.SignFun
 
   @moduledoc """
@@ -51,7 +51,7 @@ defmodule Cryptoki.SSL do
 
   @type hsm :: Cryptoki.hsm()
   @type key :: Cryptoki.key()
-  @type opts :: keyword
+  @type opts :: keyword | map
   @typedoc """
   Where certificates come from: DER, PEM with one or more, or what names one on the token, as for
   `Cryptoki.certificate/3`; or a list of these, the certificate of the key first.
@@ -90,7 +90,7 @@ defmodule Cryptoki.SSL do
   @spec certs_keys(hsm, key, chain, opts) :: {:ok, certs_keys} | {:error, Error.t()}
   def certs_keys(hsm, key, certificate_chain, opts \\ []) do
     # For the mistakes in them, which are told at once.
-    %{} = Options.call!(opts, @call)
+    {[], opts} = CallOptions.split!(opts, [])
 
     with :ok <- release(),
          {:ok, chain} <- Certificates.fetch(hsm, certificate_chain, "certificate_chain"),

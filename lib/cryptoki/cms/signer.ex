@@ -5,8 +5,6 @@ defmodule Cryptoki.CMS.Signer do
 
   alias Cryptoki.{Certificates, DER, Error, SignatureAlgorithm}
 
-  @options [:hash, :padding, :signing_time, :attributes]
-
   @enforce_keys [:hsm, :key, :certificates, :public, :algorithm, :hash, :digest_algorithm, :id]
   defstruct @enforce_keys
 
@@ -27,49 +25,9 @@ defmodule Cryptoki.CMS.Signer do
   @signing_certificate {1, 2, 840, 113_549, 1, 9, 16, 2, 47}
   @ours [@content_type, @message_digest, @signing_time, @signing_certificate]
 
-  @doc "The options there are."
-  @spec options() :: [atom]
-  def options, do: @options
-
-  @doc "The options, checked; the time is now when they have none."
-  @spec options!(keyword) :: keyword
-  def options!(options) do
-    SignatureAlgorithm.options!(options)
-    attributes = attributes!(Keyword.get(options, :attributes) || [])
-    time = time!(Keyword.get(options, :signing_time))
-    Keyword.merge(options, attributes: attributes, signing_time: time)
-  end
-
-  defp time!(nil), do: DateTime.utc_now()
-  defp time!(false), do: false
-  defp time!(%DateTime{} = time), do: time
-  defp time!(other), do: wrong!("signing_time: must be a DateTime or false", other)
-
-  defp attributes!(attributes) when is_list(attributes) do
-    oids = Enum.map(attributes, &attribute!/1)
-
-    for oid <- oids,
-        oid in @ours or Enum.count(oids, &(&1 == oid)) > 1,
-        do: wrong!("attributes: must not have one that is there already", oid)
-
-    attributes
-  end
-
-  defp attributes!(other), do: wrong!("attributes: must be a list", other)
-
-  defp attribute!({oid, [_ | _] = values}) do
-    unless DER.oid?(oid),
-      do: wrong!("attributes: must have object identifiers as tuples", oid)
-
-    for value <- values,
-        not DER.one?(value),
-        do: wrong!("attributes: must have values in DER", value)
-
-    oid
-  end
-
-  defp attribute!(other),
-    do: wrong!("attributes: must be pairs of an object identifier and a list of values", other)
+  @doc "The attributes that are there without asking."
+  @spec attributes() :: [DER.oid()]
+  def attributes, do: @ours
 
   @doc "What there is to know of a signer before it signs."
   @spec fetch({Cryptoki.hsm(), Cryptoki.key(), Certificates.source(), String.t()}, keyword) ::
@@ -153,7 +111,4 @@ defmodule Cryptoki.CMS.Signer do
     {:ok, %{issuer: issuer, serial: serial}} = Certificates.fields(der)
     DER.sequence([issuer, serial])
   end
-
-  @spec wrong!(String.t(), term) :: no_return
-  defp wrong!(text, value), do: raise(ArgumentError, "#{text}, got: #{inspect(value)}")
 end

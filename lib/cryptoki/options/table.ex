@@ -6,8 +6,8 @@ defmodule Cryptoki.Options.Table do
   #     padding: [cast: {:one_of, [:pkcs1, :pss]}, must: ":pkcs1 (default) or :pss", type: ":pkcs1 | :pss", doc: "..."]
   #
   # `cast:` is one of the kinds below, or a function of the value; both give `{:ok, value}`, `{:error,
-  # sentence}`, or `false` for what is not what it `must:` be. `default:` and `secret: true` (a value that
-  # no message shows) may be there.
+  # sentence}`, or `false` for what is not what it `must:` be. `default:`, `needed: true` and `secret: true` (a
+  # value that no message shows) may be there.
 
   alias Cryptoki.Pin
 
@@ -71,7 +71,11 @@ defmodule Cryptoki.Options.Table do
 
   # nil is an option not given.
   defp value!(name, nil, row, cast) do
-    if row[:default] == nil, do: nil, else: value!(name, row[:default], row, cast)
+    cond do
+      row[:default] != nil -> value!(name, row[:default], row, cast)
+      row[:needed] -> raise ArgumentError, "#{name}: must be #{row[:must]}, got: nil"
+      true -> nil
+    end
   end
 
   defp value!(name, given, row, cast) do
@@ -101,6 +105,9 @@ defmodule Cryptoki.Options.Table do
     is_binary(text) and text != "" and String.valid?(text) and not (text =~ ~r/[\x00-\x1f\x7f]/) and
       {:ok, text}
   end
+
+  def cast({:line_or, words}, value),
+    do: if(value in words, do: {:ok, value}, else: cast(:line, value))
 
   def cast(:iodata, data) when is_binary(data) or is_list(data) do
     {:ok, IO.iodata_to_binary(data)}

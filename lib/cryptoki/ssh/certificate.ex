@@ -4,13 +4,15 @@ defmodule Cryptoki.SSH.Certificate do
   # first. Pure.
 
   alias Cryptoki.{Options, SSH.Wire}
-
-  @options [:type, :key_id, :principals, :serial, :comment] ++
-             [:valid_after, :valid_before, :days, :hours, :critical_options, :extensions]
+  alias Cryptoki.Options.Table
+  alias Cryptoki.SSH.SourceAddress
 
   # Clocks differ.
   @backdated 60
   @most 0xFFFFFFFFFFFFFFFF
+  @longest 1_000_000
+  # SSHKEY_CERT_MAX_PRINCIPALS of OpenSSH, which does not read a certificate with more.
+  @most_principals 256
 
   @types %{user: 1, host: 2}
 
@@ -30,31 +32,157 @@ defmodule Cryptoki.SSH.Certificate do
     permit_user_rc: "permit-user-rc"
   ]
   @extensions [no_touch_required: "no-touch-required"] ++ @permits
+  @texts ["force-command", "source-address"]
   @flags ["verify-required" | Keyword.values(@extensions)]
 
   @type t :: map
 
-  @doc "The options there are."
-  @spec options() :: [atom]
-  def options, do: @options
+  @doc "The options, as a table."
+  @spec options() :: Table.t()
+  def options do
+    [
+      type: [
+        cast: {:one_of, [:user, :host]},
+        must: ":user or :host",
+        needed: true,
+        type: ":user | :host",
+        doc: "whom it is for, needed"
+      ],
+      key_id: [
+        cast: :line,
+        must: "text on one line",
+        needed: true,
+        type: "String.t()",
+        doc: "text for the log of the server, needed"
+      ],
+      principals: [
+        cast: &principals/1,
+        must: "a list of names, or :any for a certificate for all",
+        needed: true,
+        type: "[String.t(), ...] | :any",
+        doc:
+          "the names of users or hosts that it is for, needed, #{@most_principals} at most; `:any` puts none " <>
+            "into it, which OpenSSH before 10.3 takes for every name in places, and newer ones for no name at all"
+      ],
+      valid_before: [
+        cast: &time(&1, :forever, @most),
+        must: "a DateTime from 1970 on or :forever",
+        type: "DateTime.t() | :forever",
+        doc:
+          "when it ends; or in its place `days:` or `hours:` from now, or from `valid_after:` on. One of " <>
+            "them is needed"
+      ],
+      days: [
+        cast: {:integer, 1, @longest},
+        must: "a number above 0, at most #{@longest}",
+        type: "pos_integer",
+        doc: "how many days it is valid"
+      ],
+      hours: [
+        cast: {:integer, 1, @longest},
+        must: "a number above 0, at most #{@longest}",
+        type: "pos_integer",
+        doc: "how many hours it is valid"
+      ],
+      valid_after: [
+        cast: &time(&1, :always, 0),
+        must: "a DateTime from 1970 on or :always",
+        type: "DateTime.t() | :always",
+        doc: "when it begins. Default: a minute ago, since clocks differ"
+      ],
+      serial: [
+        cast: {:integer, 0, @most},
+        must: "from 0 to 2^64-1",
+        type: "non_neg_integer",
+        doc: "a number of 64 bits for revocation lists. Default: one by chance"
+      ],
+      critical_options: [
+        cast: &{:ok, &1},
+        must: "a list or a map",
+        type: "keyword | map | [{String.t(), String.t()}]",
+        default: [],
+        doc:
+          "of user certificates: `force_command: \"text\"`, `source_address: [\"10.0.0.0/8\"]` (addresses, and " <>
+            "networks without bits behind their mask), `verify_required: true`"
+      ],
+      extensions: [
+        cast: &{:ok, &1},
+        must: "a list or a map",
+        type: "[atom | String.t() | {String.t(), String.t()}] | map",
+        doc:
+          "of user certificates, a list of `:permit_x11_forwarding`, `:permit_agent_forwarding`, " <>
+            "`:permit_port_forwarding`, `:permit_pty`, `:permit_user_rc`, which is the default, and " <>
+            "`:no_touch_required`. Both options take names of others as well, with `@` and a domain: " <>
+            "`[{\"login@github.com\", \"alice\"}]`"
+      ],
+      comment: [
+        cast: &comment/1,
+        must: "text on one line",
+        type: "String.t()",
+        doc: "what stands behind the certificate. Default: the comment of the key, or `key_id:`"
+      ]
+    ]
+  end
+
+  @doc "What may stand behind a key on its line."
+  @spec comment(term) :: Table.casted()
+  def comment(""), do: {:ok, ""}
+  def comment(text), do: Table.cast(:line, text)
+
+  # None at all is good for every name, which is nothing to come by accident.
+  defp principals(:any), do: {:ok, []}
+  defp principals([_ | _] = names), do: principals(names, 0, names)
+  defp principals(_other), do: false
+
+  defp principals([], count, names) when count <= @most_principals, do: {:ok, names}
+
+  defp principals([], count, _names),
+    do: {:error, "has #{count} names, and OpenSSH takes #{@most_principals} at most"}
+
+  defp principals([name | rest], count, names) do
+    cond do
+      Table.cast(:line, name) == false ->
+        {:error, "must be text on one line, got: #{inspect(name)}"}
+
+      # What separates names in ssh-keygen and in sshd's files.
+      name =~ ~r/[\s,]/ ->
+        {:error, "are names without spaces and commas, got: #{inspect(name)}"}
+
+      true ->
+        principals(rest, count + 1, names)
+    end
+  end
+
+  defp principals(_improper, _count, _names), do: false
+
+  defp time(word, word, number), do: {:ok, number}
+
+  defp time(%DateTime{} = time, _word, _number) do
+    seconds = DateTime.to_unix(time)
+    seconds >= 0 and {:ok, seconds}
+  end
+
+  defp time(_other, _word, _number), do: false
 
   @doc "The options, checked, as the fields of a certificate; `now` in seconds."
   @spec fields!(keyword, non_neg_integer) :: t
   def fields!(options, now) do
-    type = type!(options[:type])
+    type = options[:type]
     {valid_after, valid_before} = valid!(options, now)
+    extensions = options[:extensions] || extensions(type)
 
     %{
       type: type,
-      key_id: text!(options[:key_id], :key_id),
-      principals: principals!(options[:principals]),
-      serial: serial!(options[:serial]),
-      comment: comment!(options[:comment]),
+      key_id: options[:key_id],
+      principals: options[:principals],
+      # Revocation lists name certificates by it.
+      serial: options[:serial] || :binary.decode_unsigned(:crypto.strong_rand_bytes(8)),
+      comment: options[:comment],
       valid_after: valid_after,
       valid_before: valid_before,
       critical_options:
-        pairs!(options[:critical_options] || [], :critical_options, type, @critical_options),
-      extensions: pairs!(options[:extensions] || extensions(type), :extensions, type, @extensions)
+        pairs!(options[:critical_options], :critical_options, type, @critical_options),
+      extensions: pairs!(extensions, :extensions, type, @extensions)
     }
   end
 
@@ -85,85 +213,24 @@ defmodule Cryptoki.SSH.Certificate do
 
   ## The options
 
-  defp type!(type) when is_map_key(@types, type), do: type
-  defp type!(other), do: wrong!(:type, "must be :user or :host", other)
-
-  defp text!(text, name) do
-    if is_binary(text) and text != "" and String.valid?(text) and not (text =~ ~r/[\x00-\x1f]/),
-      do: text,
-      else: wrong!(name, "must be text on one line", text)
-  end
-
-  @doc "What may stand behind a key on its line."
-  @spec comment!(String.t() | nil) :: String.t() | nil
-  def comment!(nil), do: nil
-  def comment!(""), do: ""
-  def comment!(text), do: text!(text, :comment)
-
-  # None at all is good for every name, which is nothing to come by accident.
-  defp principals!(:any), do: []
-
-  defp principals!([_ | _] = names) do
-    for name <- names do
-      # What separates names in ssh-keygen and in sshd's files.
-      if is_binary(name) and name =~ ~r/[\s,]/,
-        do: wrong!(:principals, "are names without spaces and commas", name),
-        else: text!(name, :principals)
-    end
-  end
-
-  defp principals!(other),
-    do: wrong!(:principals, "must be a list of names, or :any for a certificate for all", other)
-
-  # Revocation lists name certificates by it.
-  defp serial!(nil), do: :binary.decode_unsigned(:crypto.strong_rand_bytes(8))
-  defp serial!(serial) when serial in 0..@most, do: serial
-  defp serial!(other), do: wrong!(:serial, "must be from 0 to 2^64-1", other)
-
   defp valid!(options, now) do
+    begins = options[:valid_after]
+
     ends =
-      for {name, value} <- Keyword.take(options, [:valid_before, :days, :hours]),
-          value != nil,
-          do: {name, value}
-
-    valid_after = time!(options[:valid_after], :valid_after, :always, 0)
-
-    valid_before =
-      case ends do
-        [valid_before: time] -> time!(time, :valid_before, :forever, @most)
-        [{unit, count}] -> (valid_after || now) + seconds!(unit, count)
+      case Keyword.take(options, [:valid_before, :days, :hours]) do
+        [valid_before: seconds] -> seconds
+        [days: days] -> (begins || now) + 24 * 3600 * days
+        [hours: hours] -> (begins || now) + 3600 * hours
         _other -> raise ArgumentError, "one of valid_before:, days: and hours: is needed"
       end
 
-    valid_after = valid_after || max(now - @backdated, 0)
+    begins = begins || max(now - @backdated, 0)
 
-    if valid_before <= valid_after,
+    unless begins < ends,
       do: raise(ArgumentError, "valid_before: must be later than valid_after:")
 
-    {valid_after, valid_before}
+    {begins, ends}
   end
-
-  defp time!(nil, _name, _word, _number), do: nil
-  defp time!(word, _name, word, number), do: number
-
-  defp time!(%DateTime{} = time, name, word, _number) do
-    seconds = DateTime.to_unix(time)
-    if seconds >= 0, do: seconds, else: no_time!(name, word, time)
-  end
-
-  defp time!(other, name, word, _number), do: no_time!(name, word, other)
-
-  @spec no_time!(atom, atom, term) :: no_return
-  defp no_time!(name, word, value),
-    do: wrong!(name, "must be a DateTime from 1970 on or #{inspect(word)}", value)
-
-  defp seconds!(:days, count), do: 24 * seconds!(:hours, count, :days)
-  defp seconds!(:hours, count), do: seconds!(:hours, count, :hours)
-
-  defp seconds!(:hours, count, _name) when is_integer(count) and count in 1..1_000_000,
-    do: 3600 * count
-
-  defp seconds!(:hours, other, name), do: wrong!(name, "must be a number above 0", other)
 
   # In the order of their names, each once.
   defp pairs!(pairs, option, type, known) when is_list(pairs) or is_map(pairs) do
@@ -203,37 +270,29 @@ defmodule Cryptoki.SSH.Certificate do
   defp no_name(:host), do: "of a host certificate can be names with @ and a domain only"
   defp no_name(:user), do: "must be names of OpenSSH, or ones with @ and a domain"
 
-  defp value!(_name, true, _option), do: true
+  defp value!(name, true, _option) when name in @flags, do: true
 
   defp value!(name, _value, option) when name in @flags,
     do: wrong!(option, "wants #{name} without a value", name)
 
+  defp value!(name, true, option) when name in @texts,
+    do: wrong!(option, "wants #{name} with a value", name)
+
+  defp value!(_name, true, _option), do: true
+
   defp value!("source-address" = name, value, option) do
-    addresses = if is_binary(value), do: String.split(value, ","), else: value
-
-    if is_list(addresses) and addresses != [] and Enum.all?(addresses, &network?/1),
-      do: Enum.join(addresses, ","),
-      else: wrong!(option, "wants addresses or networks as #{name}", value)
-  end
-
-  defp value!(_name, value, option), do: text!(value, option)
-
-  defp network?(text) when is_binary(text) do
-    {address, bits} =
-      case String.split(text, "/") do
-        [address] -> {address, nil}
-        [address, bits] -> {address, Integer.parse(bits)}
-        _other -> {"", nil}
-      end
-
-    case {:inet.parse_strict_address(to_charlist(address)), bits} do
-      {{:ok, _address}, nil} -> true
-      {{:ok, address}, {bits, ""}} -> bits in 0..if(tuple_size(address) == 4, do: 32, else: 128)
-      _other -> false
+    case SourceAddress.list(value) do
+      {:ok, text} -> text
+      {:error, why} -> wrong!(option, "wants addresses or networks as #{name}#{why}", value)
     end
   end
 
-  defp network?(_other), do: false
+  defp value!(_name, value, option) do
+    case Table.cast(:line, value) do
+      {:ok, text} -> text
+      false -> wrong!(option, "must be text on one line", value)
+    end
+  end
 
   @spec wrong!(atom, String.t(), term) :: no_return
   defp wrong!(name, text, value),

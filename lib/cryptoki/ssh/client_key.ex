@@ -1,5 +1,5 @@
 defmodule Cryptoki.SSH.ClientKey do
-  alias Cryptoki.{Error, Options}
+  alias Cryptoki.{CallOptions, Error}
   alias Cryptoki.SSH.Signer
 
   @moduledoc """
@@ -22,7 +22,10 @@ defmodule Cryptoki.SSH.ClientKey do
   # The callbacks of `:ssh_client_key_api`. `:ssh` need not be there.
   @compile {:no_warn_undefined, :ssh_file}
 
-  @call [:timeout, :pin, :metadata]
+  @own [
+    hsm: [cast: :any, must: "an instance", needed: true],
+    key: [cast: :any, must: "what names a key", needed: true]
+  ]
 
   @doc false
   @spec user_key(atom, keyword) :: {:ok, {:ssh2_pubkey, binary}} | {:error, term}
@@ -79,7 +82,7 @@ defmodule Cryptoki.SSH.ClientKey do
 
   defp own!(options) do
     own = Keyword.fetch!(options, :key_cb_private)
-    Options.known!(own, [:hsm, :key] ++ @call, "option of key_cb:")
-    {Keyword.fetch!(own, :hsm), Keyword.fetch!(own, :key), Keyword.take(own, @call)}
+    {own, call} = CallOptions.split!(own, @own)
+    {own[:hsm], own[:key], call}
   end
 end

@@ -1,0 +1,111 @@
+defmodule Cryptoki.CMS.Options do
+  @moduledoc false
+  # The options of `Cryptoki.CMS`, as a table. Pure.
+
+  alias Cryptoki.{DER, Options.Table, SignatureAlgorithm}
+  alias Cryptoki.CMS.Signer
+
+  @doc "Of `sign/5`."
+  @spec sign() :: Table.t()
+  def sign do
+    [
+      detached: [
+        cast: :boolean,
+        must: "true or false",
+        type: "boolean",
+        default: false,
+        doc:
+          "leaves the data out; then it may be `{:stream, enumerable}`, of which the token signs the digest"
+      ],
+      chain: [
+        cast: &(source?(&1) and {:ok, &1}),
+        must: "PEM, DER, what names a certificate, or a list of these",
+        type: "Cryptoki.CMS.certificate() | []",
+        default: [],
+        doc: "further certificates to go along, without the root"
+      ],
+      signers: [
+        cast: &signers/1,
+        must: "a list of {key, certificate} or {hsm, key, certificate}",
+        type: "[{key, certificate} | {hsm, key, certificate}]",
+        default: [],
+        doc:
+          "further signers of the same data, with three elements on another token. The options that " <>
+            "follow hold for them, too"
+      ]
+    ] ++
+      SignatureAlgorithm.options() ++
+      [
+        signing_time: [
+          cast: &((&1 == false or is_struct(&1, DateTime)) and {:ok, &1}),
+          must: "a DateTime or false",
+          type: "DateTime.t() | false",
+          doc: "when it was signed, or `false` for no word of it. Default: now"
+        ],
+        attributes: [
+          cast: &attributes/1,
+          must: "a list of {object_identifier, values}",
+          type: "[{tuple, [binary]}]",
+          default: [],
+          doc:
+            "further signed attributes: an object identifier, a tuple of numbers, and a list of DER"
+        ]
+      ]
+  end
+
+  defp signers([{_key, certificate} = signer | rest]), do: signers(signer, certificate, rest)
+
+  defp signers([{_hsm, _key, certificate} = signer | rest]),
+    do: signers(signer, certificate, rest)
+
+  defp signers(rest), do: rest == [] and {:ok, []}
+
+  defp signers(signer, certificate, rest) do
+    with true <- source?(certificate) and certificate != [],
+         {:ok, signers} <- signers(rest),
+         do: {:ok, [signer | signers]}
+  end
+
+  # What it is worth is seen when it is read.
+  defp source?(source) when is_binary(source) or is_map(source), do: true
+
+  defp source?([item | rest]) when is_list(item) and item != [],
+    do: source?(item) and source?(rest)
+
+  defp source?([item | rest]) when is_binary(item) or is_map(item), do: source?(rest)
+  defp source?(source), do: Keyword.keyword?(source)
+
+  ## Attributes
+
+  defp attributes([]), do: {:ok, []}
+
+  defp attributes(attributes) do
+    with true <- is_list(attributes) and List.improper?(attributes) == false,
+         nil <- Enum.find_value(attributes, &complaint/1),
+         oids = Enum.map(attributes, &elem(&1, 0)),
+         [] <- for(oid <- oids, oid in Signer.attributes(), do: oid) ++ (oids -- Enum.uniq(oids)) do
+      {:ok, attributes}
+    else
+      [oid | _others] -> {:error, "must not have one that is there already, got: #{inspect(oid)}"}
+      other -> other
+    end
+  end
+
+  defp complaint({oid, [_ | _] = values}) do
+    cond do
+      not DER.oid?(oid) ->
+        {:error, "must have object identifiers as tuples, got: #{inspect(oid)}"}
+
+      List.improper?(values) or not Enum.all?(values, &DER.one?/1) ->
+        {:error, "must have values in DER, got: #{inspect(values)}"}
+
+      true ->
+        nil
+    end
+  end
+
+  defp complaint(other),
+    do:
+      {:error,
+       "must be pairs of an object identifier and a list of values, got: #{inspect(other)}"}
+end

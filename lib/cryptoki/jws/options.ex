@@ -1,0 +1,128 @@
+defmodule Cryptoki.JWS.Options do
+  @moduledoc false
+  # The options of `Cryptoki.JWS`, as tables. Pure.
+
+  alias Cryptoki.{JSON, Options.Table}
+
+  # RFC 7515, section 4.1: what `crit` must not list.
+  @registered ~w[alg jku jwk kid x5u x5c x5t x5t#S256 typ cty crit]
+
+  @doc "Of `sign/4`."
+  @spec sign() :: Table.t()
+  def sign do
+    [
+      alg: [
+        cast: :line,
+        must: "a string such as \"ES256\"",
+        type: "String.t()",
+        doc:
+          "the algorithm. Keys on curves have one of their own (P-256 `ES256`, Ed25519 `EdDSA` ...); for " <>
+            "RSA and secret keys it must be given"
+      ],
+      header: [
+        cast: &header/1,
+        must: "a map",
+        type: "map",
+        default: %{},
+        doc:
+          "further members of the protected header, each name once. `alg` and `b64` are set from the options"
+      ],
+      detached: [
+        cast: :boolean,
+        must: "true or false",
+        type: "boolean",
+        default: false,
+        doc: "whether the payload is left out of the answer (RFC 7515, appendix F)"
+      ],
+      b64: [
+        cast: :boolean,
+        must: "true or false",
+        type: "boolean",
+        default: true,
+        doc:
+          "`false` signs the payload as it is (RFC 7797); the header gets `b64` and `crit`. Unless it is " <>
+            "detached it must be printable ASCII without a dot"
+      ]
+    ]
+  end
+
+  @doc "Of `verify/4`."
+  @spec verify() :: Table.t()
+  def verify do
+    [
+      alg: [
+        cast: &algorithms/1,
+        must: "a string, or a list of these",
+        type: "String.t() | [String.t(), ...]",
+        doc:
+          "the algorithm that is expected, or a list of them. The key allows only those of its kind anyway, " <>
+            "so that a public key is never taken for a secret; say it for RSA keys, which allow six"
+      ],
+      payload: [
+        cast: &payload/1,
+        must: "iodata or {:stream, enumerable}",
+        secret: true,
+        type: "iodata | {:stream, Enumerable.t()}",
+        doc:
+          "the payload of a detached JWS, iodata or, when it is unencoded, `{:stream, enumerable}`"
+      ],
+      crit: [
+        cast: &extensions/1,
+        must: "names of extensions, none that RFC 7515 defines itself",
+        type: "String.t() | [String.t()]",
+        default: [],
+        doc: "extensions that the caller understands and looks at, besides `b64`"
+      ]
+    ]
+  end
+
+  @doc "Whether a `crit` is one that RFC 7515 (section 4.1.11) allows in this header."
+  @spec critical?(term, map) :: boolean
+  def critical?(crit, header) do
+    strings?(crit) and crit != [] and Enum.uniq(crit) == crit and
+      Enum.all?(crit, &(is_map_key(header, &1) and &1 not in @registered))
+  end
+
+  # As JSON has it: that it can be written is known before a key is asked for.
+  defp header(header) when is_map(header) and not is_struct(header) do
+    text = JSON.encode!(header)
+    header = Map.new(header, fn {name, value} -> {to_string(name), value} end)
+
+    cond do
+      is_map_key(header, "alg") -> {:error, "alg is set by the option alg:"}
+      is_map_key(header, "b64") -> {:error, "b64 is set by the option b64:"}
+      not is_map_key(header, "crit") -> fits(text, header)
+      critical?(header["crit"], header) -> fits(text, header)
+      true -> {:error, "crit lists extensions that are in the header"}
+    end
+  rescue
+    error in ArgumentError -> {:error, String.replace_prefix(error.message, "JSON: ", "")}
+  end
+
+  defp header(_other), do: false
+
+  defp fits(text, header) do
+    if byte_size(text) <= most(),
+      do: {:ok, header},
+      else: {:error, "has more than #{most()} bytes"}
+  end
+
+  @doc "The most bytes of a header: chains of certificates fit, and no more is read of strangers."
+  @spec most() :: pos_integer
+  def most, do: 48 * 1024
+
+  defp algorithms(alg) when is_binary(alg), do: algorithms([alg])
+  defp algorithms(algs), do: algs != [] and strings?(algs) and {:ok, algs}
+
+  defp extensions(name) when is_binary(name), do: extensions([name])
+
+  defp extensions(names),
+    do: strings?(names) and Enum.all?(names, &(&1 not in @registered)) and {:ok, names}
+
+  defp payload({:stream, _chunks} = payload), do: {:ok, payload}
+  defp payload(payload), do: Table.cast(:iodata, payload)
+
+  # An improper list is none.
+  defp strings?([text | rest]) when is_binary(text), do: strings?(rest)
+  defp strings?(rest), do: rest == []
+end
