@@ -1,5 +1,5 @@
 defmodule Cryptoki.JWK do
-  alias Cryptoki.{CallOptions, Error, JSON}
+  alias Cryptoki.{Base64URL, CallOptions, Error, JSON}
   alias Cryptoki.Options.Table
 
   @moduledoc """
@@ -119,7 +119,7 @@ defmodule Cryptoki.JWK do
   """
   @spec from_public_key(:public_key.public_key()) :: {:ok, t} | {:error, Error.t()}
   def from_public_key({:RSAPublicKey, modulus, exponent}) do
-    number = &(&1 |> :binary.encode_unsigned() |> base64())
+    number = &(&1 |> :binary.encode_unsigned() |> Base64URL.encode())
     {:ok, %{"kty" => "RSA", "n" => number.(modulus), "e" => number.(exponent)}}
   end
 
@@ -128,10 +128,12 @@ defmodule Cryptoki.JWK do
       {{name, size}, nil} when byte_size(point) == 1 + 2 * size ->
         <<4, both::binary>> = point
         {x, y} = :erlang.split_binary(both, size)
-        {:ok, %{"kty" => "EC", "crv" => name, "x" => base64(x), "y" => base64(y)}}
+
+        {:ok,
+         %{"kty" => "EC", "crv" => name, "x" => Base64URL.encode(x), "y" => Base64URL.encode(y)}}
 
       {nil, name} when name != nil ->
-        {:ok, %{"kty" => "OKP", "crv" => name, "x" => base64(point)}}
+        {:ok, %{"kty" => "OKP", "crv" => name, "x" => Base64URL.encode(point)}}
 
       _other ->
         unsupported()
@@ -153,10 +155,24 @@ defmodule Cryptoki.JWK do
   @spec thumbprint(t, :sha256 | :sha384 | :sha512) :: String.t()
   def thumbprint(jwk, hash \\ :sha256)
 
-  def thumbprint(%{"kty" => type} = jwk, hash) when is_map_key(@required, type),
-    do: hash |> :crypto.hash(jwk |> Map.take(@required[type]) |> JSON.encode!()) |> base64()
+  def thumbprint(%{"kty" => type} = jwk, hash) when is_map_key(@required, type) do
+    unless hash in [:sha256, :sha384, :sha512],
+      do: raise(ArgumentError, "hash: must be :sha256, :sha384 or :sha512, got: #{inspect(hash)}")
 
-  def thumbprint(_other, _hash),
+    members = Map.take(jwk, @required[type])
+
+    if map_size(members) == length(@required[type]) and Enum.all?(members, &member?/1),
+      do: hash |> :crypto.hash(JSON.encode!(members)) |> Base64URL.encode(),
+      else: no_key!()
+  end
+
+  def thumbprint(_other, _hash), do: no_key!()
+
+  defp member?({name, text}) when name in ["kty", "crv"], do: is_binary(text) and text != ""
+  defp member?({_name, text}), do: text != "" and match?({:ok, _bytes}, Base64URL.decode(text))
+
+  @spec no_key!() :: no_return
+  defp no_key!,
     do: raise(ArgumentError, "a thumbprint is of an RSA, EC or OKP key as public/3 answers it")
 
   @doc """
@@ -191,6 +207,4 @@ defmodule Cryptoki.JWK do
       {Atom.to_string(name), if(value == :thumbprint, do: thumbprint(jwk), else: value)}
     end
   end
-
-  defp base64(bytes), do: Base.url_encode64(bytes, padding: false)
 end

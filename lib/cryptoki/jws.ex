@@ -1,9 +1,11 @@
 defmodule Cryptoki.JWS do
-  alias Cryptoki.{CallOptions, Error, JSON, Keys, Target}
+  alias Cryptoki.{Base64URL, CallOptions, Error, JSON, Keys, Target}
   alias Cryptoki.JWS.{Algorithm, Options}
   alias Cryptoki.Options.Table
 
   @call [:timeout, :pin, :metadata]
+  # The longest ones, of SLH-DSA, have some 50 000 bytes.
+  @most_signature 64 * 1024
 
   @moduledoc """
   JSON Web Signatures (RFC 7515) in the compact form, made and verified on the token: what a JWT
@@ -53,10 +55,10 @@ defmodule Cryptoki.JWS do
     payload = payload!(payload, detached?, own[:b64])
 
     with {:ok, {alg, mechanism}} <- choose(hsm, key, :sign, own[:alg], call),
-         protected = header |> Map.put("alg", alg) |> JSON.encode!() |> base64(),
+         protected = header |> Map.put("alg", alg) |> JSON.encode!() |> Base64URL.encode(),
          {:ok, signature} <- Cryptoki.sign(hsm, key, mechanism, input(protected, payload), call) do
       shown = if detached?, do: "", else: payload
-      {:ok, IO.iodata_to_binary([protected, ?., shown, ?., base64(signature)])}
+      {:ok, IO.iodata_to_binary([protected, ?., shown, ?., Base64URL.encode(signature)])}
     end
   end
 
@@ -122,8 +124,6 @@ defmodule Cryptoki.JWS do
 
   defp input(protected, payload), do: [protected, ?., payload]
 
-  defp base64(data), do: data |> IO.iodata_to_binary() |> Base.url_encode64(padding: false)
-
   ## What is signed
 
   defp header(header, true), do: header
@@ -146,7 +146,7 @@ defmodule Cryptoki.JWS do
 
     cond do
       b64? ->
-        base64(payload)
+        Base64URL.encode(payload)
 
       detached? or payload =~ ~r/\A[\x20-\x2d\x2f-\x7e]*\z/ ->
         payload
@@ -162,24 +162,26 @@ defmodule Cryptoki.JWS do
   ## What is verified: all of it may come from anybody, so nothing in it raises
 
   defp split(jws) do
-    with [protected, payload, signature] <- String.split(jws, "."),
-         {:ok, signature} <- decode64(signature) do
+    with [protected, payload, signature] <- String.split(jws, ".", parts: 4),
+         :ok <- short("header", protected, Options.most()),
+         :ok <- short("signature", signature, @most_signature),
+         {:ok, signature} <- Base64URL.decode(signature) do
       {:ok, {protected, payload, signature}}
     else
+      {:error, _too_long} = error -> error
       _other -> malformed("three parts of base64url are needed")
     end
   end
 
-  # One text for each signature: neither padding nor other bits behind the last byte.
-  defp decode64(text) do
-    with {:ok, bytes} <- Base.url_decode64(text, padding: false),
-         true <- base64(bytes) == text,
-         do: {:ok, bytes},
-         else: (_not_canonical -> :error)
+  # Bytes as characters of base64url.
+  defp short(part, text, most) do
+    if 3 * byte_size(text) <= 4 * most,
+      do: :ok,
+      else: malformed("its #{part} has more than #{most} bytes")
   end
 
   defp read_header(protected, understood) do
-    with {:ok, text} <- decode64(protected),
+    with {:ok, text} <- Base64URL.decode(protected),
          {:ok, %{} = header} <- JSON.decode(text),
          {:crit, true} <- {:crit, crit?(header, understood)} do
       {:ok, header}
@@ -190,9 +192,8 @@ defmodule Cryptoki.JWS do
   end
 
   # Nobody may be told less than what b64 says: without crit it does not count (RFC 7797, section 6).
-  defp crit?(%{"crit" => [_ | _] = crit} = header, understood) do
-    Enum.uniq(crit) == crit and
-      Enum.all?(crit, &(&1 in ["b64" | understood] and is_map_key(header, &1))) and
+  defp crit?(%{"crit" => crit} = header, understood) do
+    Options.critical?(crit, header) and crit -- ["b64" | understood] == [] and
       is_boolean(Map.get(header, "b64", true)) and
       (not is_map_key(header, "b64") or "b64" in crit)
   end
@@ -205,7 +206,7 @@ defmodule Cryptoki.JWS do
   defp expected(%{"alg" => alg}, expected) when is_binary(alg) do
     if alg in expected,
       do: {:ok, alg},
-      else: fault("its algorithm is #{inspect(alg)}, which is not expected")
+      else: fault("its algorithm is #{Algorithm.quoted(alg)}, which is not expected")
   end
 
   defp expected(_header, _expected), do: malformed("its header names no algorithm")
@@ -226,14 +227,14 @@ defmodule Cryptoki.JWS do
 
   defp content("", payload, header) do
     payload = Cryptoki.Bytes.binary!(payload, "a payload")
-    {:ok, payload, if(header["b64"] == false, do: payload, else: base64(payload))}
+    {:ok, payload, if(header["b64"] == false, do: payload, else: Base64URL.encode(payload))}
   end
 
   defp content(_shown, _payload, _header),
     do: mismatch("it is for a detached JWS, and this one has a payload")
 
   defp decoded(text),
-    do: with(:error <- decode64(text), do: malformed("its payload is not base64url"))
+    do: with(:error <- Base64URL.decode(text), do: malformed("its payload is not base64url"))
 
   defp malformed(detail), do: fault("this is no compact JWS: " <> detail)
   defp fault(detail), do: {:error, Error.new(:signature_invalid, detail)}

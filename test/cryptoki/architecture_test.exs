@@ -6,6 +6,7 @@ defmodule Cryptoki.ArchitectureTest do
   @pure [
     Cryptoki.Attempts,
     Cryptoki.Attribute,
+    Cryptoki.Base64URL,
     Cryptoki.CMS.Options,
     Cryptoki.DER,
     Cryptoki.Ecdsa,

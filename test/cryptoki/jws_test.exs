@@ -170,6 +170,68 @@ defmodule Cryptoki.JWSTest do
             )
     end
 
+    test "what is larger than any of them, without a word to the token", %{jws: jws} do
+      [header, payload, signature] = String.split(jws, ".")
+      long = fn bytes -> url64(~s({"alg":"ES256","x":"#{String.duplicate("x", bytes)}"})) end
+      deep = String.duplicate("[", 100) <> String.duplicate("]", 100)
+
+      for {text, said} <- [
+            {"#{long.(48 * 1024)}.#{payload}.#{signature}",
+             "its header has more than 49152 bytes"},
+            {"#{header}.#{payload}.#{url64(:binary.copy("x", 70_000))}",
+             "its signature has more than"},
+            {String.duplicate(".", 5_000_000), "three parts of base64url"},
+            {"#{url64(~s({"alg":"ES256","x":#{deep}}))}.#{payload}.#{signature}",
+             "not a JSON object"}
+          ] do
+        assert {:error, %Error{reason: :signature_invalid} = error} =
+                 JWS.verify(:no_such_instance, [label: "x"], text)
+
+        assert Exception.message(error) =~ said
+      end
+
+      # The largest that is read asks for the token.
+      assert {:error, %Error{reason: :shutdown}} =
+               JWS.verify(
+                 :no_such_instance,
+                 [label: "x"],
+                 "#{long.(48_000)}.#{payload}.#{signature}"
+               )
+    end
+
+    test "with a sentence of some length only", %{hsm: hsm, public: public} do
+      name = String.duplicate("x", 30_000)
+      text = "#{url64(~s({"alg":"#{name}"}))}.."
+
+      for opts <- [[], [alg: "ES256"]] do
+        assert {:error, error} = JWS.verify(hsm, public, text, opts)
+        assert byte_size(Exception.message(error)) < 300
+      end
+    end
+
+    test "by an error, whatever comes", %{hsm: hsm, public: public, private: private} do
+      header = %{typ: "JWT", exp: 1, crit: ["exp"]}
+      jws = JWS.sign!(hsm, private, "text", header: header)
+      assert {:ok, _verified} = JWS.verify(hsm, public, jws, crit: ["exp"])
+
+      for n <- 1..400 do
+        at = :rand.uniform(byte_size(jws)) - 1
+        {head, <<byte, rest::binary>>} = :erlang.split_binary(jws, at)
+        other = Enum.random([:rand.bytes(1), "", "..", "=", "A", <<Bitwise.bxor(byte, 1)>>, head])
+        text = if other == <<byte>>, do: "", else: head <> other <> rest
+        hsm = if rem(n, 8) == 0, do: hsm, else: :no_such_instance
+
+        assert {:error, %Error{reason: reason}} = JWS.verify(hsm, public, text, crit: ["exp"])
+
+        assert reason in if(hsm == :no_such_instance,
+                 do: [:signature_invalid, :shutdown],
+                 else: [:signature_invalid]
+               )
+      end
+
+      assert_raise ArgumentError, "jws: must be a string", fn -> JWS.verify(hsm, public, nil) end
+    end
+
     test "algorithms", %{hsm: hsm, public: public, secret: secret, jws: jws} do
       [_header, payload, _signature] = String.split(jws, ".")
       unsecured = "#{url64(~S({"alg":"none"}))}.#{payload}."
@@ -257,7 +319,27 @@ defmodule Cryptoki.JWSTest do
       {public, _} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, curve: :brainpoolP256r1)
       assert {:error, %Error{reason: :unsupported}} = JWK.public(hsm, public)
       assert {:error, %Error{reason: :unsupported}} = JWK.set(hsm, [public])
-      assert_raise ArgumentError, fn -> JWK.thumbprint(%{"kty" => "oct", "k" => ""}) end
+
+      for jwk <- [
+            %{"kty" => "oct", "k" => ""},
+            %{"kty" => "EC", "crv" => "P-256", "x" => "AA"},
+            %{"kty" => "EC", "crv" => "P-256", "x" => "AA", "y" => nil},
+            %{"kty" => "EC", "crv" => "P-256", "x" => "AA", "y" => ["AA"]},
+            %{"kty" => "OKP", "crv" => "Ed25519", "x" => "A=A"},
+            %{"kty" => "OKP", "crv" => "Ed25519", "x" => ""},
+            %{"kty" => "OKP", "crv" => "", "x" => "AA"},
+            %{"kty" => "RSA", "e" => "AQAB", "n" => "AR"},
+            %{kty: "RSA", e: "AQAB", n: "AQ"},
+            "{}",
+            nil
+          ],
+          do: assert_raise(ArgumentError, ~r/thumbprint/, fn -> JWK.thumbprint(jwk) end)
+
+      jwk = %{"kty" => "RSA", "e" => "AQAB", "n" => "AQ"}
+      assert byte_size(JWK.thumbprint(jwk, :sha512)) == 86
+
+      for hash <- [:md5, :sha, "sha256", nil],
+          do: assert_raise(ArgumentError, ~r/hash/, fn -> JWK.thumbprint(jwk, hash) end)
     end
   end
 

@@ -44,6 +44,10 @@ defmodule Cryptoki.JWS.Algorithm do
   @spec names() :: [String.t()]
   def names, do: @algorithms |> Map.keys() |> Enum.sort()
 
+  @doc "The name of an algorithm in a message; a stranger may have made it long."
+  @spec quoted(String.t()) :: String.t()
+  def quoted(name), do: inspect(name, printable_limit: 60)
+
   @doc "The hash of an algorithm in bytes, `nil` for those that hash by themselves."
   @spec hash_size(String.t()) :: pos_integer | nil
   def hash_size(name) do
@@ -84,7 +88,7 @@ defmodule Cryptoki.JWS.Algorithm do
         "alg: has to say which algorithm: #{shown(key)} goes with several or none"
       )
 
-  defp named(name, _key), do: no(:unsupported, "there is no algorithm #{inspect(name)} here")
+  defp named(name, _key), do: no(:unsupported, "there is no algorithm #{quoted(name)} here")
 
   defp fits(:secret, %{class: :secret_key}, _name), do: :ok
   defp fits(:rsa, %{key_type: :rsa}, _name), do: :ok
