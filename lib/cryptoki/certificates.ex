@@ -93,7 +93,7 @@ defmodule Cryptoki.Certificates do
 
   @doc """
   What stands in a certificate: `serial`, `issuer`, `subject` as DER, the contents of its `key` and of
-  its `extensions`, and when it ends.
+  its `extensions`, and when it begins and ends.
   """
   @spec fields(binary) ::
           {:ok,
@@ -101,6 +101,7 @@ defmodule Cryptoki.Certificates do
              serial: DER.t(),
              issuer: DER.t(),
              subject: DER.t(),
+             not_before: DateTime.t(),
              not_after: DateTime.t(),
              key: binary,
              extensions: binary
@@ -115,11 +116,13 @@ defmodule Cryptoki.Certificates do
          [{2, _, serial}, _, {0x30, _, issuer}, {0x30, validity, _}, {0x30, _, subject} | rest] <-
            fields,
          [{0x30, key, _} | rest] <- rest,
-         {:ok, [_not_before, {tag, not_after, _}]} <- DER.split(validity),
+         {:ok, [{from_tag, not_before, _}, {tag, not_after, _}]} <- DER.split(validity),
+         {:ok, not_before} <- DER.read_time(from_tag, not_before),
          {:ok, not_after} <- DER.read_time(tag, not_after),
          {:ok, extensions} <- extensions(List.keyfind(rest, 0xA3, 0)) do
-      known = %{serial: serial, issuer: issuer, subject: subject, not_after: not_after}
-      {:ok, Map.merge(known, %{key: key, extensions: extensions})}
+      known = %{serial: serial, issuer: issuer, subject: subject, key: key}
+      times = %{not_before: not_before, not_after: not_after}
+      {:ok, known |> Map.merge(times) |> Map.put(:extensions, extensions)}
     else
       _no_certificate -> :error
     end

@@ -1,10 +1,9 @@
 defmodule Cryptoki.X509 do
-  alias Cryptoki.{CallOptions, Certificates, DER, Error, Key, PEM, PublicKey, SignatureAlgorithm}
-  alias Cryptoki.X509.{Authority, Extensions, Name, Request, RevocationList, Validity}
+  alias Cryptoki.{Certificates, DER, Error, Key, PEM, PublicKey, SignatureAlgorithm}
+  alias Cryptoki.X509.{AltName, Authority, Extensions, Issuance, Name, Options, Request}
+  alias Cryptoki.X509.{PublicKeyInfo, RevocationList, Validity}
 
   @nobody DER.sequence([])
-  @signing [:hash, :padding]
-  @validity [:serial, :not_before, :not_after, :days]
 
   @moduledoc """
   Certificates, requests and revocation lists (X.509, RFC 5280) with keys that stay on the token: what a
@@ -22,15 +21,7 @@ defmodule Cryptoki.X509 do
 
   ## Extensions
 
-    * `subject_alt_name:` one or a list of `{:dns | :ip | :email | :uri, text}`, or of texts, of which an
-      address, a URI (with its scheme) and an e-mail address (with an @) are told from names of hosts
-    * `ca: true` for an authority; `path_len:` how many authorities may follow it in a chain
-    * `key_usage:` a list of `:digital_signature`, `:content_commitment`, `:key_encipherment`,
-      `:data_encipherment`, `:key_agreement`, `:key_cert_sign`, `:crl_sign`, `:encipher_only`,
-      `:decipher_only`. Default in certificates: the first, or for authorities the two of an authority
-    * `extended_key_usage:` a list of `:server_auth`, `:client_auth`, `:code_signing`,
-      `:email_protection`, `:time_stamping`, `:ocsp_signing`, `:any`, or object identifiers as tuples
-    * `extensions:` others, a list of `{object_identifier, der}` or `{object_identifier, der, critical: true}`
+  #{Options.docs()}
 
   ## Signatures
 
@@ -50,6 +41,7 @@ defmodule Cryptoki.X509 do
   @type key :: Cryptoki.key()
   @type opts :: keyword
   @type name :: Name.source()
+  @type alt_name :: AltName.source()
   @typedoc "A certificate: DER, PEM, or what names one on the token, as for `Cryptoki.certificate/3`."
   @type certificate :: binary | key
   @typedoc "A certificate that is revoked: its serial number or itself, when, and why."
@@ -75,8 +67,10 @@ defmodule Cryptoki.X509 do
   `subject:` is needed, unless there is a `subject_alt_name:`. Extensions and signatures: see above; the
   request asks for those extensions that are given.
 
-  Errors: `:unsupported` for keys that do not sign, `:key_not_found`, and those of `Cryptoki.public_key/3`
-  and `Cryptoki.sign/5`. PKCS #11 v3.2, section 5.13 (C_Sign).
+  Errors: `:unsupported` for keys that do not sign, `:invalid_argument` for a `key_usage:` that such a key
+  cannot have, `:key_not_found`, and those of `Cryptoki.public_key/3` and `Cryptoki.sign/5`. A server that
+  asks for no alternative name is told so by a line of the log (warning). PKCS #11 v3.2, section 5.13
+  (C_Sign).
 
       iex> {:ok, der} = Cryptoki.X509.csr(MyApp.HSM, [label: "contract"], subject: "/CN=www.acme.test",
       ...>   subject_alt_name: ["www.acme.test", "192.0.2.1"])
@@ -86,14 +80,17 @@ defmodule Cryptoki.X509 do
   """
   @spec csr(hsm, key, opts) :: {:ok, binary} | {:error, Error.t()}
   def csr(hsm, key, opts) do
-    {own, call} = options!(opts, [:subject] ++ Extensions.options() ++ @signing)
+    {own, call} = Options.split!(opts, :csr)
     subject = subject!(own)
-    extensions = Extensions.asked!(own)
 
     with {:ok, public_key} <- PublicKey.to_sign(hsm, key, Keyword.delete(call, :pin)),
-         {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own) do
-      info = Request.info(subject, Extensions.public_key_info(public_key), extensions)
-      signed(hsm, key, public_key, algorithm, info, call)
+         {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own),
+         holder = holder(subject, Extensions.public_key_info(public_key), own),
+         {:ok, extensions} <- Extensions.request(own, holder),
+         info = Request.info(subject, holder.info, extensions),
+         {:ok, der} <- signed(hsm, key, public_key, algorithm, info, call) do
+      Issuance.tell(hsm, "csr", [], Issuance.warnings(holder, own))
+      {:ok, der}
     end
   end
 
@@ -143,19 +140,19 @@ defmodule Cryptoki.X509 do
   """
   @spec self_signed(hsm, key, opts) :: {:ok, binary} | {:error, Error.t()}
   def self_signed(hsm, key, opts) do
-    {own, call} = options!(opts, [:subject | @validity] ++ Extensions.options() ++ @signing)
+    {own, call} = Options.split!(opts, :self_signed)
     subject = subject!(own)
-    extensions = Extensions.certificate!(own)
     valid = Validity.period!(own, :not_before, :not_after, 365)
-    serial = serial!(own[:serial])
 
     with {:ok, public_key} <- PublicKey.to_sign(hsm, key, Keyword.delete(call, :pin)),
-         {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own) do
-      info = Extensions.public_key_info(public_key)
-      identifier = Extensions.key_identifier(info)
-      own = [Extensions.subject_key_identifier(identifier)]
-      fields = %{serial: serial, issuer: subject, valid: valid, subject: subject, info: info}
-      to_be_signed = to_be_signed(fields, algorithm, extensions ++ own)
+         {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own),
+         holder = holder(subject, Extensions.public_key_info(public_key), own),
+         {:ok, extensions} <- Extensions.certificate(own, holder) do
+      own_key = Extensions.key_identifier(holder.info)
+      # Only an authority can do without (RFC 5280, section 4.2.1.1).
+      issuer = if own[:ca] == true, do: [], else: [Extensions.authority_key_identifier(own_key)]
+      issuance = %{holder: holder, valid: valid, extensions: extensions ++ issuer}
+      to_be_signed = to_be_signed(issuance, subject, algorithm, own)
       signed(hsm, key, public_key, algorithm, to_be_signed, call)
     end
   end
@@ -165,19 +162,23 @@ defmodule Cryptoki.X509 do
   @doc """
   A certificate for whoever made a request, by the key and certificate of an authority.
 
-  Of the request it takes the key, the subject and the alternative names, no other extension: what a
-  certificate allows is said here. `request/1` shows them; look at them first, or say them here.
+  Of the request it takes the key, the subject and the alternative names of the kinds that are known, no
+  other extension: what a certificate allows is said here. `review/4` shows what would be signed; names
+  that are asked for and not copied, and what programs will not like, are a line of the log (warning).
 
     * `subject:`, `subject_alt_name:` others than in the request; `subject_alt_name: []` for none
+    * `copy:` which alternative names are taken from the request: a list of kinds (`[:dns, :ip]`), `false`
+      for none, `true` for all that are known, the default
     * `days:`, `not_after:`, `not_before:` and `serial:` as in `self_signed/3`; without the first two it
       ends after 365 days, or with the issuer's certificate when that is earlier
 
   Extensions and signatures: see above. `ca: true` makes an authority below this one.
 
-  Errors: `:signature_invalid` for a request that its own key has not signed, `:invalid_argument` for
-  what is no request, a certificate that is not of this key or not of an authority, for an authority
-  below one that allows none, and for a certificate that would outlive its issuer's; and those of
-  `csr/3` and `Cryptoki.certificate/3`. PKCS #11 v3.2, section 5.13 (C_Sign).
+  Errors: `:signature_invalid` for a request that its own key has not signed; `:invalid_argument` for
+  what is no request, for a certificate that is not of this key or not of an authority, has ended or has a
+  critical extension that is not known here, and for what it does not allow: an authority below it, names
+  (name constraints), purposes (extended key usage), policies, or to outlive it; and those of `csr/3` and
+  `Cryptoki.certificate/3`. PKCS #11 v3.2, section 5.13 (C_Sign).
 
       iex> root = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root", ca: true)
       iex> csr = Cryptoki.X509.csr!(MyApp.HSM, [label: "invoice"], subject: "/CN=www")
@@ -189,53 +190,124 @@ defmodule Cryptoki.X509 do
           {:ok, binary} | {:error, Error.t()}
   def issue(hsm, ca_key, ca_certificate, csr, opts \\ []) do
     csr = binary!(csr, "csr")
-    {own, call} = options!(opts, [:subject | @validity] ++ Extensions.options() ++ @signing)
-    subject = if own[:subject], do: Name.encode!(own[:subject], "subject")
-    extensions = Extensions.certificate!(own)
-    valid = Validity.period!(own, :not_before, :not_after, 365)
-    serial = serial!(own[:serial])
+    {own, call} = Options.split!(opts, :issue)
+    said = said!(own)
 
     with {:ok, request} <- Request.read(csr),
          {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
-         :ok <- Authority.allows(authority, own),
-         {:ok, valid} <- Authority.within(authority, valid, own),
-         :ok <- named(subject || request.subject, own, request),
-         {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
-      identifiers = [
-        Extensions.subject_key_identifier(Extensions.key_identifier(request.public_key_info)),
-        Extensions.authority_key_identifier(authority.identifier)
-      ]
-
-      names =
-        if Keyword.has_key?(own, :subject_alt_name),
-          do: [],
-          else: Extensions.requested_alt_names(request.extensions)
-
-      fields = %{
-        serial: serial,
-        issuer: authority.subject,
-        valid: valid,
-        subject: subject || request.subject,
-        info: request.public_key_info
-      }
-
-      to_be_signed = to_be_signed(fields, algorithm, extensions ++ names ++ identifiers)
-      signed(hsm, ca_key, authority.public, algorithm, to_be_signed, call)
+         choice = Issuance.choose(request, own),
+         {:ok, issuance} <- Issuance.new(authority, holder(said, request, choice, own), own),
+         {:ok, der} <- by_authority(hsm, ca_key, authority, issuance, own, call) do
+      dropped = if own[:subject_alt_name], do: [], else: choice.dropped
+      Issuance.tell(hsm, "issue", dropped, issuance.warnings)
+      {:ok, der}
     end
   end
 
   bang(issue(hsm, ca_key :: key, ca_certificate :: certificate, csr :: binary, opts) :: binary)
 
   @doc """
+  What `issue/5` would make of a request, without the key: to be looked at before it is signed. Arguments
+  and options are those of `issue/5`, `ca_certificate` is DER, PEM, or what names one on the token.
+
+  What it would refuse is refused here with the same error; otherwise a map of
+
+    * `subject:` as text, `subject_alt_name:`, `public_key:`, `not_before:`, `not_after:`
+    * `copied:` the alternative names that are taken from the request
+    * `dropped:` what it asks for and does not get: alternative names, and `{:extension, name}` for all
+      others that it asks for, by the names of the options or object identifiers
+    * `warnings:` what programs will not like, `{name, sentence}`: `:no_alternative_name` for a server
+      without one, `:begins_early` for a certificate that begins before that of its issuer
+    * `extensions:` all of them, as the option of that name has them
+
+  PKCS #11 v3.2: only to find `ca_certificate` on the token, section 5.7.7 (C_FindObjects).
+
+      iex> root = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root", ca: true)
+      iex> csr = Cryptoki.X509.csr!(MyApp.HSM, [label: "invoice"], subject: "/CN=www",
+      ...>   subject_alt_name: ["www.acme.test", "192.0.2.1"], key_usage: [:digital_signature])
+      iex> {:ok, review} = Cryptoki.X509.review(MyApp.HSM, root, csr, copy: [:dns])
+      iex> {review.subject, review.copied, review.dropped}
+      {"/CN=www", [dns: "www.acme.test"], [ip: "192.0.2.1", extension: :key_usage]}
+  """
+  @spec review(hsm, ca_certificate :: certificate, csr :: binary, opts) ::
+          {:ok, map} | {:error, Error.t()}
+  def review(hsm, ca_certificate, csr, opts \\ []) do
+    csr = binary!(csr, "csr")
+    {own, []} = Options.split!(opts, :review)
+    said = said!(own)
+
+    with {:ok, request} <- Request.read(csr),
+         {:ok, authority} <- Authority.read(hsm, ca_certificate),
+         choice = Issuance.choose(request, own),
+         {:ok, issuance} <- Issuance.new(authority, holder(said, request, choice, own), own),
+         {:ok, _algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
+      Issuance.review(issuance, request, choice)
+    end
+  end
+
+  bang(review(hsm, ca_certificate :: certificate, csr :: binary, opts) :: map)
+
+  @doc """
+  A certificate for a public key without a request, by the key and certificate of an authority: for keys
+  that cannot sign one (X25519), and those that came another way. Nothing shows that who wants it has the
+  private key: that is for you to know.
+
+  `public_key` is what names one on the token, as for `Cryptoki.public_key/3`, a `SubjectPublicKeyInfo` in
+  DER or PEM, or a key as `:public_key` has it. `subject:` is needed, unless there is a
+  `subject_alt_name:`. All else is as in `issue/5`: options, checks and errors.
+
+      iex> root = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root", ca: true)
+      iex> {public_key, _private_key} = :crypto.generate_key(:ecdh, :x25519)
+      iex> x25519 = {{:ECPoint, public_key}, {:namedCurve, {1, 3, 101, 110}}}
+      iex> {:ok, der} = Cryptoki.X509.certify(MyApp.HSM, [label: "contract"], root, x25519, subject: "/CN=mail")
+      iex> :public_key.pkix_is_issuer(der, root)
+      true
+  """
+  @spec certify(
+          hsm,
+          ca_key :: key,
+          ca_certificate :: certificate,
+          public_key :: key | binary | :public_key.public_key(),
+          opts
+        ) :: {:ok, binary} | {:error, Error.t()}
+  def certify(hsm, ca_key, ca_certificate, public_key, opts) do
+    {own, call} = Options.split!(opts, :certify)
+    subject = subject!(own)
+
+    with {:ok, info} <- PublicKeyInfo.fetch(hsm, public_key, Keyword.delete(call, :pin)),
+         {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
+         {:ok, issuance} <- Issuance.new(authority, holder(subject, info, own), own),
+         {:ok, der} <- by_authority(hsm, ca_key, authority, issuance, own, call) do
+      Issuance.tell(hsm, "certify", [], issuance.warnings)
+      {:ok, der}
+    end
+  end
+
+  bang(
+    certify(
+      hsm,
+      ca_key :: key,
+      ca_certificate :: certificate,
+      public_key :: key | binary | :public_key.public_key(),
+      opts
+    ) :: binary
+  )
+
+  @doc """
   A list of revoked certificates (RFC 5280, section 5), by the key and certificate of an authority.
 
   `revoked` are serial numbers or certificates (DER or PEM), alone or as `{serial, at}` or `{serial, at,
-  reason}`, `at` a `DateTime` (now): all that are revoked and have not expired, each time.
+  reason}`, `at` a `DateTime` (that of the list, or now when that is earlier): all that are revoked and have not expired, each time.
 
     * `days:` until the next list (7), or `next_update:` a `DateTime`; `this_update:` (now)
-    * `number:` of the list, which grows from one to the next. Default: the seconds since 1970
+    * `number:` of the list, which grows from one to the next. Default: the nanoseconds since 1970 and a
+      count, 16 bytes, which grow as long as the clock is not set back between two lives of the VM
+    * `crl_urls:` where it is found, critical; then the certificates must have one of these, too (RFC 5280,
+      section 5.2.5)
+    * `ca_issuers_url:` where the certificate of its issuer is
 
-  Signatures: see above. Errors: as `issue/5`. PKCS #11 v3.2, section 5.13 (C_Sign).
+  Signatures: see above. Errors: as `issue/5`; and `:invalid_argument` for a certificate among `revoked`
+  that is of another issuer. PKCS #11 v3.2, section 5.13 (C_Sign).
 
       iex> root = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root", ca: true)
       iex> {:ok, der} = Cryptoki.X509.crl(MyApp.HSM, [label: "contract"], root, [{17, DateTime.utc_now(), :superseded}])
@@ -245,11 +317,12 @@ defmodule Cryptoki.X509 do
   @spec crl(hsm, ca_key :: key, ca_certificate :: certificate, [revoked], opts) ::
           {:ok, binary} | {:error, Error.t()}
   def crl(hsm, ca_key, ca_certificate, revoked, opts \\ []) do
-    {own, call} = options!(opts, RevocationList.options() ++ @signing)
+    {own, call} = Options.split!(opts, :crl)
     list = RevocationList.new!(revoked, own)
 
     with {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
          :ok <- Authority.revokes(authority),
+         :ok <- RevocationList.of_authority(list, authority),
          {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
       to_be_signed = RevocationList.to_be_signed(list, authority, algorithm.identifier)
       signed(hsm, ca_key, authority.public, algorithm, to_be_signed, call)
@@ -322,33 +395,41 @@ defmodule Cryptoki.X509 do
     end
   end
 
-  defp named(subject, own, request) do
-    names = Keyword.get(own, :subject_alt_name, request.subject_alt_name)
-
-    if subject == @nobody and (own[:ca] == true or names in [nil, []]),
-      do: {:error, Error.new(:invalid_argument, "the request names nobody; give subject:")},
-      else: :ok
-  end
-
   ## What is signed
 
-  defp to_be_signed(fields, algorithm, extensions) do
-    {from, to} = fields.valid
+  # Whom options speak of, or a request where they do not.
+  defp holder(subject, info, own),
+    do: %{subject: subject, info: info, names: Extensions.alt_names!(own[:subject_alt_name])}
 
-    # Without a subject the alternative names are what counts (RFC 5280, section 4.2.1.6).
-    extensions = Extensions.for_subject(extensions, fields.subject)
+  defp holder(said, request, choice, own) do
+    subject = said || request.subject
+    holder = holder(subject, request.public_key_info, own)
+    if own[:subject_alt_name], do: holder, else: %{holder | names: choice.names}
+  end
 
+  defp by_authority(hsm, key, authority, issuance, own, call) do
+    with {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
+      to_be_signed = to_be_signed(issuance, authority.subject, algorithm, own)
+      signed(hsm, key, authority.public, algorithm, to_be_signed, call)
+    end
+  end
+
+  defp to_be_signed(%{holder: holder, valid: {from, to}} = issuance, issuer, algorithm, own) do
     DER.sequence([
       DER.explicit(0, DER.integer(2)),
-      DER.integer(fields.serial),
+      DER.integer(own[:serial] || serial()),
       algorithm.identifier,
-      fields.issuer,
+      issuer,
       DER.sequence([DER.time(from), DER.time(to)]),
-      fields.subject,
-      fields.info,
-      DER.explicit(3, Extensions.encode(extensions))
+      holder.subject,
+      holder.info,
+      DER.explicit(3, Extensions.encode(issuance.extensions))
     ])
   end
+
+  # Positive, and hard to guess (RFC 5280, section 4.1.2.2).
+  defp serial,
+    do: Bitwise.bor(Bitwise.bsl(1, 126), :binary.decode_unsigned(:crypto.strong_rand_bytes(15)))
 
   defp signed(hsm, key, public_key, algorithm, to_be_signed, call) do
     with {:ok, signature} <-
@@ -361,35 +442,15 @@ defmodule Cryptoki.X509 do
   defp binary!(bytes, _argument) when is_binary(bytes), do: bytes
   defp binary!(_other, argument), do: raise(ArgumentError, "#{argument}: must be DER or PEM")
 
-  defp options!(opts, own) do
-    {own, call} = CallOptions.split!(opts, own)
-    SignatureAlgorithm.options!(own)
-    {own, call}
-  end
+  defp said!(own), do: if(own[:subject], do: Name.encode!(own[:subject], "subject"))
 
   # An authority has a subject (RFC 5280, section 4.1.2.6), others may have alternative names only.
   defp subject!(own) do
-    case own[:subject] do
-      nil ->
-        if own[:ca] == true or own[:subject_alt_name] in [nil, []],
-          do: raise(ArgumentError, "subject: is needed"),
-          else: @nobody
+    subject = said!(own) || @nobody
 
-      subject ->
-        Name.encode!(subject, "subject")
-    end
+    if subject == @nobody and (own[:ca] == true or own[:subject_alt_name] in [nil, []]),
+      do: raise(ArgumentError, "subject: is needed")
+
+    subject
   end
-
-  # Positive, and hard to guess (RFC 5280, section 4.1.2.2).
-  defp serial!(nil),
-    do: Bitwise.bor(Bitwise.bsl(1, 126), :binary.decode_unsigned(:crypto.strong_rand_bytes(15)))
-
-  defp serial!(serial) when is_integer(serial) and serial > 0 do
-    if byte_size(DER.integer(serial)) > 22,
-      do: raise(ArgumentError, "serial: must have at most 20 bytes")
-
-    serial
-  end
-
-  defp serial!(_other), do: raise(ArgumentError, "serial: must be a positive number")
 end

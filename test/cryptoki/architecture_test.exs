@@ -29,6 +29,9 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.X509.AltName,
     Cryptoki.X509.Extensions,
     Cryptoki.X509.Name,
+    Cryptoki.X509.NameConstraints,
+    Cryptoki.X509.Options,
+    Cryptoki.X509.Policies,
     Cryptoki.X509.Request,
     Cryptoki.X509.RevocationList,
     Cryptoki.X509.Validity

@@ -217,8 +217,13 @@ defmodule Cryptoki.X509Test do
              X509.issue(hsm, keys.rsa, root, csr, days: 1)
 
     assert detail =~ "another key"
-    assert {:error, %Error{detail: detail}} = X509.crl(hsm, keys.secp256r1, leaf, [])
+    certs = [subject: "/CN=certs", ca: true, key_usage: [:key_cert_sign]]
+    certs = X509.self_signed!(hsm, keys.secp256r1, certs)
+    assert {:error, %Error{detail: detail}} = X509.crl(hsm, keys.secp256r1, certs, [])
     assert detail =~ "crl_sign"
+    # Whose key could sign lists is no authority by that.
+    assert {:error, %Error{detail: detail}} = X509.crl(hsm, keys.secp256r1, leaf, [])
+    assert detail =~ "not that of an authority"
 
     nameless = X509.csr!(hsm, keys.ed25519, subject_alt_name: "a.test")
 

@@ -7,6 +7,10 @@ defmodule Cryptoki.X509.AltName do
   @type t :: {:dns | :ip | :email | :uri, String.t()}
   @type source :: String.t() | t
 
+  @doc "The kinds of names that are known."
+  @spec kinds :: [atom]
+  def kinds, do: [:dns, :ip, :email, :uri]
+
   @doc "The DER of one name; mistakes raise `ArgumentError`."
   @spec encode!(source) :: DER.t()
   def encode!(text) when is_binary(text), do: encode!({kind(text), text})

@@ -2,8 +2,9 @@ defmodule Cryptoki.X509.RevocationList do
   @moduledoc false
   # What is signed of a list of revoked certificates (RFC 5280, section 5). Pure.
 
-  alias Cryptoki.{Certificates, DER}
-  alias Cryptoki.X509.{Authority, Extensions, Validity}
+  alias Cryptoki.{Certificates, DER, Error}
+  alias Cryptoki.X509.{Authority, Extensions, Name, Validity}
+  alias Cryptoki.X509.NameConstraints.Subtree
 
   @reason_code {2, 5, 29, 21}
 
@@ -23,61 +24,115 @@ defmodule Cryptoki.X509.RevocationList do
           this_update: DateTime.t(),
           next_update: DateTime.t(),
           number: non_neg_integer,
+          urls: [String.t()],
+          issuers_urls: [String.t()],
+          certificates: [%{issuer: DER.t(), serial: DER.t()}],
           entries: [DER.t()]
         }
-
-  @doc "The options there are."
-  @spec options :: [atom]
-  def options, do: [:this_update, :next_update, :days, :number]
 
   @doc "A list, from what users give; mistakes raise `ArgumentError`."
   @spec new!(list, keyword) :: t
   def new!(revoked, options) do
     unless is_list(revoked), do: wrong!("revoked: must be a list")
+    now = Validity.now()
     {this, next} = Validity.period!(options, :this_update, :next_update, 7)
-    number = options[:number] || System.os_time(:second)
 
-    unless is_integer(number) and number >= 0 and byte_size(DER.integer(number)) <= 22,
-      do: wrong!("number: must be 0 or more, of at most 20 bytes")
+    if DateTime.compare(next, now) != :gt,
+      do:
+        wrong!(
+          "#{if options[:next_update], do: "next_update", else: "days"}: ended at #{next}, before now"
+        )
 
-    entries = Enum.map(revoked, &entry!(&1, DateTime.utc_now()))
-    serials = Enum.map(entries, &elem(&1, 0))
+    revoked = Enum.map(revoked, &entry!(&1, earlier(this, now), later(this, now)))
+    serials = Enum.map(revoked, & &1.serial)
     unless Enum.uniq(serials) == serials, do: wrong!("revoked: has a certificate twice")
-    entries = Enum.map(entries, &elem(&1, 1))
-    %{this_update: this, next_update: next, number: number, entries: entries}
+
+    %{
+      this_update: this,
+      next_update: next,
+      number: options[:number] || number(),
+      urls: options[:crl_urls] || [],
+      issuers_urls: options[:ca_issuers_url] || [],
+      certificates: Enum.filter(revoked, & &1.issuer),
+      entries: Enum.map(revoked, & &1.der)
+    }
   end
 
-  defp entry!({serial, at, reason}, _now) when is_map_key(@reasons, reason) do
+  # Grows from one list to the next, two in one moment included: the time, which in one VM never goes back,
+  # and a count for those that have the same. Sixteen bytes: numbers that were seconds are smaller.
+  defp number do
+    count = System.unique_integer([:positive, :monotonic])
+    <<number::128>> = <<System.system_time(:nanosecond)::64, count::64>>
+    number
+  end
+
+  defp earlier(one, other), do: if(DateTime.compare(one, other) == :gt, do: other, else: one)
+  defp later(one, other), do: if(DateTime.compare(one, other) == :lt, do: other, else: one)
+
+  # When none is said it was `at`, and nothing was revoked after `latest`.
+  defp entry!({revoked, %DateTime{} = at, reason}, _at, latest)
+       when is_map_key(@reasons, reason) do
+    at = Validity.time!(at, "revoked")
+
+    if DateTime.compare(at, latest) == :gt,
+      do: wrong!("revoked: #{at} is later than now, and than this list")
+
     code = DER.value(10, [@reasons[reason]])
     # The one that says nothing is left out.
-    extensions = if reason == :unspecified, do: [], else: [{@reason_code, false, code}]
-    entry!(serial!(serial), Validity.time!(at, "revoked"), extensions)
+    reason = if reason == :unspecified, do: [], else: [{@reason_code, false, code}]
+    extensions = if reason == [], do: [], else: [Extensions.encode(reason)]
+    named = named!(revoked)
+    Map.put(named, :der, DER.sequence([named.serial, DER.time(at)] ++ extensions))
   end
 
-  defp entry!({_serial, _at, reason}, _now) do
+  defp entry!({_revoked, %DateTime{}, reason}, _at, _latest) do
     known = Enum.map_join(Map.keys(@reasons), ", ", &inspect/1)
     wrong!("revoked: there is no reason #{inspect(reason)}; known: #{known}")
   end
 
-  defp entry!({serial, at}, now), do: entry!({serial, at, :unspecified}, now)
-  defp entry!(serial, now), do: entry!({serial, now, :unspecified}, now)
+  defp entry!({_revoked, _at, _reason}, _, _latest), do: wrong!("revoked: must be a DateTime")
 
-  defp entry!(serial, at, extensions) when is_binary(serial) do
-    extensions = if extensions == [], do: [], else: [Extensions.encode(extensions)]
-    {serial, DER.sequence([serial, DER.time(at)] ++ extensions)}
+  defp entry!({revoked, given}, at, latest),
+    do: entry!({revoked, given, :unspecified}, at, latest)
+
+  defp entry!(revoked, at, latest), do: entry!({revoked, at, :unspecified}, at, latest)
+
+  defp named!(number) when is_integer(number) and number >= 0,
+    do: %{serial: DER.integer(number), issuer: nil}
+
+  defp named!(certificate) when is_binary(certificate) do
+    certificate
+    |> Certificates.der!("revoked")
+    |> Certificates.fields!("revoked")
+    |> Map.take([:serial, :issuer])
   end
 
-  defp serial!(number) when is_integer(number) and number >= 0, do: DER.integer(number)
-
-  defp serial!(certificate) when is_binary(certificate),
-    do:
-      certificate
-      |> Certificates.der!("revoked")
-      |> Certificates.fields!("revoked")
-      |> Map.fetch!(:serial)
-
-  defp serial!(_other),
+  defp named!(_other),
     do: wrong!("revoked: is serial numbers or certificates, with when and why")
+
+  @doc "Whether the certificates that are on it are of who signs it."
+  @spec of_authority(t, Authority.t()) :: :ok | {:error, Error.t()}
+  def of_authority(list, authority) do
+    with %{issuer: issuer, serial: serial} <-
+           Enum.find(list.certificates, &(not Subtree.same?(&1.issuer, authority.subject))) do
+      {:ok, [{2, serial, _}]} = DER.split(serial)
+      number = Base.encode16(serial)
+
+      text =
+        "revoked: the certificate with the serial number 0x#{number} is of another issuer, #{name(issuer)}"
+
+      {:error, Error.new(:invalid_argument, text)}
+    else
+      nil -> :ok
+    end
+  end
+
+  defp name(issuer) do
+    with {:ok, [{_tag, contents, _}]} <- DER.split(issuer),
+         {:ok, text} <- Name.text(contents),
+         do: inspect(text),
+         else: (_none -> "whose name cannot be read")
+  end
 
   @doc "The DER that is signed."
   @spec to_be_signed(t, Authority.t(), DER.t()) :: DER.t()
@@ -85,10 +140,11 @@ defmodule Cryptoki.X509.RevocationList do
     # A list of none is not there at all.
     entries = if list.entries == [], do: [], else: [DER.sequence(list.entries)]
 
-    extensions = [
-      Extensions.authority_key_identifier(authority.identifier),
-      Extensions.crl_number(list.number)
-    ]
+    extensions =
+      [
+        Extensions.authority_key_identifier(authority.identifier),
+        Extensions.crl_number(list.number)
+      ] ++ Extensions.of_list(list.urls, list.issuers_urls)
 
     DER.sequence(
       [DER.integer(1), algorithm, authority.subject] ++

@@ -6,17 +6,20 @@ defmodule Cryptoki.X509.Validity do
   @spec period!(keyword, from :: atom, to :: atom, days :: pos_integer) ::
           {DateTime.t(), DateTime.t()}
   def period!(options, from, to, default) do
-    days = Keyword.get(options, :days, default)
-    unless is_integer(days) and days > 0, do: wrong!("days: must be 1 or more")
+    days = options[:days] || default
 
-    if options[to] && Keyword.has_key?(options, :days),
+    if options[to] && options[:days],
       do: wrong!("#{to}: and days: say the same; only one can be given")
 
-    begins = time!(options[from] || DateTime.utc_now(), from)
+    begins = time!(options[from] || now(), from)
     ends = if options[to], do: time!(options[to], to), else: after_days!(begins, days)
     unless DateTime.compare(begins, ends) == :lt, do: wrong!("#{to}: must be later than #{from}:")
     {begins, ends}
   end
+
+  @doc "Now, in whole seconds."
+  @spec now :: DateTime.t()
+  def now, do: DateTime.truncate(DateTime.utc_now(), :second)
 
   # The years of DER have four digits.
   defp after_days!(begins, days) do

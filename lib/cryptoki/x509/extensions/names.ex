@@ -9,10 +9,20 @@ defmodule Cryptoki.X509.Extensions.Names do
     subject_key_identifier: {2, 5, 29, 14},
     key_usage: {2, 5, 29, 15},
     subject_alt_name: {2, 5, 29, 17},
+    issuer_alt_name: {2, 5, 29, 18},
     basic_constraints: {2, 5, 29, 19},
     crl_number: {2, 5, 29, 20},
+    issuing_distribution_point: {2, 5, 29, 28},
+    name_constraints: {2, 5, 29, 30},
+    crl_urls: {2, 5, 29, 31},
+    policies: {2, 5, 29, 32},
+    policy_mappings: {2, 5, 29, 33},
     authority_key_identifier: {2, 5, 29, 35},
-    extended_key_usage: {2, 5, 29, 37}
+    policy_constraints: {2, 5, 29, 36},
+    extended_key_usage: {2, 5, 29, 37},
+    inhibit_any_policy: {2, 5, 29, 54},
+    access: {1, 3, 6, 1, 5, 5, 7, 1, 1},
+    ocsp_nocheck: {1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
   }
 
   # In the order of their bits.
@@ -33,6 +43,10 @@ defmodule Cryptoki.X509.Extensions.Names do
   @spec oid(atom) :: DER.oid()
   def oid(extension), do: Map.fetch!(@extensions, extension)
 
+  @doc "The name of an extension, or its object identifier when it has none here."
+  @spec extension(DER.oid()) :: atom | DER.oid()
+  def extension(oid), do: Enum.find_value(@extensions, oid, fn {name, o} -> o == oid && name end)
+
   @doc "What a key may be used for, in the order of the bits."
   @spec usages :: [atom]
   def usages, do: @usages
@@ -40,4 +54,8 @@ defmodule Cryptoki.X509.Extensions.Names do
   @doc "The purposes of extended key usage."
   @spec purposes :: %{atom => DER.oid()}
   def purposes, do: @purposes
+
+  @doc "The name of a purpose, or its object identifier when it has none here."
+  @spec purpose(DER.oid()) :: atom | DER.oid()
+  def purpose(oid), do: Enum.find_value(@purposes, oid, fn {name, o} -> o == oid && name end)
 end

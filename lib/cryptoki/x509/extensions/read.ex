@@ -10,6 +10,7 @@ defmodule Cryptoki.X509.Extensions.Read do
   @key_usage Names.oid(:key_usage)
   @subject_alt_name Names.oid(:subject_alt_name)
   @basic_constraints Names.oid(:basic_constraints)
+  @extended_key_usage Names.oid(:extended_key_usage)
 
   @doc "Extensions by object identifier, from the contents of `Extensions`; each one once."
   @spec read(binary) :: {:ok, %{DER.oid() => {boolean, DER.t()}}} | :error
@@ -39,10 +40,17 @@ defmodule Cryptoki.X509.Extensions.Read do
   @doc "Whether a certificate with these extensions is one of an authority, and how many may follow."
   @spec authority(map) :: {:ok, :unlimited | non_neg_integer} | :error
   def authority(extensions) do
+    if signs_certificates?(extensions[@key_usage]),
+      do: basic_constraints(extensions),
+      else: :error
+  end
+
+  @doc "The same, whatever its key may be used for."
+  @spec basic_constraints(map) :: {:ok, :unlimited | non_neg_integer} | :error
+  def basic_constraints(extensions) do
     with {_critical, der} <- extensions[@basic_constraints],
          {:ok, [{0x30, contents, _}]} <- DER.split(der),
-         {:ok, [{1, <<255>>, _} | rest]} <- DER.split(contents),
-         true <- signs_certificates?(extensions[@key_usage]) do
+         {:ok, [{1, <<255>>, _} | rest]} <- DER.split(contents) do
       case rest do
         [{2, number, _}] when number != "" -> {:ok, :binary.decode_unsigned(number)}
         [] -> {:ok, :unlimited}
@@ -73,6 +81,21 @@ defmodule Cryptoki.X509.Extensions.Read do
 
       _no_bits ->
         false
+    end
+  end
+
+  @doc "What a certificate with these extensions is for, by names or object identifiers."
+  @spec purposes(map) :: {:ok, [atom | DER.oid()]} | :none | :error
+  def purposes(extensions) do
+    with {_critical, der} <- extensions[@extended_key_usage],
+         {:ok, [{0x30, contents, _}]} <- DER.split(der),
+         {:ok, values} <- DER.split(contents),
+         oids = for({6, oid, _} <- values, do: DER.read_oid(oid)),
+         false <- :error in oids do
+      {:ok, Enum.map(oids, fn {:ok, oid} -> Names.purpose(oid) end)}
+    else
+      nil -> :none
+      _no_purposes -> :error
     end
   end
 

@@ -1,0 +1,218 @@
+defmodule Cryptoki.X509.NameConstraints.Subtree do
+  @moduledoc false
+  # One base of name constraints, and whether a name is below it (RFC 5280, sections 4.2.1.10 and 7). Names
+  # are `{kind, value}`; what has no rule here is `:unknown`. Pure.
+
+  alias Cryptoki.DER
+
+  @common_name DER.oid({2, 5, 4, 3})
+  @email_address DER.oid({1, 2, 840, 113_549, 1, 9, 1})
+
+  @type kind :: :dns | :email | :uri | :ip | :dir_name | :unknown
+  @type named :: {kind, term}
+
+  @doc "The base of a subtree, from a `GeneralName`."
+  @spec base({byte, binary, DER.t()}) :: {:ok, named} | :error
+  def base({0x82, text, _}), do: {:ok, {:dns, text}}
+  def base({0x81, text, _}), do: {:ok, {:email, text}}
+  def base({0x86, text, _}), do: {:ok, {:uri, text}}
+
+  def base({0x87, bytes, _}) when byte_size(bytes) in [8, 32] do
+    <<address::binary-size(div(byte_size(bytes), 2)), mask::binary>> = bytes
+    {:ok, {:ip, {address, mask}}}
+  end
+
+  def base({0x87, _bytes, _}), do: :error
+  def base({0xA4, name, _}), do: with({:ok, parts} <- parts(name), do: {:ok, {:dir_name, parts}})
+  def base({_tag, _contents, der}), do: {:ok, {:unknown, der}}
+
+  @doc "All names of a certificate that constraints are about, those that stand in its subject too."
+  @spec names(DER.t(), [DER.t()]) :: {:ok, [named]} | :error
+  def names(subject, alt_names) do
+    names = Enum.map(alt_names, &name/1)
+
+    with false <- :error in names,
+         {:ok, subject} <- parts(subject) do
+      whole = if subject == [], do: [], else: [{:dir_name, subject}]
+      {:ok, names ++ whole ++ in_subject(subject, names)}
+    else
+      _none -> :error
+    end
+  end
+
+  defp name(der) do
+    case DER.split(der) do
+      {:ok, [{0x82, text, _}]} -> {:dns, text}
+      {:ok, [{0x81, text, _}]} -> {:email, text}
+      {:ok, [{0x86, text, _}]} -> {:uri, text}
+      {:ok, [{0x87, address, _}]} -> {:ip, address}
+      {:ok, [{0xA4, name, _}]} -> with({:ok, parts} <- parts(name), do: {:dir_name, parts})
+      {:ok, [_other]} -> {:unknown, der}
+      _none -> :error
+    end
+  end
+
+  # As OpenSSL does: a common name counts for a host when no alternative name is one.
+  defp in_subject(subject, names) do
+    attributes = List.flatten(subject)
+    emails = for {@email_address, text} <- attributes, do: {:email, text}
+    hosts = for {@common_name, text} <- attributes, host?(text), do: {:dns, text}
+    if List.keymember?(names, :dns, 0), do: emails, else: emails ++ hosts
+  end
+
+  @doc "Whether a common name looks like that of a host."
+  @spec host?(String.t()) :: boolean
+  def host?(text),
+    do: text =~ ~r/\A(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)+\z/i and not (text =~ ~r/\A[0-9.]+\z/)
+
+  ## Names of directories
+
+  @doc "The parts of a name in a form in which equal ones are equal (RFC 5280, section 7.1)."
+  @spec parts(DER.t()) :: {:ok, [[{DER.t(), String.t() | binary}]]} | :error
+  def parts(name) do
+    with {:ok, [{0x30, contents, _}]} <- DER.split(name),
+         {:ok, parts} <- DER.split(contents),
+         parts = Enum.map(parts, &part/1),
+         false <- :error in parts,
+         do: {:ok, parts},
+         else: (_none -> :error)
+  end
+
+  @doc "Whether two names are one."
+  @spec same?(DER.t(), DER.t()) :: boolean
+  def same?(one, other), do: one == other or (parts(one) == parts(other) and parts(one) != :error)
+
+  defp part({0x31, set, _}) do
+    with {:ok, attributes} <- DER.split(set),
+         attributes = Enum.map(attributes, &attribute/1),
+         false <- :error in attributes,
+         do: Enum.sort(attributes),
+         else: (_none -> :error)
+  end
+
+  defp part(_other), do: :error
+
+  defp attribute({0x30, attribute, _}) do
+    case DER.split(attribute) do
+      {:ok, [{6, _, oid}, {tag, contents, der}]} -> {oid, comparable(tag, contents, der)}
+      _none -> :error
+    end
+  end
+
+  defp attribute(_other), do: :error
+
+  # Strings without regard to their type, to upper case and to how many spaces there are.
+  defp comparable(tag, contents, _der) when tag in [12, 18, 19, 22, 26], do: folded(contents)
+
+  defp comparable(20, contents, _der),
+    do: folded(:unicode.characters_to_binary(contents, :latin1))
+
+  defp comparable(tag, contents, der) when tag in [28, 30] do
+    encoding = if tag == 30, do: :utf16, else: :utf32
+
+    case :unicode.characters_to_binary(contents, {encoding, :big}) do
+      text when is_binary(text) -> folded(text)
+      _none -> der
+    end
+  end
+
+  defp comparable(_tag, _contents, der), do: der
+
+  defp folded(text) do
+    if String.valid?(text),
+      do:
+        text
+        |> :unicode.characters_to_nfkc_binary()
+        |> String.downcase()
+        |> String.split()
+        |> Enum.join(" "),
+      else: text
+  end
+
+  ## Whether one is below the other
+
+  @doc "Whether all that a name stands for is below a base."
+  @spec within?(kind, term, term) :: boolean
+  def within?(:dns, name, base), do: domain?(String.downcase(name), String.downcase(base))
+  def within?(:dir_name, name, base), do: List.starts_with?(name, base)
+  def within?(:email, name, base), do: mailbox?(name, base)
+
+  # One without a host, or with an address, is below none.
+  def within?(:uri, name, base) do
+    host = uri_host(name)
+    host != nil and on_host?(host, String.downcase(base))
+  end
+
+  def within?(:ip, address, {base, mask}),
+    do: byte_size(address) == byte_size(mask) and masked(address, mask) == masked(base, mask)
+
+  def within?(:unknown, _name, _base), do: false
+
+  @doc "Whether any of what a name stands for is below a base."
+  @spec touches?(kind, term, term) :: boolean
+  def touches?(:dns, "*." <> domain = name, base),
+    do: within?(:dns, name, base) or one_below?(String.downcase(base), String.downcase(domain))
+
+  # Of one without a host nothing can be told: it is refused (RFC 5280).
+  def touches?(:uri, name, base), do: uri_host(name) == nil or within?(:uri, name, base)
+
+  def touches?(kind, name, base), do: within?(kind, name, base)
+
+  # One star stands for one label.
+  defp one_below?(base, domain) do
+    label = String.replace_suffix(base, "." <> domain, "")
+    label != base and not String.contains?(label, ".")
+  end
+
+  defp domain?(_name, ""), do: true
+  defp domain?(name, "." <> _ = base), do: String.ends_with?(name, base)
+  defp domain?(name, base), do: name == base or String.ends_with?(name, "." <> base)
+
+  defp uri_host(name) do
+    case Regex.run(~r/\A[^:]+:\/\/(?:[^@\/?#]*@)?([a-z0-9._-]+)(?:[:\/?#]|\z)/i, name) do
+      [_, host] -> if host =~ ~r/\A[0-9.]+\z/, do: nil, else: String.downcase(host)
+      nil -> nil
+    end
+  end
+
+  # A host is itself only, one with a dot before it all below.
+  defp on_host?(host, "." <> _ = base), do: String.ends_with?(host, base)
+  defp on_host?(host, base), do: host == base
+
+  defp mailbox?(name, base) do
+    case {split(name), split(base)} do
+      {{local, host}, {local, base}} -> host == base
+      {{_local, host}, {nil, base}} -> on_host?(host, base)
+      _other -> false
+    end
+  end
+
+  # Letters of hosts are all one, those of mailboxes are not.
+  defp split(text) do
+    case Regex.run(~r/\A(.+)@([^@]*)\z/s, text) do
+      [_, local, host] -> {local, String.downcase(host)}
+      nil -> {nil, String.downcase(text)}
+    end
+  end
+
+  @doc "The bytes of an address that a mask leaves."
+  @spec masked(binary, binary) :: binary
+  def masked(address, mask),
+    do:
+      for(
+        {a, m} <- Enum.zip(:binary.bin_to_list(address), :binary.bin_to_list(mask)),
+        into: <<>>,
+        do: <<Bitwise.band(a, m)>>
+      )
+
+  @doc "A name in a sentence."
+  @spec text(named) :: String.t()
+  def text({:ip, address}) when byte_size(address) in [4, 16] do
+    size = if byte_size(address) == 4, do: 8, else: 16
+    numbers = for <<n::size(size) <- address>>, do: n
+    "{:ip, \"#{:inet.ntoa(List.to_tuple(numbers))}\"}"
+  end
+
+  def text({:dir_name, _parts}), do: "its subject or a directory name"
+  def text(named), do: inspect(named)
+end
