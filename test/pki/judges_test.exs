@@ -1,0 +1,74 @@
+defmodule Cryptoki.PKI.JudgesTest do
+  use ExUnit.Case, async: true
+
+  # Certificates and lists of each kind of key, before judges that know nothing of this library; what they
+  # find and what stands is named in test/support/pki/known.ex, and guides/pki_judges.md has all of it.
+
+  alias Cryptoki.X509
+  alias Cryptoki.Test.{KeyPairs, MainToken}
+  alias Cryptoki.Test.PKI.{Judges, Known, Requests}
+
+  @all ~w(rsa secp256r1 secp384r1 secp521r1 secp256k1 brainpoolP256r1 brainpoolP384r1 brainpoolP512r1
+          ed25519 ed448)a
+  @keys if Requests.all?(), do: @all, else: ~w(rsa secp256r1 brainpoolP256r1 ed25519)a
+
+  @moduletag timeout: :infinity
+
+  setup_all do
+    hsm = start_supervised!({Cryptoki, MainToken.options(sessions: 2)})
+    Enum.each(Judges.children(), &start_supervised!/1)
+    %{hsm: hsm, keys: KeyPairs.make(hsm, @keys)}
+  end
+
+  for {name, padding} <- [rsa: :pss] ++ for(name <- @keys, do: {name, :pkcs1}) do
+    @tag skip: MainToken.lacks_key(name)
+    test "a server's chain and its lists, by #{name} #{padding}", %{hsm: hsm, keys: keys} do
+      key = keys[unquote(name)]
+      sign = [padding: unquote(padding)]
+      root = [subject: "/C=DE/O=Acme/CN=root", ca: true, days: 30]
+      root = X509.self_signed!(hsm, key, root ++ sign)
+      csr = X509.csr!(hsm, key, [subject: "/C=DE/O=Acme/CN=between"] ++ sign)
+      between = X509.issue!(hsm, key, root, csr, [ca: true, path_len: 0, days: 20] ++ sign)
+      names = ~w(www.acme.test *.acme.test 192.0.2.1 2001:db8::1 a@acme.test https://acme.test/x)
+      csr = X509.csr!(hsm, key, [subject: "/CN=www", subject_alt_name: names] ++ sign)
+      purposes = [extended_key_usage: [:server_auth, :client_auth]]
+      leaf = X509.issue!(hsm, key, between, csr, [days: 10] ++ purposes ++ sign)
+      none = X509.crl!(hsm, key, root, [], sign)
+      revoked = [17, {18, ~U[2026-01-02 03:04:05Z], :key_compromise}]
+      some = X509.crl!(hsm, key, between, revoked, [number: 42, days: 3] ++ sign)
+
+      lists = [{none, root}, {some, between}]
+      Judges.judge!([root, between, leaf], lists: lists, host: "www.acme.test")
+    end
+  end
+
+  test "what is wrong is found", %{hsm: hsm, keys: keys} do
+    key = keys.secp256r1
+    root = X509.self_signed!(hsm, key, subject: "/CN=root", ca: true)
+    other = X509.self_signed!(hsm, key, subject: "/CN=other", ca: true)
+    csr = X509.csr!(hsm, key, subject: "/CN=www", subject_alt_name: "www.acme.test")
+    leaf = X509.issue!(hsm, key, root, csr, extended_key_usage: [:server_auth])
+    list = X509.crl!(hsm, key, root, [])
+    revoked = X509.crl!(hsm, key, root, [leaf])
+
+    for {certificates, lists, host, blind} <- [
+          {[root, spoilt(leaf)], [{list, root}], "www.acme.test", []},
+          {[other, leaf], [], "www.acme.test", []},
+          {[root, leaf], [{spoilt(list), root}], "www.acme.test", [:cryptography]},
+          # A name in a certificate, or a chain without lists, is not for all of them.
+          {[root, leaf], [{list, root}], "other.test", [:pkilint, :nss]},
+          {[root, leaf], [{revoked, root}], "www.acme.test", [:pkilint, :cryptography, :certtool]}
+        ],
+        case_ = %{certificates: certificates, lists: lists, host: host},
+        {judge, {ask, _when}} <- Judges.judges(),
+        judge not in blind do
+      found = for finding <- ask.(case_), Known.reason(judge, finding, []) == nil, do: finding
+      assert found != [], "#{judge} finds nothing in #{inspect({host, blind})}"
+    end
+  end
+
+  defp spoilt(der) do
+    {most, <<last>>} = :erlang.split_binary(der, byte_size(der) - 1)
+    most <> <<Bitwise.bxor(last, 1)>>
+  end
+end
