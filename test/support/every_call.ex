@@ -21,8 +21,8 @@ defmodule Cryptoki.Test.EveryCall do
         }
   @type one :: {pos_integer, Fault.t()}
 
-  # A caller that is not to wait for a library that hangs.
-  @late_timeout 60
+  # A caller that is not to wait for a library that hangs: in haste, and less so where its call was not reached.
+  @hastes [60, 120, 240, 480]
 
   @doc "Runs a scenario with each of the faults at each of its calls, as far as `choose` takes them."
   @spec run(Scenario.t(), ([one] -> [one])) :: result
@@ -42,21 +42,23 @@ defmodule Cryptoki.Test.EveryCall do
     %{result | missed: Enum.reverse(result.missed), problems: problems}
   end
 
-  # A caller in haste may have gone before its run was there, on a busy machine: then once more.
-  @tries 3
-
-  defp add({k, fault} = one, {result, context}, scenario, tries \\ @tries) do
+  # A caller in haste may have gone before its run was there, on a busy machine: then once more, with more time.
+  defp add({k, fault} = one, {result, context}, scenario, [haste | more] \\ @hastes) do
     {name, nth} = meant(context.clean, k)
-    {calls, problems, state} = one(scenario, context, {Fault.rule(fault, name, nth), fault})
+    timeout = if Fault.late?(fault), do: haste, else: context.timeout
+
+    {calls, problems, state} =
+      one(scenario, context, {Fault.rule(fault, name, nth), fault}, timeout)
+
     anew? = state == :taught or foreign?(calls)
     context = if anew?, do: anew(scenario, context), else: context
     struck? = struck(calls, fault) == name
 
-    if struck? or problems != [] or not Fault.late?(fault) or tries == 1 do
+    if struck? or problems != [] or not Fault.late?(fault) or more == [] do
       title = "#{scenario.name}, call #{k} #{name} #{Fault.title(fault)}"
       {counted(result, title, struck?, {problems, state}), context}
     else
-      add(one, {result, context}, scenario, tries - 1)
+      add(one, {result, context}, scenario, more)
     end
   end
 
@@ -98,11 +100,10 @@ defmodule Cryptoki.Test.EveryCall do
 
   ## One case
 
-  defp one(scenario, context, {rule, fault}) do
+  defp one(scenario, context, {rule, fault}, timeout) do
     World.settle(context)
     held = World.held(context)
     context = Map.merge(context, scenario.before.(context))
-    timeout = if Fault.late?(fault), do: @late_timeout, else: context.timeout
     run = Run.run(scenario, %{context | timeout: timeout}, rule)
     context = Map.merge(run.context, %{timeout: context.timeout})
 

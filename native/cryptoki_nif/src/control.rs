@@ -359,10 +359,16 @@ impl Control {
         let Some(known) = &self.initialized else {
             return Err(Failure::own(Reason::Shutdown, "the library is shut down"));
         };
-        if !finalized && (known.adopted || self.library.has_sessions()) {
+        if !finalized && self.library.has_sessions() {
             return Err(Failure::own(
                 Reason::Busy,
-                "the library is not initialised anew while others use it",
+                "the library is not initialised anew while there are sessions of it",
+            ));
+        }
+        if !finalized && known.adopted {
+            return Err(Failure::own(
+                Reason::Busy,
+                "the library was initialised by somebody else, and is not finalised under them",
             ));
         }
         let reserved = known.reserved;
