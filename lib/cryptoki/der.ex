@@ -3,6 +3,8 @@ defmodule Cryptoki.DER do
   # As much of DER (X.690) as signed data and certificates are made of. OTP's own ASN.1 modules have
   # other names and records from one release to the next. Pure.
 
+  alias Cryptoki.DER.Reader
+
   @type t :: binary
   @type oid :: tuple
 
@@ -93,30 +95,15 @@ defmodule Cryptoki.DER do
 
   def oid?(_other), do: false
 
-  @doc "Whether a term is one value in DER."
+  @doc "Whether a term is one value in DER, with all that is in it."
   @spec one?(term) :: boolean
-  def one?(der), do: is_binary(der) and match?({:ok, [_one]}, split(der))
+  def one?(der), do: is_binary(der) and Reader.one?(der)
 
   @doc "The object identifier in the contents of one."
   @spec read_oid(binary) :: {:ok, oid} | :error
   def read_oid(contents) do
-    with [first | rest] <- read_base128(contents, 0, []) do
-      head = min(div(first, 40), 2)
-      {:ok, List.to_tuple([head, first - 40 * head | rest])}
-    else
-      _none -> :error
-    end
+    with {:error, _error} <- Reader.read(value(6, contents), "", &Reader.oid/1), do: :error
   end
-
-  defp read_base128("", 0, numbers), do: Enum.reverse(numbers)
-
-  defp read_base128(<<1::1, n::7, rest::binary>>, high, ns),
-    do: read_base128(rest, high * 128 + n, ns)
-
-  defp read_base128(<<0::1, n::7, rest::binary>>, high, ns),
-    do: read_base128(rest, 0, [high * 128 + n | ns])
-
-  defp read_base128(_cut_off, _high, _numbers), do: :error
 
   @doc "The time in a value of one of its two forms."
   @spec read_time(byte, binary) :: {:ok, DateTime.t()} | :error
@@ -166,8 +153,10 @@ defmodule Cryptoki.DER do
 
   defp read_size(<<0::1, size::7, rest::binary>>), do: {:ok, size, rest}
 
-  defp read_size(<<1::1, count::7, size::unit(8)-size(count), rest::binary>>) when count in 1..4,
-    do: {:ok, size, rest}
+  # In as few bytes as it needs (X.690, section 10.1).
+  defp read_size(<<1::1, count::7, size::unit(8)-size(count), rest::binary>>)
+       when count in 1..4 and size >= 128 and size >= Bitwise.bsl(1, 8 * (count - 1)),
+       do: {:ok, size, rest}
 
   defp read_size(_other), do: :error
 end

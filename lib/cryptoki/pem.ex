@@ -1,6 +1,29 @@
 defmodule Cryptoki.PEM do
   @moduledoc false
-  # PEM and its relatives (RFC 7468): text around base64. Pure.
+  # PEM and its relatives (RFC 7468): text around base64. What others wrote is read as laxly as section 3
+  # of it says, and is an error with its line otherwise; nothing raises. Pure.
+
+  alias Cryptoki.DER.Reader
+
+  @most 16 * 1_048_576
+
+  # What files call what they hold; what of it follows the certificate in OpenSSL's own is cut off.
+  @trusted "TRUSTED CERTIFICATE"
+  @labels %{
+    request: ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"],
+    certificate: ["CERTIFICATE", "X509 CERTIFICATE", @trusted],
+    crl: ["X509 CRL", "CRL"],
+    public_key: ["PUBLIC KEY"]
+  }
+
+  @names %{
+    request: "certification request",
+    certificate: "certificate",
+    crl: "revocation list",
+    public_key: "public key"
+  }
+
+  @type kind :: :request | :certificate | :crl | :public_key
 
   @doc "Bytes with a label, in lines of so many characters."
   @spec encode(iodata, String.t(), pos_integer) :: String.t()
@@ -10,16 +33,194 @@ defmodule Cryptoki.PEM do
     "-----BEGIN #{label}-----\n#{lines}-----END #{label}-----\n"
   end
 
-  @doc "Whether it looks like PEM rather than DER."
-  @spec text?(binary) :: boolean
-  def text?(bytes), do: bytes =~ "-----BEGIN "
+  @doc "The DER of everything of a kind in a file that is DER or PEM: one at least."
+  @spec ders(binary, kind) :: {:ok, [binary, ...]} | {:error, String.t()}
+  def ders(bytes, kind) do
+    cond do
+      byte_size(bytes) > @most -> {:error, "it is longer than #{@most} bytes"}
+      der?(bytes) -> {:ok, [bytes]}
+      true -> in_text(bytes, kind)
+    end
+  end
 
-  @doc "The DER of the entries of this type that are not encrypted; `:error` for a text that is cut off."
-  @spec decode(String.t(), atom) :: {:ok, [binary]} | :error
-  def decode(text, type) do
-    {:ok, for({^type, der, :not_encrypted} <- :public_key.pem_decode(text), do: der)}
-  rescue
-    # One that begins and does not end.
-    FunctionClauseError -> :error
+  defp in_text(text, kind) do
+    with {:ok, entries} <- decode(text, @labels[kind]) do
+      case {for({_label, der} <- entries, is_binary(der), do: der), entries} do
+        {[_ | _] = ders, _entries} -> {:ok, ders}
+        {[], []} -> {:error, "it is neither DER nor PEM"}
+        {[], others} -> {:error, "it has no #{@names[kind]}, but #{others(others)}"}
+      end
+    end
+  end
+
+  # Labels are others' text, of any length and number.
+  defp others(entries) do
+    labels = entries |> Enum.map(&elem(&1, 0)) |> Enum.uniq()
+    more = if length(labels) > 3, do: " and others", else: ""
+    Enum.map_join(Enum.take(labels, 3), ", ", &inspect(String.slice(&1, 0, 40))) <> more
+  end
+
+  # Text may begin with a zero too, which is the first byte of DER.
+  defp der?(<<0x30, size, _::binary>>) when size in 0x80..0x84, do: true
+
+  defp der?(<<0x30, size, rest::binary>> = bytes) when size < 0x80,
+    do: byte_size(rest) == size or :binary.match(bytes, "-----BEGIN ") == :nomatch
+
+  defp der?(_bytes), do: false
+
+  @doc """
+  The entries of a text in their order: label and DER, or `nil` for those with other labels, which are
+  only looked over. `:all` is every label. The error says what is wrong and in which line.
+  """
+  @spec decode(binary, [String.t()] | :all) ::
+          {:ok, [{label :: String.t(), binary | nil}]} | {:error, String.t()}
+  def decode(text, _labels) when byte_size(text) > @most,
+    do: {:error, "it is longer than #{@most} bytes"}
+
+  def decode(text, labels) do
+    text = utf8(text)
+
+    with {:ok, blocks} <- blocks(text, 0, []) do
+      Enum.reduce_while(blocks, {:ok, []}, fn {label, from, size}, {:ok, entries} ->
+        case entry(label, binary_part(text, from, size), labels) do
+          {:ok, der} -> {:cont, {:ok, [{label, der} | entries]}}
+          {:error, at, what} -> {:halt, wrong(text, from + at, what)}
+        end
+      end)
+      |> reverse()
+    end
+  end
+
+  defp reverse({:ok, entries}), do: {:ok, Enum.reverse(entries)}
+  defp reverse(error), do: error
+
+  # What Windows' shell writes. A mark of UTF-8 is before everything, as any other text.
+  defp utf8(<<mark::binary-size(2), rest::binary>> = text)
+       when mark in [<<0xFF, 0xFE>>, <<0xFE, 0xFF>>] do
+    {encoding, 2} = :unicode.bom_to_encoding(mark)
+
+    case :unicode.characters_to_binary(rest, encoding) do
+      utf8 when is_binary(utf8) -> utf8
+      _none -> text
+    end
+  end
+
+  defp utf8(text), do: text
+
+  @begin "-----BEGIN "
+  @stop "-----END "
+
+  # Label, and where the text of a block is.
+  defp blocks(text, from, found) do
+    case match(text, @begin, from) do
+      nil -> {:ok, Enum.reverse(found)}
+      at -> if own_line?(text, at), do: block(text, at, found), else: blocks(text, at + 11, found)
+    end
+  end
+
+  defp block(text, at, found) do
+    from = at + byte_size(@begin)
+
+    with {:ok, label, from} <- label(text, from),
+         {:ok, to} <- rest(text, from, label, at) do
+      next = to + byte_size(@stop) + byte_size(label) + 5
+      blocks(text, next, [{label, from, to - from} | found])
+    else
+      # A line of text that only looks like one.
+      :none -> blocks(text, from, found)
+      {:error, at, what} -> wrong(text, at, what)
+    end
+  end
+
+  defp label(text, from) do
+    with to when to != nil <- match(text, "-----", from),
+         label = binary_part(text, from, to - from),
+         true <- byte_size(label) <= 64 and label =~ ~r/\A[\x20-\x7e]+\z/,
+         do: {:ok, label, to + 5},
+         else: (_none -> :none)
+  end
+
+  defp rest(text, from, label, at) do
+    stop = @stop <> label <> "-----"
+
+    case match(text, "-----", from) do
+      nil ->
+        {:error, at, "#{inspect(label)} begins and does not end"}
+
+      to ->
+        if binary_part(text, to, min(byte_size(stop), byte_size(text) - to)) == stop,
+          do: {:ok, to},
+          else: {:error, to, "#{inspect(label)} should end here"}
+    end
+  end
+
+  # After blanks, or right behind another.
+  defp own_line?(_text, 0), do: true
+
+  defp own_line?(text, at) do
+    case :binary.at(text, at - 1) do
+      blank when blank in [?\s, ?\t] -> own_line?(text, at - 1)
+      # The last of the mark of UTF-8.
+      0xBF -> at == 3
+      byte -> byte in [?\n, ?\r, ?\v, ?\f, ?-]
+    end
+  end
+
+  defp match(text, pattern, from) do
+    case :binary.match(text, pattern, scope: {from, byte_size(text) - from}) do
+      {at, _size} -> at
+      :nomatch -> nil
+    end
+  end
+
+  defp entry(label, content, labels) do
+    if labels == :all or label in labels, do: open(label, content), else: {:ok, nil}
+  end
+
+  defp open(label, content) do
+    {headers, from} = headers(content, 0)
+
+    cond do
+      encrypted?(headers) -> {:ok, nil}
+      label == @trusted -> with {:ok, der} <- base64(content, from), do: first(der)
+      true -> base64(content, from)
+    end
+  end
+
+  # RFC 1421's, of which old keys have two: lines with a colon, and those that go on from them.
+  defp headers(content, from) do
+    case Regex.run(~r/\A\s*(?:[A-Za-z0-9-]+:[^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*\r?\n)+/, content) do
+      [headers] -> {headers, byte_size(headers)}
+      nil -> {"", from}
+    end
+  end
+
+  defp encrypted?(headers), do: headers =~ ~r/^Proc-Type:.*ENCRYPTED/m
+
+  defp base64(content, from) do
+    text = binary_part(content, from, byte_size(content) - from)
+
+    with nil <- Regex.run(~r/[^A-Za-z0-9+\/=\s]/, text, return: :index),
+         text =
+           for(<<c <- text>>, c not in [?\s, ?\t, ?\r, ?\n, ?\v, ?\f], into: <<>>, do: <<c>>),
+         {:ok, <<_, _::binary>> = der} <- Base.decode64(text) do
+      {:ok, der}
+    else
+      [{at, 1}] -> {:error, from + at, "this is not base64"}
+      {:ok, ""} -> {:error, from, "nothing stands here"}
+      :error -> {:error, byte_size(content), "the base64 before this is cut off"}
+    end
+  end
+
+  defp first(der) do
+    case Reader.first(der) do
+      {:ok, first} -> {:ok, first}
+      :error -> {:ok, der}
+    end
+  end
+
+  defp wrong(text, at, what) do
+    line = text |> binary_part(0, at) |> then(&Regex.scan(~r/\r\n|\n|\r/, &1)) |> length()
+    {:error, "line #{line + 1}: #{what}"}
   end
 end

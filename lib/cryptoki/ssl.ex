@@ -94,7 +94,7 @@ defmodule Cryptoki.SSL do
 
     with :ok <- release(),
          {:ok, chain} <- Certificates.fetch(hsm, certificate_chain, "certificate_chain"),
-         public = Certificates.public_key!(hd(chain), "certificate_chain"),
+         {:ok, public} <- Certificates.public_key(hd(chain), "certificate_chain"),
          {:ok, algorithm, kind} <- kind(public),
          :ok <- Certificates.same_key(hsm, key, public),
          :ok <- signs(kind, hsm, key, opts) do

@@ -1,7 +1,7 @@
 defmodule Cryptoki.X509 do
   alias Cryptoki.{Certificates, DER, Error, Key, PEM, PublicKey, SignatureAlgorithm}
-  alias Cryptoki.X509.{AltName, Authority, Extensions, Issuance, Name, Options, Request}
-  alias Cryptoki.X509.{PublicKeyInfo, RevocationList, Validity}
+  alias Cryptoki.X509.{AltName, Authority, Certificate, Extensions, Issuance, Name, Options}
+  alias Cryptoki.X509.{PublicKeyInfo, Request, RevocationList, Validity}
 
   @nobody DER.sequence([])
 
@@ -97,31 +97,62 @@ defmodule Cryptoki.X509 do
   bang(csr(hsm, key, opts) :: binary)
 
   @doc """
-  Reads a certification request, DER or PEM, whose signature shows that who made it has the key: its
-  `:subject` as text, `:subject_alt_name` as the option of that name takes it, and `:public_key`. No
-  token is asked. Look at it before `issue/5`.
+  Reads a certification request, DER or PEM, whose signature shows that who made it has the key. No token
+  is asked. Look at it before `issue/5`:
 
-  Errors: `:signature_invalid`, `:unsupported` for other algorithms, `:invalid_argument` for what is no
-  request.
+    * `:subject` as text, and the alternative names in `:subject_alt_name`, as the options of these names
+      take them; `:ca`, `:path_len`, `:key_usage` and `:extended_key_usage` likewise, `nil` for what was not
+      asked for
+    * `:extensions` all that were asked for, also those above, as `{object_identifier, der, critical: boolean}`
+    * `:public_key` for `:public_key`, and in `:key` its `:type` (`:rsa`, `:rsa_pss`, `:ec`, `:ed25519`,
+      `:ed448`), its `:bits` and its `:curve`
+    * `:signature_algorithm` the mechanism that it is signed with, such as `:ecdsa_sha256`
+    * `:attributes` others than extensions, such as a password, as `{object_identifier, [der]}`
+
+  What no certificate may have is refused, with a sentence that names it: a name of the wrong type or
+  length, with control characters or of nobody, an alternative name that is none, RSA keys of less than
+  2048 bits or with an exponent that is even or 1, a curve by its parameters or below 224 bits, a point
+  that is on none. So are two requests for extensions in one, and the same extension twice.
+
+  Errors: `:signature_invalid`; `:unsupported` for other keys and algorithms, SHA-1 and MD5 among them;
+  `:invalid_argument` for what is no request, or asks for what is refused.
 
       iex> der = Cryptoki.X509.csr!(MyApp.HSM, [label: "invoice"], subject: [C: "DE", CN: "www"])
-      iex> {:ok, %{subject: "/C=DE/CN=www", public_key: key}} = Cryptoki.X509.request(der)
-      iex> key == Cryptoki.public_key!(MyApp.HSM, label: "invoice")
+      iex> {:ok, %{subject: "/C=DE/CN=www"} = request} = Cryptoki.X509.request(der)
+      iex> {request.key, request.signature_algorithm}
+      {%{type: :rsa, bits: 2048}, :sha256_rsa_pkcs}
+      iex> request.public_key == Cryptoki.public_key!(MyApp.HSM, label: "invoice")
       true
   """
   @spec request(binary) :: {:ok, map} | {:error, Error.t()}
   def request(csr) do
-    with {:ok, request} <- Request.read(binary!(csr, "csr")) do
-      {:ok,
-       %{
-         subject: request.text,
-         subject_alt_name: request.subject_alt_name,
-         public_key: request.public_key
-       }}
-    end
+    with {:ok, request} <- Request.read(binary!(csr, "csr")), do: {:ok, Request.shown(request)}
   end
 
   bang(request(binary) :: map)
+
+  @doc """
+  Reads a certificate, DER or the first in a PEM: what `request/1` has of a request, and `:serial`,
+  `:issuer`, `:not_before`, `:not_after`, `:version`, `:subject_key_identifier` and
+  `:authority_key_identifier`. Nothing is verified, and no token is asked.
+
+  It may be anybody's: names are shown as they are, `:public_key` is `nil` and `key.type` an object identifier
+  for kinds of keys that are not known here, `:signature_algorithm` too.
+
+  Errors: `:invalid_argument` for what is no certificate, with the part that is not as it should be.
+
+      iex> der = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root", ca: true, serial: 7)
+      iex> {:ok, root} = Cryptoki.X509.certificate(der)
+      iex> {root.subject, root.serial, root.ca, root.key_usage}
+      {"/CN=root", 7, true, [:key_cert_sign, :crl_sign]}
+  """
+  @spec certificate(binary) :: {:ok, map} | {:error, Error.t()}
+  def certificate(certificate) do
+    with {:ok, der} <- Certificates.first(binary!(certificate, "certificate"), "certificate"),
+         do: Certificate.read(der)
+  end
+
+  bang(certificate(binary) :: map)
 
   @doc """
   A certificate of a key by itself: the root of an authority, or that of a server in a test.
@@ -354,11 +385,10 @@ defmodule Cryptoki.X509 do
     unless Keyword.keyword?(attributes),
       do: raise(ArgumentError, "attributes: must be a keyword list")
 
-    with {:ok, [der | _]} <- Certificates.fetch(hsm, certificate, "certificate") do
-      %{subject: subject, issuer: issuer, serial: serial} =
-        Certificates.fields!(der, "certificate")
-
-      names = [subject: subject, issuer: issuer, serial_number: serial, value: der]
+    with {:ok, der} <- Certificates.first(certificate, "certificate"),
+         {:ok, fields} <- Certificates.fields(der, "certificate") do
+      names = [subject: fields.subject, issuer: fields.issuer]
+      names = names ++ [serial_number: fields.serial, value: der]
       kind = [class: :certificate, certificate_type: :x_509, token: true]
       Cryptoki.create(hsm, Keyword.merge(kind ++ names, attributes))
     end

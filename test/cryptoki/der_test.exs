@@ -19,8 +19,12 @@ defmodule Cryptoki.DERTest do
       DER.sequence([DER.oid({2, 5, 29, 15}), DER.octet_string(DER.named_bits([value]))])
     end
 
-    assert {:ok, %{{2, 5, 29, 15} => {false, _bits}}} = Extensions.Read.read(extension.(0))
-    assert Extensions.Read.read(extension.(0) <> extension.(0)) == :error
-    assert Extensions.Read.read(extension.(0) <> extension.(5)) == :error
+    read = &Extensions.Read.read/1
+    assert {:ok, %{{2, 5, 29, 15} => {false, _bits}}} = read.(extension.(0))
+
+    for value <- [0, 5] do
+      assert {:error, %{detail: text}} = read.(extension.(0) <> extension.(value))
+      assert text =~ "the extension 2.5.29.15 is there twice"
+    end
   end
 end

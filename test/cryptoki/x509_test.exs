@@ -132,7 +132,7 @@ defmodule Cryptoki.X509Test do
     serials =
       for _ <- 1..20 do
         der = X509.self_signed!(hsm, keys.secp256r1, subject: "/CN=a")
-        {:ok, %{serial: serial}} = Cryptoki.Certificates.fields(der)
+        {:ok, %{serial: serial}} = Cryptoki.Certificates.fields(der, "der")
         <<2, size, 0::1, _::bitstring>> = serial
         assert size in 15..20
         serial
@@ -203,10 +203,9 @@ defmodule Cryptoki.X509Test do
     end
 
     # Unless it is said, a certificate ends with its issuer's at the latest.
-    {:ok, %{not_after: ends}} = Cryptoki.Certificates.fields(root)
-
-    assert {:ok, %{not_after: ^ends}} =
-             Cryptoki.Certificates.fields(elem(issue.(root, csr, []), 1))
+    %{not_after: ends} = X509.certificate!(root)
+    {:ok, der} = issue.(root, csr, [])
+    assert %{not_after: ^ends} = X509.certificate!(der)
 
     below = X509.issue!(hsm, keys.secp256r1, root, csr, ca: true, path_len: 0, days: 5)
 
@@ -299,7 +298,7 @@ defmodule Cryptoki.X509Test do
     for {revoked, opts, text} <- [
           {:all, [], "revoked: must be a list"},
           {[-1], [], "revoked: is serial numbers"},
-          {["x"], [], "revoked: is no certificate"},
+          {["x"], [], "revoked: it is neither DER nor PEM"},
           {[1, {1, DateTime.utc_now()}], [], "has a certificate twice"},
           {[{1, :now}], [], "revoked: must be a DateTime"},
           {[{1, DateTime.utc_now(), :lost}], [], "there is no reason :lost"},
@@ -313,9 +312,9 @@ defmodule Cryptoki.X509Test do
       end
     end
 
-    assert_raise ArgumentError, ~r/ca_certificate: /, fn ->
-      X509.crl(hsm, keys.secp256r1, "no certificate", [])
-    end
+    # A file may hold anything: that is no mistake of who writes the program.
+    assert {:error, %Error{reason: :invalid_argument, detail: "ca_certificate: " <> _}} =
+             X509.crl(hsm, keys.secp256r1, "no certificate", [])
 
     assert_raise ArgumentError, ~r/der: is no/, fn -> X509.to_pem("x") end
     assert_raise ArgumentError, ~r/csr: must be/, fn -> X509.request(:csr) end

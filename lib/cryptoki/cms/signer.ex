@@ -34,7 +34,8 @@ defmodule Cryptoki.CMS.Signer do
           {:ok, t} | {:error, Error.t()}
   def fetch({hsm, key, certificate, argument}, options) do
     with {:ok, certificates} <- Certificates.fetch(hsm, certificate, argument),
-         public = Certificates.public_key!(hd(certificates), argument),
+         {:ok, public} <- Certificates.public_key(hd(certificates), argument),
+         {:ok, fields} <- Certificates.fields(hd(certificates), argument),
          {:ok, algorithm} <- SignatureAlgorithm.choose(public, options),
          {:ok, hash} <- digest_hash(algorithm) do
       {:ok,
@@ -46,7 +47,8 @@ defmodule Cryptoki.CMS.Signer do
          algorithm: algorithm,
          hash: hash,
          digest_algorithm: SignatureAlgorithm.digest(hash),
-         id: id(hd(certificates))
+         # IssuerAndSerialNumber, byte for byte as they stand in the certificate.
+         id: DER.sequence([fields.issuer, fields.serial])
        }}
     end
   end
@@ -104,11 +106,5 @@ defmodule Cryptoki.CMS.Signer do
   defp signing_certificate(der) do
     hash = :crypto.hash(:sha256, der)
     DER.sequence([DER.sequence([DER.sequence([DER.octet_string(hash)])])])
-  end
-
-  # IssuerAndSerialNumber, byte for byte as they stand in the certificate.
-  defp id(der) do
-    {:ok, %{issuer: issuer, serial: serial}} = Certificates.fields(der)
-    DER.sequence([issuer, serial])
   end
 end

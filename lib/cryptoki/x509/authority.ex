@@ -4,7 +4,7 @@ defmodule Cryptoki.X509.Authority do
   # 4.2.1.3, 4.2.1.9, 4.2.1.10, 4.2.1.12 and 6.1.4, as far as a signer can know).
 
   alias Cryptoki.{Certificates, DER, Error}
-  alias Cryptoki.X509.{Extensions, NameConstraints, Policies}
+  alias Cryptoki.X509.{Certificate, Extensions, NameConstraints, Policies}
   alias Cryptoki.X509.Extensions.{Names, Read}
 
   @enforce_keys [:subject, :root?, :public, :identifier, :extensions, :not_before, :not_after]
@@ -43,9 +43,10 @@ defmodule Cryptoki.X509.Authority do
   @spec read(Cryptoki.hsm(), Certificates.source()) :: {:ok, t} | {:error, Error.t()}
   def read(hsm, certificate) do
     with {:ok, [der | _]} <- Certificates.fetch(hsm, certificate, "ca_certificate"),
-         public = Certificates.public_key!(der, "ca_certificate"),
-         fields = Certificates.fields!(der, "ca_certificate"),
-         {:ok, extensions} <- extensions(fields) do
+         {:ok, public} <- Certificates.public_key(der, "ca_certificate"),
+         {:ok, fields} <- Certificates.fields(der, "ca_certificate"),
+         {:ok, {not_before, not_after}} <- Certificate.validity(fields.validity),
+         {:ok, extensions} <- Read.read(fields.extensions) do
       {:ok,
        %__MODULE__{
          subject: fields.subject,
@@ -53,22 +54,17 @@ defmodule Cryptoki.X509.Authority do
          public: public,
          identifier: identifier(extensions, fields),
          extensions: extensions,
-         not_before: fields.not_before,
-         not_after: fields.not_after
+         not_before: not_before,
+         not_after: not_after
        }}
     end
-  end
-
-  defp extensions(fields) do
-    with :error <- Read.read(fields.extensions),
-         do: invalid("the issuer's certificate has extensions that cannot be read")
   end
 
   # What its certificate says, or what it would say.
   defp identifier(extensions, fields) do
     case Read.identifier(extensions) do
       {:ok, identifier} -> identifier
-      :error -> Extensions.key_identifier(DER.value(0x30, fields.key))
+      :error -> Extensions.key_identifier(fields.public_key_info)
     end
   end
 

@@ -111,7 +111,7 @@ defmodule Cryptoki.X509.Issuance do
   def review(issuance, request, choice) do
     {from, to} = issuance.valid
 
-    with {:ok, subject} <- text(issuance.holder.subject),
+    with {:ok, subject} <- Name.shown(issuance.holder.subject),
          {:ok, names} <- AltName.read(DER.sequence(issuance.holder.names)) do
       {:ok,
        %{
@@ -126,11 +126,6 @@ defmodule Cryptoki.X509.Issuance do
          extensions: Enum.map(issuance.extensions, &option/1)
        }}
     end
-  end
-
-  defp text(name) do
-    {:ok, [{_tag, contents, _}]} = DER.split(name)
-    Name.text(contents)
   end
 
   defp option({oid, false, der}), do: {oid, der}

@@ -2,7 +2,9 @@ defmodule Cryptoki.X509.PublicKeyInfo do
   @moduledoc false
   # The `SubjectPublicKeyInfo` of what users give for a public key.
 
-  alias Cryptoki.{DER, Error, Key, PEM, PublicKey}
+  alias Cryptoki.{DER, Error, Key, PEM}
+  alias Cryptoki.DER.Reader
+  alias Cryptoki.PublicKey.Info
   alias Cryptoki.X509.Extensions
 
   @doc "Its DER; of what is none of the forms it raises `ArgumentError`."
@@ -11,20 +13,23 @@ defmodule Cryptoki.X509.PublicKeyInfo do
   def fetch(hsm, %Key{} = key, opts), do: on_token(hsm, key, opts)
 
   def fetch(_hsm, bytes, _opts) when is_binary(bytes) do
-    with {:ok, der} <- der(bytes), :ok <- known(der), do: {:ok, der}
+    with {:ok, der} <- der(bytes), do: checked(der)
   end
 
   def fetch(hsm, selector, opts) when is_list(selector) or is_map(selector),
     do: on_token(hsm, selector, opts)
 
   def fetch(_hsm, key, _opts) when is_tuple(key) do
-    der = Extensions.public_key_info(key)
-    with :ok <- known(der), do: {:ok, der}
-  rescue
-    _no_key -> none!()
+    key |> info!() |> checked()
   end
 
   def fetch(_hsm, _other, _opts), do: none!()
+
+  defp info!(key) do
+    Extensions.public_key_info(key)
+  rescue
+    _no_key -> none!()
+  end
 
   @spec none!() :: no_return
   defp none!,
@@ -36,32 +41,23 @@ defmodule Cryptoki.X509.PublicKeyInfo do
 
   defp on_token(hsm, selector, opts) do
     with {:ok, key} <- Cryptoki.public_key(hsm, selector, opts),
-         do: {:ok, Extensions.public_key_info(key)}
+         do: key |> Extensions.public_key_info() |> checked()
   end
 
   defp der(bytes) do
-    if PEM.text?(bytes) do
-      case PEM.decode(bytes, :SubjectPublicKeyInfo) do
-        {:ok, [der | _]} -> {:ok, der}
-        _none -> invalid()
-      end
-    else
-      {:ok, bytes}
+    case PEM.ders(bytes, :public_key) do
+      {:ok, [der | _]} -> {:ok, der}
+      {:error, text} -> {:error, Error.new(:invalid_argument, "public_key: " <> text)}
     end
   end
 
-  defp known(der) do
-    with {:ok, [{0x30, _, ^der}]} <- DER.split(der),
-         {:ok, _key} <- PublicKey.decode(%{public_key_info: der}),
-         do: :ok,
-         else: (_none -> invalid())
+  # As it is written anew, for what a certificate may be made of.
+  defp checked(der) do
+    with {:ok, info} <- Reader.read(der, "public_key: this is none: ", &Info.read/1) do
+      case Info.check(info) do
+        :ok -> {:ok, info.der}
+        {:error, reason, text} -> {:error, Error.new(reason, text)}
+      end
+    end
   end
-
-  defp invalid,
-    do:
-      {:error,
-       Error.new(
-         :invalid_argument,
-         "public_key: it is no SubjectPublicKeyInfo, or of a key that OTP does not know"
-       )}
 end

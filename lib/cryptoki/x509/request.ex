@@ -1,20 +1,26 @@
 defmodule Cryptoki.X509.Request do
   @moduledoc false
   # Certification requests (RFC 2986): made, and read with their signature verified. Those of others
-  # may be any bytes: a bad one is an error. Pure.
+  # may be any bytes: a bad one is an error, and so is one that asks for what no certificate may have. Pure.
 
-  alias Cryptoki.{DER, Error, PEM, PublicKey, SignatureAlgorithm}
-  alias Cryptoki.X509.{Extensions, Name}
+  alias Cryptoki.{DER, Error, PEM, PublicKey}
+  alias Cryptoki.DER.Reader
+  alias Cryptoki.PublicKey.Info
+  alias Cryptoki.SignatureAlgorithm.Identifier
+  alias Cryptoki.X509.{AltName, Extensions, Name}
 
   @extension_request {1, 2, 840, 113_549, 1, 9, 14}
+  # Microsoft's, from before there was the other: the same in every way.
+  @extension_requests [@extension_request, {1, 3, 6, 1, 4, 1, 311, 2, 1, 14}]
 
   @type t :: %{
-          subject: DER.t(),
-          text: String.t(),
-          public_key: PublicKey.otp_key(),
-          public_key_info: DER.t(),
-          extensions: map,
-          subject_alt_name: list
+          required(:subject) => DER.t(),
+          required(:text) => String.t(),
+          required(:public_key) => PublicKey.otp_key(),
+          required(:public_key_info) => DER.t(),
+          required(:extensions) => Extensions.Read.by_oid(),
+          required(:subject_alt_name) => [AltName.t()],
+          optional(atom) => term
         }
 
   @doc "What is signed of a request."
@@ -33,111 +39,175 @@ defmodule Cryptoki.X509.Request do
     DER.sequence([DER.integer(0), subject, public_key_info, DER.set_of(attributes, 0xA0)])
   end
 
-  @doc "Reads a request in DER or PEM and verifies its signature."
+  @what "this is no certification request: "
+
+  @doc "Reads a request in DER or PEM, looks at what it asks for, and verifies its signature."
   @spec read(binary) :: {:ok, t} | {:error, Error.t()}
   def read(bytes) do
-    with {:ok, der} <- der(bytes),
-         {:ok, [{0x30, request, _}]} <- DER.split(der),
-         {:ok, [{0x30, info, signed}, {0x30, _, algorithm}, {3, <<0, signature::binary>>, _}]} <-
-           DER.split(request),
-         {:ok, [{2, <<0>>, _}, {0x30, name, subject}, {0x30, _, key_info} | attributes]} <-
-           DER.split(info),
-         {:ok, text} <- Name.text(name),
-         {:ok, public_key} <- PublicKey.decode(%{public_key_info: key_info}),
-         {:ok, extensions} <- extensions(attributes),
-         {:ok, alt_names} <- Extensions.Read.alt_names(extensions) do
-      request = %{
-        subject: subject,
-        text: text,
-        public_key: public_key,
-        public_key_info: key_info,
-        extensions: extensions,
-        subject_alt_name: alt_names
-      }
+    case PEM.ders(bytes, :request) do
+      {:ok, [der]} ->
+        read_der(der)
 
-      with :ok <- verify(public_key, algorithm, signed, signature), do: {:ok, request}
-    else
-      _no_request -> {:error, Error.new(:invalid_argument, "this is no certification request")}
+      {:ok, _several} ->
+        {:error, Error.new(:invalid_argument, "there is more than one request in it")}
+
+      {:error, text} ->
+        {:error, Error.new(:invalid_argument, @what <> text)}
     end
   end
 
-  defp der(bytes) do
-    if PEM.text?(bytes) do
-      with {:ok, [der | _]} <- PEM.decode(bytes, :CertificationRequest), do: {:ok, der}
-    else
-      {:ok, bytes}
+  defp read_der(der) do
+    with {:ok, {request, algorithm, signed, signature}} <- Reader.read(der, @what, &parts/1),
+         :ok <- verify(request.info, algorithm, signed, signature),
+         do: {:ok, request |> Map.delete(:info) |> Map.put(:signature_algorithm, algorithm.name)}
+  end
+
+  defp parts(request) do
+    [info, algorithm, signature] = Reader.fields(Reader.is!(request, 0x30), [0x30, 0x30, 3])
+    [version, subject, key, attributes] = Reader.fields(info, [2, 0x30, 0x30, {:maybe, 0xA0}])
+
+    if Reader.integer(version) != 0,
+      do: Reader.wrong!(version, "it is of a version that is not known", :unsupported)
+
+    key = Info.read(Reader.name(key, "public key"))
+    with {:error, reason, text} <- Info.check(key), do: Reader.refuse!(reason, text)
+    name = name(Reader.name(subject, "subject"))
+    {asked, others} = attributes |> attributes() |> Enum.split_with(&asks?/1)
+    extensions = extensions(asked)
+
+    request =
+      Map.merge(Info.shown(key), %{
+        info: key,
+        subject: subject.der,
+        text: Name.text(name),
+        public_key_info: key.der,
+        extensions: Extensions.Read.by_oid(extensions),
+        raw: Extensions.Read.raw(extensions),
+        attributes: for({oid, values} <- others, do: {oid, Enum.map(values, & &1.der)})
+      })
+
+    known = Extensions.Read.known(extensions, &AltName.checked/1)
+    algorithm = Identifier.read(Reader.name(algorithm, "signature algorithm"))
+    {Map.merge(request, known), algorithm, info.der, Reader.bytes(signature)}
+  end
+
+  defp name(subject) do
+    name = Name.read(subject)
+
+    with {:error, text} <- Name.check(name),
+         do: Reader.refuse!(:invalid_argument, "subject: " <> text)
+
+    name
+  end
+
+  @shown ~w(subject_alt_name public_key key signature_algorithm attributes ca path_len key_usage
+             extended_key_usage)a
+
+  @doc "What users see of a request."
+  @spec shown(t) :: map
+  def shown(request) do
+    request
+    |> Map.take(@shown)
+    |> Map.merge(%{subject: request.text, extensions: request.raw})
+  end
+
+  ## Attributes
+
+  # Some leave out that there are none.
+  defp attributes(nil), do: []
+
+  defp attributes(attributes) do
+    for {attribute, number} <- Enum.with_index(Reader.values(attributes), 1) do
+      attribute = Reader.name(attribute, "attribute #{number}")
+      [oid, values] = Reader.fields(Reader.is!(attribute, 0x30), [6, 0x31])
+      :ok = Reader.check(values)
+      {Reader.oid(oid), values |> Reader.name("values") |> Reader.set()}
     end
   end
 
-  defp extensions([]), do: {:ok, %{}}
+  defp asks?({oid, _values}), do: oid in @extension_requests
 
-  defp extensions([{0xA0, attributes, _} | _]) do
-    wanted = DER.oid(@extension_request)
+  defp extensions([]), do: []
 
-    with {:ok, attributes} <- DER.split(attributes) do
-      Enum.find_value(attributes, {:ok, %{}}, fn {_tag, attribute, _} ->
-        case DER.split(attribute) do
-          {:ok, [{6, _, ^wanted}, {0x31, values, _}]} -> requested(values)
-          {:ok, _another} -> nil
-          :error -> :error
-        end
-      end)
+  defp extensions([{_oid, [extensions]}]) do
+    list = Extensions.Read.list(Reader.name(extensions, "extensions"))
+    # What is asked for in something else than DER cannot be certified.
+    for {_oid, _critical, value} <- list, do: value |> Reader.within() |> Reader.check()
+    nobody!(list)
+    list
+  end
+
+  # Which of them counts is not said anywhere.
+  defp extensions(_several),
+    do: Reader.refuse!(:invalid_argument, "the request asks for extensions more than once")
+
+  @subject_alt_name {2, 5, 29, 17}
+
+  defp nobody!(list) do
+    with {_oid, _critical, value} <- List.keyfind(list, @subject_alt_name, 0),
+         [] <- Reader.values(Reader.within(value)),
+         do:
+           Reader.refuse!(
+             :invalid_argument,
+             "subject_alt_name: there are alternative names, but none"
+           )
+  end
+
+  ## The signature
+
+  defp verify(key, algorithm, data, signature) do
+    cond do
+      algorithm.scheme == :unknown or is_tuple(algorithm.hash) or is_tuple(algorithm.mgf) ->
+        unsupported("the request is signed with an algorithm that is not known here")
+
+      Identifier.broken?(algorithm.hash) or Identifier.broken?(algorithm.mgf) ->
+        text = "the request is signed with #{algorithm.name}, and that hash is broken"
+        unsupported(text)
+
+      not fits?(key, algorithm) ->
+        invalid("its key does not sign with #{algorithm.name}, as it says")
+
+      true ->
+        verified(key, algorithm, data, signature)
     end
   end
 
-  defp extensions(_other), do: :error
+  defp fits?(%{type: :rsa}, %{scheme: scheme}), do: scheme in [:pkcs1, :pss]
+  defp fits?(%{type: :rsa_pss, pss: nil}, %{scheme: scheme}), do: scheme == :pss
 
-  defp requested(values) do
-    with {:ok, [{0x30, extensions, _}]} <- DER.split(values),
-         do: Extensions.Read.read(extensions),
-         else: (_none -> :error)
+  # A key may be for one hash, and for salts from a length on (RFC 4055, section 3.1).
+  defp fits?(%{type: :rsa_pss, pss: pss}, algorithm) do
+    algorithm.scheme == :pss and algorithm.hash == pss.hash and algorithm.mgf == pss.mgf and
+      algorithm.salt >= pss.salt
   end
 
-  # The algorithm is one of those that such a key could sign with here; salts have any length.
-  defp verify(public_key, identifier, data, signature) do
-    {wanted, salt} = without_salt(identifier)
+  defp fits?(%{type: :ec}, %{scheme: scheme}), do: scheme == :ecdsa
+  defp fits?(%{type: :ed25519}, %{scheme: :eddsa, oid: oid}), do: oid == {1, 3, 101, 112}
+  defp fits?(%{type: :ed448}, %{scheme: :eddsa, oid: oid}), do: oid == {1, 3, 101, 113}
+  defp fits?(_another, _algorithm), do: false
 
-    known =
-      for hash <- SignatureAlgorithm.hashes(),
-          padding <- [:pkcs1, :pss],
-          {:ok, known} <- [SignatureAlgorithm.choose(public_key, hash: hash, padding: padding)],
-          elem(without_salt(known.identifier), 0) == wanted,
-          do: {known.hash, padding}
+  defp verified(key, algorithm, data, signature) do
+    key = Info.shown(key).public_key
+    options = options(algorithm)
 
-    case known do
-      [{hash, padding} | _] ->
-        if verified?(public_key, hash, {padding, salt}, data, signature),
-          do: :ok,
-          else:
-            {:error, Error.new(:signature_invalid, "the request is not signed by its own key")}
-
-      [] ->
-        text = "the request is signed with an algorithm that is not known here"
-        {:error, Error.new(:unsupported, text)}
-    end
-  end
-
-  @salt 0xA2
-
-  # The parts of an identifier, and of PSS how long the salt is (RFC 4055, section 3.1).
-  defp without_salt(identifier) do
-    with {:ok, [{0x30, contents, _}]} <- DER.split(identifier),
-         {:ok, [{6, oid, _}, {0x30, parameters, _}]} <- DER.split(contents),
-         {:ok, parameters} <- DER.split(parameters),
-         {@salt, salt, _} <- List.keyfind(parameters, @salt, 0),
-         {:ok, [{2, salt, _}]} <- DER.split(salt) do
-      {{oid, List.keydelete(parameters, @salt, 0)}, :binary.decode_unsigned(salt)}
-    else
-      _another -> {identifier, nil}
-    end
-  end
-
-  defp verified?(key, hash, {padding, salt}, data, signature) do
-    pss = [rsa_padding: :rsa_pkcs1_pss_padding, rsa_pss_saltlen: salt]
-    pss? = padding == :pss and elem(key, 0) == :RSAPublicKey
-    :public_key.verify(data, hash || :none, signature, key, if(pss?, do: pss, else: []))
+    if :public_key.verify(data, algorithm.hash || :none, signature, key, options),
+      do: :ok,
+      else: invalid("the request is not signed by its own key")
   rescue
-    # A point that is on no curve, and the like.
-    _no_key -> false
+    error -> raised(error)
   end
+
+  defp raised(%ErlangError{original: {:notsup, _place, _why}}),
+    do: unsupported("the request is signed with an algorithm that this OTP does not know")
+
+  # A signature that is none, or a salt that no key has room for.
+  defp raised(_no_signature), do: invalid("the request is not signed by its own key")
+
+  defp options(%{scheme: :pss, mgf: mgf, salt: salt}),
+    do: [rsa_padding: :rsa_pkcs1_pss_padding, rsa_pss_saltlen: salt, rsa_mgf1_md: mgf]
+
+  defp options(_other), do: []
+
+  defp invalid(text), do: {:error, Error.new(:signature_invalid, text)}
+  defp unsupported(text), do: {:error, Error.new(:unsupported, text)}
 end

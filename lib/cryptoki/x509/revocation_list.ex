@@ -101,10 +101,12 @@ defmodule Cryptoki.X509.RevocationList do
     do: %{serial: DER.integer(number), issuer: nil}
 
   defp named!(certificate) when is_binary(certificate) do
-    certificate
-    |> Certificates.der!("revoked")
-    |> Certificates.fields!("revoked")
-    |> Map.take([:serial, :issuer])
+    with {:ok, der} <- Certificates.first(certificate, "revoked"),
+         {:ok, fields} <- Certificates.fields(der, "revoked") do
+      Map.take(fields, [:serial, :issuer])
+    else
+      {:error, error} -> wrong!(error.detail)
+    end
   end
 
   defp named!(_other),
@@ -128,10 +130,10 @@ defmodule Cryptoki.X509.RevocationList do
   end
 
   defp name(issuer) do
-    with {:ok, [{_tag, contents, _}]} <- DER.split(issuer),
-         {:ok, text} <- Name.text(contents),
-         do: inspect(text),
-         else: (_none -> "whose name cannot be read")
+    case Name.shown(issuer) do
+      {:ok, text} -> inspect(text)
+      {:error, _error} -> "whose name cannot be read"
+    end
   end
 
   @doc "The DER that is signed."

@@ -1,8 +1,10 @@
 defmodule Cryptoki.X509.Extensions.Read do
   @moduledoc false
-  # The extensions that others have in certificates and requests (RFC 5280, section 4.2). Pure.
+  # The extensions that others wrote (RFC 5280, section 4.2), and what those that are known here say.
+  # Those of certificates may be BER, as some are; those of requests are DER. Pure.
 
-  alias Cryptoki.DER
+  alias Cryptoki.{DER, Error}
+  alias Cryptoki.DER.Reader
   alias Cryptoki.X509.AltName
   alias Cryptoki.X509.Extensions.Names
 
@@ -10,110 +12,151 @@ defmodule Cryptoki.X509.Extensions.Read do
   @key_usage Names.oid(:key_usage)
   @subject_alt_name Names.oid(:subject_alt_name)
   @basic_constraints Names.oid(:basic_constraints)
+  @authority_key_identifier Names.oid(:authority_key_identifier)
   @extended_key_usage Names.oid(:extended_key_usage)
 
-  @doc "Extensions by object identifier, from the contents of `Extensions`; each one once."
-  @spec read(binary) :: {:ok, %{DER.oid() => {boolean, DER.t()}}} | :error
-  def read(contents) do
-    with {:ok, list} <- DER.split(contents),
-         extensions = Enum.map(list, &read_one/1),
-         false <- :error in extensions,
-         map = Map.new(extensions),
-         true <- map_size(map) == length(extensions),
-         do: {:ok, map},
-         else: (_none -> :error)
-  end
+  @usages Map.new(Enum.with_index(Names.usages()), fn {usage, bit} -> {bit, usage} end)
 
-  defp read_one({0x30, extension, _}) do
-    with {:ok, [{6, oid, _} | rest]} <- DER.split(extension),
-         {:ok, oid} <- DER.read_oid(oid) do
-      case rest do
-        [{4, value, _}] -> {oid, {false, value}}
-        [{1, flag, _}, {4, value, _}] -> {oid, {flag != <<0>>, value}}
-        _other -> :error
-      end
+  @typedoc "One: the value is the OCTET STRING that it stands in."
+  @type t :: {DER.oid(), critical :: boolean, Reader.t()}
+  @type by_oid :: %{DER.oid() => {critical :: boolean, DER.t()}}
+
+  @doc "The extensions in their order; one that is there twice ends the reading."
+  @spec list(Reader.t()) :: [t]
+  def list(extensions) do
+    list =
+      for {extension, number} <- Enum.with_index(Reader.sequence(extensions), 1),
+          do: one(Reader.name(extension, "extension #{number}"))
+
+    oids = Enum.map(list, &elem(&1, 0))
+
+    case oids -- Enum.uniq(oids) do
+      [] -> list
+      [oid | _] -> Reader.wrong!(extensions, "the extension #{dots(oid)} is there twice")
     end
   end
 
-  defp read_one(_other), do: :error
+  defp one(extension) do
+    [oid, critical, value] = Reader.fields(Reader.is!(extension, 0x30), [6, {:maybe, 1}, 4])
+
+    oid = Reader.oid(oid)
+    {oid, critical != nil and Reader.truth(critical), Reader.name(value, dots(oid))}
+  end
+
+  @doc "By object identifier, each with the DER of its value."
+  @spec by_oid([t]) :: by_oid
+  def by_oid(list),
+    do: Map.new(list, fn {oid, critical, value} -> {oid, {critical, value.contents}} end)
+
+  @doc "As the option `extensions:` takes them."
+  @spec raw([t]) :: [{DER.oid(), DER.t(), [critical: boolean]}]
+  def raw(list),
+    do: for({oid, critical, value} <- list, do: {oid, value.contents, critical: critical})
+
+  @doc "What those that are known say, by the names of the options; alternative names are read by `name`."
+  @spec known([t], (Reader.t() -> AltName.t())) :: map
+  def known(list, name) do
+    {ca, path_len} = of(list, @basic_constraints, {nil, nil}, &constraints/1)
+
+    %{
+      ca: ca,
+      path_len: path_len,
+      key_usage: of(list, @key_usage, nil, &usages/1),
+      extended_key_usage: of(list, @extended_key_usage, nil, &listed/1),
+      subject_alt_name: of(list, @subject_alt_name, [], &Enum.map(Reader.sequence(&1), name)),
+      subject_key_identifier: of(list, @subject_key_identifier, nil, &Reader.octets/1),
+      authority_key_identifier: of(list, @authority_key_identifier, nil, &issuer_key/1)
+    }
+  end
+
+  defp of(list, oid, absent, read) do
+    case List.keyfind(list, oid, 0) do
+      {_oid, _critical, value} -> value |> Reader.within() |> read.()
+      nil -> absent
+    end
+  end
+
+  defp constraints(value) do
+    [ca, length] = Reader.fields(Reader.is!(value, 0x30), [{:maybe, 1}, {:maybe, 2}])
+    length = if length, do: positive(length)
+    {ca != nil and Reader.truth(ca), length}
+  end
+
+  defp positive(value) do
+    case Reader.integer(value) do
+      number when number >= 0 -> number
+      _negative -> Reader.wrong!(value, "it is less than 0")
+    end
+  end
+
+  defp usages(value), do: for(bit <- Reader.named_bits(value), usage = @usages[bit], do: usage)
+
+  defp listed(value), do: for(oid <- Reader.sequence(value), do: Names.purpose(Reader.oid(oid)))
+
+  defp issuer_key(value) do
+    case Reader.sequence(value) do
+      [%{tag: 0x80, contents: identifier} | _] -> identifier
+      _without -> nil
+    end
+  end
+
+  defp dots(oid), do: Enum.join(Tuple.to_list(oid), ".")
+
+  ## Of a certificate, one question at a time
+
+  @doc "The extensions of a certificate, from the contents of their SEQUENCE."
+  @spec read(binary) :: {:ok, by_oid} | {:error, Error.t()}
+  def read(contents),
+    do: Reader.read(DER.value(0x30, contents), "its extensions: ", &by_oid(list(&1)))
 
   @doc "Whether a certificate with these extensions is one of an authority, and how many may follow."
-  @spec authority(map) :: {:ok, :unlimited | non_neg_integer} | :error
-  def authority(extensions) do
-    if signs_certificates?(extensions[@key_usage]),
-      do: basic_constraints(extensions),
-      else: :error
-  end
+  @spec authority(by_oid) :: {:ok, :unlimited | non_neg_integer} | :error
+  def authority(extensions),
+    do: if(allows?(extensions, :key_cert_sign), do: basic_constraints(extensions), else: :error)
 
   @doc "The same, whatever its key may be used for."
-  @spec basic_constraints(map) :: {:ok, :unlimited | non_neg_integer} | :error
+  @spec basic_constraints(by_oid) :: {:ok, :unlimited | non_neg_integer} | :error
   def basic_constraints(extensions) do
-    with {_critical, der} <- extensions[@basic_constraints],
-         {:ok, [{0x30, contents, _}]} <- DER.split(der),
-         {:ok, [{1, <<255>>, _} | rest]} <- DER.split(contents) do
-      case rest do
-        [{2, number, _}] when number != "" -> {:ok, :binary.decode_unsigned(number)}
-        [] -> {:ok, :unlimited}
-        _no_number -> :error
-      end
-    else
-      _no_authority -> :error
-    end
-  end
-
-  defp signs_certificates?({_critical, der}), do: bit?(der, 5)
-  defp signs_certificates?(nil), do: true
-
-  @doc "Whether a certificate with these extensions may sign lists of what is revoked."
-  @spec revokes?(map) :: boolean
-  def revokes?(extensions) do
-    case extensions[@key_usage] do
-      {_critical, der} -> bit?(der, 6)
-      nil -> true
-    end
-  end
-
-  # Both bits that are asked for are in the first byte.
-  defp bit?(der, number) do
-    case DER.split(der) do
-      {:ok, [{3, <<_unused, first, _::binary>>, _}]} ->
-        Bitwise.band(first, Bitwise.bsr(0x80, number)) != 0
-
-      _no_bits ->
-        false
-    end
+    with {:ok, {true, length}} <- ask(extensions, @basic_constraints, &constraints/1),
+         do: {:ok, length || :unlimited},
+         else: (_no_authority -> :error)
   end
 
   @doc "What a certificate with these extensions is for, by names or object identifiers."
-  @spec purposes(map) :: {:ok, [atom | DER.oid()]} | :none | :error
+  @spec purposes(by_oid) :: {:ok, [atom | DER.oid()]} | :none | :error
   def purposes(extensions) do
-    with {_critical, der} <- extensions[@extended_key_usage],
-         {:ok, [{0x30, contents, _}]} <- DER.split(der),
-         {:ok, values} <- DER.split(contents),
-         oids = for({6, oid, _} <- values, do: DER.read_oid(oid)),
-         false <- :error in oids do
-      {:ok, Enum.map(oids, fn {:ok, oid} -> Names.purpose(oid) end)}
-    else
-      nil -> :none
-      _no_purposes -> :error
+    case ask(extensions, @extended_key_usage, &listed/1) do
+      {:ok, purposes} -> {:ok, purposes}
+      :absent -> :none
+      {:error, _error} -> :error
+    end
+  end
+
+  @doc "Whether a certificate with these extensions may sign lists of what is revoked."
+  @spec revokes?(by_oid) :: boolean
+  def revokes?(extensions), do: allows?(extensions, :crl_sign)
+
+  # A certificate that does not say what its key is for allows everything.
+  defp allows?(extensions, usage) do
+    case ask(extensions, @key_usage, &usages/1) do
+      {:ok, usages} -> usage in usages
+      :absent -> true
+      {:error, _error} -> false
     end
   end
 
   @doc "The identifier that a certificate with these extensions gives its key."
-  @spec identifier(map) :: {:ok, binary} | :error
+  @spec identifier(by_oid) :: {:ok, binary} | :error
   def identifier(extensions) do
-    with {_critical, der} <- extensions[@subject_key_identifier],
-         {:ok, [{4, identifier, _}]} <- DER.split(der),
+    with {:ok, identifier} <- ask(extensions, @subject_key_identifier, &Reader.octets/1),
          do: {:ok, identifier},
          else: (_none -> :error)
   end
 
-  @doc "The alternative names among extensions, as the option takes them; others as `{:other, der}`."
-  @spec alt_names(map) :: {:ok, [AltName.t() | {:other, DER.t()}]} | :error
-  def alt_names(extensions) do
-    case extensions[@subject_alt_name] do
-      {_critical, der} -> AltName.read(der)
-      nil -> {:ok, []}
+  defp ask(extensions, oid, read) do
+    case extensions do
+      %{^oid => {_critical, der}} -> Reader.read(der, "#{dots(oid)}: ", read)
+      _absent -> :absent
     end
   end
 end

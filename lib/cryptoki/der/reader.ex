@@ -1,0 +1,434 @@
+defmodule Cryptoki.DER.Reader do
+  @moduledoc false
+  # Reads DER (X.690) that others wrote, strictly and in one pass: a value knows which part it is and
+  # where it stands, so that an error can say so. What a part should be is said by who reads it; the
+  # first that is not ends the reading, by a throw that `read/3` alone catches. Pure.
+
+  alias Cryptoki.Error
+
+  @enforce_keys [:tag, :contents, :der, :at, :inside, :path]
+  defstruct @enforce_keys
+
+  # Where the contents begin is `at` and `inside`, from the first byte of all.
+  @type t :: %__MODULE__{
+          tag: byte,
+          contents: binary,
+          der: binary,
+          at: non_neg_integer,
+          inside: pos_integer,
+          path: [String.t()]
+        }
+
+  @most 1_048_576
+  # Values within one, and one within the other.
+  @values 16_384
+  @depth 32
+  # An object identifier: arcs, and bytes of one (UUIDs have 128 bits).
+  @arcs 128
+  @arc 19
+
+  @types %{
+    1 => "BOOLEAN",
+    2 => "INTEGER",
+    3 => "BIT STRING",
+    4 => "OCTET STRING",
+    5 => "NULL",
+    6 => "OBJECT IDENTIFIER",
+    10 => "ENUMERATED",
+    12 => "UTF8String",
+    18 => "NumericString",
+    19 => "PrintableString",
+    20 => "TeletexString",
+    22 => "IA5String",
+    23 => "UTCTime",
+    24 => "GeneralizedTime",
+    26 => "VisibleString",
+    28 => "UniversalString",
+    30 => "BMPString",
+    0x30 => "SEQUENCE",
+    0x31 => "SET"
+  }
+
+  @strings [12, 18, 19, 20, 22, 26, 28, 30]
+
+  @doc "What `fun` makes of the one value that these bytes are; `what` begins the sentence of an error."
+  @spec read(binary, String.t(), (t -> answer)) :: {:ok, answer} | {:error, Error.t()}
+        when answer: term
+  def read(bytes, _what, _fun) when byte_size(bytes) > @most,
+    do: {:error, Error.new(:invalid_argument, "it is longer than #{@most} bytes")}
+
+  def read(bytes, what, fun) do
+    {:ok, bytes |> top() |> fun.()}
+  catch
+    :throw, {__MODULE__, :invalid_argument, place, text} ->
+      {:error, Error.new(:invalid_argument, what <> place <> text)}
+
+    :throw, {__MODULE__, reason, place, text} ->
+      {:error, Error.new(reason, place <> text)}
+
+    :throw, {__MODULE__, %Error{} = error} ->
+      {:error, error}
+  end
+
+  defp top(bytes) do
+    outside = %__MODULE__{tag: 0, contents: bytes, der: bytes, at: 0, inside: 0, path: []}
+
+    case values(outside) do
+      [value] -> value
+      [] -> wrong!(outside, "nothing is there")
+      [_value, behind | _] -> wrong!(behind, "there are bytes behind its end")
+    end
+  end
+
+  @doc "The first value of some bytes, as it stands there."
+  @spec first(binary) :: {:ok, binary} | :error
+  def first(bytes) do
+    case header(bytes) do
+      {:ok, _tag, head, size} when head + size <= byte_size(bytes) ->
+        {:ok, binary_part(bytes, 0, head + size)}
+
+      _none ->
+        :error
+    end
+  end
+
+  @doc "Whether bytes are one value in DER, with all that is in it."
+  @spec one?(binary) :: boolean
+  def one?(bytes), do: match?({:ok, :ok}, read(bytes, "", &check/1))
+
+  @doc "Ends the reading: what is wrong with a value."
+  @spec wrong!(t, String.t(), Error.reason()) :: no_return
+  def wrong!(%__MODULE__{} = value, text, reason \\ :invalid_argument) do
+    place = Enum.join(Enum.reverse(["byte #{value.at}" | value.path]), ", ")
+    throw({__MODULE__, reason, place <> ": ", text})
+  end
+
+  @doc "Ends the reading with a sentence that has its own place in it."
+  @spec refuse!(Error.reason(), String.t()) :: no_return
+  def refuse!(reason, text), do: throw({__MODULE__, Error.new(reason, text)})
+
+  @doc "The value as a part with a name, or a number among its like."
+  @spec name(t, String.t()) :: t
+  def name(%__MODULE__{} = value, name), do: %{value | path: [name | value.path]}
+
+  ## Values within values
+
+  @doc "The values within one, whatever its tag is."
+  @spec values(t) :: [t]
+  def values(%__MODULE__{contents: contents} = value),
+    do: values(contents, value, value.at + value.inside, [], 0)
+
+  defp values("", _outer, _at, found, _count), do: Enum.reverse(found)
+
+  defp values(_bytes, outer, _at, _found, @values),
+    do: wrong!(outer, "it has more than #{@values} parts")
+
+  defp values(bytes, outer, at, found, count) do
+    case header(bytes) do
+      {:ok, tag, head, size} when head + size <= byte_size(bytes) ->
+        <<der::binary-size(head), contents::binary-size(size), rest::binary>> = bytes
+        der = binary_part(bytes, 0, byte_size(der) + size)
+        value = %{outer | tag: tag, contents: contents, der: der, at: at, inside: head}
+        values(rest, outer, at + head + size, [value | found], count + 1)
+
+      {:ok, _tag, _head, _size} ->
+        wrong!(%{outer | at: at}, "it is cut off")
+
+      {:error, text} ->
+        wrong!(%{outer | at: at}, text)
+    end
+  end
+
+  # Tag, bytes of tag and length, and the length of the contents.
+  defp header(<<tag, rest::binary>>) do
+    with {:ok, behind} <- rest_of_tag(tag, rest),
+         {:ok, size, behind} <- size(behind),
+         do: {:ok, tag, 1 + byte_size(rest) - byte_size(behind), size}
+  end
+
+  defp header(""), do: {:error, "it is cut off"}
+
+  # Numbers of 31 and above stand in bytes of their own.
+  defp rest_of_tag(tag, <<first, rest::binary>>) when Bitwise.band(tag, 31) == 31 do
+    cond do
+      first in 31..127 -> {:ok, rest}
+      first in 0x81..0xFF -> number_of_tag(rest, 3)
+      true -> {:error, "its tag is written longer than it is"}
+    end
+  end
+
+  defp rest_of_tag(_tag, rest), do: {:ok, rest}
+
+  defp number_of_tag(<<last, rest::binary>>, _most) when last < 128, do: {:ok, rest}
+  defp number_of_tag(<<_, rest::binary>>, most) when most > 0, do: number_of_tag(rest, most - 1)
+  defp number_of_tag(_other, _most), do: {:error, "its tag has no end"}
+
+  defp size(<<size, rest::binary>>) when size < 128, do: {:ok, size, rest}
+  defp size(<<128, _rest::binary>>), do: {:error, "it has no length, as only BER allows"}
+
+  defp size(<<1::1, count::7, size::unit(8)-size(count), rest::binary>>) when count in 1..4 do
+    if size < 128 or size < Bitwise.bsl(1, 8 * (count - 1)),
+      do: {:error, "its length is written longer than it is"},
+      else: {:ok, size, rest}
+  end
+
+  defp size(_other), do: {:error, "it is cut off"}
+
+  @doc "The values within a SEQUENCE."
+  @spec sequence(t) :: [t]
+  def sequence(%__MODULE__{} = value), do: value |> is!(0x30) |> values()
+
+  @doc "The values within a SET."
+  @spec set(t) :: [t]
+  def set(%__MODULE__{} = value), do: value |> is!(0x31) |> values()
+
+  @doc "The one value within another, such as one with a tag of its own."
+  @spec only(t) :: t
+  def only(%__MODULE__{} = value) do
+    case values(value) do
+      [one] -> one
+      _none_or_several -> wrong!(value, "one value should be in it")
+    end
+  end
+
+  @doc "The value, when it has this tag."
+  @spec is!(t, byte) :: t
+  def is!(%__MODULE__{tag: tag} = value, tag), do: value
+  def is!(value, tag), do: wrong!(value, "#{type(tag)} should stand here, not #{type(value.tag)}")
+
+  @doc "What a tag is called."
+  @spec type(byte) :: String.t()
+  def type(tag) when is_map_key(@types, tag), do: "a #{@types[tag]}"
+  def type(tag), do: "a value with the tag 0x#{Integer.to_string(tag, 16)}"
+
+  @doc "One value of each tag, those with a question mark when they are there: `[0x30, {:maybe, 0xA0}]`."
+  @spec fields(t, [byte | {:maybe, byte}]) :: [t | nil]
+  def fields(%__MODULE__{} = value, tags), do: fields(values(value), tags, value)
+
+  defp fields([], [], _outer), do: []
+  defp fields([extra | _], [], _outer), do: wrong!(extra, "nothing should stand here")
+
+  defp fields([%{tag: tag} = field | rest], [{:maybe, tag} | tags], outer),
+    do: [field | fields(rest, tags, outer)]
+
+  defp fields(rest, [{:maybe, _absent} | tags], outer), do: [nil | fields(rest, tags, outer)]
+
+  defp fields([field | rest], [tag | tags], outer),
+    do: [is!(field, tag) | fields(rest, tags, outer)]
+
+  defp fields([], [tag | _], outer), do: wrong!(outer, "#{type(tag)} is missing at its end")
+
+  ## Values
+
+  @doc "A number of at most so many bytes, from its contents."
+  @spec integer(t, pos_integer) :: integer
+  def integer(%__MODULE__{} = value, most \\ 20) do
+    contents = integer_bytes(value)
+    if byte_size(contents) > most, do: wrong!(value, "it is a number of more than #{most} bytes")
+    <<number::signed-size(byte_size(contents))-unit(8)>> = contents
+    number
+  end
+
+  @doc "The contents of a number."
+  @spec integer_bytes(t) :: binary
+  def integer_bytes(%__MODULE__{} = value), do: value |> is!(2) |> minimal()
+
+  defp minimal(%{contents: contents} = value) do
+    case contents do
+      "" ->
+        wrong!(value, "it is a number without a byte")
+
+      <<0, 0::1, _::bitstring>> ->
+        wrong!(value, "it is a number that is written longer than it is")
+
+      <<255, 1::1, _::bitstring>> ->
+        wrong!(value, "it is a number that is written longer than it is")
+
+      _number ->
+        contents
+    end
+  end
+
+  @doc "True or false."
+  @spec boolean(t) :: boolean
+  def boolean(%__MODULE__{} = value) do
+    case is!(value, 1).contents do
+      <<0>> -> false
+      <<0xFF>> -> true
+      _other -> wrong!(value, "it is neither true nor false")
+    end
+  end
+
+  @doc "The same of what may be BER, where each byte but zero is true."
+  @spec truth(t) :: boolean
+  def truth(%__MODULE__{contents: <<byte>>, tag: 1}), do: byte != 0
+  def truth(value), do: boolean(value)
+
+  @spec null(t) :: nil
+  def null(%__MODULE__{} = value) do
+    if is!(value, 5).contents != "", do: wrong!(value, "it is a NULL with something in it")
+  end
+
+  @spec oid(t) :: tuple
+  def oid(%__MODULE__{} = value) do
+    with {:ok, [first | rest]} <- arcs(is!(value, 6).contents, []) do
+      head = min(div(first, 40), 2)
+      List.to_tuple([head, first - 40 * head | rest])
+    else
+      _none -> wrong!(value, "it is no object identifier")
+    end
+  end
+
+  defp arcs("", arcs) when arcs != [] and length(arcs) <= @arcs, do: {:ok, Enum.reverse(arcs)}
+  defp arcs(bytes, _arcs) when bytes == "" or byte_size(bytes) > @arcs * @arc, do: :error
+
+  defp arcs(bytes, arcs) do
+    with {:ok, arc, rest} <- arc(bytes, 0, @arc), do: arcs(rest, [arc | arcs])
+  end
+
+  # Not with zeros before it.
+  defp arc(<<0x80, _::binary>>, 0, _most), do: :error
+
+  defp arc(<<0::1, n::7, rest::binary>>, high, most) when most > 0,
+    do: {:ok, high * 128 + n, rest}
+
+  defp arc(<<1::1, n::7, rest::binary>>, high, most) when most > 0,
+    do: arc(rest, high * 128 + n, most - 1)
+
+  defp arc(_cut_off, _high, _most), do: :error
+
+  @spec octets(t) :: binary
+  def octets(%__MODULE__{} = value), do: is!(value, 4).contents
+
+  @doc "The value in the contents of a string of bytes."
+  @spec within(t) :: t
+  def within(%__MODULE__{contents: contents} = value) do
+    case values(%{value | contents: contents}) do
+      [one] -> one
+      _none_or_several -> wrong!(value, "one value should be in it, and nothing else")
+    end
+  end
+
+  @doc "A BIT STRING, whose last byte may not be whole."
+  @spec bits(t) :: bitstring
+  def bits(%__MODULE__{} = value) do
+    with <<unused, bytes::binary>> when unused < 8 <- is!(value, 3).contents,
+         true <- unused == 0 or bytes != "",
+         size = bit_size(bytes) - unused,
+         <<bits::bitstring-size(size), 0::size(unused)>> <- bytes do
+      bits
+    else
+      _other -> wrong!(value, "it is a BIT STRING with bits where none should be")
+    end
+  end
+
+  @doc "A BIT STRING of whole bytes."
+  @spec bytes(t) :: binary
+  def bytes(%__MODULE__{} = value) do
+    case is!(value, 3).contents do
+      <<0, bytes::binary>> -> bytes
+      _other -> wrong!(value, "it is a BIT STRING not of whole bytes")
+    end
+  end
+
+  @doc "The numbers of the bits that are set, of a BIT STRING whose bits have names."
+  @spec named_bits(t) :: [non_neg_integer]
+  def named_bits(%__MODULE__{} = value) do
+    bits = bits(value)
+    if bit_size(bits) > 64, do: wrong!(value, "it has more than 64 bits")
+    for {1, number} <- Enum.with_index(for <<bit::1 <- bits>>, do: bit), do: number
+  end
+
+  @doc "A time, in either form."
+  @spec time(t) :: DateTime.t()
+  def time(%__MODULE__{tag: tag} = value) do
+    case Cryptoki.DER.read_time(tag, value.contents) do
+      {:ok, time} -> time
+      :error -> wrong!(value, "it is no time as DER has them")
+    end
+  end
+
+  @doc "Whether a tag is that of a string of characters."
+  @spec string?(byte) :: boolean
+  def string?(tag), do: tag in @strings
+
+  @doc "The text in a string of characters, of whichever type."
+  @spec string(t) :: String.t()
+  def string(%__MODULE__{tag: tag} = value) do
+    case text(tag, value.contents) do
+      {:ok, text} -> text
+      :error when tag in @strings -> wrong!(value, "it is #{type(tag)} with what is none")
+      :error -> wrong!(value, "text should stand here, not #{type(tag)}")
+    end
+  end
+
+  @doc "The same of a tag and contents."
+  @spec text(byte, binary) :: {:ok, String.t()} | :error
+  def text(12, bytes), do: if(String.valid?(bytes), do: {:ok, bytes}, else: :error)
+  def text(18, bytes), do: only?(bytes, ~r/\A[0-9 ]*\z/)
+  def text(19, bytes), do: only?(bytes, ~r/\A[A-Za-z0-9 '()+,.\/:=?-]*\z/)
+  # As everybody reads it: what ISO 8859-1 has at these numbers.
+  def text(20, bytes), do: {:ok, :unicode.characters_to_binary(bytes, :latin1)}
+  def text(22, bytes), do: only?(bytes, ~r/\A[\x00-\x7f]*\z/)
+  def text(26, bytes), do: only?(bytes, ~r/\A[\x20-\x7e]*\z/)
+  def text(28, bytes), do: unicode(bytes, {:utf32, :big})
+
+  # Without the pairs that stand for what is not in it.
+  def text(30, bytes) do
+    if rem(byte_size(bytes), 2) == 0 and
+         not Enum.any?(for(<<n::16 <- bytes>>, do: n in 0xD800..0xDFFF)),
+       do: unicode(bytes, {:utf16, :big}),
+       else: :error
+  end
+
+  def text(_tag, _bytes), do: :error
+
+  defp only?(bytes, regex), do: if(bytes =~ regex, do: {:ok, bytes}, else: :error)
+
+  defp unicode(bytes, encoding) do
+    case :unicode.characters_to_binary(bytes, encoding) do
+      text when is_binary(text) -> {:ok, text}
+      _not_so -> :error
+    end
+  end
+
+  ## Anything
+
+  @doc "Reads a value of any kind with all that is in it."
+  @spec check(t) :: :ok
+  def check(%__MODULE__{} = value), do: check(value, @depth)
+
+  defp check(value, 0), do: wrong!(value, "it is more than #{@depth} levels deep")
+
+  defp check(%{tag: tag} = value, depth) when Bitwise.band(tag, 0x20) != 0 do
+    # Of the types that everybody knows only two have parts.
+    if tag < 0x40 and tag not in [0x30, 0x31, 0x28, 0x2B],
+      do: wrong!(value, "#{type(tag - 0x20)} in parts, as only BER allows")
+
+    value |> values() |> Enum.each(&check(&1, depth - 1))
+  end
+
+  defp check(%{tag: tag} = value, _depth) do
+    case tag do
+      0 -> wrong!(value, "an end of contents, as only BER has")
+      1 -> boolean(value)
+      2 -> integer_bytes(value)
+      3 -> bits(value)
+      5 -> null(value)
+      6 -> oid(value)
+      10 -> minimal(value)
+      tag when tag in [16, 17] -> wrong!(value, "#{type(tag + 0x20)} without parts")
+      tag when tag in [23, 24] -> any_time(value)
+      tag when tag in @strings -> string(value)
+      _bytes -> :ok
+    end
+
+    :ok
+  end
+
+  # GeneralizedTime of others may have parts of a second.
+  defp any_time(%{contents: contents} = value) do
+    unless contents =~ ~r/\A(\d{2})?\d{12}(\.\d*[1-9])?Z\z/,
+      do: wrong!(value, "it is no time as DER has them")
+  end
+end

@@ -1,0 +1,117 @@
+defmodule Cryptoki.X509.Certificate do
+  @moduledoc false
+  # Certificates that others made (RFC 5280, section 4.1), read as DER: `fields/1` takes one apart and looks
+  # at no more than who needs a part asks for, `read/1` reads all of it. Pure.
+
+  alias Cryptoki.{DER, Error}
+  alias Cryptoki.DER.Reader
+  alias Cryptoki.PublicKey.Info
+  alias Cryptoki.SignatureAlgorithm.Identifier
+  alias Cryptoki.X509.{AltName, Extensions, Name}
+
+  @type fields :: %{
+          serial: DER.t(),
+          issuer: DER.t(),
+          validity: DER.t(),
+          subject: DER.t(),
+          key: binary,
+          public_key_info: DER.t(),
+          extensions: binary
+        }
+
+  @what "this is no certificate: "
+
+  @doc """
+  What stands in a certificate: `serial`, `issuer`, `validity`, `subject` and `public_key_info` as DER, the
+  contents of its `key` and of its `extensions`.
+  """
+  @spec fields(binary) :: {:ok, fields} | {:error, Error.t()}
+  def fields(der) do
+    Reader.read(der, @what, fn certificate ->
+      parts = parts(certificate)
+
+      %{
+        serial: parts.serial.der,
+        issuer: parts.issuer.der,
+        validity: parts.validity.der,
+        subject: parts.subject.der,
+        key: parts.key.contents,
+        public_key_info: parts.key.der,
+        extensions: if(parts.extensions, do: parts.extensions.contents, else: "")
+      }
+    end)
+  end
+
+  defp parts(certificate) do
+    [signed, algorithm, signature] = Reader.fields(Reader.is!(certificate, 0x30), [0x30, 0x30, 3])
+    tags = [{:maybe, 0xA0}, 2, 0x30, 0x30, 0x30, 0x30, 0x30]
+    tags = tags ++ [{:maybe, 0x81}, {:maybe, 0x82}, {:maybe, 0xA3}]
+
+    [version, serial, _algorithm, issuer, validity, subject, key, _, _, extensions] =
+      Reader.fields(signed, tags)
+
+    [_key_algorithm, bits] = Reader.fields(Reader.name(key, "public key"), [0x30, 3])
+    _ = Reader.bytes(bits)
+
+    %{
+      version: version(version),
+      serial: Reader.name(serial, "serial number"),
+      issuer: Reader.name(issuer, "issuer"),
+      validity: Reader.name(validity, "validity"),
+      subject: Reader.name(subject, "subject"),
+      key: Reader.name(key, "public key"),
+      extensions:
+        extensions && extensions |> Reader.name("extensions") |> Reader.only() |> Reader.is!(0x30),
+      algorithm: Reader.name(algorithm, "signature algorithm"),
+      signature: signature
+    }
+  end
+
+  # The one that is left out may be there as well.
+  defp version(nil), do: 1
+
+  defp version(explicit) do
+    version = Reader.only(explicit)
+
+    case Reader.integer(version) do
+      number when number in 0..2 -> number + 1
+      _unknown -> Reader.wrong!(version, "it is of a version that is not known", :unsupported)
+    end
+  end
+
+  @doc "From when until when."
+  @spec validity(DER.t()) :: {:ok, {DateTime.t(), DateTime.t()}} | {:error, Error.t()}
+  def validity(der), do: Reader.read(der, @what <> "validity: ", &period/1)
+
+  defp period(validity) do
+    case Reader.sequence(validity) do
+      [from, to] -> {Reader.time(from), Reader.time(to)}
+      _other -> Reader.wrong!(validity, "two times should be in it")
+    end
+  end
+
+  @doc "All of a certificate, as people and programs look at it."
+  @spec read(binary) :: {:ok, map} | {:error, Error.t()}
+  def read(der) do
+    Reader.read(der, @what, fn certificate ->
+      parts = parts(certificate)
+      {from, to} = period(parts.validity)
+      info = Info.read(parts.key)
+      extensions = if parts.extensions, do: Extensions.Read.list(parts.extensions), else: []
+
+      extensions
+      |> Extensions.Read.known(&AltName.one/1)
+      |> Map.merge(Info.shown(info))
+      |> Map.merge(%{
+        version: parts.version,
+        serial: Reader.integer(parts.serial, 64),
+        issuer: Name.text(Name.read(parts.issuer)),
+        subject: Name.text(Name.read(parts.subject)),
+        not_before: from,
+        not_after: to,
+        extensions: Extensions.Read.raw(extensions),
+        signature_algorithm: Identifier.read(parts.algorithm).name
+      })
+    end)
+  end
+end
