@@ -93,7 +93,7 @@ defmodule Cryptoki.SSHTest do
       end
 
       # Of security keys, which ssh-keygen makes with the hardware only.
-      point = <<4>> <> :binary.part(:crypto.strong_rand_bytes(64), 0, 64)
+      {point, _private} = :crypto.generate_key(:ecdh, :secp256r1)
 
       for {type, fields} <- [
             {"sk-ssh-ed25519@openssh.com", [:crypto.strong_rand_bytes(32), "ssh:"]},
@@ -104,14 +104,7 @@ defmodule Cryptoki.SSHTest do
 
         line = "#{type} #{Base.encode64(blob)}"
         certificate = Cryptoki.SSH.certificate!(hsm, keys.secp256r1, line, @user)
-
-        # A point that is none is not read by ssh-keygen.
-        if type =~ "25519",
-          do:
-            assert(
-              SSH.show(directory, certificate) =~ "#{String.replace(type, "@", "-cert-v01@")}"
-            )
-
+        assert SSH.show(directory, certificate) =~ "#{String.replace(type, "@", "-cert-v01@")}"
         assert certificate =~ ~r/\Ask-.*-cert-v01@openssh.com \S+ alice\z/
       end
 
@@ -293,6 +286,7 @@ defmodule Cryptoki.SSHTest do
       ["ssh-ed25519", base64] = String.split(@ed25519)
       blob = Base.decode64!(base64)
       field = fn bytes -> <<byte_size(bytes)::32, bytes::binary>> end
+      rsa = <<0, 255, 0::2032, 1>>
 
       line = fn type, fields ->
         "#{type} #{Base.encode64(field.(type) <> Enum.map_join(fields, field))}"
@@ -312,6 +306,33 @@ defmodule Cryptoki.SSHTest do
             {line.("ssh-rsa", [<<3>>, <<255, 0::2048>>]), :invalid_argument},
             {line.("ssh-rsa", [<<1>>, <<0, 255, 0::2048>>]), :invalid_argument},
             {line.("ssh-rsa", [<<3>>, <<0, 255, 0::504>>]), :key_size_range},
+            # Numbers with zeros before them, or without bytes.
+            {line.("ssh-rsa", [<<0, 3>>, rsa]), :invalid_argument},
+            {line.("ssh-rsa", [<<3>>, <<0>> <> rsa]), :invalid_argument},
+            {line.("ssh-rsa", ["", rsa]), :invalid_argument},
+            {line.("ssh-rsa", [<<3>>, <<0>>]), :invalid_argument},
+            {line.("ssh-rsa", [<<4>>, rsa]), :invalid_argument},
+            {line.("ssh-rsa", [<<1, 0::64, 1>>, rsa]), :invalid_argument},
+            {line.("ssh-rsa", [<<3>>, <<0, 255, 0::2032, 2>>]), :invalid_argument},
+            {line.("ssh-rsa", [<<3>>, <<1, 0::16_376, 1>>]), :key_size_range},
+            # A point of no curve; a coordinate that is none; the other form; the point of none.
+            {line.("ecdsa-sha2-nistp256", ["nistp256", <<4, 1::512>>]), :invalid_argument},
+            {line.("ecdsa-sha2-nistp521", ["nistp521", <<4, -1::1056>>]), :invalid_argument},
+            {line.("sk-ecdsa-sha2-nistp256@openssh.com", ["nistp256", <<4, 1::512>>, "ssh:"]),
+             :invalid_argument},
+            {line.("sk-ssh-ed25519@openssh.com", [<<9::256>>, "ssh:\0"]), :invalid_argument},
+            # Another spelling of base64, a certificate, options before it, and more than is read.
+            {Regex.replace(~r/(.)= /, ecdsa, fn _all, c -> <<:binary.first(c) + 1, "= ">> end),
+             :invalid_argument},
+            {"ssh-ed25519 #{Base.encode64(blob, padding: false)}A", :invalid_argument},
+            {"ssh-ed25519-cert-v01@openssh.com #{base64}", :invalid_argument},
+            {line.("ssh-ed25519-cert-v01@openssh.com", ["nonce"]), :unsupported},
+            {~s(command="id" ) <> @ed25519, :invalid_argument},
+            {@ed25519 <> " " <> String.duplicate("x", 20_000), :invalid_argument},
+            {@ed25519 <> " a\0b", :invalid_argument},
+            {@ed25519 <> " a\eb", :invalid_argument},
+            {@ed25519 <> <<" ", 255>>, :invalid_argument},
+            {<<0xFEFF::utf8>> <> @ed25519, :invalid_argument},
             {line.("ssh-dss", ["p", "q", "g", "y"]), :unsupported},
             {"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", :invalid_argument}
           ] do
@@ -321,6 +342,9 @@ defmodule Cryptoki.SSHTest do
 
         assert {:error, %Error{reason: ^reason}} = Cryptoki.SSH.fingerprint(text)
       end
+
+      for fields <- [[<<3>>, rsa], [<<1, 0, 1>>, <<1, 0::16_368, 1>>]],
+          do: assert({:ok, _fingerprint} = Cryptoki.SSH.fingerprint(line.("ssh-rsa", fields)))
 
       assert_raise Error, fn -> Cryptoki.SSH.fingerprint!("") end
     end
@@ -363,6 +387,16 @@ defmodule Cryptoki.SSHTest do
                Cryptoki.SSH.fingerprint(
                  {{:RSAPublicKey, 1, 3}, {:"RSASSA-PSS-params", 1, 2, 3, 4}}
                )
+
+      # Terms that only look like one.
+      for key <- [
+            {:RSAPublicKey, -1, 3},
+            {:RSAPublicKey, "n", 3},
+            {{:ECPoint, :point}, {:namedCurve, {1, 3, 101, 112}}},
+            {{:ECPoint, <<9::256>>}, {:namedCurve, :ed25519}},
+            {}
+          ],
+          do: assert({:error, %Error{reason: :unsupported}} = Cryptoki.SSH.fingerprint(key))
 
       assert {:error, %Error{reason: :unsupported}} =
                Cryptoki.SSH.public_key(hsm, context.keys.ed25519 |> secret(hsm))

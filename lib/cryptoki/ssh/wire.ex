@@ -5,16 +5,21 @@ defmodule Cryptoki.SSH.Wire do
 
   alias Cryptoki.Error
 
-  # {name in SSH, object identifier of the curve, name of the curve, bytes of a coordinate}
+  # {name in SSH, object identifier of the curve, name of the curve, the same for OTP, bytes of a coordinate}
   @curves [
-    {"ecdsa-sha2-nistp256", {1, 2, 840, 10045, 3, 1, 7}, "nistp256", 32},
-    {"ecdsa-sha2-nistp384", {1, 3, 132, 0, 34}, "nistp384", 48},
-    {"ecdsa-sha2-nistp521", {1, 3, 132, 0, 35}, "nistp521", 66}
+    {"ecdsa-sha2-nistp256", {1, 2, 840, 10045, 3, 1, 7}, "nistp256", :secp256r1, 32},
+    {"ecdsa-sha2-nistp384", {1, 3, 132, 0, 34}, "nistp384", :secp384r1, 48},
+    {"ecdsa-sha2-nistp521", {1, 3, 132, 0, 35}, "nistp521", :secp521r1, 66}
   ]
   @ed25519 {1, 3, 101, 112}
 
-  # What OpenSSH takes by default.
+  # What OpenSSH takes by default, and the most that it reads of a number.
   @least_modulus 1024
+  @most_modulus 16_384
+  # OpenSSL verifies with no longer exponent where the modulus is long.
+  @most_exponent 0xFFFFFFFFFFFFFFFF
+  # A key with the longest modulus has 2 800 characters.
+  @longest_line 16 * 1024
 
   # The certificate of a key has a name of its own (PROTOCOL.certkeys).
   @certified %{
@@ -46,16 +51,17 @@ defmodule Cryptoki.SSH.Wire do
 
   @doc "A public key of `:public_key`."
   @spec encode(term) :: {:ok, key} | {:error, Error.t()}
-  def encode({:RSAPublicKey, modulus, exponent}),
-    do: key("ssh-rsa", [mpint(exponent), mpint(modulus)])
+  def encode({:RSAPublicKey, modulus, exponent})
+      when is_integer(modulus) and modulus >= 0 and is_integer(exponent) and exponent >= 0,
+      do: key("ssh-rsa", [mpint(exponent), mpint(modulus)])
 
   # One for PSS only has no name in SSH, which signs with PKCS #1.
-  def encode({{:ECPoint, point}, {:namedCurve, @ed25519}}),
+  def encode({{:ECPoint, point}, {:namedCurve, @ed25519}}) when is_binary(point),
     do: key("ssh-ed25519", string(point))
 
-  def encode({{:ECPoint, point}, {:namedCurve, oid}}) do
+  def encode({{:ECPoint, point}, {:namedCurve, oid}}) when is_binary(point) do
     case List.keyfind(@curves, oid, 1) do
-      {type, _oid, curve, _size} -> key(type, [string(curve), string(point)])
+      {type, _oid, curve, _otp, _size} -> key(type, [string(curve), string(point)])
       nil -> unsupported("SSH has no name for keys on this curve")
     end
   end
@@ -73,12 +79,19 @@ defmodule Cryptoki.SSH.Wire do
 
   @doc "The line of a public key, as in `id_ed25519.pub`."
   @spec decode(String.t()) :: {:ok, key} | {:error, Error.t()}
+  def decode(line) when byte_size(line) > @longest_line,
+    do: wrong("a line with a public key has at most #{@longest_line} characters")
+
   def decode(line) do
-    with [type, base64 | comment] <- line |> String.trim() |> String.split(~r/[ \t]+/, parts: 3),
-         # Several lines, or somebody's PEM.
-         false <- line |> String.trim() |> String.contains?(["\n", "\r"]),
+    line = if String.valid?(line), do: String.trim(line), else: ""
+
+    with [type, base64 | comment] <- String.split(line, ~r/[ \t]+/, parts: 3),
+         # Several lines, somebody's PEM, or what a terminal would follow.
+         false <- String.replace(line, "\t", " ") =~ ~r/[\x00-\x1f\x7f]/,
          {:ok, <<size::32, ^type::binary-size(size), fields::binary>> = blob} <-
            Base.decode64(base64),
+         # One text for each key.
+         ^base64 <- Base.encode64(blob),
          :ok <- check(type, fields) do
       {:ok, %{type: type, fields: fields, blob: blob, comment: List.first(comment) || ""}}
     else
@@ -98,17 +111,8 @@ defmodule Cryptoki.SSH.Wire do
 
   defp check("ssh-rsa", <<_::binary>> = fields) do
     case split(fields) do
-      [<<0::1, _::bitstring>> = exponent, <<0::1, _::bitstring>> = modulus] ->
-        bits = modulus |> :binary.decode_unsigned() |> Integer.digits(2) |> length()
-
-        cond do
-          :binary.decode_unsigned(exponent) < 3 -> malformed("ssh-rsa")
-          bits < @least_modulus -> too_short(bits)
-          true -> :ok
-        end
-
-      _other ->
-        malformed("ssh-rsa")
+      [exponent, modulus] -> check_rsa(number(exponent), number(modulus))
+      _other -> malformed("ssh-rsa")
     end
   end
 
@@ -121,36 +125,76 @@ defmodule Cryptoki.SSH.Wire do
 
   defp check("sk-ssh-ed25519@openssh.com" = type, fields) do
     case split(fields) do
-      [<<_::binary-size(32)>>, _application] -> :ok
-      _other -> malformed(type)
+      [<<_::binary-size(32)>>, application] ->
+        if text?(application), do: :ok, else: malformed(type)
+
+      _other ->
+        malformed(type)
     end
   end
 
   defp check("sk-ecdsa-sha2-nistp256@openssh.com" = type, fields) do
     case split(fields) do
-      ["nistp256", <<4, _::binary-size(64)>>, _application] -> :ok
-      _other -> malformed(type)
+      ["nistp256", point, application] ->
+        if on_curve?(point, :secp256r1, 32) and text?(application), do: :ok, else: malformed(type)
+
+      _other ->
+        malformed(type)
     end
   end
 
-  for {type, _oid, curve, size} <- @curves do
+  for {type, _oid, curve, otp, size} <- @curves do
     defp check(unquote(type), fields) do
-      case split(fields) do
-        [unquote(curve), <<4, _::binary-size(unquote(2 * size))>>] -> :ok
-        _other -> malformed(unquote(type))
-      end
+      with [unquote(curve), point] <- split(fields),
+           true <- on_curve?(point, unquote(otp), unquote(size)),
+           do: :ok,
+           else: (_other -> malformed(unquote(type)))
     end
   end
 
   defp check(type, _fields),
     do: unsupported("there are no keys of type #{inspect(type, printable_limit: 60)} here")
 
+  defp check_rsa(exponent, modulus) when is_integer(exponent) and is_integer(modulus) do
+    bits = modulus |> Integer.digits(2) |> length()
+
+    cond do
+      exponent not in 3..@most_exponent -> malformed("ssh-rsa")
+      bits not in @least_modulus..@most_modulus -> size(bits)
+      rem(exponent, 2) == 0 or rem(modulus, 2) == 0 -> malformed("ssh-rsa")
+      true -> :ok
+    end
+  end
+
+  defp check_rsa(_exponent, _modulus), do: malformed("ssh-rsa")
+
+  # An mpint that is not negative, in the one form that it has (RFC 4251, section 5).
+  defp number(<<0>>), do: :error
+  defp number(<<0, 0::1, _::bitstring>>), do: :error
+  defp number(<<0::1, _::bitstring>> = bytes), do: :binary.decode_unsigned(bytes)
+  defp number(_negative_or_empty), do: :error
+
+  # OpenSSH reads it as a string of C.
+  defp text?(application), do: :binary.match(application, <<0>>) == :nomatch
+
+  # By agreeing on something with it: OpenSSL looks at points before it works with them.
+  defp on_curve?(<<4, _::binary>> = point, curve, size) when byte_size(point) == 2 * size + 1 do
+    is_binary(:crypto.compute_key(:ecdh, point, <<2>>, curve))
+  rescue
+    _no_point -> false
+  end
+
+  defp on_curve?(_other, _curve, _size), do: false
+
   defp malformed(type), do: wrong("the fields of this public key are not those of #{type}")
   defp wrong(text), do: {:error, Error.new(:invalid_argument, text)}
   defp unsupported(text), do: {:error, Error.new(:unsupported, text)}
 
-  defp too_short(bits) do
-    text = "OpenSSH wants #{@least_modulus} bits of an RSA key at least, this has #{bits}"
+  defp size(bits) do
+    text =
+      "OpenSSH wants #{@least_modulus} bits of an RSA key at least and #{@most_modulus} at most, this " <>
+        "has #{bits}"
+
     {:error, Error.new(:key_size_range, text)}
   end
 
