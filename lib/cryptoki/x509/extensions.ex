@@ -226,6 +226,11 @@ defmodule Cryptoki.X509.Extensions do
 
   @doc "The `SubjectPublicKeyInfo` of a public key."
   @spec public_key_info(PublicKey.otp_key()) :: DER.t()
+  # The curves of RFC 8410, of which OTP 25 writes only those that sign.
+  def public_key_info({{:ECPoint, point}, {:namedCurve, {1, 3, 101, arc} = curve}})
+      when arc in 110..113,
+      do: DER.sequence([DER.sequence([DER.oid(curve)]), DER.bit_string(point)])
+
   def public_key_info(public_key) do
     {:SubjectPublicKeyInfo, der, _} =
       :public_key.pem_entry_encode(:SubjectPublicKeyInfo, public_key)
