@@ -586,7 +586,7 @@ defmodule Cryptoki do
   One-time passwords (`:hotp`, `:securid`, `:acti`) answer a map: `%{value: "755224"}`.
 
   Errors: `:key_not_found`, `:key_ambiguous`, `:key_function_not_permitted`, `:mechanism_invalid`,
-  `:data_len_range` when a mechanism without hash gets too much. PKCS #11 v3.2, section 5.13 (C_Sign).
+  `:key_type_inconsistent` when the key is of another type than the mechanism works with, `:data_len_range` when a mechanism without hash gets too much. PKCS #11 v3.2, section 5.13 (C_Sign).
 
       iex> file = {:stream, File.stream!("mix.exs")}
       iex> {:ok, signature} = Cryptoki.sign(MyApp.HSM, [label: "invoice"], :sha256_rsa_pkcs, file)

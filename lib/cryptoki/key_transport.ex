@@ -2,7 +2,7 @@ defmodule Cryptoki.KeyTransport do
   @moduledoc false
   # The verbs that make keys of other keys: wrapping, deriving, encapsulating.
 
-  alias Cryptoki.{Attribute, Beside, Bytes, Error, Keys, Mechanism, Options, Target}
+  alias Cryptoki.{Attribute, Beside, Bytes, Error, Fitting, Keys, Mechanism, Options, Target}
   alias Cryptoki.Mechanism.{Ciphertext, IV}
 
   @options [:timeout, :metadata]
@@ -79,7 +79,7 @@ defmodule Cryptoki.KeyTransport do
     op = fn [base], mechanism -> {:derive_beside, mechanism, base, template} end
 
     with {:ok, target} <- target(hsm, call),
-         {:ok, made} <- Keys.run(target, :derive_key, [call.wanted], call.mechanism, op),
+         {:ok, made} <- Fitting.run(target, :derive_key, [call.wanted], call.mechanism, op),
          do: Beside.result(answer, made, target)
   end
 
@@ -89,8 +89,8 @@ defmodule Cryptoki.KeyTransport do
 
     with {:ok, target} <- target(hsm, call),
          {:ok, {ciphertext, handle}} <-
-           Keys.run(target, :encapsulate_key, [call.wanted], call.mechanism, fn [key],
-                                                                                mechanism ->
+           Fitting.run(target, :encapsulate_key, [call.wanted], call.mechanism, fn [key],
+                                                                                   mechanism ->
              {:encapsulate_key, mechanism, key, template}
            end),
          {:ok, key} <- Keys.made(target, handle),
@@ -130,12 +130,12 @@ defmodule Cryptoki.KeyTransport do
 
   defp run(hsm, call, operation, keys, op) do
     with {:ok, target} <- target(hsm, call),
-         do: Keys.run(target, operation, keys, call.mechanism, op)
+         do: Fitting.run(target, operation, keys, call.mechanism, op)
   end
 
   defp made(hsm, call, operation, op) do
     with {:ok, target} <- target(hsm, call),
-         {:ok, handle} <- Keys.run(target, operation, [call.wanted], call.mechanism, op),
+         {:ok, handle} <- Fitting.run(target, operation, [call.wanted], call.mechanism, op),
          do: Keys.made(target, handle)
   end
 

@@ -77,14 +77,14 @@ defmodule Cryptoki.Keys do
 
   @doc """
   Runs an operation on keys: `op` makes it of their handles, in the order given, and of the
-  mechanism, when there is one.
+  mechanism, when there is one, or says why not.
   """
   @spec run(
           Target.t(),
           atom,
           [wanted],
           mechanism | nil,
-          ([handle], Mechanism.wire() | nil -> tuple)
+          ([handle], Mechanism.wire() | nil -> tuple | {:error, Error.t()})
         ) ::
           Request.answer()
   def run(target, operation, wanted, mechanism \\ nil, op)
@@ -97,7 +97,8 @@ defmodule Cryptoki.Keys do
     Request.run(target, operation, fn keys ->
       with {:ok, handles} <- resolve_all(target, wanted, keys, []),
            {:ok, mechanism} <- fill(target, mechanism, keys),
-           do: {:ok, op.(handles, mechanism)}
+           operation when elem(operation, 0) != :error <- op.(handles, mechanism),
+           do: {:ok, operation}
     end)
   end
 

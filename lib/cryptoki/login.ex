@@ -8,7 +8,7 @@ defmodule Cryptoki.Login do
   # stays until the library has answered, also when nobody waits any more and when the application that
   # started the instance is stopped. What a slow token says about a PIN is not lost.
 
-  alias Cryptoki.{Error, Instances, Names, Pin, Recovery, Request, Telemetry, Tries}
+  alias Cryptoki.{Error, Instances, Names, Pin, Recovery, Request, Target, Telemetry, Tries}
 
   # A person types it on the device.
   @protected_path_timeout 120_000
@@ -73,10 +73,10 @@ defmodule Cryptoki.Login do
   end
 
   @doc "Who insists on a PIN, and is logged in, has the token asked again for each use of a key that wants it."
-  @spec forgive(pid, Pin.t()) :: :ok | {:error, Error.t()}
-  def forgive(instance, pin) do
+  @spec forgive(Target.t(), Pin.t()) :: :ok | {:error, Error.t()}
+  def forgive(%Target{instance: instance} = target, pin) do
     Pin.hidden(fn ->
-      with %{token: token} <- Instances.get(instance, :facts),
+      with {:ok, %{token: token}} <- Instances.facts(target),
            {:ok, secret} when secret != :none <- Pin.fetch(pin) do
         user = Instances.get(instance, :options).user
 

@@ -4,7 +4,7 @@ defmodule Cryptoki.Operations do
   # raises `ArgumentError`; then the keys are resolved and the operation runs as one request, or for
   # `{:stream, enumerable}` as a multi-part operation on a session of its own.
 
-  alias Cryptoki.{Bytes, ContextPin, DataLimit, Dual, Ecdsa, Error, Keys, Mechanism}
+  alias Cryptoki.{Bytes, ContextPin, DataLimit, Dual, Ecdsa, Error, Fitting, Keys, Mechanism}
 
   alias Cryptoki.{
     Names,
@@ -274,7 +274,8 @@ defmodule Cryptoki.Operations do
 
   defp begin(target, call, op) do
     ContextPin.run(target, call, fn pin ->
-      Keys.run(target, call.kind, List.wrap(call.wanted), call.mechanism, fn handles, mechanism ->
+      Fitting.run(target, call.kind, List.wrap(call.wanted), call.mechanism, fn handles,
+                                                                                mechanism ->
         op.(List.first(handles), mechanism, pin)
       end)
     end)
@@ -291,7 +292,7 @@ defmodule Cryptoki.Operations do
   # Data is the fourth of each, see at_once/2.
   defp attempt(target, call, op, pin) do
     fn mechanism, data ->
-      Keys.run(target, call.kind, List.wrap(call.wanted), mechanism, fn handles, mechanism ->
+      Fitting.run(target, call.kind, List.wrap(call.wanted), mechanism, fn handles, mechanism ->
         handles |> List.first() |> op.(mechanism, pin) |> put_elem(3, data)
       end)
     end

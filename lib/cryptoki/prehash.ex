@@ -47,9 +47,9 @@ defmodule Cryptoki.Prehash do
   end
 
   defp missing(target) do
-    case Instances.get(target.instance, :facts) do
-      %{missing_ecdsa: missing} -> missing
-      nil -> []
+    case Instances.facts(target) do
+      {:ok, %{missing_ecdsa: missing}} -> missing
+      {:error, _no_token} -> []
     end
   end
 

@@ -1,11 +1,13 @@
 defmodule Cryptoki.Traits do
   @moduledoc false
-  # What operations ask of a key at each use and what never changes, read once: whether it wants a login
-  # for each use (CKA_ALWAYS_AUTHENTICATE), and the form of its signatures.
+  # What operations ask of a key at each use and what never changes, read once: its class and type, whether it
+  # wants a login for each use (CKA_ALWAYS_AUTHENTICATE), and the form of its signatures.
 
-  alias Cryptoki.{Attribute, Error, Key, Keys, SignatureForm, Target}
+  alias Cryptoki.{Attribute, Cache, Error, Key, Keys, SignatureForm, Target}
 
-  @type t :: %{always_authenticate: boolean, form: SignatureForm.t()}
+  @type t :: %{kind: kind, always_authenticate: boolean, form: SignatureForm.t()}
+  @typedoc "Class and type, nil for what is not known."
+  @type kind :: {class :: term, type :: term}
 
   @doc "The traits of the key that is wanted."
   @spec fetch(Target.t(), Keys.wanted()) :: {:ok, t} | {:error, Error.t()}
@@ -20,6 +22,35 @@ defmodule Cryptoki.Traits do
   # When it cannot be had, the operation itself will say so.
   def always_authenticate?(target, wanted),
     do: match?({:ok, %{always_authenticate: true}}, fetch(target, wanted))
+
+  @doc """
+  What class and type the key has, which was found under this handle. Nothing is known where it cannot be
+  read: the operation will say so.
+  """
+  @spec kind(Target.t(), Keys.wanted(), Keys.handle()) :: kind
+  def kind(_target, {:key, %Key{class: class, key_type: type}}, _handle), do: {class, type}
+
+  def kind(%Target{cache: cache} = target, _wanted, handle) do
+    with :error <- Cache.get(cache, {:traits, handle}),
+         :error <- Cache.get(cache, {:kind, handle}),
+         {:ok, kind} <- read_kind(target, handle) do
+      Cache.put(cache, {:kind, handle}, kind)
+      kind
+    else
+      {:ok, %{kind: kind}} -> kind
+      {:ok, kind} -> kind
+      {:error, _error} -> {nil, nil}
+    end
+  end
+
+  defp read_kind(target, handle) do
+    with {:ok, read} <- Keys.read(target, handle, [:class, :key_type]), do: {:ok, kind(read)}
+  end
+
+  defp kind(read), do: {named(read[:class]), named(read[:key_type])}
+
+  defp named(name) when is_atom(name), do: name
+  defp named(_other), do: nil
 
   @doc "The form of its signatures, nil when it is not known."
   @spec form(Target.t(), Keys.wanted()) :: SignatureForm.t()
@@ -65,7 +96,7 @@ defmodule Cryptoki.Traits do
 
   # An attribute that is not there makes single reads of all: hence only those that such a key has.
   defp read(target, handle, nil) do
-    with {:ok, read} <- Keys.read(target, handle, [:key_type, :always_authenticate]),
+    with {:ok, read} <- Keys.read(target, handle, [:class, :key_type, :always_authenticate]),
          {:ok, more} <- Keys.read(target, handle, SignatureForm.attributes(read.key_type)),
          do: {:ok, traits(Map.merge(read, more))}
   end
@@ -77,6 +108,11 @@ defmodule Cryptoki.Traits do
          do: {:ok, read |> Map.put(:key_type, type) |> traits()}
   end
 
-  defp traits(read),
-    do: %{always_authenticate: read.always_authenticate == true, form: SignatureForm.of(read)}
+  defp traits(read) do
+    %{
+      kind: kind(read),
+      always_authenticate: read.always_authenticate == true,
+      form: SignatureForm.of(read)
+    }
+  end
 end

@@ -101,6 +101,25 @@ defmodule Cryptoki.MessageTest do
         end
       end
 
+      # PKCS #11 v3.2, section 6.13.7: any number of bytes; :crypto and the token know as many as OpenSSL does.
+      test "and one that the caller has may be as long as the token takes", %{hsm: hsm} do
+        key = import_key(hsm, :aes)
+        long = :binary.copy(<<7>>, 300)
+
+        Cryptoki.with_session(hsm, fn session ->
+          op = Cryptoki.start!(session, :message_encrypt, key, :aes_gcm)
+          # Its own answer, whatever that is.
+          case Operation.message(op, [iv: long], "", "text") do
+            {:ok, %{iv: iv}} -> assert iv == long
+            {:error, %Error{code: code}} -> assert code != nil
+          end
+
+          assert_raise ArgumentError, ~r/:iv/, fn ->
+            Operation.message(op, [iv: ""], "", "text")
+          end
+        end)
+      end
+
       test "and of a message in parts", %{hsm: hsm} do
         key = import_key(hsm, :aes)
         chunks = for n <- 1..40, do: :binary.copy(<<n>>, 5_000)

@@ -6,6 +6,9 @@ defmodule Cryptoki.Mechanism.Message do
   alias Cryptoki.Error
   alias Cryptoki.Mechanism.{Encoder, Field, OutOfRange}
 
+  # Nobody asks a token for more.
+  @made 1..65_536
+
   @iv [
     iv_generator: {:name, of: :generator, default: :no_generate},
     iv_fixed_bits: {:ulong, default: 0}
@@ -15,7 +18,7 @@ defmodule Cryptoki.Mechanism.Message do
     aes_gcm: [
       struct: :CK_GCM_MESSAGE_PARAMS,
       arguments:
-        [iv: {:bytes, size: 1..256, inout: true}] ++
+        [iv: {:bytes, size: 1..0xFFFF_FFFF, inout: true}] ++
           @iv ++ [tag: {:bytes, size: 0..16, inout: true}],
       layout: [
         pIv: :iv,
@@ -116,7 +119,7 @@ defmodule Cryptoki.Mechanism.Message do
         generator = Map.get(how, :by, :generate)
         unknown = Map.keys(how) -- [:size, :fixed, :by]
 
-        unless unknown == [] and is_binary(fixed) and size in 1..256 and byte_size(fixed) < size do
+        unless unknown == [] and is_binary(fixed) and size in @made and byte_size(fixed) < size do
           raise ArgumentError,
                 "#{where}: argument #{inspect(name)}: {:generate, ...} takes size: in bytes, " <>
                   "fixed: fewer bytes that come first, and by: a generator such as :generate_random"

@@ -21,6 +21,13 @@ impl Begun {
     }
 }
 
+/// How much an operation takes.
+struct Limit {
+    kind: Kind,
+    most: usize,
+    left: usize,
+}
+
 /// None, one, or two that a dual-function update feeds.
 #[derive(Default)]
 pub struct Active {
@@ -28,8 +35,8 @@ pub struct Active {
     /// Bytes given to a cipher that has not given them back.
     held: usize,
     signs_with: CK_MECHANISM_TYPE,
-    /// How many bytes more they take, those that have a limit.
-    limits: Vec<(Kind, usize)>,
+    /// How many bytes they take, those that have a limit.
+    limits: Vec<Limit>,
     /// The mechanisms as the library was given them: it may read and write there until the operation is over.
     mechanisms: Vec<(Kind, MechanismMemory)>,
 }
@@ -65,19 +72,30 @@ impl Active {
         self.signs_with
     }
 
-    /// Notes how many bytes one takes in all, if there is a limit.
+    /// Notes how many bytes one takes in all, or each of its messages, if there is a limit.
     pub fn limit(&mut self, kind: Kind, bytes: Option<usize>) {
-        self.limits.extend(bytes.map(|bytes| (kind, bytes)));
+        self.limits.extend(bytes.map(|most| Limit {
+            kind,
+            most,
+            left: most,
+        }));
+    }
+
+    /// Notes that a message begins.
+    pub fn next_message(&mut self, kind: Kind) {
+        for limit in self.limits.iter_mut().filter(|limit| limit.kind == kind) {
+            limit.left = limit.most;
+        }
     }
 
     /// Counts what one is given, and whether it takes that.
     pub fn takes(&mut self, kind: Kind, bytes: usize) -> bool {
         self.limits
             .iter_mut()
-            .filter(|(of, _)| *of == kind)
-            .all(|(_, left)| match left.checked_sub(bytes) {
+            .filter(|limit| limit.kind == kind)
+            .all(|limit| match limit.left.checked_sub(bytes) {
                 Some(less) => {
-                    *left = less;
+                    limit.left = less;
                     true
                 }
                 None => false,
@@ -110,7 +128,7 @@ impl Active {
         self.begun.retain(|active| *active != begun);
         let was_there = self.begun.len() < before;
         if was_there {
-            self.limits.retain(|(of, _)| *of != begun.kind);
+            self.limits.retain(|limit| limit.kind != begun.kind);
         }
         was_there
     }

@@ -106,9 +106,6 @@ defmodule Cryptoki.Test.Vectors.Known do
       {:any, "RSA PKCS #1 v1.5, decrypting", [:accepted], fn _ -> true end,
        "implicit rejection of OpenSSL 3.2 and newer: bytes by chance in place of an error, so that " <>
          "nobody learns whether the padding was right", &rsa_pkcs1/2},
-      {:kryoptic, "AES-GCM", [:refused], &(flag("LongIv").(&1) and &1.text =~ "the library"),
-       "an IV of 257 bytes: a message takes 256 at most (PKCS #11 v3.2, section 6.13.7), so the token is " <>
-         "not asked", nil},
       {:kryoptic, "AES-GCM", [:refused], flag("LongIv"), "an IV of 257 bytes is not taken",
        &gcm/2},
       {:kryoptic, "ChaCha20-Poly1305", [:refused], fn d -> d.way == :decrypt_steps end,

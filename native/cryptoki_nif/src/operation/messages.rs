@@ -1,6 +1,6 @@
 //! Message-based operations (3.0, sections 5.9, 5.11, 5.14 and 5.16).
 
-use super::{Reader, Run, run};
+use super::{Reader, Run, raw_rsa, run};
 use crate::active::Begun;
 use crate::decode;
 use cryptoki_ffi::crypto::Kind;
@@ -12,12 +12,14 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let begun = message(of)?;
             let crypto = read.crypto(begun.kind, m, key, pin)?;
             run(move |at| {
+                let limit = raw_rsa::limit(at, &crypto)?;
                 let mechanism = at.call(|functions, session| {
                     functions.message_init(crypto.kind, session, &crypto.mechanism, crypto.key)
                 })?;
                 at.log_in_for_use(&crypto)?;
                 at.session.active.began(begun, crypto.mechanism.kind);
                 at.session.active.keep(crypto.kind, mechanism);
+                at.session.active.limit(crypto.kind, limit);
                 Ok(at.ok())
             })
         }
@@ -29,6 +31,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             run(move |at| {
                 let (extra, data) = (extra.bytes(at)?, data.bytes(at)?);
                 at.session.active.expect(begun)?;
+                raw_rsa::message(at, begun, data.len())?;
                 // A message that fails does not end the operation: the next one may be well.
                 let mechanism = at.session.active.signs_with();
                 let (bytes, written) = at.call(|functions, session| {
@@ -43,6 +46,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let associated = read.input(associated)?;
             run(move |at| {
                 let associated = associated.bytes(at)?;
+                at.session.active.next_message(kind);
                 let written = at.step(&[begun], |functions, session| {
                     functions.message_begin(kind, session, &parameter, &associated)
                 })?;
@@ -57,6 +61,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
             let signature = read.input(signature)?;
             run(move |at| {
                 let (data, signature) = (data.bytes(at)?, signature.bytes(at)?);
+                raw_rsa::part(at, &[begun], data.len())?;
                 let mechanism = at.session.active.signs_with();
                 let last = last.then_some(&*signature);
                 let (bytes, written) = at.step(&[begun], |functions, session| {

@@ -22,7 +22,7 @@ pub(super) fn check(at: &At, crypto: &Crypto, length: usize) -> Outcome<()> {
     }
 }
 
-/// How much an operation in parts takes; `None` where that is for the token to say.
+/// How much an operation in parts, or each message of one, takes; `None` where that is for the token to say.
 pub(super) fn limit(at: &At, crypto: &Crypto) -> Outcome<Option<usize>> {
     if crypto.mechanism.kind == ck::CKM_RSA_X_509 {
         modulus(at, crypto)
@@ -41,6 +41,16 @@ pub(super) fn part(at: &mut At, steps: &[Begun], length: usize) -> Outcome<()> {
         }
     }
     Ok(())
+}
+
+/// A message in one call: one that is too long leaves the operation to the next.
+pub(super) fn message(at: &mut At, begun: Begun, length: usize) -> Outcome<()> {
+    at.session.active.next_message(begun.kind);
+    if at.session.active.takes(begun.kind, length) {
+        Ok(())
+    } else {
+        Err(too_long(begun.kind))
+    }
 }
 
 /// How many bytes the modulus of the key has; `None` where the token does not show it: then it has to look itself.
@@ -62,7 +72,7 @@ fn modulus(at: &At, crypto: &Crypto) -> Outcome<Option<usize>> {
 
 fn too_long(kind: Kind) -> Failure {
     let reason = match kind {
-        Kind::Decrypt => Reason::EncryptedDataLenRange,
+        Kind::Decrypt | Kind::MessageDecrypt => Reason::EncryptedDataLenRange,
         Kind::VerifyRecover => Reason::SignatureLenRange,
         _ => Reason::DataLenRange,
     };
