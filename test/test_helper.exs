@@ -5,6 +5,7 @@ unless System.get_env("CRYPTOKI_TEST_TOKENS") do
 end
 
 Cryptoki.Test.SoftHSM.prepare()
+Cryptoki.Test.FaultyModule.build()
 
 # For bin/test, which adds up the tests of ExUnit and of cargo.
 if file = System.get_env("CRYPTOKI_TEST_COUNTS") do

@@ -84,6 +84,16 @@ defmodule Cryptoki.InstanceTest do
       Cryptoki.stop(hsm)
     end
 
+    # SoftHSM shows one more slot, for the next token.
+    test "takes the only token that is in use, beside one that is blank" do
+      module = FaultyModule.new()
+      options = FaultyModule.options(module, token: [manufacturer: @project])
+      {:ok, hsm} = Cryptoki.start_link(options)
+      assert {:ok, %{state: :ready, token: %{label: label}}} = Cryptoki.status(hsm)
+      assert label == SoftHSM.label()
+      Cryptoki.stop(hsm)
+    end
+
     test "says at once that a library cannot be loaded, also to a supervisor" do
       missing = "/no/such/library.so"
       no_library = Path.join(SoftHSM.directory(), "text.so")

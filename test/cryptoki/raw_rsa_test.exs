@@ -66,7 +66,7 @@ defmodule Cryptoki.RawRSATest do
 
         assert {:ok, [_begin | _next]} = verify.({:stream, [fits]})
 
-        assert {{:error, %Error{reason: :data_len_range}}, asked} =
+        assert {{:error, %Error{reason: :data_len_range}}, calls} =
                  verify.({:stream, [fits, fits]})
 
         refute "C_VerifyMessageNext" in calls

@@ -35,6 +35,40 @@ defmodule Cryptoki.TimeoutTest do
     assert {:ok, _} = Cryptoki.digest(hsm, :sha256, "data")
   end
 
+  # The caller's time is over before the answer is there, and the answer is there before the caller can say so.
+  test "who gives up in the moment of the answer gets it, and no message later", context do
+    hsm = start(context.module, sessions: 1)
+    FaultyModule.control(context.module, "C_GenerateRandom hang")
+    test = self()
+    patience = 2_000
+
+    caller =
+      spawn_link(fn ->
+        send(test, {:answer, Cryptoki.random(hsm, 8, timeout: patience)})
+        receive do: (:never -> :ok)
+      end)
+
+    FaultyModule.await(context.module, ~r/C_GenerateRandom hangs/)
+    waits(caller)
+    :erlang.suspend_process(caller)
+    # Begun later than the caller's, this time is over later.
+    Process.send_after(self(), :over, patience)
+    assert_receive :over
+    FaultyModule.control(context.module, "")
+    # The only session has answered before it takes this.
+    assert {:ok, _} = Cryptoki.random(hsm, 1)
+    :erlang.resume_process(caller)
+    assert_receive {:answer, {:ok, <<_::64>>}}
+    assert Process.info(caller, :messages) == {:messages, []}
+  end
+
+  defp waits(caller) do
+    case Process.info(caller, [:status, :current_function]) do
+      [status: :waiting, current_function: {Cryptoki.Request, _name, _arity}] -> :ok
+      _not_yet -> waits(caller)
+    end
+  end
+
   test "with all sessions hanging there are replacements up to a limit", %{module: module} do
     hsm = start(module, sessions: 2)
     FaultyModule.control(module, "C_Digest hang")

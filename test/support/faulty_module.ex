@@ -160,8 +160,12 @@ defmodule Cryptoki.Test.FaultyModule do
   defp none(:eof), do: {:ok, ""}
   defp none(read), do: read
 
-  # Cargo knows whether there is anything to do; once a run is enough.
-  defp build do
+  @doc """
+  Builds the library, before the first test begins: one that another program's build keeps waiting would
+  have no time left. Cargo knows whether there is anything to do; once a run is enough.
+  """
+  @spec build() :: Path.t()
+  def build do
     case :persistent_term.get(__MODULE__, nil) do
       nil ->
         target = System.get_env("CARGO_TARGET_DIR", Path.join(@root, "_build/native"))

@@ -16,6 +16,7 @@ defmodule Cryptoki.Test.EveryCall.Scenario do
     by_chance: false,
     objects: 0,
     lines: "",
+    options: [],
     prepare: &__MODULE__.nothing/1,
     before: &__MODULE__.nothing/1,
     after: &__MODULE__.nothing/1
@@ -25,6 +26,7 @@ defmodule Cryptoki.Test.EveryCall.Scenario do
   `steps` are calls of ours, each with the C functions that do its work, a list where one of several does it,
   and how often they may run; the first that fails is the last, and `{:after, error}` is one from what came
   after the work. Their results are in the context of the next, by their names. `lines` go wrong besides.
+  `options` are those of the instance that are not usual.
   `instance` is one for all runs, or none; `prepare` is done once for it, `before` and `after` at each run,
   without faults; `locked` is one that `before` leaves so. How often one that is `by_chance` calls a function
   is not the same each time. `objects` are left on the token by a whole run, before `after`.
@@ -38,6 +40,7 @@ defmodule Cryptoki.Test.EveryCall.Scenario do
           by_chance: boolean,
           objects: non_neg_integer,
           lines: String.t(),
+          options: keyword,
           prepare: (map -> map),
           before: (map -> map),
           after: (map -> term)
@@ -410,6 +413,8 @@ defmodule Cryptoki.Test.EveryCall.Scenario do
     %__MODULE__{
       name: "subscribe",
       by_chance: true,
+      # Each run waits for two looks: as they are by default that is most of a second, 900 times.
+      options: [watch: [min: 5, max: 10]],
       steps: [
         {:reference, %{}, &Cryptoki.subscribe(&1.hsm)},
         {:look, %{}, &looked/1},
@@ -418,7 +423,7 @@ defmodule Cryptoki.Test.EveryCall.Scenario do
     }
   end
 
-  # The instance looks at its slots by itself, five times a second while somebody listens.
+  # The instance looks at its slots by itself while somebody listens.
   # Two: the first may not have begun when the fault was there.
   defp looked(context) do
     calls = FaultyModule.since(context.module, context.mark)
