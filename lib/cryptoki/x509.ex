@@ -67,8 +67,8 @@ defmodule Cryptoki.X509 do
   `subject:` is needed, unless there is a `subject_alt_name:`. Extensions and signatures: see above; the
   request asks for those extensions that are given.
 
-  Errors: `:unsupported` for keys that do not sign, `:invalid_argument` for a `key_usage:` that such a key
-  cannot have, `:key_not_found`, and those of `Cryptoki.public_key/3` and `Cryptoki.sign/5`. A server that
+  Errors: `:unsupported` for keys that do not sign, `:invalid_argument` for those that no certificate is made
+  of (see `request/1`), and for a `key_usage:` that such a key cannot have, `:key_not_found`, and those of `Cryptoki.public_key/3` and `Cryptoki.sign/5`. A server that
   asks for no alternative name is told so by a line of the log (warning). PKCS #11 v3.2, section 5.13
   (C_Sign).
 
@@ -85,10 +85,11 @@ defmodule Cryptoki.X509 do
 
     with {:ok, public_key} <- PublicKey.to_sign(hsm, key, Keyword.delete(call, :pin)),
          {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own),
-         holder = holder(subject, Extensions.public_key_info(public_key), own),
+         {:ok, info} <- PublicKeyInfo.checked(Extensions.public_key_info(public_key)),
+         holder = holder(subject, info, own),
          {:ok, extensions} <- Extensions.request(own, holder),
-         info = Request.info(subject, holder.info, extensions),
-         {:ok, der} <- signed(hsm, key, public_key, algorithm, info, call) do
+         to_be_signed = Request.info(subject, holder.info, extensions),
+         {:ok, der} <- signed(hsm, key, public_key, algorithm, to_be_signed, call) do
       Issuance.tell(hsm, "csr", [], Issuance.warnings(holder, own))
       {:ok, der}
     end
@@ -177,7 +178,8 @@ defmodule Cryptoki.X509 do
 
     with {:ok, public_key} <- PublicKey.to_sign(hsm, key, Keyword.delete(call, :pin)),
          {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own),
-         holder = holder(subject, Extensions.public_key_info(public_key), own),
+         {:ok, info} <- PublicKeyInfo.checked(Extensions.public_key_info(public_key)),
+         holder = holder(subject, info, own),
          {:ok, extensions} <- Extensions.certificate(own, holder) do
       own_key = Extensions.key_identifier(holder.info)
       # Only an authority can do without (RFC 5280, section 4.2.1.1).
@@ -243,13 +245,14 @@ defmodule Cryptoki.X509 do
 
   What it would refuse is refused here with the same error; otherwise a map of
 
-    * `subject:` as text, `subject_alt_name:`, `public_key:`, `not_before:`, `not_after:`
+    * `subject:` as text, `subject_alt_name:`, `public_key:`, `key:` as in `request/1`, `not_before:`,
+      `not_after:`
     * `copied:` the alternative names that are taken from the request
     * `dropped:` what it asks for and does not get: alternative names, and `{:extension, name}` for all
       others that it asks for, by the names of the options or object identifiers
     * `warnings:` what programs will not like, `{name, sentence}`: `:no_alternative_name` for a server
       without one, `:begins_early` for a certificate that begins before that of its issuer
-    * `extensions:` all of them, as the option of that name has them
+    * `extensions:` all of them, as in `request/1`
 
   PKCS #11 v3.2: only to find `ca_certificate` on the token, section 5.7.7 (C_FindObjects).
 

@@ -83,14 +83,10 @@ defmodule Cryptoki.X509ProgramsTest do
                [extension: :key_usage, extension: :policies, extension: {1, 2, 3, 4}]
 
       {:ok, der} = issue(context, csr, opts)
-      {:ok, fields} = Cryptoki.Certificates.fields(der)
-      {:ok, extensions} = X509.Extensions.Read.read(fields.extensions)
+      {:ok, certificate} = X509.certificate(der)
 
-      assert extensions ==
-               Map.new(review.extensions, fn
-                 {oid, der} -> {oid, {false, der}}
-                 {oid, der, critical: true} -> {oid, {true, der}}
-               end)
+      for name <- [:subject, :subject_alt_name, :public_key, :key, :extensions],
+          do: assert(certificate[name] == review[name])
     end
 
     test "what would be refused is refused with the same words", context do
@@ -145,7 +141,7 @@ defmodule Cryptoki.X509ProgramsTest do
 
       for form <- forms do
         der = certify(context, form, subject: "/CN=x")
-        assert Cryptoki.Certificates.public_key!(der, "der") == public_key
+        assert X509.certificate!(der).public_key == public_key
         assert :public_key.pkix_is_issuer(der, context.root)
       end
 
@@ -162,6 +158,42 @@ defmodule Cryptoki.X509ProgramsTest do
       for none <- [nil, :key, {:RSAPublicKey, 1}, {1, 2, 3}] do
         assert_raise ArgumentError, ~r/public_key: is PEM, DER/, fn ->
           X509.certify(hsm, context.ca, context.root, none, subject: "/CN=x")
+        end
+      end
+    end
+
+    test "a key that everybody could have is none that is certified", context do
+      for {curve, arc, size} <- [{:x25519, 110, 32}, {:x448, 111, 56}], point <- [<<>>, <<1>>] do
+        zeros = :binary.copy(<<0>>, size - byte_size(point))
+        key = {{:ECPoint, point <> zeros}, {:namedCurve, {1, 3, 101, arc}}}
+        answer = X509.certify(context.hsm, context.ca, context.root, key, subject: "/CN=x")
+        assert {:error, %Error{reason: :invalid_argument, detail: text}} = answer
+        assert text =~ "one of the few of #{curve}"
+      end
+
+      # RSA of 1024 bits, and with an exponent of 1, from the token and from elsewhere.
+      weak = [
+        {:RSAPublicKey, Integer.pow(2, 2047) + 1, 1},
+        {:RSAPublicKey, Integer.pow(2, 511) + 1, 65_537}
+      ]
+
+      for key <- weak do
+        answer = X509.certify(context.hsm, context.ca, context.root, key, subject: "/CN=x")
+        assert {:error, %Error{reason: :invalid_argument, detail: "public key: " <> _}} = answer
+      end
+    end
+
+    test "a weak key of the token asks for nothing, and signs none for itself", %{hsm: hsm} do
+      template = [curve: :secp192r1, id: <<1, 9, 2>>]
+
+      with {:ok, {_public, private}} <-
+             Cryptoki.generate_key_pair(hsm, :ec_key_pair_gen, template) do
+        for answer <- [
+              X509.csr(hsm, private, subject: "/CN=x"),
+              X509.self_signed(hsm, private, subject: "/CN=x")
+            ] do
+          assert {:error, %Error{reason: :invalid_argument, detail: text}} = answer
+          assert text =~ "secp192r1 is too weak a curve"
         end
       end
     end

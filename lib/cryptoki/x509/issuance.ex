@@ -118,18 +118,17 @@ defmodule Cryptoki.X509.Issuance do
          subject: subject,
          subject_alt_name: names,
          public_key: request.public_key,
+         key: request.key,
          copied: choice.copied,
          dropped: choice.dropped,
          warnings: issuance.warnings,
          not_before: from,
          not_after: to,
-         extensions: Enum.map(issuance.extensions, &option/1)
+         extensions:
+           for({oid, critical, der} <- issuance.extensions, do: {oid, der, critical: critical})
        }}
     end
   end
-
-  defp option({oid, false, der}), do: {oid, der}
-  defp option({oid, true, der}), do: {oid, der, critical: true}
 
   @doc "One line of the log, when something was dropped that somebody was to be called, or will not please."
   @spec tell(Cryptoki.hsm(), String.t(), list, [{atom, String.t()}]) :: :ok

@@ -51,13 +51,34 @@ defmodule Cryptoki.X509.PublicKeyInfo do
     end
   end
 
-  # As it is written anew, for what a certificate may be made of.
-  defp checked(der) do
+  @doc "The DER of one that a certificate may be made of, written anew."
+  @spec checked(DER.t()) :: {:ok, DER.t()} | {:error, Error.t()}
+  def checked(der) do
     with {:ok, info} <- Reader.read(der, "public_key: this is none: ", &Info.read/1) do
-      case Info.check(info) do
+      case check(info) do
         :ok -> {:ok, info.der}
         {:error, reason, text} -> {:error, Error.new(reason, text)}
       end
     end
   end
+
+  @agreeing [:x25519, :x448]
+
+  # Those who only agree on keys need no signature: OpenSSL does not agree with the points of small order,
+  # whose secrets everybody knows (RFC 7748, section 6).
+  defp check(%{type: type, key: {{:ECPoint, point}, _curve}}) when type in @agreeing do
+    if type in :crypto.supports(:curves) do
+      {_public, private} = :crypto.generate_key(:ecdh, type)
+      _ = :crypto.compute_key(:ecdh, point, private, type)
+      :ok
+    else
+      {:error, :unsupported, "public key: #{type} is not known to this OTP"}
+    end
+  rescue
+    _weak ->
+      {:error, :invalid_argument,
+       "public key: its point is one of the few of #{type} with which secrets are none"}
+  end
+
+  defp check(info), do: Info.check(info)
 end
