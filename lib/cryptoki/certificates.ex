@@ -64,8 +64,8 @@ defmodule Cryptoki.Certificates do
   end
 
   @doc """
-  The public key of a certificate; `{key, {:pss, :any}}`, or with the DER of a hash's object identifier,
-  for RSA keys that are for PSS only.
+  The public key of a certificate; `{key, {:pss, :any}}`, or with the DER of a hash's object identifier, or
+  `:others` for parameters that are not written here, for RSA keys that are for PSS only.
   """
   @spec public_key(binary, argument :: String.t()) :: {:ok, term} | {:error, Error.t()}
   def public_key(der, argument) do

@@ -83,14 +83,14 @@ defmodule Cryptoki.SignatureAlgorithm do
     if options[:padding] == :pss, do: pss(hash), else: pkcs1(hash)
   end
 
-  # A key for PSS only, maybe with one hash only, as `Certificates` has it.
+  # A key for PSS only, maybe with one hash only, or with parameters of others, as `Certificates` has it.
   def choose({{:RSAPublicKey, _modulus, _exponent}, {:pss, hash}}, options) do
     only = only(hash)
     hash = options[:hash] || only || :sha256
 
     cond do
       options[:padding] == :pkcs1 -> unsupported("this RSA key is for PSS only")
-      only == :another -> unsupported("this RSA key is for PSS with a hash that is not here")
+      only == :another -> unsupported("this RSA key is for PSS with parameters that are not here")
       only not in [nil, hash] -> unsupported("this RSA key is for PSS with #{only} only")
       true -> pss(hash)
     end

@@ -1,5 +1,6 @@
 defmodule Cryptoki.SSL do
-  alias Cryptoki.{CallOptions, Certificates, Error, Keys, Options, Target, Traits}
+  alias Cryptoki.{CallOptions, Certificates, Error, Keys, Options, SignatureAlgorithm}
+  alias Cryptoki.{Target, Traits}
   alias Cryptoki.SSL.SignFun
 
   @moduledoc """
@@ -10,10 +11,13 @@ defmodule Cryptoki.SSL do
       {:ok, socket} = :ssl.listen(443, certs_keys: [certs_keys])
 
   Keys: RSA (PKCS #1 and PSS), ECDSA on P-256, P-384 and P-521, Ed25519 and Ed448; the last two with TLS
-  1.3 only, which is what `:ssl` does with them. Needs OTP 27 or newer, whose `:ssl` brought `sign_fun`.
+  1.3 only, which is what `:ssl` does with them, and Ed448 only with `signature_algs:` that do not have
+  Ed25519, see below. Needs OTP 27 or newer, whose `:ssl` brought `sign_fun`.
   """
 
   import Cryptoki.Bang, only: [bang: 1]
+
+  require Logger
 
   @release 27
   @call [:timeout, :pin, :metadata]
@@ -65,8 +69,8 @@ defmodule Cryptoki.SSL do
 
   The first certificate is that of the key, the others are those above it, without the root. That it is
   is proven as in `Cryptoki.public_key/3`. The key is found anew by each
-  signature, so that the entry outlives reconnects. A signature that fails ends the handshake, with
-  the reason in the log of `:ssl`.
+  signature, so that the entry outlives reconnects. A signature that fails ends the handshake; why is a
+  line of the level `error` in the log, and in the telemetry of the call.
 
   `key` of the entry also works with `:public_key.sign/4`, for data and for `{:digest, digest}`.
   `timeout:`, `pin:` and `metadata:` are those of each signature, see `Cryptoki.sign/5`.
@@ -74,10 +78,18 @@ defmodule Cryptoki.SSL do
   An RSA key signs once here: `:ssl` wants PSS of it, also for TLS 1.2, which is made of raw RSA where the
   token has that only.
 
-  Errors: `:unsupported` before OTP 27, for other keys, and for an RSA key on a token without PSS and raw
-  RSA, `:key_not_found`, `:invalid_argument` when
-  the certificate is not that of the key, and those of `Cryptoki.certificate/3`. PKCS #11 v3.2, section
-  5.13 (C_Sign).
+  Two kinds of certificates want options of `:ssl` besides `certs_keys`, which hold for all of its entries:
+
+    * for PSS with one hash (RFC 4055): `signature_algs: [:rsa_pss_pss_sha256]`, or the one that it says.
+      `:ssl` does not look at that, and would sign with the hash that the other side likes best; such a
+      signature is refused here
+    * of Ed448: `signature_algs: [:eddsa_ed448, ...]` without `:eddsa_ed25519`. `:ssl` takes the first of
+      both that the other side lists, which is Ed25519 as a rule, whichever the key is of
+
+  Errors: `:unsupported` before OTP 27, for other keys, for parameters of PSS that TLS has no signature
+  for, and for an RSA key on a token without PSS and raw RSA, `:key_not_found`, `:invalid_argument` for
+  what is no certificate, or is not that of the key, and those of `Cryptoki.certificate/3`. PKCS #11 v3.2,
+  section 5.13 (C_Sign).
 
       iex> {:ok, certs_keys} = Cryptoki.SSL.certs_keys(MyApp.HSM, [label: "invoice"], label: "invoice")
       iex> certs_keys.key.algorithm
@@ -120,7 +132,12 @@ defmodule Cryptoki.SSL do
 
   # What a public key is to :ssl, and what a signature wants to know of it.
   defp kind({:RSAPublicKey, modulus, _exponent}), do: {:ok, :rsa, {:rsa, modulus}}
-  defp kind({{:RSAPublicKey, modulus, _}, _params}), do: {:ok, :rsa_pss_pss, {:rsa, modulus}}
+
+  defp kind({{:RSAPublicKey, modulus, _}, {:pss, hash}} = public) do
+    with {:ok, %{hash: only}} <- SignatureAlgorithm.choose(public, []),
+         do: {:ok, :rsa_pss_pss, {:rsa_pss, modulus, if(hash != :any, do: only)}}
+  end
+
   defp kind({{:ECPoint, _}, {:namedCurve, @ed25519}}), do: {:ok, :eddsa, :eddsa}
   defp kind({{:ECPoint, _}, {:namedCurve, @ed448}}), do: {:ok, :eddsa, {:eddsa, prehash: false}}
   defp kind({{:ECPoint, _point}, _parameters}), do: {:ok, :ecdsa, :ecdsa}
@@ -128,12 +145,16 @@ defmodule Cryptoki.SSL do
 
   # With an RSA key `:ssl` signs by PSS, also in TLS 1.2: a token that cannot would end every handshake.
   # A key that wants its PIN at each use is not asked.
-  defp signs({:rsa, _modulus}, hsm, key, call) do
+  defp signs({:rsa, _modulus}, hsm, key, call), do: signs_pss(:sha256, hsm, key, call)
+  defp signs({:rsa_pss, _, hash}, hsm, key, call), do: signs_pss(hash || :sha256, hsm, key, call)
+  defp signs(_kind, _hsm, _key, _call), do: :ok
+
+  defp signs_pss(hash, hsm, key, call) do
     with {:ok, target} <- Target.fetch(hsm, Options.call!(call, @call)),
          false <- Traits.always_authenticate?(target, Keys.wanted!(key, :sign)),
-         digest = :crypto.strong_rand_bytes(32),
+         digest = :crypto.hash(hash, :crypto.strong_rand_bytes(32)),
          {:ok, _signature} <-
-           Cryptoki.sign(hsm, key, {:rsa_pkcs_pss, hash: :sha256}, digest, call) do
+           Cryptoki.sign(hsm, key, {:rsa_pkcs_pss, hash: hash}, digest, call) do
       :ok
     else
       true -> :ok
@@ -142,17 +163,34 @@ defmodule Cryptoki.SSL do
     end
   end
 
-  defp signs(_kind, _hsm, _key, _call), do: :ok
-
   ## Signatures
 
   @doc false
-  # In the process of a connection: what is raised here ends its handshake.
+  # In the process of a connection: what is raised here ends its handshake. `:ssl` tells why at its level
+  # `info` only, which nobody has, so it is told here.
   @spec sign!(term, atom, list, hsm, key, kind :: term, opts) :: binary
   def sign!(data, hash, options, hsm, key, kind, call) do
     {mechanism, data} = mechanism(kind, data, hash, options)
     call = if kind == :ecdsa, do: [format: :der] ++ call, else: call
     Cryptoki.sign!(hsm, key, mechanism, data, call)
+  rescue
+    error ->
+      Logger.error("cryptoki: a signature for :ssl failed: " <> Exception.message(error))
+      reraise error, __STACKTRACE__
+  end
+
+  # What the certificate allows is what others believe (RFC 8446, section 4.2.3).
+  defp mechanism({:rsa_pss, modulus, only}, data, hash, options) do
+    cond do
+      only not in [nil, hash] ->
+        not_allowed!(only, hash)
+
+      pss?(options, hash, only) ->
+        pss(data, hash, modulus, options)
+
+      true ->
+        raise Error.new(:unsupported, "the certificate is for PSS, with the salt that it says")
+    end
   end
 
   defp mechanism({:rsa, modulus}, data, hash, options) do
@@ -168,6 +206,23 @@ defmodule Cryptoki.SSL do
 
   defp mechanism(_edwards, {:digest, _digest}, _hash, _options),
     do: raise(Error.new(:unsupported, "Ed25519 and Ed448 sign data, not digests"))
+
+  defp pss?(options, hash, only) do
+    salt = options[:rsa_pss_saltlen] || -1
+    least = if only, do: :crypto.hash_info(only).size, else: 0
+
+    options[:rsa_padding] == :rsa_pkcs1_pss_padding and
+      (options[:rsa_mgf1_md] || hash) == hash and (salt < 0 or salt >= least)
+  end
+
+  @spec not_allowed!(atom, atom) :: no_return
+  defp not_allowed!(only, hash) do
+    raise Error.new(
+            :unsupported,
+            "the certificate allows PSS with #{only} only, and #{inspect(hash)} was asked for; give :ssl " <>
+              "signature_algs: [:rsa_pss_pss_#{only}], besides those of other keys"
+          )
+  end
 
   # What TLS 1.0 and 1.1 sign has no name of a hash before it.
   defp pkcs1({:digest, digest}, :md5sha), do: {:rsa_pkcs, digest}

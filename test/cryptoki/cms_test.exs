@@ -138,7 +138,7 @@ defmodule Cryptoki.CMSTest do
     sha1 = Enum.map(sha384, &String.replace(&1, "sha384", "sha1"))
 
     for {arguments, hash} <- [{[], "sha256"}, {sha384, "sha384"}] do
-      {key, pem} = pss(context, arguments)
+      {key, pem} = KeyPairs.pss(context, arguments)
       der = CMS.sign!(context.hsm, key, pem, @text)
       File.write!(Path.join(context.directory, "pss.pem"), pem)
       assert verify(context, der, ~w(-CAfile #{context.directory}/pss.pem)) == @text
@@ -148,30 +148,11 @@ defmodule Cryptoki.CMSTest do
                CMS.sign(context.hsm, key, pem, @text, padding: :pkcs1)
     end
 
-    {key, pem} = pss(context, sha384)
+    {key, pem} = KeyPairs.pss(context, sha384)
     assert {:error, error} = CMS.sign(context.hsm, key, pem, @text, hash: :sha256)
     assert Exception.message(error) =~ "this RSA key is for PSS with sha384 only"
-    {key, pem} = pss(context, sha1)
+    {key, pem} = KeyPairs.pss(context, sha1)
     assert {:error, %Error{reason: :unsupported}} = CMS.sign(context.hsm, key, pem, @text)
-  end
-
-  # OpenSSL's key, on the token, and its certificate.
-  defp pss(%{hsm: hsm, directory: directory}, arguments) do
-    file = Path.join(directory, "pss-#{System.unique_integer([:positive])}")
-    size = ~w(-pkeyopt rsa_keygen_bits:2048)
-    {_, 0} = OpenSSL.openssl(~w(genpkey -algorithm RSA-PSS -out #{file}.key) ++ size ++ arguments)
-    {_, 0} = OpenSSL.openssl(~w(req -x509 -key #{file}.key -subj /CN=pss -out #{file}.pem))
-    [{_type, pkcs8, _}] = :public_key.pem_decode(File.read!(file <> ".key"))
-    {:ok, [{0x30, fields, _}]} = DER.split(pkcs8)
-    {:ok, [_version, _algorithm, {4, private_key, _} | _]} = DER.split(fields)
-    numbers = private_key |> then(&:public_key.der_decode(:RSAPrivateKey, &1)) |> Tuple.to_list()
-
-    names =
-      ~w(modulus public_exponent private_exponent prime_1 prime_2 exponent_1 exponent_2 coefficient)a
-
-    numbers = numbers |> Enum.slice(2, 8) |> Enum.map(&:binary.encode_unsigned/1)
-    template = [class: :private_key, key_type: :rsa, sign: true] ++ Enum.zip(names, numbers)
-    {Cryptoki.create!(hsm, template), File.read!(file <> ".pem")}
   end
 
   test "what goes along", context do

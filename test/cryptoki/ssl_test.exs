@@ -6,8 +6,10 @@ defmodule Cryptoki.SSLTest do
 
   @compile {:no_warn_undefined, :ssl}
 
+  import ExUnit.CaptureLog
+
   alias Cryptoki.{Error, SSL}
-  alias Cryptoki.Test.{MainToken, SoftHSM, TLS}
+  alias Cryptoki.Test.{KeyPairs, MainToken, SoftHSM, TLS}
 
   @curves [:secp256r1, :secp384r1, :secp521r1]
 
@@ -138,8 +140,7 @@ defmodule Cryptoki.SSLTest do
       end
     end
 
-    @tag :capture_log
-    test "whose token is gone ends the handshake, not more", context do
+    test "whose token is gone ends the handshake, not more, and the log says why", context do
       options = MainToken.options(label: Enum.at(SoftHSM.labels(), 1), sessions: 1)
       {:ok, hsm} = Cryptoki.start_link(options)
       key = key(hsm, context.directory, :ec_key_pair_gen, curve: :secp256r1)
@@ -147,11 +148,137 @@ defmodule Cryptoki.SSLTest do
       :ok = Cryptoki.stop(hsm)
 
       {listening, port} = TLS.listen(certs_keys: [entry])
-      server = TLS.serve(listening, fn _socket -> "never" end)
-      {text, status} = TLS.s_client(context.directory, port, [])
-      assert text =~ "handshake failure"
-      assert status != 0
-      assert {:error, {:tls_alert, {:handshake_failure, _}}} = Task.await(server, 30_000)
+      # :ssl itself tells the reason at a level that nobody has.
+      log =
+        capture_log([level: :error], fn ->
+          server = TLS.serve(listening, fn _socket -> "never" end)
+          {text, status} = TLS.s_client(context.directory, port, [])
+          assert text =~ "handshake failure"
+          assert status != 0
+          assert {:error, {:tls_alert, {:handshake_failure, _}}} = Task.await(server, 30_000)
+        end)
+
+      assert log =~ "cryptoki: a signature for :ssl failed: "
+      assert log =~ "no instance"
+    end
+  end
+
+  describe "a certificate for PSS" do
+    @describetag skip: TLS.missing()
+
+    # OpenSSL's names of the parameters that are in it.
+    @sha256 ~w(keygen_md:sha256 keygen_mgf1_md:sha256 keygen_saltlen:32)
+
+    defp pss(context, parameters) do
+      {key, pem} =
+        KeyPairs.pss(context, Enum.flat_map(parameters, &["-pkeyopt", "rsa_pss_" <> &1]))
+
+      file = Path.join(context.directory, "#{System.unique_integer([:positive])}.pem")
+      File.write!(file, pem)
+      {SSL.certs_keys(context.hsm, key, pem), file}
+    end
+
+    for {version, options} <- [{"1_3", [:"tlsv1.3"]}, {"1_2", [:"tlsv1.2"]}] do
+      test "with SHA-256 signs with no other hash in TLS #{version}, and says what to set",
+           context do
+        {{:ok, entry}, file} = pss(context, @sha256)
+
+        client =
+          ~w(-tls#{unquote(version)} -CAfile #{file} -sigalgs rsa_pss_pss_sha384:rsa_pss_pss_sha256)
+
+        # The client would rather have SHA-384.
+        {listening, port} = TLS.listen(certs_keys: [entry], versions: unquote(options))
+
+        log =
+          capture_log([level: :error], fn ->
+            server = TLS.serve(listening, fn _socket -> "never" end)
+            {_text, status} = TLS.s_client(context.directory, port, client)
+            assert status != 0
+            assert {:error, {:tls_alert, {:handshake_failure, _}}} = Task.await(server, 30_000)
+          end)
+
+        assert log =~ "allows PSS with sha256 only"
+        assert log =~ "signature_algs: [:rsa_pss_pss_sha256]"
+
+        {listening, port} =
+          TLS.listen(
+            certs_keys: [entry],
+            versions: unquote(options),
+            signature_algs: [:rsa_pss_pss_sha256]
+          )
+
+        server = TLS.serve(listening, fn _socket -> "signed by the token" end)
+        {text, 0} = TLS.s_client(context.directory, port, client)
+        Task.await(server, 30_000)
+        assert text =~ "signed by the token"
+        assert text =~ ~r/Peer signing digest: SHA256/
+      end
+    end
+
+    test "with any hash signs with that of the client", context do
+      {{:ok, entry}, file} = pss(context, [])
+      {listening, port} = TLS.listen(certs_keys: [entry])
+      server = TLS.serve(listening, fn _socket -> "signed by the token" end)
+      client = ~w(-CAfile #{file} -sigalgs rsa_pss_pss_sha384:rsa_pss_pss_sha256)
+      {text, 0} = TLS.s_client(context.directory, port, client)
+      Task.await(server, 30_000)
+      assert text =~ ~r/Peer signing digest: SHA384/
+    end
+
+    test "that TLS has no signature for is told at once", context do
+      for parameters <- [
+            ~w(keygen_md:sha1 keygen_mgf1_md:sha1 keygen_saltlen:20),
+            ~w(keygen_md:sha256 keygen_mgf1_md:sha1 keygen_saltlen:32),
+            ~w(keygen_md:sha256 keygen_mgf1_md:sha384 keygen_saltlen:32),
+            ~w(keygen_md:sha256 keygen_mgf1_md:sha256 keygen_saltlen:33),
+            ~w(keygen_md:sha224 keygen_mgf1_md:sha224 keygen_saltlen:28)
+          ] do
+        assert {{:error, %Error{reason: :unsupported} = error}, _file} = pss(context, parameters)
+        assert Exception.message(error) =~ "PSS"
+      end
+    end
+
+    test "signs by PSS only", context do
+      {{:ok, %{key: key}}, _file} = pss(context, @sha256)
+      pss = [rsa_padding: :rsa_pkcs1_pss_padding, rsa_mgf1_md: :sha256, rsa_pss_saltlen: 32]
+      assert is_binary(:public_key.sign("text", :sha256, key, pss))
+
+      capture_log(fn ->
+        for {hash, options} <- [
+              {:sha256, []},
+              {:sha512, pss},
+              {:sha256, [rsa_mgf1_md: :sha384] ++ pss},
+              {:sha256, [rsa_pss_saltlen: 20] ++ pss}
+            ],
+            do: assert_raise(Error, fn -> :public_key.sign("text", hash, key, options) end)
+      end)
+    end
+  end
+
+  describe "Ed448" do
+    @describetag skip: TLS.missing() || MainToken.lacks_key(:ed448)
+
+    # :ssl takes the first of EdDSA in the other side's list, whichever the key is of.
+    test "signs where nothing of Ed25519 is among the signature_algs", context do
+      key = key(context.hsm, context.directory, :ec_edwards_key_pair_gen, curve: :ed448)
+      entry = SSL.certs_keys!(context.hsm, key.private, key.pem)
+
+      for {algorithms, said} <- [
+            {[], nil},
+            {[signature_algs: [:eddsa_ed448, :rsa_pkcs1_sha256]], "signed by the token"}
+          ] do
+        {listening, port} =
+          TLS.listen([certs_keys: [entry], versions: [:"tlsv1.3"]] ++ algorithms)
+
+        server = TLS.serve(listening, fn _socket -> "signed by the token" end)
+
+        capture_log(fn ->
+          {text, status} = TLS.s_client(context.directory, port, [])
+          assert {status == 0, text =~ "signed by the token"} == {said != nil, said != nil}
+          if said, do: assert(text =~ ~r/signature type: ed448/i)
+          Task.await(server, 30_000)
+        end)
+      end
     end
   end
 
@@ -310,11 +437,25 @@ defmodule Cryptoki.SSLTest do
 
       assert {:error, %Error{reason: :key_not_found}} = SSL.certs_keys(hsm, [label: "none"], pem)
 
-      for wrong <- [[], "", "no certificate", "-----BEGIN CERTIFICATE-----", :pem, [1]],
+      for wrong <- [[], :pem, [1]],
           do:
             assert_raise(ArgumentError, ~r/certificate_chain/, fn ->
               SSL.certs_keys(hsm, private, wrong)
             end)
+
+      # What a file may hold.
+      [der] = TLS.der(pem)
+
+      for wrong <- [
+            "",
+            "no certificate",
+            "-----BEGIN CERTIFICATE-----",
+            der <> <<0>>,
+            <<0x30, 0>>
+          ] do
+        assert {:error, %Error{reason: :invalid_argument, detail: "certificate_chain: " <> _}} =
+                 SSL.certs_keys(hsm, private, wrong)
+      end
 
       assert_raise ArgumentError, ~r/timeuot/, fn ->
         SSL.certs_keys(hsm, private, pem, timeuot: 1)

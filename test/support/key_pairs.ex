@@ -8,7 +8,8 @@ defmodule Cryptoki.Test.KeyPairs do
     ed448: {:ec_edwards_key_pair_gen, [curve: :ed448]}
   }
 
-  alias Cryptoki.Test.MainToken
+  alias Cryptoki.DER
+  alias Cryptoki.Test.{MainToken, OpenSSL}
 
   @doc "The private keys by their kinds, `:rsa` or the name of a curve, as far as the main token has them."
   @spec make(Cryptoki.hsm(), [atom]) :: %{atom => Cryptoki.Key.t()}
@@ -20,5 +21,26 @@ defmodule Cryptoki.Test.KeyPairs do
       {_public, private} = Cryptoki.generate_key_pair!(hsm, mechanism, template)
       {kind, private}
     end
+  end
+
+  @doc "A key of OpenSSL's for PSS only, by the arguments of `openssl genpkey`, on the token; its certificate."
+  @spec pss(%{hsm: Cryptoki.hsm(), directory: Path.t()}, [String.t()]) ::
+          {Cryptoki.Key.t(), String.t()}
+  def pss(%{hsm: hsm, directory: directory}, arguments) do
+    file = Path.join(directory, "pss-#{System.unique_integer([:positive])}")
+    size = ~w(-pkeyopt rsa_keygen_bits:2048)
+    {_, 0} = OpenSSL.openssl(~w(genpkey -algorithm RSA-PSS -out #{file}.key) ++ size ++ arguments)
+    {_, 0} = OpenSSL.openssl(~w(req -x509 -key #{file}.key -subj /CN=pss -out #{file}.pem))
+    [{_type, pkcs8, _}] = :public_key.pem_decode(File.read!(file <> ".key"))
+    {:ok, [{0x30, fields, _}]} = DER.split(pkcs8)
+    {:ok, [_version, _algorithm, {4, private_key, _} | _]} = DER.split(fields)
+    numbers = private_key |> then(&:public_key.der_decode(:RSAPrivateKey, &1)) |> Tuple.to_list()
+
+    names =
+      ~w(modulus public_exponent private_exponent prime_1 prime_2 exponent_1 exponent_2 coefficient)a
+
+    numbers = numbers |> Enum.slice(2, 8) |> Enum.map(&:binary.encode_unsigned/1)
+    template = [class: :private_key, key_type: :rsa, sign: true] ++ Enum.zip(names, numbers)
+    {Cryptoki.create!(hsm, template), File.read!(file <> ".pem")}
   end
 end

@@ -22,6 +22,7 @@ defmodule Cryptoki.PublicKey.Info do
   }
   @called %{{1, 2, 840, 10_040, 4, 1} => "DSA", {1, 2, 840, 113_549, 1, 3, 1} => "Diffie-Hellman"}
 
+  @salts %{sha256: 32, sha384: 48, sha512: 64}
   @least_rsa 2048
   @most_rsa 16_384
   @least_curve 224
@@ -55,7 +56,7 @@ defmodule Cryptoki.PublicKey.Info do
 
   defp read(@rsa_pss, parameters, bits, _info) do
     pss = Identifier.pss(parameters)
-    key = {rsa(bits), {:pss, DER.oid(Identifier.hash_oid(pss.hash))}}
+    key = {rsa(bits), {:pss, only(pss)}}
     known(:rsa_pss, key, pss, DER.sequence([DER.oid(@rsa_pss), parameters.der]), bits)
   end
 
@@ -124,6 +125,14 @@ defmodule Cryptoki.PublicKey.Info do
   end
 
   defp bit_length(_number), do: 0
+
+  # What is signed here has one hash for both, and a salt as long as it; a key asks for so much at least
+  # (RFC 4055, section 3.3).
+  defp only(%{hash: hash, mgf: hash, salt: salt}) when is_map_key(@salts, hash) do
+    if salt <= @salts[hash], do: DER.oid(Identifier.hash_oid(hash)), else: :others
+  end
+
+  defp only(_others), do: :others
 
   @doc "The key as `:public_key` has it, and which one it is."
   @spec shown(t) :: %{public_key: term, key: map}
