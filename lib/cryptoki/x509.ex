@@ -199,7 +199,8 @@ defmodule Cryptoki.X509 do
   other extension: what a certificate allows is said here. `review/4` shows what would be signed; names
   that are asked for and not copied, and what programs will not like, are a line of the log (warning).
 
-    * `subject:`, `subject_alt_name:` others than in the request; `subject_alt_name: []` for none
+    * `subject:`, `subject_alt_name:` others than in the request; `subject_alt_name: []` for none. A subject in
+      one of the old types of string (T61String, UniversalString, BMPString) becomes UTF-8
     * `copy:` which alternative names are taken from the request: a list of kinds (`[:dns, :ip]`), `false`
       for none, `true` for all that are known, the default
     * `days:`, `not_after:`, `not_before:` and `serial:` as in `self_signed/3`; without the first two it

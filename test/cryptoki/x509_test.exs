@@ -120,6 +120,26 @@ defmodule Cryptoki.X509Test do
     end
   end
 
+  test "names are certified in UTF-8, whichever type of string a request has", context do
+    %{hsm: hsm, keys: keys} = context
+    root = X509.self_signed!(hsm, keys.secp256r1, subject: "/CN=root", ca: true)
+    config = write(context, "")
+
+    # T61String and BMPString.
+    for mask <- ["nombstr", "MASK:0x800"] do
+      File.write!(config, "[req]\nstring_mask = #{mask}\ndistinguished_name = dn\n[dn]\n")
+      file = write(context, "")
+      key = ~w(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout #{file}.key)
+      name = ["-utf8", "-subj", "/C=DE/O=Müller+OU=web/CN=www"]
+      assert {_, 0} = OpenSSL.openssl(~w(req -new -config #{config} -out #{file}) ++ key ++ name)
+      leaf = write(context, X509.issue!(hsm, keys.secp256r1, root, File.read!(file), days: 1))
+      types = ~w(x509 -noout -subject -inform DER -nameopt utf8,show_type,sep_multiline -in)
+      assert {text, 0} = OpenSSL.openssl(types ++ [leaf])
+      assert text =~ "C=PRINTABLESTRING:DE"
+      assert text =~ "O=UTF8STRING:Müller" and text =~ ~r/OU=(UTF8|PRINTABLE)STRING:web/
+    end
+  end
+
   test "times, serial numbers and raw extensions", %{hsm: hsm, keys: keys} = context do
     times = [not_before: ~U[2049-12-31 23:59:59Z], not_after: ~U[2050-01-01 00:00:00Z]]
     policy = {{2, 5, 29, 32}, DER.sequence([DER.sequence([DER.oid({1, 2, 3, 4})])])}

@@ -11,8 +11,10 @@ defmodule Cryptoki.X509.Name do
   @printable 19
   @ia5 22
 
+  # T61String, UniversalString, BMPString.
+  @old [20, 28, 30]
   # What a DirectoryString may be; the one that is written first.
-  @directory [@utf8, @printable, 20, 28, 30]
+  @directory [@utf8, @printable | @old]
   @country {2, 5, 4, 6}
   @jurisdiction_country {1, 3, 6, 1, 4, 1, 311, 60, 2, 1, 3}
   # Of the upper bounds that of names, which is the largest.
@@ -85,6 +87,21 @@ defmodule Cryptoki.X509.Name do
 
   defp encode(parts),
     do: DER.sequence(for(part <- parts, do: DER.set_of(Enum.map(part, &encode_attribute/1))))
+
+  @doc """
+  The DER of a name as an authority writes it: what came in one of the old types of string, which not
+  every program reads, becomes UTF-8 (RFC 5280, section 4.1.2.4).
+  """
+  @spec certified(t) :: DER.t()
+  def certified(parts),
+    do: encode(for(part <- parts, do: Enum.map(part, &modern/1)))
+
+  defp modern({oid, tag, contents} = attribute) do
+    with {_title, [@utf8 | _], _most} when tag in @old <- @by_oid[oid],
+         {:ok, text} <- Reader.text(tag, contents),
+         do: {oid, @utf8, text},
+         else: (_as_it_is -> attribute)
+  end
 
   defp encode_attribute({oid, tag, contents}),
     do: DER.sequence([DER.oid(oid), DER.value(tag, contents)])

@@ -78,7 +78,7 @@ defmodule Cryptoki.X509.Request do
     request =
       Map.merge(Info.shown(key), %{
         info: key,
-        subject: subject.der,
+        subject: Name.certified(name),
         text: Name.text(name),
         public_key_info: key.der,
         extensions: Extensions.Read.by_oid(extensions),
