@@ -29,15 +29,6 @@ defmodule Cryptoki.Test.PKI.Judges do
           host: String.t() | nil
         }
 
-  @doc "What a test starts: the judges that are processes."
-  @spec children :: [Supervisor.child_spec()]
-  def children do
-    python = {:judge_in_python, [Requests.python(), "-B", path("judge.py")]}
-    # A JVM, and a crate that is built: only where all is wanted.
-    more = if Requests.all?(), do: [{:judge_in_java, java_command()}, webpki_command()], else: []
-    Enum.map([python | more], &Server.child_spec/1)
-  end
-
   @doc "Fails with what a judge finds and nobody has named."
   @spec judge!([binary, ...], keyword) :: :ok
   def judge!(certificates, opts \\ []) do
@@ -88,13 +79,13 @@ defmodule Cryptoki.Test.PKI.Judges do
     ask(judge, "path #{host || "-"} #{count}", ders)
   end
 
-  defp ask(judge, question, ders), do: Server.ask(:"judge_in_#{judge}", question, ders)
-
-  defp java_command do
-    [System.find_executable("java"), "-Xshare:auto", path("Judge.java")]
+  defp ask(judge, question, ders) do
+    Server.ask(:"judge_in_#{judge}", fn -> command(judge) end, question, ders)
   end
 
-  defp webpki_command, do: {:judge_in_webpki, [Programs.webpki()]}
+  defp command(:python), do: [Requests.python(), "-B", path("judge.py")]
+  defp command(:java), do: [System.find_executable("java"), path("Judge.java")]
+  defp command(:webpki), do: [Programs.webpki()]
 
   defp path(name), do: Path.join(__DIR__, name)
 end

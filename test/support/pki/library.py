@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from answers import UNKNOWN, accepted, refused
+from answers import accepted, refused
 from der import KEYS
 
 
@@ -92,8 +92,8 @@ def requests(everything):
         ec.BrainpoolP512R1(),
     ]:
         yield curve.name, accepted(), make(ec.generate_private_key(curve))
-    yield "P-256 with SHA-224", UNKNOWN, make(hash=hashes.SHA224())
-    yield "P-256 with SHA3-256", UNKNOWN, make(hash=hashes.SHA3_256())
+    yield "P-256 with SHA-224", accepted(), make(hash=hashes.SHA224())
+    yield "P-256 with SHA3-256", accepted(), make(hash=hashes.SHA3_256())
     yield "DSA", weak, make(dsa.generate_private_key(1024))
     if everything:
         for bits in [1024, 3072, 4096]:

@@ -76,11 +76,7 @@ def openssl(folder, everything):
     yield "an e-mail address", accepted("/CN=www/emailAddress=a@acme.test"), make("/CN=www/emailAddress=a@acme.test")
     yield "domain components", accepted("/DC=test/DC=acme/CN=www"), make("/DC=test/DC=acme/CN=www")
     ev = "/businessCategory=Private Organization/jurisdictionC=DE/serialNumber=HRB 1/postalCode=80331/C=DE/O=Acme/CN=www"
-    yield "extended validation", accepted(
-        ev.replace("businessCategory", "2.5.4.15")
-        .replace("jurisdictionC", "1.3.6.1.4.1.311.60.2.1.3")
-        .replace("postalCode", "2.5.4.17")
-    ), make(ev)
+    yield "extended validation", accepted(ev), make(ev)
     yield "nobody", accepted("", ("dns", "a.test")), make("/", ["subjectAltName = DNS:a.test"])
 
     for text, line, names in [
@@ -133,8 +129,10 @@ def openssl(folder, everything):
     for digest in ["sha384", "sha512"]:
         yield f"RSA with {digest}", accepted(), make(key=big, more=[f"-{digest}"])
         yield f"P-256 with {digest}", accepted(), make(more=[f"-{digest}"])
-    for digest in ["sha1", "md5", "sha224", "sha3-256"]:
+    for digest in ["sha1", "md5"]:
         yield f"RSA with {digest}", UNKNOWN, make(key=big, more=[f"-{digest}"])
+    for digest in ["sha224", "sha3-256"]:
+        yield f"RSA with {digest}", accepted(), make(key=big, more=[f"-{digest}"])
     for text, options in [
         ("salt of the hash", ["rsa_padding_mode:pss"]),
         ("salt of 20", ["rsa_padding_mode:pss", "rsa_pss_saltlen:20"]),
@@ -144,7 +142,7 @@ def openssl(folder, everything):
         yield f"RSA and PSS, {text}", accepted(), make(
             key=big, more=[argument for option in options for argument in ("-sigopt", option)]
         )
-    yield "RSA and PSS with another MGF1", WEAK, make(
+    yield "RSA and PSS with another MGF1", either(accepted(), UNKNOWN), make(
         key=big, more=["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_mgf1_md:sha384"]
     )
     yield "RSA-PSS", either(accepted(), UNKNOWN), make(key=rsa(2048, "RSA-PSS"))
@@ -204,7 +202,7 @@ def certtool(folder, everything):
         template,
         "--text",
     )
-    yield "a whole subject", accepted("/CN=Müller/OU=web/O=Acme/L=Munich/ST=Bavaria/C=DE"), make(
+    yield "a whole subject", accepted("/C=DE/ST=Bavaria/L=Munich/O=Acme/OU=web/CN=Müller"), make(
         [
             'country = "DE"',
             'state = "Bavaria"',
@@ -219,8 +217,8 @@ def certtool(folder, everything):
         "/CN=www",
         ("dns", "a.test"),
         ("dns", "b.test"),
-        ("ip", "192.0.2.1"),
         ("uri", "https://a.test/"),
+        ("ip", "192.0.2.1"),
         ("email", "a@a.test"),
     ), make(
         name

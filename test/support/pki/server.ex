@@ -4,21 +4,21 @@ defmodule Cryptoki.Test.PKI.Server do
 
   use GenServer
 
-  @spec start_link({name :: atom, [String.t()]}) :: GenServer.on_start()
-  def start_link({name, command}), do: GenServer.start_link(__MODULE__, command, name: name)
-
-  def child_spec({name, _command} = argument),
-    do: %{id: name, start: {__MODULE__, :start_link, [argument]}}
-
-  @doc "Asks one question; DER is sent in base64."
-  @spec ask(atom, String.t(), [binary]) :: [String.t()]
-  def ask(name, question, ders) do
+  @doc "Asks one question; DER is sent in base64. The first one starts the program, which all tests share."
+  @spec ask(atom, (() -> [String.t()]), String.t(), [binary]) :: [String.t()]
+  def ask(name, command, question, ders) do
     line = Enum.join([question | Enum.map(ders, &Base.encode64/1)], " ")
+
+    with nil <- Process.whereis(name),
+         {:error, reason} <- GenServer.start(__MODULE__, command, name: name),
+         do: {:already_started, _pid} = reason
+
     GenServer.call(name, {:ask, line <> "\n"}, :infinity)
   end
 
   @impl true
-  def init([program | arguments]) do
+  def init(command) do
+    [program | arguments] = command.()
     options = [:binary, :exit_status, line: 65_536, args: arguments]
     {:ok, Port.open({:spawn_executable, program}, options)}
   end
