@@ -131,6 +131,29 @@ defmodule Cryptoki.BuiltOnCallsTest do
     end
   end
 
+  test "wrong ones of ClientKey" do
+    least = [hsm: @nobody, key: @key]
+
+    for {own, text} <- [
+          {[hsm: @nobody], "key: must be what names a key, got: nil"},
+          {[key: @key], "hsm: must be an instance, got: nil"},
+          {least ++ [timeuot: 1], "did you mean :timeout"},
+          {least ++ [timeout: "1"], "timeout: must be milliseconds"},
+          {least ++ [key: @key], "key: is given twice"}
+        ] do
+      for call <- [
+            &SSH.ClientKey.user_key(:"ssh-ed25519", &1),
+            &SSH.ClientKey.sign("key", "data", &1)
+          ] do
+        error = assert_raise ArgumentError, fn -> call.(key_cb_private: own) end
+        assert Exception.message(error) =~ text
+      end
+    end
+
+    assert {:error, %Cryptoki.Error{reason: :shutdown}} =
+             SSH.ClientKey.user_key(:"ssh-ed25519", key_cb_private: least)
+  end
+
   defp user(opts) do
     if Keyword.keyword?(opts) and opts[:hours] == nil and opts[:hours] != 8,
       do: Keyword.merge(@user, opts),

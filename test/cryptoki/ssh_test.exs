@@ -94,9 +94,10 @@ defmodule Cryptoki.SSHTest do
 
       # Of security keys, which ssh-keygen makes with the hardware only.
       {point, _private} = :crypto.generate_key(:ecdh, :secp256r1)
+      {ed25519, _private} = :crypto.generate_key(:eddsa, :ed25519)
 
       for {type, fields} <- [
-            {"sk-ssh-ed25519@openssh.com", [:crypto.strong_rand_bytes(32), "ssh:"]},
+            {"sk-ssh-ed25519@openssh.com", [ed25519, "ssh:"]},
             {"sk-ecdsa-sha2-nistp256@openssh.com", ["nistp256", point, "ssh:"]}
           ] do
         blob =
@@ -287,6 +288,7 @@ defmodule Cryptoki.SSHTest do
       blob = Base.decode64!(base64)
       field = fn bytes -> <<byte_size(bytes)::32, bytes::binary>> end
       rsa = <<0, 255, 0::2032, 1>>
+      {point, _private} = :crypto.generate_key(:eddsa, :ed25519)
 
       line = fn type, fields ->
         "#{type} #{Base.encode64(field.(type) <> Enum.map_join(fields, field))}"
@@ -320,7 +322,12 @@ defmodule Cryptoki.SSHTest do
             {line.("ecdsa-sha2-nistp521", ["nistp521", <<4, -1::1056>>]), :invalid_argument},
             {line.("sk-ecdsa-sha2-nistp256@openssh.com", ["nistp256", <<4, 1::512>>, "ssh:"]),
              :invalid_argument},
-            {line.("sk-ssh-ed25519@openssh.com", [<<9::256>>, "ssh:\0"]), :invalid_argument},
+            {line.("sk-ssh-ed25519@openssh.com", [point, "ssh:\0"]), :invalid_argument},
+            # Bytes that are no point of Ed25519, and points with which everybody can sign.
+            {line.("ssh-ed25519", [<<2::little-256>>]), :invalid_argument},
+            {line.("ssh-ed25519", [<<1::little-256>>]), :invalid_argument},
+            {line.("ssh-ed25519", [<<0::256>>]), :invalid_argument},
+            {line.("sk-ssh-ed25519@openssh.com", [<<0::256>>, "ssh:"]), :invalid_argument},
             # Another spelling of base64, a certificate, options before it, and more than is read.
             {Regex.replace(~r/(.)= /, ecdsa, fn _all, c -> <<:binary.first(c) + 1, "= ">> end),
              :invalid_argument},
@@ -389,11 +396,13 @@ defmodule Cryptoki.SSHTest do
                )
 
       # Terms that only look like one.
+      {point, _private} = :crypto.generate_key(:eddsa, :ed25519)
+
       for key <- [
             {:RSAPublicKey, -1, 3},
             {:RSAPublicKey, "n", 3},
             {{:ECPoint, :point}, {:namedCurve, {1, 3, 101, 112}}},
-            {{:ECPoint, <<9::256>>}, {:namedCurve, :ed25519}},
+            {{:ECPoint, point}, {:namedCurve, :ed25519}},
             {}
           ],
           do: assert({:error, %Error{reason: :unsupported}} = Cryptoki.SSH.fingerprint(key))

@@ -216,9 +216,10 @@ defmodule Cryptoki.PublicKey.Info do
     end
   end
 
-  # By agreeing on something with it: OpenSSL looks at points before it works with them. Only the forms
-  # of RFC 5480, section 2.2.
-  defp point(<<form, _::binary>> = point, curve) when form in [2, 3, 4] do
+  @doc "Whether bytes are a point of a curve, in one of the forms of RFC 5480, section 2.2."
+  @spec point(binary, atom) :: :ok | :error | :unknown
+  # By agreeing on something with it: OpenSSL looks at points before it works with them.
+  def point(<<form, _::binary>> = point, curve) when form in [2, 3, 4] do
     with true <- curve in :crypto.supports(:curves),
          true <- is_binary(:crypto.compute_key(:ecdh, point, <<2>>, curve)),
          do: :ok,
@@ -227,5 +228,5 @@ defmodule Cryptoki.PublicKey.Info do
     _no_point -> :error
   end
 
-  defp point(_other, _curve), do: :error
+  def point(_other, _curve), do: :error
 end

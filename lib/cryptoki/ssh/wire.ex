@@ -4,6 +4,7 @@ defmodule Cryptoki.SSH.Wire do
   # 5656, RFC 8709, and OpenSSH's PROTOCOL.u2f for keys of security keys). Pure.
 
   alias Cryptoki.Error
+  alias Cryptoki.PublicKey.{Edwards, Info}
 
   # {name in SSH, object identifier of the curve, name of the curve, the same for OTP, bytes of a coordinate}
   @curves [
@@ -118,15 +119,15 @@ defmodule Cryptoki.SSH.Wire do
 
   defp check("ssh-ed25519", fields) do
     case split(fields) do
-      [<<_::binary-size(32)>>] -> :ok
+      [point] -> ed25519(point, "ssh-ed25519")
       _other -> malformed("ssh-ed25519")
     end
   end
 
   defp check("sk-ssh-ed25519@openssh.com" = type, fields) do
     case split(fields) do
-      [<<_::binary-size(32)>>, application] ->
-        if text?(application), do: :ok, else: malformed(type)
+      [point, application] ->
+        if text?(application), do: ed25519(point, type), else: malformed(type)
 
       _other ->
         malformed(type)
@@ -177,14 +178,15 @@ defmodule Cryptoki.SSH.Wire do
   # OpenSSH reads it as a string of C.
   defp text?(application), do: :binary.match(application, <<0>>) == :nomatch
 
-  # By agreeing on something with it: OpenSSL looks at points before it works with them.
-  defp on_curve?(<<4, _::binary>> = point, curve, size) when byte_size(point) == 2 * size + 1 do
-    is_binary(:crypto.compute_key(:ecdh, point, <<2>>, curve))
-  rescue
-    _no_point -> false
-  end
+  # SSH has the uncompressed form only.
+  defp on_curve?(<<4, _::binary>> = point, curve, size) when byte_size(point) == 2 * size + 1,
+    do: Info.point(point, curve) == :ok
 
   defp on_curve?(_other, _curve, _size), do: false
+
+  # OpenSSH takes any 32 bytes; with the few points of small order everybody can sign.
+  defp ed25519(point, type),
+    do: if(Edwards.check(:ed25519, point) == :ok, do: :ok, else: malformed(type))
 
   defp malformed(type), do: wrong("the fields of this public key are not those of #{type}")
   defp wrong(text), do: {:error, Error.new(:invalid_argument, text)}
