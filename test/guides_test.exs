@@ -50,6 +50,13 @@ defmodule Cryptoki.GuidesTest do
     revoked = verify ++ ~w(-crl_check -CRLfile issuing.crl chain.pem)
     assert {text, 2} = System.cmd("openssl", revoked, in_it)
     assert text =~ "certificate revoked"
+
+    # The issuing authority is taken back, too; what came after it is not.
+    list = ~w(-crl_check -CRLfile root.crl issuing.pem)
+    assert {text, 2} = System.cmd("openssl", verify ++ list, in_it)
+    assert text =~ "certificate revoked"
+    verify = ~w(verify -x509_strict -CAfile root.pem -untrusted chain2.pem chain2.pem)
+    assert {_, 0} = System.cmd("openssl", verify, in_it)
   end
 
   test "signing.md", do: with_certificate("signing", "contract")
