@@ -15,7 +15,7 @@ defmodule Cryptoki.DER.Reader do
           contents: binary,
           der: binary,
           at: non_neg_integer,
-          inside: pos_integer,
+          inside: non_neg_integer,
           path: [String.t()]
         }
 

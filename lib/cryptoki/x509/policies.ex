@@ -130,9 +130,12 @@ defmodule Cryptoki.X509.Policies do
          {:ok, [{0x30, parts, _}]} <- DER.split(der),
          {:ok, parts} <- DER.split(parts),
          lists = Enum.map(parts, &leading/1),
-         false <- :error in lists,
-         do: {:ok, lists},
-         else: (other -> if(other == nil, do: {:ok, nil}, else: :error))
+         false <- :error in lists do
+      {:ok, lists}
+    else
+      nil -> {:ok, nil}
+      _unreadable -> :error
+    end
   end
 
   defp leading({0x30, contents, _}) do
