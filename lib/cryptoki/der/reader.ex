@@ -97,6 +97,7 @@ defmodule Cryptoki.DER.Reader do
   def one?(bytes), do: match?({:ok, :ok}, read(bytes, "", &check/1))
 
   @doc "Ends the reading: what is wrong with a value."
+  @spec wrong!(t, String.t()) :: no_return
   @spec wrong!(t, String.t(), Error.reason()) :: no_return
   def wrong!(%__MODULE__{} = value, text, reason \\ :invalid_argument) do
     place = Enum.join(Enum.reverse(["byte #{value.at}" | value.path]), ", ")
