@@ -11,6 +11,35 @@ defmodule Cryptoki.Certificates do
   @type source :: binary | Cryptoki.key() | [binary | Cryptoki.key()]
 
   @doc """
+  Looks at what names certificates, before any is asked for: what nobody could find one by raises
+  `ArgumentError` with the name of the argument.
+  """
+  @spec source!(term, argument :: String.t()) :: :ok
+  def source!([], argument), do: wrong!(argument, "is empty")
+  def source!("pkcs11:" <> _ = uri, argument), do: selector!(uri, :certificate, argument)
+  def source!(bytes, _argument) when is_binary(bytes), do: :ok
+  def source!(map, argument) when is_map(map), do: selector!(map, :certificate, argument)
+
+  def source!(list, argument) when is_list(list) do
+    cond do
+      Keyword.keyword?(list) -> selector!(list, :certificate, argument)
+      List.improper?(list) -> no_source!(argument)
+      true -> Enum.each(list, &source!(&1, argument))
+    end
+  end
+
+  def source!(_other, argument), do: no_source!(argument)
+
+  @doc "The same for what names a key, for a verb."
+  @spec selector!(term, atom, argument :: String.t()) :: :ok
+  def selector!(selector, verb, argument) do
+    _ = Keys.wanted!(selector, verb)
+    :ok
+  rescue
+    error in ArgumentError -> wrong!(argument, error.message)
+  end
+
+  @doc """
   The certificates, as DER, one at least. What cannot be one at all raises `ArgumentError` with the name
   of the argument; bytes of a file or a token that are none are an error.
   """
@@ -26,8 +55,7 @@ defmodule Cryptoki.Certificates do
     if Keyword.keyword?(list), do: on_token(hsm, list, argument), else: each(hsm, list, argument)
   end
 
-  def fetch(_hsm, _other, argument),
-    do: wrong!(argument, "is PEM, DER, what names a certificate, or a list of these")
+  def fetch(_hsm, _other, argument), do: no_source!(argument)
 
   defp each(hsm, list, argument) do
     Enum.reduce_while(list, {:ok, []}, fn item, {:ok, before} ->
@@ -120,6 +148,10 @@ defmodule Cryptoki.Certificates do
          :ok <- SignatureAlgorithm.verify(public, mechanism, data, signature),
          do: {:ok, signature}
   end
+
+  @spec no_source!(String.t()) :: no_return
+  defp no_source!(argument),
+    do: wrong!(argument, "is PEM, DER, what names a certificate, or a list of these")
 
   @spec wrong!(String.t(), String.t()) :: no_return
   defp wrong!(argument, text), do: raise(ArgumentError, argument <> ": " <> text)

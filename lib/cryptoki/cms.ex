@@ -60,6 +60,7 @@ defmodule Cryptoki.CMS do
     detached? = own[:detached]
     data = data!(data, detached?)
     signers = [{hsm, key, certificate, "certificate"} | Enum.map(own[:signers], &signer(hsm, &1))]
+    :ok = look!(signers, own[:chain])
 
     with {:ok, signers} <- each(signers, &Signer.fetch(&1, own)),
          {:ok, chain} <- chain(hsm, own[:chain]),
@@ -134,6 +135,17 @@ defmodule Cryptoki.CMS do
 
   defp data!(_other, _detached?),
     do: raise(ArgumentError, "data is iodata or {:stream, enumerable}")
+
+  # Mistakes in what names keys and certificates, before any is asked for.
+  defp look!(signers, chain) do
+    for {_hsm, key, certificate, argument} <- signers do
+      :ok = Certificates.source!(certificate, argument)
+      name = if argument == "certificate", do: "key", else: argument
+      :ok = Certificates.selector!(key, :sign, name)
+    end
+
+    if chain == [], do: :ok, else: Certificates.source!(chain, "chain")
+  end
 
   defp signer(hsm, {key, certificate}), do: {hsm, key, certificate, "signers"}
   defp signer(_hsm, {hsm, key, certificate}), do: {hsm, key, certificate, "signers"}

@@ -1,5 +1,5 @@
 defmodule Cryptoki.JWK do
-  alias Cryptoki.{Base64URL, CallOptions, Error, JSON}
+  alias Cryptoki.{Base64URL, CallOptions, Error, JSON, Keys}
   alias Cryptoki.Options.Table
 
   @moduledoc """
@@ -91,8 +91,13 @@ defmodule Cryptoki.JWK do
       ["EC", "RSA"]
   """
   @spec set(hsm, [key], opts) :: {:ok, t} | {:error, Error.t()}
-  def set(hsm, keys, opts \\ []) when is_list(keys) do
+  def set(hsm, keys, opts \\ []) do
     {members, call} = CallOptions.split!(opts, Keyword.delete(@members, :kid), @call)
+
+    unless is_list(keys) and not List.improper?(keys),
+      do: raise(ArgumentError, "keys: must be a list of what names keys")
+
+    for key <- keys, do: Keys.wanted!(key, :public_key)
 
     keys
     |> Enum.reduce_while({:ok, []}, fn key, {:ok, done} ->

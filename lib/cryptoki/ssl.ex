@@ -103,6 +103,8 @@ defmodule Cryptoki.SSL do
   def certs_keys(hsm, key, certificate_chain, opts \\ []) do
     # For the mistakes in them, which are told at once.
     {[], opts} = CallOptions.split!(opts, [])
+    :ok = Certificates.source!(certificate_chain, "certificate_chain")
+    :ok = Certificates.selector!(key, :sign, "key")
 
     with :ok <- release(),
          {:ok, chain} <- Certificates.fetch(hsm, certificate_chain, "certificate_chain"),

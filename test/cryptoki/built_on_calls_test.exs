@@ -64,6 +64,7 @@ defmodule Cryptoki.BuiltOnCallsTest do
       {[payload: :text], "payload: must be iodata or {:stream, enumerable}, got: an atom"},
       {[payload: [:text]], "payload: must be iodata or {:stream, enumerable}, got: a list"},
       {[payload: %{}], "payload: must be iodata"},
+      {[payload: {:stream, 5}], "payload: must be iodata or {:stream, enumerable}"},
       {[algs: "ES256"], "did you mean :alg"}
     ],
     jwk_public: [
@@ -93,7 +94,15 @@ defmodule Cryptoki.BuiltOnCallsTest do
       {[signers: [@key]], "signers: must be a list of {key, certificate}"},
       {[signers: %{}], "signers: must be a list of {key, certificate}"},
       {[signers: [{@key, @key} | :x]], "signers: must be a list of {key, certificate}"},
-      {[chain: 5], "chain: must be PEM, DER, what names a certificate, or a list of these"},
+      {[signers: [{@key, 5}]],
+       "signers: is PEM, DER, what names a certificate, or a list of these"},
+      {[signers: [{@key, []}]], "signers: is empty"},
+      {[signers: [{5, @key}]], "signers: a number names no key"},
+      {[signers: [{@nobody, [lable: "x"], @key}]], "signers: there is no attribute :lable"},
+      {[chain: 5], "chain: is PEM, DER, what names a certificate, or a list of these"},
+      {[chain: [@key | 5]], "chain: is PEM, DER, what names a certificate, or a list of these"},
+      {[chain: [@key, [lable: "x"]]], "chain: there is no attribute :lable"},
+      {[chain: "pkcs11:object=%"], "chain: "},
       {[detach: true], "did you mean :detached"}
     ],
     certs_keys: [{[timeuot: 1], "did you mean :timeout"}],
@@ -128,6 +137,22 @@ defmodule Cryptoki.BuiltOnCallsTest do
         error = assert_raise ArgumentError, fn -> call(unquote(name), opts) end
         assert Exception.message(error) =~ text
       end
+    end
+  end
+
+  test "and the other arguments are looked at as early" do
+    for {call, text} <- [
+          {fn -> CMS.sign(@nobody, @key, [@key | 5], "") end, "certificate: is PEM, DER"},
+          {fn -> CMS.sign(@nobody, @key, [[lable: "x"]], "") end,
+           "certificate: there is no attribute :lable"},
+          {fn -> CMS.sign(@nobody, 5, @key, "") end, "key: a number names no key"},
+          {fn -> JWK.set(@nobody, :x) end, "keys: must be a list"},
+          {fn -> JWK.set(@nobody, [@key | :x]) end, "keys: must be a list"},
+          {fn -> JWK.set(@nobody, [@key, 5]) end, "a number names no key"},
+          {fn -> JWK.set(@nobody, label: "x") end, "a tuple of 2 names no key"}
+        ] do
+      error = assert_raise ArgumentError, call
+      assert Exception.message(error) =~ text
     end
   end
 

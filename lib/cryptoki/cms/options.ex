@@ -18,8 +18,8 @@ defmodule Cryptoki.CMS.Options do
           "leaves the data out; then it may be `{:stream, enumerable}`, of which the token signs the digest"
       ],
       chain: [
-        cast: &(source?(&1) and {:ok, &1}),
-        must: "PEM, DER, what names a certificate, or a list of these",
+        # Looked at as all certificates are, by `Certificates.source!/2`.
+        cast: :any,
         type: "Cryptoki.CMS.certificate() | []",
         default: [],
         doc: "further certificates to go along, without the root"
@@ -53,27 +53,14 @@ defmodule Cryptoki.CMS.Options do
       ]
   end
 
-  defp signers([{_key, certificate} = signer | rest]), do: signers(signer, certificate, rest)
+  defp signers([]), do: {:ok, []}
 
-  defp signers([{_hsm, _key, certificate} = signer | rest]),
-    do: signers(signer, certificate, rest)
+  defp signers(signers) do
+    signer? = &(match?({_key, _certificate}, &1) or match?({_hsm, _key, _certificate}, &1))
 
-  defp signers(rest), do: rest == [] and {:ok, []}
-
-  defp signers(signer, certificate, rest) do
-    with true <- source?(certificate) and certificate != [],
-         {:ok, signers} <- signers(rest),
-         do: {:ok, [signer | signers]}
+    is_list(signers) and not List.improper?(signers) and Enum.all?(signers, signer?) and
+      {:ok, signers}
   end
-
-  # What it is worth is seen when it is read.
-  defp source?(source) when is_binary(source) or is_map(source), do: true
-
-  defp source?([item | rest]) when is_list(item) and item != [],
-    do: source?(item) and source?(rest)
-
-  defp source?([item | rest]) when is_binary(item) or is_map(item), do: source?(rest)
-  defp source?(source), do: Keyword.keyword?(source)
 
   ## Attributes
 

@@ -119,7 +119,9 @@ defmodule Cryptoki.JWS.Options do
   defp extensions(names),
     do: strings?(names) and Enum.all?(names, &(&1 not in @registered)) and {:ok, names}
 
-  defp payload({:stream, _chunks} = payload), do: {:ok, payload}
+  defp payload({:stream, chunks} = payload),
+    do: Enumerable.impl_for(chunks) != nil and {:ok, payload}
+
   defp payload(payload), do: Table.cast(:iodata, payload)
 
   # An improper list is none.
