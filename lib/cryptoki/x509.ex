@@ -338,7 +338,7 @@ defmodule Cryptoki.X509 do
     * `number:` of the list, which grows from one to the next. Default: the nanoseconds since 1970 and a
       count, 16 bytes, which grow as long as the clock is not set back between two lives of the VM
     * `crl_urls:` where it is found, critical; then the certificates must have one of these, too (RFC 5280,
-      section 5.2.5)
+      section 5.2.5). NSS takes no list that says so
     * `ca_issuers_url:` where the certificate of its issuer is
 
   Signatures: see above. Errors: as `issue/5`; and `:invalid_argument` for a certificate among `revoked`
