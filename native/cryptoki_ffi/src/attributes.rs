@@ -271,3 +271,6 @@ fn cut(attribute: &CK_ATTRIBUTE, mut value: Secret) -> Outcome<Read> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,3 +103,39 @@ fn base_of(handle: *mut c_void, path: &Path) -> Option<*mut c_void> {
         (Path::new(&file).canonicalize().ok()? == own).then_some(base)
     })
 }
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod tests {
+    use super::*;
+    use libloading::os::unix::RTLD_NOW;
+
+    fn whose(library: &str, name: &CStr) -> String {
+        // SAFETY: libraries of the system, whose symbols are not called.
+        unsafe {
+            let Ok(opened) = Library::open(Some(library), RTLD_NOW) else {
+                return "not there".to_string();
+            };
+            let symbols = Symbols::of(opened, Path::new(library));
+            match symbols.get::<*const c_void>(name) {
+                Whose::Own(address) => format!("own {}", !address.is_null()),
+                Whose::Of(path) => path.rsplit('/').next().unwrap_or("").to_string(),
+                Whose::Nobodys => "nobody's".to_string(),
+            }
+        }
+    }
+
+    #[test]
+    fn a_symbol_of_a_library_that_another_is_linked_with_is_told_apart() {
+        assert_eq!(whose("libm.so.6", c"cos"), "own true");
+        assert_eq!(whose("libm.so.6", c"malloc"), "libc.so.6");
+        assert_eq!(whose("libc.so.6", c"malloc"), "own true");
+        assert_eq!(whose("libm.so.6", c"C_GetFunctionList"), "nobody's");
+    }
+
+    #[test]
+    fn an_address_that_is_in_no_object_is_nobodys() {
+        assert!(object_of(std::ptr::without_provenance(8)).is_none());
+        let main = object_of(whose as *const c_void);
+        assert!(main.is_some_and(|(base, path)| !base.is_null() && !path.is_empty()));
+    }
+}
