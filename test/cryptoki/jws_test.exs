@@ -230,6 +230,9 @@ defmodule Cryptoki.JWSTest do
       end
 
       assert_raise ArgumentError, "jws: must be a string", fn ->
+        # Elixir 1.20 would warn of the call itself.
+        apply(JWS, :verify, [hsm, public, nil])
+      end
         apply(JWS, :verify, [hsm, public, nil])
       end
     end
