@@ -8,6 +8,8 @@ use std::sync::mpsc::channel;
 
 const SLOT: u64 = 3;
 const N: u64 = 7;
+/// How many objects are known at once.
+const LIMIT: usize = 1 << 20;
 
 fn handle(generation: u64) -> Handle {
     Handle {
@@ -141,4 +143,47 @@ fn after_another_login_and_after_doubts_objects_are_looked_for() {
     let first = found(&numbers).unwrap();
     numbers.clear(None);
     assert_eq!(numbers.standing(SLOT, &first), Standing::Unknown);
+}
+
+#[test]
+fn of_what_is_gone_the_oldest_is_forgotten() {
+    let numbers = Numbers::default();
+    let first = handle(numbers.made(SLOT, N, None));
+    // Each ends the one before it.
+    let made = |count: usize| {
+        for _ in 0..count {
+            numbers.made(SLOT, N, None);
+        }
+    };
+    made(1 << 16);
+    assert_eq!(numbers.standing(SLOT, &first), Standing::Gone);
+    made(1);
+    assert_eq!(numbers.standing(SLOT, &first), Standing::Unknown);
+}
+
+#[test]
+fn what_is_known_has_a_limit_but_for_what_is_used_or_ends_with_a_session() {
+    let numbers = Numbers::default();
+    let of = |object| {
+        let generation = numbers.found(SLOT, &[object])[0].1;
+        Handle {
+            object,
+            epoch: 1,
+            generation,
+        }
+    };
+    let mine = handle(numbers.made(SLOT, N, Some(1)));
+    let used = [of(N + 1)];
+    let in_use = numbers.enter(SLOT, &used).unwrap();
+    let unused = of(N + 2);
+    let many: Vec<u64> = (100..100 + LIMIT as u64 - 3).collect();
+    numbers.found(SLOT, &many[1..]);
+    let _one_less = of(N + 2);
+    assert_eq!(numbers.standing(SLOT, &unused), Standing::Current);
+    numbers.found(SLOT, &many[..1]);
+    let _as_many = of(N + 1);
+    assert_eq!(numbers.standing(SLOT, &unused), Standing::Unknown);
+    assert_eq!(numbers.standing(SLOT, &mine), Standing::Current);
+    assert_eq!(numbers.standing(SLOT, &used[0]), Standing::Current);
+    drop(in_use);
 }
