@@ -233,8 +233,6 @@ defmodule Cryptoki.JWSTest do
         # Elixir 1.20 would warn of the call itself.
         apply(JWS, :verify, [hsm, public, nil])
       end
-        apply(JWS, :verify, [hsm, public, nil])
-      end
     end
 
     test "algorithms", %{hsm: hsm, public: public, secret: secret, jws: jws} do

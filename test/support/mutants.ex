@@ -74,11 +74,14 @@ defmodule Cryptoki.Test.Mutants do
     if run(mutants) > 0, do: System.halt(1), else: :ok
   end
 
-  @doc "Records what cargo-mutants has found, from the folder that it writes."
-  @spec cargo(Path.t()) :: :ok
-  def cargo(directory) do
+  @doc "Records what cargo-mutants has found, from the folders that it writes."
+  @spec cargo([Path.t()]) :: :ok
+  def cargo(directories) do
     count = fn name ->
-      [directory, name <> ".txt"] |> Path.join() |> File.stream!() |> Enum.count()
+      for directory <- directories, reduce: 0 do
+        sum ->
+          sum + ([directory, name <> ".txt"] |> Path.join() |> File.stream!() |> Enum.count())
+      end
     end
 
     noticed = count.("caught") + count.("timeout")
