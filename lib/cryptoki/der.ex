@@ -99,12 +99,6 @@ defmodule Cryptoki.DER do
   @spec one?(term) :: boolean
   def one?(der), do: is_binary(der) and Reader.one?(der)
 
-  @doc "The object identifier in the contents of one."
-  @spec read_oid(binary) :: {:ok, oid} | :error
-  def read_oid(contents) do
-    with {:error, _error} <- Reader.read(value(6, contents), "", &Reader.oid/1), do: :error
-  end
-
   @doc "The time in a value of one of its two forms."
   @spec read_time(byte, binary) :: {:ok, DateTime.t()} | :error
   def read_time(23, <<year::binary-size(2), rest::binary>>) do

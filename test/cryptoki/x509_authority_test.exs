@@ -267,6 +267,31 @@ defmodule Cryptoki.X509AuthorityTest do
     end
   end
 
+  test "policies that cannot be read are refused", %{hsm: hsm, ca: ca, key: key} = context do
+    root = authority(context)
+    one = DER.sequence([DER.oid({1, 2, 3})])
+
+    for {arc, der} <- [
+          {32, DER.sequence([DER.oid({1, 2, 3})])},
+          {32, DER.sequence([DER.sequence([])])},
+          {33, DER.sequence([one])},
+          {36, DER.sequence([DER.value(0x80, "")])},
+          {36, DER.sequence([DER.value(0x80, <<255>>)])},
+          {54, DER.integer(-1)},
+          {54, DER.boolean(true)}
+        ] do
+      own = [
+        subject: "/CN=between",
+        ca: true,
+        extensions: [{{2, 5, 29, arc}, der, critical: true}]
+      ]
+
+      between = X509.certify!(hsm, ca, root, ca, own)
+      answer = X509.certify(hsm, ca, between, key, subject: "/CN=x", policies: [{1, 2, 3}])
+      assert refused(answer) =~ "policies that cannot be read", inspect({arc, der})
+    end
+  end
+
   test "a certificate begins with its issuer's, unless it is said", context do
     %{hsm: hsm, ca: ca, key: key} = context
     later = DateTime.utc_now() |> DateTime.add(86_400, :second) |> DateTime.truncate(:second)

@@ -4,6 +4,7 @@ defmodule Cryptoki.X509.Policies do
   # the certificate of an issuer that is no root allows. Pure.
 
   alias Cryptoki.DER
+  alias Cryptoki.DER.Reader
   alias Cryptoki.X509.Extensions.{Names, URLs}
 
   @any {2, 5, 29, 32, 0}
@@ -111,68 +112,52 @@ defmodule Cryptoki.X509.Policies do
 
   # Those of the issuer, by the names that they have below it.
   defp allowed(extensions) do
-    with {:ok, policies} <- oids(extensions, :policies),
-         {:ok, mappings} <- oids(extensions, :policy_mappings) do
-      if policies == nil or Enum.any?(policies, &match?([@any | _], &1)) do
+    with {:ok, policies} <- read(extensions, :policies, &oids(&1, [6, {:maybe, 0x30}])),
+         {:ok, mappings} <- read(extensions, :policy_mappings, &oids(&1, [6, 6])) do
+      if policies == nil or [@any] in policies do
         {:ok, :any}
       else
-        policies = Enum.map(policies, &hd/1)
-        mapped = for [from, to] <- mappings || [], from in policies, do: {from, to}
-        {from, to} = Enum.unzip(mapped)
+        policies = List.flatten(policies)
+
+        {from, to} =
+          Enum.unzip(for [from, to] <- mappings || [], from in policies, do: {from, to})
+
         {:ok, (policies -- from) ++ to}
       end
     end
   end
 
   # The object identifiers that stand first in each part of an extension.
-  defp oids(extensions, name) do
-    with {_critical, der} <- extensions[Names.oid(name)],
-         {:ok, [{0x30, parts, _}]} <- DER.split(der),
-         {:ok, parts} <- DER.split(parts),
-         lists = Enum.map(parts, &leading/1),
-         false <- :error in lists do
-      {:ok, lists}
-    else
-      nil -> {:ok, nil}
-      _unreadable -> :error
+  defp oids(value, fields) do
+    for part <- Reader.sequence(value) do
+      for %{tag: 6} = oid <- Reader.fields(Reader.is!(part, 0x30), fields), do: Reader.oid(oid)
     end
   end
 
-  defp leading({0x30, contents, _}) do
-    with {:ok, fields} <- DER.split(contents),
-         oids = for({6, oid, _} <- fields, do: DER.read_oid(oid)),
-         true <- oids != [] and :error not in oids,
-         do: Enum.map(oids, &elem(&1, 1)),
-         else: (_none -> :error)
-  end
-
-  defp leading(_other), do: :error
-
-  # How many certificates may follow before it holds; none says never, and is more than any number.
-  defp skip(extensions, :inhibit_any_policy) do
-    case extensions[Names.oid(:inhibit_any_policy)] do
-      nil ->
-        {:ok, :never}
-
-      {_critical, der} ->
-        with({:ok, [{2, n, _}]} <- DER.split(der), do: number(n), else: (_ -> :error))
-    end
-  end
+  # How many certificates may follow before it holds; never is more than any number.
+  defp skip(extensions, :inhibit_any_policy),
+    do: with({:ok, nil} <- read(extensions, :inhibit_any_policy, &skip!/1), do: {:ok, :never})
 
   defp skip(extensions, :policy_constraints) do
-    with {_critical, der} <- extensions[Names.oid(:policy_constraints)],
-         {:ok, [{0x30, contents, _}]} <- DER.split(der),
-         {:ok, fields} <- DER.split(contents) do
-      case List.keyfind(fields, 0x80, 0) do
-        {_tag, n, _} -> number(n)
-        nil -> {:ok, :never}
-      end
-    else
-      nil -> {:ok, :never}
-      _none -> :error
+    first = fn value ->
+      [explicit, _mapping] =
+        Reader.fields(Reader.is!(value, 0x30), [{:maybe, 0x80}, {:maybe, 0x81}])
+
+      explicit && skip!(%{explicit | tag: 2})
     end
+
+    with {:ok, nil} <- read(extensions, :policy_constraints, first), do: {:ok, :never}
   end
 
-  defp number(""), do: :error
-  defp number(bytes), do: {:ok, :binary.decode_unsigned(bytes)}
+  defp skip!(value) do
+    number = Reader.integer(value)
+    if number < 0, do: Reader.wrong!(value, "it is less than 0"), else: number
+  end
+
+  defp read(extensions, name, fun) do
+    with {_critical, der} <- extensions[Names.oid(name)],
+         {:ok, value} <- Reader.read(der, "", fun),
+         do: {:ok, value},
+         else: (other -> if(other == nil, do: {:ok, nil}, else: :error))
+  end
 end

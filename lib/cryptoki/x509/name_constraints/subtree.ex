@@ -4,6 +4,7 @@ defmodule Cryptoki.X509.NameConstraints.Subtree do
   # are `{kind, value}`; what has no rule here is `:unknown`. Pure.
 
   alias Cryptoki.DER
+  alias Cryptoki.DER.Reader
 
   @common_name DER.oid({2, 5, 4, 3})
   @email_address DER.oid({1, 2, 840, 113_549, 1, 9, 1})
@@ -102,31 +103,15 @@ defmodule Cryptoki.X509.NameConstraints.Subtree do
   defp attribute(_other), do: :error
 
   # Strings without regard to their type, to upper case and to how many spaces there are.
-  defp comparable(tag, contents, _der) when tag in [12, 18, 19, 22, 26], do: folded(contents)
+  defp comparable(tag, contents, der) do
+    case Reader.text(tag, contents) do
+      {:ok, text} ->
+        text = text |> :unicode.characters_to_nfkc_binary() |> String.downcase()
+        text |> String.split() |> Enum.join(" ")
 
-  defp comparable(20, contents, _der),
-    do: folded(:unicode.characters_to_binary(contents, :latin1))
-
-  defp comparable(tag, contents, der) when tag in [28, 30] do
-    encoding = if tag == 30, do: :utf16, else: :utf32
-
-    case :unicode.characters_to_binary(contents, {encoding, :big}) do
-      text when is_binary(text) -> folded(text)
-      _none -> der
+      :error ->
+        der
     end
-  end
-
-  defp comparable(_tag, _contents, der), do: der
-
-  defp folded(text) do
-    if String.valid?(text),
-      do:
-        text
-        |> :unicode.characters_to_nfkc_binary()
-        |> String.downcase()
-        |> String.split()
-        |> Enum.join(" "),
-      else: text
   end
 
   ## Whether one is below the other
