@@ -199,24 +199,39 @@ defmodule Cryptoki.DER.Reader do
 
   @doc "What a tag is called."
   @spec type(byte) :: String.t()
-  def type(tag) when is_map_key(@types, tag), do: "a #{@types[tag]}"
+  def type(tag) when is_map_key(@types, tag), do: article(@types[tag])
   def type(tag), do: "a value with the tag 0x#{Integer.to_string(tag, 16)}"
 
-  @doc "One value of each tag, those with a question mark when they are there: `[0x30, {:maybe, 0xA0}]`."
-  @spec fields(t, [byte | {:maybe, byte}]) :: [t | nil]
-  def fields(%__MODULE__{} = value, tags), do: fields(values(value), tags, value)
+  # By their sound: a UTF8String.
+  defp article(<<letter, _::binary>> = name) when letter in [?A, ?E, ?I, ?O], do: "an " <> name
+  defp article(name), do: "a " <> name
+
+  @typedoc "The tag of a field, with what the field is called when it has a name."
+  @type field :: byte | {String.t(), byte} | {:maybe, byte} | {:maybe, String.t(), byte}
+
+  @doc "One value for each field, `nil` for those that may be missing: `[0x30, {:maybe, 0xA0}]`."
+  @spec fields(t, [field]) :: [t | nil]
+  def fields(%__MODULE__{} = value, fields), do: fields(values(value), fields, value)
 
   defp fields([], [], _outer), do: []
   defp fields([extra | _], [], _outer), do: wrong!(extra, "nothing should stand here")
 
-  defp fields([%{tag: tag} = field | rest], [{:maybe, tag} | tags], outer),
-    do: [field | fields(rest, tags, outer)]
+  defp fields([%{tag: tag} = value | rest], [{:maybe, tag} | fields], outer),
+    do: [value | fields(rest, fields, outer)]
 
-  defp fields(rest, [{:maybe, _absent} | tags], outer), do: [nil | fields(rest, tags, outer)]
+  defp fields([%{tag: tag} = value | rest], [{:maybe, name, tag} | fields], outer),
+    do: [name(value, name) | fields(rest, fields, outer)]
 
-  defp fields([field | rest], [tag | tags], outer),
-    do: [is!(field, tag) | fields(rest, tags, outer)]
+  defp fields(rest, [maybe | fields], outer) when elem(maybe, 0) == :maybe,
+    do: [nil | fields(rest, fields, outer)]
 
+  defp fields([value | rest], [{name, tag} | fields], outer),
+    do: [value |> name(name) |> is!(tag) | fields(rest, fields, outer)]
+
+  defp fields([value | rest], [tag | fields], outer),
+    do: [is!(value, tag) | fields(rest, fields, outer)]
+
+  defp fields([], [{name, _tag} | _], outer), do: wrong!(outer, "it has no #{name}")
   defp fields([], [tag | _], outer), do: wrong!(outer, "#{type(tag)} is missing at its end")
 
   ## Values

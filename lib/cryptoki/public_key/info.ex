@@ -93,8 +93,8 @@ defmodule Cryptoki.PublicKey.Info do
 
   defp rsa_numbers(key) do
     [modulus, exponent] = Reader.fields(Reader.is!(key, 0x30), [2, 2])
-    most = div(@most_rsa, 8) + 1
-    {:RSAPublicKey, Reader.integer(modulus, most), Reader.integer(exponent, most)}
+    # More than there may be, so that this can be said.
+    {:RSAPublicKey, Reader.integer(modulus, @most_rsa), Reader.integer(exponent, @most_rsa)}
   end
 
   # Parameters that say all of a curve, or that it is known from elsewhere, are not for certificates

@@ -21,6 +21,19 @@ defmodule Cryptoki.X509.Certificate do
 
   @what "this is no certificate: "
 
+  @fields [
+    {:maybe, "version", 0xA0},
+    {"serial number", 2},
+    {"signature algorithm", 0x30},
+    {"issuer", 0x30},
+    {"validity", 0x30},
+    {"subject", 0x30},
+    {"public key", 0x30},
+    {:maybe, 0x81},
+    {:maybe, 0x82},
+    {:maybe, "extensions", 0xA3}
+  ]
+
   @doc """
   What stands in a certificate: `serial`, `issuer`, `validity`, `subject` and `public_key_info` as DER, the
   contents of its `key` and of its `extensions`.
@@ -43,27 +56,28 @@ defmodule Cryptoki.X509.Certificate do
   end
 
   defp parts(certificate) do
-    [signed, algorithm, signature] = Reader.fields(Reader.is!(certificate, 0x30), [0x30, 0x30, 3])
-    tags = [{:maybe, 0xA0}, 2, 0x30, 0x30, 0x30, 0x30, 0x30]
-    tags = tags ++ [{:maybe, 0x81}, {:maybe, 0x82}, {:maybe, 0xA3}]
+    [signed, algorithm, _signature] =
+      Reader.fields(Reader.is!(certificate, 0x30), [
+        0x30,
+        {"signature algorithm", 0x30},
+        {"signature", 3}
+      ])
 
     [version, serial, _algorithm, issuer, validity, subject, key, _, _, extensions] =
-      Reader.fields(signed, tags)
+      Reader.fields(signed, @fields)
 
-    [_key_algorithm, bits] = Reader.fields(Reader.name(key, "public key"), [0x30, 3])
+    [_key_algorithm, bits] = Reader.fields(key, [0x30, 3])
     _ = Reader.bytes(bits)
 
     %{
       version: version(version),
-      serial: Reader.name(serial, "serial number"),
-      issuer: Reader.name(issuer, "issuer"),
-      validity: Reader.name(validity, "validity"),
-      subject: Reader.name(subject, "subject"),
-      key: Reader.name(key, "public key"),
-      extensions:
-        extensions && extensions |> Reader.name("extensions") |> Reader.only() |> Reader.is!(0x30),
-      algorithm: Reader.name(algorithm, "signature algorithm"),
-      signature: signature
+      serial: serial,
+      issuer: issuer,
+      validity: validity,
+      subject: subject,
+      key: key,
+      extensions: extensions && extensions |> Reader.only() |> Reader.is!(0x30),
+      algorithm: algorithm
     }
   end
 

@@ -222,6 +222,7 @@ defmodule Cryptoki.X509.Name do
     oids = Enum.map(part, &elem(&1, 0))
 
     cond do
+      part == [] -> {:error, "a part of it is empty"}
       Enum.uniq(oids) != oids -> {:error, "#{title(hd(oids -- Enum.uniq(oids)))} is there twice"}
       Enum.sort(ders) != ders -> {:error, "#{titles(oids)} are not in the order of DER"}
       true -> Enum.find_value(part, &wrong_attribute/1)
@@ -280,9 +281,7 @@ defmodule Cryptoki.X509.Name do
   def read(name) do
     for {part, number} <- Enum.with_index(Reader.sequence(name), 1) do
       part = Reader.name(part, "part #{number}")
-      attributes = Reader.set(part)
-      if attributes == [], do: Reader.wrong!(part, "it is empty")
-      Enum.map(attributes, &read_attribute/1)
+      Enum.map(Reader.set(part), &read_attribute/1)
     end
   end
 

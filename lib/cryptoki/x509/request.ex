@@ -63,15 +63,27 @@ defmodule Cryptoki.X509.Request do
   end
 
   defp parts(request) do
-    [info, algorithm, signature] = Reader.fields(Reader.is!(request, 0x30), [0x30, 0x30, 3])
-    [version, subject, key, attributes] = Reader.fields(info, [2, 0x30, 0x30, {:maybe, 0xA0}])
+    [info, algorithm, signature] =
+      Reader.fields(Reader.is!(request, 0x30), [
+        0x30,
+        {"signature algorithm", 0x30},
+        {"signature", 3}
+      ])
+
+    [version, subject, key, attributes] =
+      Reader.fields(info, [
+        {"version", 2},
+        {"subject", 0x30},
+        {"public key", 0x30},
+        {:maybe, 0xA0}
+      ])
 
     if Reader.integer(version) != 0,
       do: Reader.wrong!(version, "it is of a version that is not known", :unsupported)
 
-    key = Info.read(Reader.name(key, "public key"))
+    key = Info.read(key)
     with {:error, reason, text} <- Info.check(key), do: Reader.refuse!(reason, text)
-    name = name(Reader.name(subject, "subject"))
+    name = name(subject)
     {asked, others} = attributes |> attributes() |> Enum.split_with(&asks?/1)
     extensions = extensions(asked)
 
@@ -87,7 +99,7 @@ defmodule Cryptoki.X509.Request do
       })
 
     known = Extensions.Read.known(extensions, &AltName.checked/1)
-    algorithm = Identifier.read(Reader.name(algorithm, "signature algorithm"))
+    algorithm = Identifier.read(algorithm)
     {Map.merge(request, known), algorithm, info.der, Reader.bytes(signature)}
   end
 
@@ -121,7 +133,7 @@ defmodule Cryptoki.X509.Request do
       attribute = Reader.name(attribute, "attribute #{number}")
       [oid, values] = Reader.fields(Reader.is!(attribute, 0x30), [6, 0x31])
       :ok = Reader.check(values)
-      {Reader.oid(oid), values |> Reader.name("values") |> Reader.set()}
+      {Reader.oid(oid), Reader.set(values)}
     end
   end
 
@@ -138,8 +150,10 @@ defmodule Cryptoki.X509.Request do
   end
 
   # Which of them counts is not said anywhere.
-  defp extensions(_several),
-    do: Reader.refuse!(:invalid_argument, "the request asks for extensions more than once")
+  defp extensions(_several_or_none) do
+    text = "the request asks for extensions more than once, or in more lists than one, or in none"
+    Reader.refuse!(:invalid_argument, text)
+  end
 
   @subject_alt_name {2, 5, 29, 17}
 

@@ -1,0 +1,123 @@
+defmodule Cryptoki.DERReaderTest do
+  use ExUnit.Case, async: true
+
+  # X.690, sections 8, 10 and 11: what is DER, what is none, and where the error is said to be.
+
+  alias Cryptoki.DER
+  alias Cryptoki.DER.Reader
+
+  test "one value in DER, with all that is in it" do
+    for der <- [
+          DER.null(),
+          DER.integer(0),
+          DER.integer(-129),
+          DER.integer(Integer.pow(2, 4000)),
+          DER.boolean(true),
+          DER.oid({2, 999, 3}),
+          DER.oid({2, 25, Integer.pow(2, 128) - 1}),
+          DER.bit_string("x"),
+          DER.named_bits([0, 8]),
+          DER.octet_string(String.duplicate("x", 70_000)),
+          DER.value(12, "東京"),
+          DER.value(30, <<0x67, 0x71>>),
+          DER.value(24, "20260102030405.5Z"),
+          DER.value(0xA7, DER.sequence([DER.value(0x80, "anything")])),
+          # A tag of two bytes.
+          <<0x9F, 0x1F, 1, 0>>
+        ] do
+      assert DER.one?(der), inspect(der)
+    end
+
+    refute DER.one?("")
+    refute DER.one?(DER.null() <> DER.null())
+
+    for bytes <- [
+          <<5>>,
+          <<5, 1>>,
+          <<5, 0, 0>>,
+          <<5, 1, 0>>,
+          # Lengths that are longer than they need to be, or not there.
+          <<4, 0x81, 1, 0>>,
+          <<4, 0x82, 0, 0x80>> <> String.duplicate("x", 128),
+          <<0x30, 0x80, 5, 0, 0, 0>>,
+          <<4, 0x85, 0, 0, 0, 0, 1, 0>>,
+          <<4, 0xFF>> <> <<0::1016>>,
+          <<1, 1, 1>>,
+          <<1, 2, 255, 255>>,
+          <<1, 0>>,
+          <<2, 0>>,
+          <<2, 2, 0, 127>>,
+          <<2, 2, 255, 128>>,
+          <<10, 2, 0, 1>>,
+          <<3, 0>>,
+          <<3, 1, 1>>,
+          <<3, 2, 8, 0>>,
+          <<3, 2, 1, 1>>,
+          <<6, 0>>,
+          <<6, 2, 0x2A, 0x80>>,
+          <<6, 3, 0x2A, 0x80, 1>>,
+          DER.value(6, [0x2A, :binary.copy(<<0xFF>>, 19), 1]),
+          DER.value(6, :binary.copy(<<1>>, 129)),
+          DER.value(12, <<0xC3>>),
+          DER.value(12, <<0xED, 0xA0, 0x80>>),
+          DER.value(18, "1a"),
+          DER.value(19, "a@b"),
+          DER.value(22, <<200>>),
+          DER.value(26, "\n"),
+          DER.value(28, <<0, 0, 0xD8, 0>>),
+          DER.value(30, <<0xD8, 0, 0xDC, 0>>),
+          DER.value(30, "abc"),
+          DER.value(23, "2601020304Z"),
+          DER.value(24, "20260102030405+0100"),
+          # Strings in parts, a SEQUENCE without them, an end that only BER has.
+          <<0x24, 4, 4, 2, 1, 2>>,
+          <<0x10, 0>>,
+          <<0x30, 2, 0, 0>>,
+          <<0x9F, 0x1E, 0>>,
+          <<0x9F, 0x80, 0x1F, 0>>
+        ] do
+      refute DER.one?(bytes), inspect(bytes)
+      refute DER.one?(DER.sequence([bytes])), inspect(bytes)
+    end
+  end
+
+  test "an error says which part it is of, and where" do
+    read = fn value ->
+      [_first, second] = Reader.sequence(value)
+      second |> Reader.name("subject") |> Reader.sequence() |> hd() |> Reader.name("part 1")
+    end
+
+    der = DER.sequence([DER.integer(1), DER.sequence([DER.value(19, "a@b")])])
+    sentence = &elem(Reader.read(der, "this is none: ", &1), 1).detail
+
+    assert sentence.(&Reader.string(read.(&1))) ==
+             "this is none: subject, part 1, byte 7: it is a PrintableString with what is none"
+
+    assert sentence.(&Reader.integer(read.(&1))) ==
+             "this is none: subject, part 1, byte 7: an INTEGER should stand here, not a PrintableString"
+
+    assert {:error, %{reason: :unsupported, detail: "byte 0: no"}} =
+             Reader.read(der, "this is none: ", &Reader.wrong!(&1, "no", :unsupported))
+
+    for {bytes, place} <- [{<<0x30, 3, 2, 1, 1, 0>>, "byte 5"}, {<<0x30, 3, 2, 2, 1>>, "byte 2"}] do
+      assert {:error, %{reason: :invalid_argument, detail: text}} =
+               Reader.read(bytes, "", &Reader.check/1)
+
+      assert text =~ place
+    end
+  end
+
+  test "there are limits, and what is large costs no more than its size" do
+    nested = fn depth -> Enum.reduce(1..depth, "", fn _, der -> DER.sequence([der]) end) end
+    assert DER.one?(nested.(31))
+    refute DER.one?(nested.(33))
+    refute DER.one?(nested.(5000))
+    refute DER.one?(DER.sequence(List.duplicate(DER.null(), 16_385)))
+    assert DER.one?(DER.sequence(List.duplicate(DER.null(), 16_384)))
+    refute DER.one?(DER.octet_string(String.duplicate("x", 1_048_576)))
+    # Numbers and identifiers with as many bytes as there may be.
+    assert DER.one?(DER.value(2, "1" <> String.duplicate("x", 1_000_000)))
+    refute DER.one?(DER.value(6, :binary.copy(<<0xFF>>, 1_000_000)))
+    assert {:error, _} = Reader.read(DER.integer(Integer.pow(2, 200)), "", &Reader.integer/1)
+  end
+end
