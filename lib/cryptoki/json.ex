@@ -15,7 +15,14 @@ defmodule Cryptoki.JSON do
 
   @doc "Whether OTP has `json`."
   @spec otp?() :: boolean
-  def otp?, do: Code.ensure_loaded?(:json)
+  def otp? do
+    # Asked once: a module that is not there is looked for on the disk each time.
+    with nil <- :persistent_term.get(__MODULE__, nil) do
+      there? = Code.ensure_loaded?(:json)
+      :persistent_term.put(__MODULE__, there?)
+      there?
+    end
+  end
 
   @doc """
   The text of maps with names as strings or atoms, lists, strings, numbers, booleans and nil. Raises
