@@ -1,14 +1,37 @@
-# What `bin/support/fuzz` runs of the targets in Elixir: `mix run test/fuzz/run.exs COUNT`.
+# What `bin/support/fuzz` runs of the targets in Elixir: `mix run test/fuzz/run.exs COUNT [TARGET ...]`.
 alias Cryptoki.Test.{Fuzz, SoftHSM}
 alias Cryptoki.Test.Fuzz.Targets
+alias Cryptoki.Test.PKI.Requests
 
-[count] = System.argv()
+[count | names] = System.argv()
+known = for {target, _kind} <- Targets.all(), do: "#{target}"
+unless names -- known == [], do: raise("targets: #{Enum.join(known, ", ")}")
+targets = for {target, _kind} <- Targets.all(), names == [] or "#{target}" in names, do: target
+
 SoftHSM.prepare()
 {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(sessions: 1, timeout: :infinity))
 Targets.on(hsm)
 seed = System.os_time()
 
-for {target, _kind} <- Targets.all() do
-  :ok = Fuzz.run(target, String.to_integer(count), seed)
-  IO.puts("#{String.pad_trailing("#{target}", 11)} #{count} inputs, no finding (seed #{seed})")
+# Requests of other programs and by hand, as DER and as text.
+requests =
+  for maker <- Requests.makers(),
+      Enum.any?([:x509, :text], &(&1 in targets)),
+      Requests.lacks(maker) in [nil, false],
+      %{bytes: bytes} <- Requests.make(maker),
+      byte_size(bytes) < 8_000,
+      do: bytes
+
+{der, text} = Enum.split_with(requests, &match?(<<0x30, _::binary>>, &1))
+more = %{x509: der, text: text}
+
+for target <- targets do
+  from = System.monotonic_time(:millisecond)
+  :ok = Fuzz.run(target, String.to_integer(count), seed, Map.get(more, target, []))
+  rate = div(1000 * String.to_integer(count), max(System.monotonic_time(:millisecond) - from, 1))
+
+  IO.puts(
+    "#{String.pad_trailing("#{target}", 11)} #{count} inputs, no finding (OTP #{System.otp_release()}, " <>
+      "seed #{seed}, #{rate} a second)"
+  )
 end

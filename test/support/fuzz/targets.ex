@@ -5,7 +5,6 @@ defmodule Cryptoki.Test.Fuzz.Targets do
 
   alias Cryptoki.{
     Attribute,
-    Certificates,
     Ecdsa,
     Error,
     Mechanism,
@@ -15,12 +14,14 @@ defmodule Cryptoki.Test.Fuzz.Targets do
   }
 
   alias Cryptoki.Attribute.Curve
-  alias Cryptoki.X509.Extensions
+  alias Cryptoki.Test.Fuzz.Strangers
 
   @doc "The targets, each with what its inputs are."
-  @spec all :: [{atom, :bytes | :term}]
-  def all,
-    do: [uri: :bytes, der: :bytes, x509: :bytes, attributes: :bytes, terms: :term, native: :term]
+  @spec all :: [{atom, :bytes | :der | :term}]
+  def all do
+    [uri: :bytes, der: :bytes, attributes: :bytes, terms: :term, native: :term] ++
+      Strangers.all()
+  end
 
   @doc "Runs a target on one input."
   @spec run(atom, term) :: :ok
@@ -75,28 +76,6 @@ defmodule Cryptoki.Test.Fuzz.Targets do
   end
 
   def run(:der, ""), do: :ok
-
-  # Requests and certificates of strangers are read, or are an error; what is read can be written.
-  def run(:x509, bytes) do
-    for read <- [&Cryptoki.X509.request/1, &Cryptoki.X509.certificate/1] do
-      case read.(bytes) do
-        {:ok, %{subject: subject}} -> true = String.valid?(subject)
-        {:error, %Error{} = error} -> true = String.valid?(Exception.message(error))
-      end
-    end
-
-    with {:ok, %{subject_alt_name: names}} <- Cryptoki.X509.request(bytes),
-         do: true = is_list(Extensions.alt_names!(names))
-
-    with {:ok, fields} <- Certificates.fields(bytes, "certificate"),
-         {:ok, extensions} <- Extensions.Read.read(fields.extensions) do
-      _ = Extensions.Read.authority(extensions)
-      _ = Extensions.Read.identifier(extensions)
-      true = is_boolean(Extensions.Read.revokes?(extensions))
-    end
-
-    :ok
-  end
 
   # The value of an attribute, of any type, as a token may give it: never an exception, and a value
   # that was understood can be sent, and then reads the same.
@@ -153,6 +132,8 @@ defmodule Cryptoki.Test.Fuzz.Targets do
 
   def run(:native, _other), do: :ok
 
+  def run(target, bytes), do: Strangers.run(target, bytes)
+
   defp native(operation) do
     ref = make_ref()
 
@@ -172,12 +153,18 @@ defmodule Cryptoki.Test.Fuzz.Targets do
     ArgumentError -> :ok
   end
 
-  @doc "What the target `:native` runs on: an instance."
+  @doc "What the target `:native` runs on, an instance, and what verifies tokens."
   @spec on(GenServer.server()) :: :ok
   def on(hsm) do
     {:ok, target} = Cryptoki.Target.fetch(hsm)
     :persistent_term.put({__MODULE__, :instance}, target.queue)
+    {public, _private} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, curve: :secp256r1)
+    :persistent_term.put({__MODULE__, :verifier}, {hsm, public})
   end
+
+  @doc "An instance, and a key of it that verifies."
+  @spec verifier :: {GenServer.server(), Cryptoki.Key.t()}
+  def verifier, do: :persistent_term.get({__MODULE__, :verifier})
 
   defp hidden!(uri) do
     pin = "7391pin7391"

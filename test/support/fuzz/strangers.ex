@@ -1,0 +1,127 @@
+defmodule Cryptoki.Test.Fuzz.Strangers do
+  @moduledoc false
+  # What anybody may send: requests, certificates, texts, tokens of the web, keys of OpenSSH. It is read, and
+  # what was read can be written, or there is an error with a sentence; nothing else.
+
+  alias Cryptoki.{Certificates, DER, Error, JSON, JWK, JWS, PEM, SSH, X509}
+  alias Cryptoki.Test.Fuzz.Targets
+  alias Cryptoki.X509.{Extensions, Name}
+
+  @targets [x509: :der, asked: :der, text: :bytes, jws: :bytes, json: :bytes, ssh: :bytes]
+
+  @doc "The targets, each with what its inputs are."
+  @spec all :: [{atom, :bytes | :der}]
+  def all, do: @targets
+
+  @spec run(atom, binary) :: :ok
+  # Requests and certificates of strangers.
+  def run(:x509, bytes) do
+    request(X509.request(bytes))
+
+    with {:ok, %{subject: subject}} <- answer(X509.certificate(bytes)),
+         do: true = String.valid?(subject)
+
+    answer(Certificates.public_key(bytes, "certificate"))
+
+    with {:ok, fields} <- answer(Certificates.fields(bytes, "certificate")),
+         {:ok, extensions} <- Extensions.Read.read(fields.extensions) do
+      _ = Extensions.Read.authority(extensions)
+      _ = Extensions.Read.identifier(extensions)
+      true = is_boolean(Extensions.Read.revokes?(extensions))
+    end
+
+    :ok
+  end
+
+  # What is signed of a request, signed as it stands: so it is read to its end.
+  @scalar <<1234::256>>
+  @ecdsa_sha256 DER.sequence([DER.oid({1, 2, 840, 10_045, 4, 3, 2})])
+  def run(:asked, info) do
+    signature = :crypto.sign(:ecdsa, :sha256, info, [@scalar, :secp256r1])
+    request(X509.request(DER.sequence([info, @ecdsa_sha256, DER.bit_string(signature)])))
+  end
+
+  def run(:text, text) do
+    request(X509.request(text))
+    answer(X509.certificate(text))
+
+    case PEM.decode(text, :all) do
+      # What is encrypted has a label only.
+      {:ok, entries} ->
+        true =
+          Enum.all?(entries, fn {label, der} ->
+            is_binary(label) and (der == nil or is_binary(der))
+          end)
+
+      {:error, sentence} ->
+        true = String.valid?(sentence)
+    end
+
+    :ok
+  end
+
+  # A whole token, or the header of one.
+  def run(:jws, <<0, jws::binary>>), do: jws(jws)
+
+  def run(:jws, <<_, header::binary>>) do
+    signature = Base.url_encode64(<<1::512>>, padding: false)
+    jws(Base.url_encode64(header, padding: false) <> ".dGV4dA." <> signature)
+  end
+
+  def run(:jws, ""), do: :ok
+
+  def run(:json, text) do
+    with {:ok, term} <- JSON.decode(text) do
+      {:ok, ^term} = JSON.decode(JSON.encode!(term))
+      if is_map(term), do: thumbprint(term)
+    end
+
+    :ok
+  end
+
+  # A line, or the fields of a key in one of a type that there is.
+  def run(:ssh, <<0, line::binary>>), do: fingerprint(line)
+
+  def run(:ssh, <<size, type::binary-size(size), _::binary>> = blob),
+    do: fingerprint(type <> " " <> Base.encode64(<<0, 0, 0, blob::binary>>))
+
+  def run(:ssh, _short), do: :ok
+
+  defp request(read) do
+    with {:ok, %{subject: subject, subject_alt_name: names}} <- answer(read) do
+      true = is_list(Extensions.alt_names!(names))
+      true = is_binary(Name.encode!(subject, "subject"))
+    end
+
+    :ok
+  end
+
+  defp jws(jws) do
+    {hsm, key} = Targets.verifier()
+
+    with {:ok, %{header: %{"alg" => _}}} <- answer(JWS.verify(hsm, key, jws, crit: ["b64"])),
+         do: :ok
+
+    :ok
+  end
+
+  # A key that is none is the mistake of who has it made.
+  defp thumbprint(map) do
+    true = is_binary(JWK.thumbprint(map))
+  rescue
+    error in ArgumentError -> true = String.valid?(Exception.message(error))
+  end
+
+  defp fingerprint(line) do
+    with {:ok, text} <- answer(SSH.fingerprint(line)), do: "SHA256:" <> _ = text
+    :ok
+  end
+
+  defp answer({:error, %Error{} = error} = answer) do
+    text = Exception.message(error)
+    true = String.valid?(text) and byte_size(text) < 4_000
+    answer
+  end
+
+  defp answer({:ok, _value} = answer), do: answer
+end
