@@ -44,7 +44,7 @@ defmodule Cryptoki.CMS do
   is verified with it before it is handed on. Whether it is valid is said by who verifies.
 
   Errors: `:unsupported` for other keys (Ed448 among them), `:key_not_found`, `:invalid_argument` when a
-  certificate is not that of its key, and those of `Cryptoki.sign/5` and `Cryptoki.certificate/3`. PKCS
+  certificate is none, or is not that of its key, and those of `Cryptoki.sign/5` and `Cryptoki.certificate/3`. PKCS
   #11 v3.2, section 5.13 (C_Sign).
 
       iex> {:ok, der} = Cryptoki.CMS.sign(MyApp.HSM, [label: "invoice"], [label: "invoice"], "text")
