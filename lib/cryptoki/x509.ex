@@ -15,9 +15,19 @@ defmodule Cryptoki.X509 do
       File.write!("www.csr", Cryptoki.X509.to_pem(der))
 
   Keys: RSA (PKCS #1 and PSS), ECDSA on every curve that OTP knows (P-256, P-384, P-521, secp256k1,
-  brainpool), Ed25519 and Ed448. A `subject` is text such as `"/C=DE/O=Acme/CN=www"`, with a backslash
-  before a slash in a value, or a list such as `[C: "DE", O: "Acme", CN: "www"]`; the attributes are
-  #{Enum.map_join(Name.attributes(), ", ", &"`#{&1}`")}.
+  brainpool), Ed25519 and Ed448.
+
+  ## Subjects
+
+  Text such as `"/C=DE/O=Acme/CN=www"`, or a list such as `[C: "DE", O: "Acme", CN: "www"]`. The attributes
+  are #{Enum.map_join(Name.attributes(), ", ", &"`#{&1}`")};
+  others are named by their object identifiers: `"1.2.3.4"`, in a list `{1, 2, 3, 4}` as well. Several in
+  one part of a name have a plus between them, or a list of their own: `"/C=DE/CN=www+OU=web"`,
+  `[[C: "DE"], [CN: "www", OU: "web"]]`.
+
+  In text `/`, `+` and `\\` of a value have a backslash before them. A `#` and hexadecimal digits are the DER
+  of a value, `{:der, der}` in a list. The names of others are shown so that no two look the same: a `#` or
+  a blank at an end has a backslash too, and what cannot be seen is its bytes, `\\00`. They can be given back.
 
   ## Extensions
 

@@ -17,8 +17,10 @@ defmodule Cryptoki.X509.Options do
       cast: :any,
       type: "Cryptoki.X509.alt_name() | [Cryptoki.X509.alt_name()]",
       doc:
-        "names of whom it is for, one or a list: `{:dns | :ip | :email | :uri, text}`, or texts, of which " <>
-          "an address, a URI (with its scheme) and an e-mail address (with an @) are told from names of hosts"
+        "names of whom it is for, one or a list: `{:dns | :ip | :email | :uri | :upn, text}` (the last is " <>
+          "the user principal name of Windows), `{:dir_name, subject}`, `{:rid, object_identifier}`, " <>
+          "`{:other_name, object_identifier, der}`, or texts, of which an address, a URI (`scheme://`, `urn:`) " <>
+          "and an e-mail address (with an @) are told from names of hosts; what may be two of them is refused"
     ],
     ca: [
       cast: :boolean,

@@ -11,7 +11,7 @@ defmodule Mix.Tasks.Cryptoki.Csr do
       $ openssl req -in www.csr -verify -noout
 
     * `--subject NAME`, `-s`: whom the certificate is for, as OpenSSL writes it
-    * `--san NAME`: one more name of it, as often as there are: a DNS name
+    * `--san NAME`: one more name of it, as often as there are: a host, an address, an e-mail address, a URI
     * `--der`, `-d`: DER instead of PEM
     * `--out FILE`, `-o`: where it goes, standard output when not given
 
