@@ -39,7 +39,7 @@ defmodule Cryptoki.SoakTest do
 
     # Modules bring their atoms, and on a busy machine not all are needed in the first minute.
     for app <- [:kernel, :stdlib, :crypto, :public_key, :elixir, :logger, :ex_unit, :cryptoki],
-        do: app |> Application.spec(:modules) |> Code.ensure_all_loaded()
+        do: :code.ensure_modules_loaded(Application.spec(app, :modules))
 
     total = round(@minutes * 60_000)
     first = min(60_000, div(total, 2))
