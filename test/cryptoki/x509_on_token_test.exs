@@ -94,6 +94,20 @@ defmodule Cryptoki.X509OnTokenTest do
     assert detail == "certificate: it is neither DER nor PEM"
   end
 
+  # BER has more than one byte for true, and some authorities' certificates are old.
+  test "an authority is one for certificates and lists alike", context do
+    %{hsm: hsm, key: key, root: root} = context
+    old = :binary.replace(root, <<0x30, 3, 1, 1, 0xFF>>, <<0x30, 3, 1, 1, 1>>)
+    none = :binary.replace(root, <<0x30, 3, 1, 1, 0xFF>>, <<0x30, 3, 1, 1, 0>>)
+    assert old != root
+    csr = X509.csr!(hsm, key, subject: "/CN=www")
+    assert {:ok, _} = X509.issue(hsm, key, old, csr)
+    assert {:ok, _} = X509.crl(hsm, key, old, [])
+    assert {:ok, %{ca: true}} = X509.certificate(old)
+    assert {:error, %Error{reason: :invalid_argument}} = X509.issue(hsm, key, none, csr)
+    assert {:error, %Error{reason: :invalid_argument}} = X509.crl(hsm, key, none, [])
+  end
+
   # What is asked for by another is what is issued, whatever kind of name it is.
   test "what is read can be asked for, and is issued", %{hsm: hsm, key: key, root: root} do
     names = [

@@ -262,6 +262,12 @@ defmodule Cryptoki.X509RequestTest do
       refused(make(key: key, attributes: asking([alt_names([good, der])])), text)
     end
 
+    long = DER.value(0x82, String.duplicate("\0", 500_000))
+
+    assert {:error, %Error{detail: detail}} =
+             X509.request(make(key: key, attributes: asking([alt_names([long])])))
+
+    assert byte_size(detail) < 3000
     refused(make(key: key, attributes: asking([alt_names([])])), "alternative names, but none")
 
     refused(

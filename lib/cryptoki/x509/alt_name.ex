@@ -183,11 +183,14 @@ defmodule Cryptoki.X509.AltName do
 
   def check(other) do
     {:error,
-     "#{inspect(other)} is neither text nor {:dns | :ip | :email | :uri | :upn, text}, " <>
+     "#{quoted(other)} is neither text nor {:dns | :ip | :email | :uri | :upn, text}, " <>
        "{:dir_name, name}, {:rid, oid} or {:other_name, oid, der}"}
   end
 
-  defp wrong(name, text), do: {:error, "#{inspect(name)} #{text}"}
+  defp wrong(name, text), do: {:error, "#{quoted(name)} #{text}"}
+
+  # Somebody may ask for a megabyte.
+  defp quoted(name), do: inspect(name, printable_limit: 300, limit: 40)
 
   defp ascii?(text, most),
     do: is_binary(text) and byte_size(text) in 1..most and text =~ ~r/\A[\x21-\x7e]+\z/
