@@ -473,7 +473,7 @@ defmodule Cryptoki.X509RequestTest do
         attributes: asking([alt_names(names), extension({2, 5, 29, 15}, DER.named_bits([0]))])
       )
 
-    certificate = :public_key.pkix_test_root_cert('root', []).cert
+    certificate = :public_key.pkix_test_root_cert(~c"root", []).cert
 
     for _ <- 1..2000 do
       der = change(Enum.random([good, certificate]))
