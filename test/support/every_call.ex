@@ -53,7 +53,7 @@ defmodule Cryptoki.Test.EveryCall do
 
     anew? = state == :taught or foreign?(calls)
     context = if anew?, do: anew(scenario, context), else: context
-    struck? = struck(calls, fault) == name
+    struck? = struck?(calls, fault, name)
 
     if struck? or problems != [] or more == [] do
       title = "#{scenario.name}, call #{k} #{name} #{Fault.title(fault)}"
@@ -89,13 +89,13 @@ defmodule Cryptoki.Test.EveryCall do
   # To us it is somebody else now who has initialised the library: then we never finalise it.
   defp foreign?(calls), do: Enum.any?(calls, &match?({"C_Initialize", "denied", _rv}, &1))
 
-  # The call that the fault has met.
-  defp struck(calls, {mode, code}) do
+  # Whether the fault has met a call of this function; a token that forgets its sessions answers others so, too.
+  defp struck?(calls, {mode, code}, name) do
     code = code && Fault.hex(code)
     event = %{before: "faked", after: "denied", late: "hangs", late_after: "hangs"}[mode]
 
-    Enum.find_value(calls, fn {function, what, rv} ->
-      if what == event and (event == "hangs" or rv == code), do: function
+    Enum.any?(calls, fn {function, what, rv} ->
+      {function, what} == {name, event} and (event == "hangs" or rv == code)
     end)
   end
 
@@ -149,7 +149,7 @@ defmodule Cryptoki.Test.EveryCall do
 
   defp may_lock?(_scenario, _run, calls), do: Check.locks?(calls)
 
-  defp unheard?(calls, fault), do: Fault.late?(fault) and struck(calls, fault) == "C_Login"
+  defp unheard?(calls, fault), do: Fault.late?(fault) and struck?(calls, fault, "C_Login")
 
   # What a token said of a PIN when nobody listened any more is told to the next who comes with it, in place of
   # another try. After that a person comes.

@@ -156,8 +156,11 @@ defmodule Cryptoki.X509.Policies do
 
   defp read(extensions, name, fun) do
     with {_critical, der} <- extensions[Names.oid(name)],
-         {:ok, value} <- Reader.read(der, "", fun),
-         do: {:ok, value},
-         else: (other -> if(other == nil, do: {:ok, nil}, else: :error))
+         {:ok, value} <- Reader.read(der, "", fun) do
+      {:ok, value}
+    else
+      nil -> {:ok, nil}
+      {:error, _unreadable} -> :error
+    end
   end
 end
