@@ -176,6 +176,16 @@ defmodule Cryptoki.X509AuthorityTest do
       opts = [subject: "/CN=x", subject_alt_name: uri]
       assert refused(X509.certify(hsm, ca, permitted, key, opts)) =~ "do not permit"
 
+      # The name stands in the sentence as it was given.
+      constraints = [permitted: [ip: "10.0.0.0/8", ip: "2001:db8::/32"]]
+      permitted = authority(context, name_constraints: constraints)
+
+      for address <- ["192.0.2.1", "2001:db9::1"] do
+        opts = [subject: "/CN=x", subject_alt_name: address]
+        text = refused(X509.certify(hsm, ca, permitted, key, opts))
+        assert text == ~s(the issuer's name constraints do not permit {:ip, "#{address}"})
+      end
+
       # registeredID 1.2.3, with which nothing begins here.
       rid = DER.sequence([DER.value(0xA1, DER.sequence([DER.value(0x88, <<42, 3>>)]))])
       strange = authority(context, extensions: [{{2, 5, 29, 30}, rid, critical: true}])

@@ -18,10 +18,11 @@ defmodule Cryptoki.X509.NameConstraints.Subtree do
   def base({0x81, text, _}), do: {:ok, {:email, text}}
   def base({0x86, text, _}), do: {:ok, {:uri, text}}
 
-  def base({0x87, bytes, _}) when byte_size(bytes) in [8, 32] do
-    <<address::binary-size(div(byte_size(bytes), 2)), mask::binary>> = bytes
-    {:ok, {:ip, {address, mask}}}
-  end
+  def base({0x87, <<address::binary-size(4), mask::binary-size(4)>>, _}),
+    do: {:ok, {:ip, {address, mask}}}
+
+  def base({0x87, <<address::binary-size(16), mask::binary-size(16)>>, _}),
+    do: {:ok, {:ip, {address, mask}}}
 
   def base({0x87, _bytes, _}), do: :error
   def base({0xA4, name, _}), do: with({:ok, parts} <- parts(name), do: {:ok, {:dir_name, parts}})
@@ -192,10 +193,11 @@ defmodule Cryptoki.X509.NameConstraints.Subtree do
 
   @doc "A name in a sentence."
   @spec text(named) :: String.t()
-  def text({:ip, address}) when byte_size(address) in [4, 16] do
-    size = if byte_size(address) == 4, do: 8, else: 16
-    numbers = for <<n::size(size) <- address>>, do: n
-    "{:ip, \"#{:inet.ntoa(List.to_tuple(numbers))}\"}"
+  def text({:ip, <<a, b, c, d>>}), do: ~s({:ip, "#{:inet.ntoa({a, b, c, d})}"})
+
+  def text({:ip, <<bytes::binary-size(16)>>}) do
+    address = List.to_tuple(for <<n::16 <- bytes>>, do: n)
+    ~s({:ip, "#{:inet.ntoa(address)}"})
   end
 
   def text({:dir_name, _parts}), do: "its subject or a directory name"
