@@ -8,6 +8,10 @@ known = for {target, _kind} <- Targets.all(), do: "#{target}"
 unless names -- known == [], do: raise("targets: #{Enum.join(known, ", ")}")
 targets = for {target, _kind} <- Targets.all(), names == [] or "#{target}" in names, do: target
 
+# Hours may pass: what is compiled meanwhile is not what runs.
+{:ok, modules} = :application.get_key(:cryptoki, :modules)
+:ok = :code.ensure_modules_loaded(modules)
+
 SoftHSM.prepare()
 {:ok, hsm} = Cryptoki.start_link(SoftHSM.options(sessions: 1, timeout: :infinity))
 Targets.on(hsm)

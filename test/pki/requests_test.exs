@@ -41,6 +41,13 @@ defmodule Cryptoki.PKI.RequestsTest do
       # That it names nobody is told here only.
       assert [] == for({_name, text} = row <- refused, not (text =~ "names nobody"), do: row)
 
+      # What is shown of it can be said, and is the same again.
+      written =
+        for {request, {:accepted, _, _} = answer} <- said,
+            do: {request.name, answer, say(authority, answer)}
+
+      assert [] == for({_name, answer, again} = row <- written, again != answer, do: row)
+
       judged = for {request, {:ok, der}} <- issued, do: {request, der}
       judged = if Requests.all?(), do: judged, else: Enum.take_every(judged, @sample)
 
@@ -59,6 +66,15 @@ defmodule Cryptoki.PKI.RequestsTest do
 
   defp issue(%{hsm: hsm, key: key, root: root}, request),
     do: X509.issue(hsm, key, root, request.bytes, days: 9, extended_key_usage: [:client_auth])
+
+  defp say(_authority, {:accepted, "", []} = answer), do: answer
+
+  defp say(%{hsm: hsm, key: key}, {:accepted, subject, names}) do
+    csr = X509.csr!(hsm, key, subject: subject, subject_alt_name: names)
+    Requests.read(csr)
+  rescue
+    error -> {:raised, Exception.message(error)}
+  end
 
   defp explain(wrong) do
     Enum.map_join(wrong, fn {request, said} ->

@@ -222,12 +222,26 @@ defmodule Cryptoki.X509.Name do
     oids = Enum.map(part, &elem(&1, 0))
 
     cond do
-      part == [] -> {:error, "a part of it is empty"}
-      Enum.uniq(oids) != oids -> {:error, "#{title(hd(oids -- Enum.uniq(oids)))} is there twice"}
-      Enum.sort(ders) != ders -> {:error, "#{titles(oids)} are not in the order of DER"}
-      true -> Enum.find_value(part, &wrong_attribute/1)
+      part == [] ->
+        {:error, "a part of it is empty"}
+
+      Enum.uniq(oids) != oids ->
+        {:error, "#{title(hd(oids -- Enum.uniq(oids)))} is there twice"}
+
+      Enum.any?(oids, &too_long?/1) ->
+        {:error, "a type has more than 63 bytes, or a number of more than 128 bits"}
+
+      Enum.sort(ders) != ders ->
+        {:error, "#{titles(oids)} are not in the order of DER"}
+
+      true ->
+        Enum.find_value(part, &wrong_attribute/1)
     end
   end
+
+  # Others do not read a name with such a type.
+  defp too_long?(oid),
+    do: byte_size(DER.oid(oid)) > 65 or Enum.any?(Tuple.to_list(oid), &(&1 >= 2 ** 128))
 
   defp titles(oids), do: Enum.map_join(oids, " and ", &title/1)
 

@@ -85,6 +85,11 @@ def versions():
         yield f"version {number}", refused("invalid_argument", "unsupported"), request(version=integer(number))
 
 
+# Others read 63 bytes at most, and numbers of 128 bits.
+LONG = "1.2" + ".3" * 63
+LARGE = f"1.2.{2**128}"
+
+
 def subjects():
     good = attribute(CN, "www")
     for text, der in [
@@ -101,6 +106,8 @@ def subjects():
         ("is cut", sequence(b"\x31\x40" + good)),
         ("has a length that is not minimal", nonminimal(common_name("www"))),
         ("has a length that is not minimal, inside", sequence(nonminimal(set_of(good), 1))),
+        ("has a type of 64 bytes", name(attribute(LONG, "x"), good)),
+        ("has a type with a number of 129 bits", name(attribute(LARGE, "x"), good)),
         ("has an INTEGER", common_name(b"\x05", 2)),
         ("has an OCTET STRING", common_name("www", 4)),
         ("has a SEQUENCE", common_name(value(UTF8, b"www"), 0x30)),

@@ -48,6 +48,7 @@ defmodule Cryptoki.Test.PKI.Known do
      "NSS does not have the curve"},
     {:java, ~r/InvalidKeyException: Invalid EC key/, [],
      "Java reads no points that are compressed, which RFC 5480 allows a key to be"},
+    {:java, ~r/Curve not supported/, [:secp256k1, :brainpool], "Java does not have the curve"},
     {:webpki, ~r/./, [:secp521r1, :secp256k1, :brainpool, :ed448],
      "webpki on ring does not have the curve"}
   ]
