@@ -107,7 +107,8 @@ defmodule Cryptoki.X509.Issuance do
   ## Telling
 
   @doc "What a request becomes, for who looks at it."
-  @spec review(t, map, %{copied: list, dropped: list}) :: {:ok, map} | {:error, Error.t()}
+  @spec review(t, map, %{copied: list, dropped: list, names: [DER.t()]}) ::
+          {:ok, map} | {:error, Error.t()}
   def review(issuance, request, choice) do
     {from, to} = issuance.valid
 
