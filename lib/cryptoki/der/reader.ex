@@ -127,8 +127,8 @@ defmodule Cryptoki.DER.Reader do
   defp values(bytes, outer, at, found, count) do
     case header(bytes) do
       {:ok, tag, head, size} when head + size <= byte_size(bytes) ->
-        <<der::binary-size(head), contents::binary-size(size), rest::binary>> = bytes
-        der = binary_part(bytes, 0, byte_size(der) + size)
+        {der, rest} = :erlang.split_binary(bytes, head + size)
+        contents = binary_part(der, head, size)
         value = %{outer | tag: tag, contents: contents, der: der, at: at, inside: head}
         values(rest, outer, at + head + size, [value | found], count + 1)
 
@@ -241,9 +241,13 @@ defmodule Cryptoki.DER.Reader do
   def integer(%__MODULE__{} = value, most \\ 20) do
     contents = integer_bytes(value)
     if byte_size(contents) > most, do: wrong!(value, "it is a number of more than #{most} bytes")
-    <<number::signed-size(byte_size(contents))-unit(8)>> = contents
-    number
+    signed(contents)
   end
+
+  defp signed(<<1::1, _::bitstring>> = contents),
+    do: :binary.decode_unsigned(contents) - Bitwise.bsl(1, bit_size(contents))
+
+  defp signed(contents), do: :binary.decode_unsigned(contents)
 
   @doc "The contents of a number."
   @spec integer_bytes(t) :: binary
@@ -330,9 +334,8 @@ defmodule Cryptoki.DER.Reader do
   def bits(%__MODULE__{} = value) do
     with <<unused, bytes::binary>> when unused < 8 <- is!(value, 3).contents,
          true <- unused == 0 or bytes != "",
-         size = bit_size(bytes) - unused,
-         <<bits::bitstring-size(size), 0::size(unused)>> <- bytes do
-      bits
+         true <- unused == 0 or rem(:binary.last(bytes), Bitwise.bsl(1, unused)) == 0 do
+      <<bytes::bitstring-size(bit_size(bytes) - unused)>>
     else
       _other -> wrong!(value, "it is a BIT STRING with bits where none should be")
     end

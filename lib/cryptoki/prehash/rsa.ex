@@ -48,9 +48,8 @@ defmodule Cryptoki.Prehash.RSA do
       seed = :crypto.hash(hash, [<<0::64>>, digest, salt])
       block = <<0::unit(8)-size(padding), 1, salt::binary>>
       mask = mask(generator, seed, byte_size(block), 0, [])
-      unused = 8 * size - bits
-      <<_::size(unused), masked::bitstring>> = :crypto.exor(block, mask)
-      encoded = <<0::size(unused), masked::bitstring, seed::binary, 0xBC>>
+      masked = block |> :crypto.exor(mask) |> without_bits(8 * size - bits)
+      encoded = <<masked::binary, seed::binary, 0xBC>>
       # One byte less than the modulus, when that begins with a bit alone.
       whole = byte_size(:binary.encode_unsigned(modulus)) - size
       {:ok, <<0::unit(8)-size(whole), encoded::binary>>}
@@ -72,17 +71,19 @@ defmodule Cryptoki.Prehash.RSA do
     with {:ok, hash} <- Map.fetch(@hashes, Names.name(:mechanism, hash)),
          {:ok, generator} <- Map.fetch(@generators, Names.name(:mgf, generator)),
          block_size when block_size > 0 and missing >= 0 <- size - hash_size(hash) - 1,
-         seed_size = hash_size(hash),
-         <<masked::binary-size(block_size), seed::binary-size(seed_size), 0xBC>> <-
-           :binary.copy(<<0>>, missing) <> encoded do
-      unused = 8 * size - bits
+         encoded = :binary.copy(<<0>>, missing) <> encoded,
+         {masked, rest} = :erlang.split_binary(encoded, block_size),
+         {seed, <<0xBC>>} <- :erlang.split_binary(rest, hash_size(hash)) do
       mask = mask(generator, seed, block_size, 0, [])
-      <<_::size(unused), block::bitstring>> = :crypto.exor(masked, mask)
-      without_padding(<<0::size(unused), block::bitstring>>)
+      masked |> :crypto.exor(mask) |> without_bits(8 * size - bits) |> without_padding()
     else
       _no_encoded_message -> :error
     end
   end
+
+  # The first bits, fewer than eight, are zero.
+  defp without_bits(<<first, rest::binary>>, count),
+    do: <<Bitwise.band(first, Bitwise.bsr(0xFF, count)), rest::binary>>
 
   defp without_padding(<<0, rest::binary>>), do: without_padding(rest)
   defp without_padding(<<1, salt::binary>>), do: {:ok, byte_size(salt)}

@@ -205,8 +205,8 @@ defmodule Cryptoki.Test.EveryCall.Scenario do
   defp good(error, _context), do: error
 
   defp der(signature) do
-    half = div(byte_size(signature), 2)
-    <<r::unit(8)-size(half), s::unit(8)-size(half)>> = signature
+    {r, s} = :erlang.split_binary(signature, div(byte_size(signature), 2))
+    {r, s} = {:binary.decode_unsigned(r), :binary.decode_unsigned(s)}
     :public_key.der_encode(:"ECDSA-Sig-Value", {:"ECDSA-Sig-Value", r, s})
   end
 
