@@ -306,6 +306,3 @@ def keytool(folder, everything):
             "rsapss", ("-keyalg", "RSASSA-PSS", "-keysize", "2048")
         )
         yield "DSA", WEAK, make("dsa", ("-keyalg", "DSA", "-keysize", "2048"))
-        yield "RSA with SHA-1", UNKNOWN, make(
-            "sha1", ("-keyalg", "RSA", "-keysize", "2048", "-sigalg", "SHA1withRSA")
-        )
