@@ -701,9 +701,9 @@ derive_key(Hsm, BaseKey, Mechanism, Template) -> derive_key(Hsm, BaseKey, Mechan
 ?DOC("Makes a secret key and encapsulates it for the owner of a public key (ML-KEM): the ciphertext
 and the key.
 
-Errors: `function_not_supported`, `mechanism_invalid`. PKCS #11 v3.2, section 5.18.
+Errors: `function_not_supported`, `mechanism_invalid`, `key_type_inconsistent`. PKCS #11 v3.2, section 5.18.
 
-    1> {error, {function_not_supported, _}} =
+    1> {error, {key_type_inconsistent, _}} =
     ..     cryptoki:encapsulate_key(hsm, #{label => <<\"invoice\">>}, ml_kem, #{class => secret_key, key_type => aes}).").
 -spec encapsulate_key(hsm(), selector(), mechanism(), template(), options()) ->
     {ok, {binary(), object()}} | error().
@@ -717,9 +717,9 @@ encapsulate_key(Hsm, PublicKey, Mechanism, Template) -> encapsulate_key(Hsm, Pub
 
 ?DOC("The secret key in a ciphertext of `encapsulate_key/5`.
 
-Errors: `function_not_supported`, `wrapped_key_len_range`. PKCS #11 v3.2, section 5.18.
+Errors: `function_not_supported`, `wrapped_key_len_range`, `key_type_inconsistent`. PKCS #11 v3.2, section 5.18.
 
-    1> {error, {function_not_supported, _}} =
+    1> {error, {key_type_inconsistent, _}} =
     ..     cryptoki:decapsulate_key(hsm, #{label => <<\"invoice\">>}, ml_kem, <<>>, #{class => secret_key, key_type => aes}).").
 -spec decapsulate_key(hsm(), selector(), mechanism(), iodata(), template(), options()) ->
     {ok, object()} | error().

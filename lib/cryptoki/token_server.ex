@@ -42,7 +42,7 @@ defmodule Cryptoki.TokenServer do
         Instances.ask(target.instance, {:unlock, row, force}, target.deadline)
 
       :ok when force ->
-        Login.forgive(target.instance, pin)
+        Login.forgive(target, pin)
 
       answer ->
         answer
