@@ -363,9 +363,9 @@ defmodule Cryptoki.X509 do
           {:ok, binary} | {:error, Error.t()}
   def crl(hsm, ca_key, ca_certificate, revoked, opts \\ []) do
     {own, call} = Options.split!(opts, :crl)
-    list = RevocationList.new!(revoked, own)
 
-    with {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
+    with {:ok, list} <- RevocationList.new(revoked, own),
+         {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
          :ok <- Authority.revokes(authority),
          :ok <- RevocationList.of_authority(list, authority),
          {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do

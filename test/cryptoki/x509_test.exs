@@ -318,7 +318,6 @@ defmodule Cryptoki.X509Test do
     for {revoked, opts, text} <- [
           {:all, [], "revoked: must be a list"},
           {[-1], [], "revoked: is serial numbers"},
-          {["x"], [], "revoked: it is neither DER nor PEM"},
           {[1, {1, DateTime.utc_now()}], [], "has a certificate twice"},
           {[{1, :now}], [], "revoked: must be a DateTime"},
           {[{1, DateTime.utc_now(), :lost}], [], "there is no reason :lost"},

@@ -30,9 +30,15 @@ defmodule Cryptoki.X509.RevocationList do
           entries: [DER.t()]
         }
 
-  @doc "A list, from what users give; mistakes raise `ArgumentError`."
-  @spec new!(list, keyword) :: t
-  def new!(revoked, options) do
+  @doc "A list, from what users give; mistakes raise `ArgumentError`, a certificate that is none is an error."
+  @spec new(list, keyword) :: {:ok, t} | {:error, Error.t()}
+  def new(revoked, options) do
+    {:ok, list!(revoked, options)}
+  rescue
+    error in Error -> {:error, error}
+  end
+
+  defp list!(revoked, options) do
     unless is_list(revoked), do: wrong!("revoked: must be a list")
     now = Validity.now()
     {this, next} = Validity.period!(options, :this_update, :next_update, 7)
@@ -105,7 +111,7 @@ defmodule Cryptoki.X509.RevocationList do
          {:ok, fields} <- Certificates.fields(der, "revoked") do
       Map.take(fields, [:serial, :issuer])
     else
-      {:error, error} -> wrong!(error.detail)
+      {:error, error} -> raise error
     end
   end
 
