@@ -1,7 +1,7 @@
 # A reference is the object that it was given for, or an error.
 [
   {"a key that is found again is compared by its fingerprint", "lib/cryptoki/keys.ex",
-   "found.fingerprint == key.fingerprint", "true", "test/recovery/reboot_test.exs"},
+   "found.fingerprint == key.fingerprint", "true", "test/cryptoki/found_again_test.exs"},
   {"several objects that fit are no key", "lib/cryptoki/keys.ex",
    "defp one(_several, shown), do: {:error, Error.new(:key_ambiguous, shown)}",
    "defp one([handle | _], _shown), do: {:ok, handle}", "test/cryptoki/objects_test.exs"},
@@ -10,7 +10,7 @@
    "with {:ok, handles} <- search(target, templates, 2),", "test/cryptoki/objects_test.exs"},
   {"a key of another token is not looked for by its name", "lib/cryptoki/keys.ex",
    "with :ok <- same_token(target, key),\n         {:ok, template} <- identity(key),",
-   "with {:ok, template} <- identity(key),", "test/cryptoki/key_test.exs"},
+   "with {:ok, template} <- identity(key),", "test/cryptoki/found_again_test.exs"},
   {"a search that finds nothing asks whether the login is gone", "lib/cryptoki/keys.ex",
    "if Names.name(:session_state, state) in [:ro_public_session, :rw_public_session],",
    "if state == :gone,", "test/cryptoki/search_test.exs"},
