@@ -40,8 +40,9 @@ defmodule Cryptoki.CallOptionsTest do
 
     assert CallOptions.split!([], @table) == {[hash: :sha512], []}
 
-    assert CallOptions.split!([x: 1, y: false, timeout: 1], [:x, :y]) ==
-             {[x: 1, y: false], [timeout: 1]}
+    # In the order of a map, which is another one since OTP 26.
+    {own, call} = CallOptions.split!([x: 1, y: false, timeout: 1], [:x, :y])
+    assert {Enum.sort(own), call} == {[x: 1, y: false], [timeout: 1]}
   end
 
   test "mistakes are told by name, with what it must be" do
