@@ -54,11 +54,16 @@ defmodule Cryptoki.Recovery.HealthTest do
 
     test "one that hangs", %{module: module} do
       FaultyModule.control(module, "C_OpenSession hang after=3 count=1")
-      hsm = start(module, sessions: 4, timeout: 300)
-      status = status(hsm, &(&1.health == :degraded))
-      assert %{state: :ready, reason: %Error{reason: :timeout, function: :C_OpenSession}} = status
-      # While it hangs it counts as one, and is made good for.
-      status(hsm, &(&1.health == :ok and &1.sessions.overdue == 1))
+
+      log =
+        capture_log(fn ->
+          hsm = start(module, sessions: 4, timeout: 300)
+
+          # While it hangs it counts as one, and is made good for: a millisecond later, when nothing else is to do.
+          status(hsm, &(&1.health == :ok and &1.sessions.overdue == 1))
+        end)
+
+      assert log =~ "ready with 2 of 4 sessions: C_OpenSession: no answer in time"
     end
 
     test "a session that is lost later, and others that have no room", %{module: module} do
