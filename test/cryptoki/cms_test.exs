@@ -5,7 +5,7 @@ defmodule Cryptoki.CMSTest do
   # order, another digest, another salt, and a signature over the attributes as they stand.
 
   alias Cryptoki.{CMS, DER, Error}
-  alias Cryptoki.Test.{KeyPairs, MainToken, OpenSSL, SoftHSM, TLS}
+  alias Cryptoki.Test.{KeyPairs, MainToken, OpenSSL, Referee, SoftHSM, TLS}
 
   @nobody :no_such_instance
   @text "some text\r\n\0 that is signed"
@@ -89,7 +89,7 @@ defmodule Cryptoki.CMSTest do
       opts = unquote(opts)
       attached = sign(context, unquote(key), @text, opts)
       assert verify(context, attached, ["-cades"]) == @text
-      assert verify(context, spoilt(attached)) == :refused
+      assert verify(context, Referee.spoilt(attached)) == :refused
 
       stream =
         {:stream, [binary_part(@text, 0, 5), [binary_part(@text, 5, byte_size(@text) - 5)]]}
@@ -208,7 +208,7 @@ defmodule Cryptoki.CMSTest do
 
     # A SET OF is in order, and each signature counts.
     for {_tag, _contents, whole} <- signer_infos(der) |> Enum.map(&List.last/1) do
-      spoilt = :binary.replace(der, whole, spoilt(whole))
+      spoilt = :binary.replace(der, whole, Referee.spoilt(whole))
       assert spoilt != der
       assert verify(context, spoilt, ~w(-content #{directory}/content)) == :refused
     end
@@ -360,12 +360,6 @@ defmodule Cryptoki.CMSTest do
 
       assert Exception.message(error) =~ "SHAKE256"
     end
-  end
-
-  # The last byte belongs to the signature.
-  defp spoilt(der) do
-    {most, <<last>>} = :erlang.split_binary(der, byte_size(der) - 1)
-    most <> <<Bitwise.bxor(last, 1)>>
   end
 
   # The fields of each SignerInfo.

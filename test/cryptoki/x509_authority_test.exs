@@ -137,7 +137,7 @@ defmodule Cryptoki.X509AuthorityTest do
       constrained =
         authority(context, subject: "/C=DE/O=Acme/CN=CA", name_constraints: @permitted)
 
-      in_directory(fn directory ->
+      Scratch.within("authority", fn directory ->
         root = Scratch.write(directory, "root.pem", X509.to_pem(constrained))
 
         answers =
@@ -390,7 +390,7 @@ defmodule Cryptoki.X509AuthorityTest do
       early =
         X509.crl!(hsm, ca, root, [1], this_update: ~U[2026-01-02 03:04:05Z], next_update: day.(1))
 
-      in_directory(fn directory ->
+      Scratch.within("authority", fn directory ->
         file = Scratch.write(directory, "crl", early)
         {text, 0} = OpenSSL.openssl(~w(crl -inform DER -noout -text -in #{file}))
         assert text =~ "Revocation Date: Jan  2 03:04:05 2026 GMT"
@@ -416,7 +416,7 @@ defmodule Cryptoki.X509AuthorityTest do
         # A list with its place in it is for those that say so.
         ok? = ok? and mine != []
 
-        in_directory(fn directory ->
+        Scratch.within("authority", fn directory ->
           crl = Scratch.write(directory, "crl.pem", X509.to_pem(list))
           assert verified?(root, leaf, ~w(-crl_check -CRLfile #{crl})) == ok?
           {text, 0} = OpenSSL.openssl(~w(crl -noout -text -in #{crl}))
@@ -428,7 +428,7 @@ defmodule Cryptoki.X509AuthorityTest do
   end
 
   defp number(list) do
-    in_directory(fn directory ->
+    Scratch.within("authority", fn directory ->
       file = Scratch.write(directory, "crl", list)
       {text, 0} = OpenSSL.openssl(~w(crl -inform DER -noout -crlnumber -in #{file}))
       "crlNumber=" <> hexadecimal = String.trim(text)
@@ -437,7 +437,7 @@ defmodule Cryptoki.X509AuthorityTest do
   end
 
   defp verified?(root, leaf, arguments, between \\ nil) do
-    in_directory(fn directory ->
+    Scratch.within("authority", fn directory ->
       root = Scratch.write(directory, "root.pem", X509.to_pem(root))
       leaf = Scratch.write(directory, "leaf.pem", X509.to_pem(leaf))
       chain = if between, do: Scratch.write(directory, "between.pem", X509.to_pem(between))
@@ -446,8 +446,6 @@ defmodule Cryptoki.X509AuthorityTest do
       elem(OpenSSL.openssl(verify), 1) == 0
     end)
   end
-
-  defp in_directory(fun), do: fun.(Scratch.directory("authority"))
 
   defp dots(oid), do: Enum.join(Tuple.to_list(oid), ".")
 end

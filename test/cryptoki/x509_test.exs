@@ -5,7 +5,7 @@ defmodule Cryptoki.X509Test do
   # refuse a signature over other bytes, key identifiers that do not fit, and times in the other form.
 
   alias Cryptoki.{DER, Error, X509}
-  alias Cryptoki.Test.{KeyPairs, MainToken, OpenSSL, SoftHSM}
+  alias Cryptoki.Test.{KeyPairs, MainToken, OpenSSL, Referee, SoftHSM}
 
   @nobody :no_such_instance
 
@@ -84,7 +84,7 @@ defmodule Cryptoki.X509Test do
 
       if otp? do
         assert :public_key.pkix_crl_verify(full, between)
-        refute :public_key.pkix_crl_verify(flip(full), between)
+        refute :public_key.pkix_crl_verify(Referee.spoilt(full), between)
       end
     end
   end
@@ -202,7 +202,7 @@ defmodule Cryptoki.X509Test do
     csr = X509.csr!(hsm, keys.ed25519, subject: "/CN=www")
     issue = &X509.issue(hsm, keys.secp256r1, &1, &2, &3)
 
-    assert {:error, %Error{reason: :signature_invalid}} = issue.(root, flip(csr), [])
+    assert {:error, %Error{reason: :signature_invalid}} = issue.(root, Referee.spoilt(csr), [])
 
     for bytes <- ["", "no request", root, binary_part(csr, 0, 50)] do
       assert {:error, %Error{reason: :invalid_argument, detail: text}} = issue.(root, bytes, [])
@@ -257,7 +257,7 @@ defmodule Cryptoki.X509Test do
 
     # Bytes by chance, and each byte of a request by chance: an error, nothing raised.
     for at <- 0..(byte_size(csr) - 1),
-        do: assert({:error, %Error{}} = X509.request(change(csr, at)))
+        do: assert({:error, %Error{}} = X509.request(Referee.flip(csr, at)))
   end
 
   test "mistakes are told before anybody is asked", %{hsm: hsm, keys: keys} do
@@ -356,13 +356,5 @@ defmodule Cryptoki.X509Test do
     file = Path.join(SoftHSM.directory(), "x509-#{System.unique_integer([:positive])}")
     File.write!(file, der)
     OpenSSL.openssl(arguments ++ ["-in", file])
-  end
-
-  # Another signature, whose DER is that of one.
-  defp flip(der), do: change(der, byte_size(der) - 1)
-
-  defp change(der, at) do
-    {before, <<byte, rest::binary>>} = :erlang.split_binary(der, at)
-    <<before::binary, Bitwise.bxor(byte, 1), rest::binary>>
   end
 end

@@ -5,7 +5,7 @@ defmodule Cryptoki.PKI.CMSTest do
   # it in test/cryptoki/cms_test.exs. GnuPG is asked by `bin/test --pki` only.
 
   alias Cryptoki.{CMS, PEM, X509}
-  alias Cryptoki.Test.{KeyPairs, MainToken, Scratch}
+  alias Cryptoki.Test.{KeyPairs, MainToken, Referee, Scratch}
   alias Cryptoki.Test.PKI.{Report, Requests}
 
   @moduletag timeout: :infinity
@@ -33,7 +33,7 @@ defmodule Cryptoki.PKI.CMSTest do
     for {name, opts} <- @signatures do
       signed = sign(context, name, opts)
       assert {@text, ""} = nss(context.root, signed), "#{name} #{inspect(opts)}"
-      assert {_, found} = nss(context.root, spoilt(signed))
+      assert {_, found} = nss(context.root, Referee.spoilt(signed))
       assert found != "", "NSS takes a spoilt signature of #{name} #{inspect(opts)}"
       Report.record({:signed, :nss, 1})
     end
@@ -58,7 +58,7 @@ defmodule Cryptoki.PKI.CMSTest do
 
       assert {text, 0} = verify.(sign(context, name, opts))
       assert text =~ "Good signature", "#{name} #{inspect(opts)}: #{text}"
-      assert {text, status} = verify.(spoilt(sign(context, name, opts)))
+      assert {text, status} = verify.(Referee.spoilt(sign(context, name, opts)))
       assert status != 0 and not (text =~ "Good signature")
       Report.record({:signed, :gpgsm, 1})
     end
@@ -80,11 +80,5 @@ defmodule Cryptoki.PKI.CMSTest do
     {text, status} = run.("cmsutil", ~w(-D -i #{file} -o #{out}) ++ database)
     content = with {:ok, content} <- File.read(out), do: content
     {content, if(status == 0, do: text, else: "#{status}: #{text}")}
-  end
-
-  # The last byte belongs to the signature.
-  defp spoilt(der) do
-    {most, <<last>>} = :erlang.split_binary(der, byte_size(der) - 1)
-    most <> <<Bitwise.bxor(last, 1)>>
   end
 end

@@ -5,7 +5,7 @@ defmodule Cryptoki.PKI.JudgesTest do
   # find and what stands is named in test/support/pki/known.ex, and guides/pki_judges.md has all of it.
 
   alias Cryptoki.X509
-  alias Cryptoki.Test.{KeyPairs, MainToken}
+  alias Cryptoki.Test.{KeyPairs, MainToken, Referee}
   alias Cryptoki.Test.PKI.{Judges, Known, Requests}
 
   @sample ~w(rsa secp256r1 brainpoolP256r1 ed25519)a
@@ -130,9 +130,9 @@ defmodule Cryptoki.PKI.JudgesTest do
     revoked = X509.crl!(hsm, key, root, [leaf])
 
     for {certificates, lists, host, blind} <- [
-          {[root, spoilt(leaf)], [{list, root}], "www.acme.test", []},
+          {[root, Referee.spoilt(leaf)], [{list, root}], "www.acme.test", []},
           {[other, leaf], [], "www.acme.test", []},
-          {[root, leaf], [{spoilt(list), root}], "www.acme.test", [:cryptography]},
+          {[root, leaf], [{Referee.spoilt(list), root}], "www.acme.test", [:cryptography]},
           # A name in a certificate, or a chain without lists, is not for all of them.
           {[root, leaf], [{list, root}], "other.test", [:pkilint, :nss]},
           {[root, leaf], [{revoked, root}], "www.acme.test", [:pkilint, :cryptography, :certtool]}
@@ -143,10 +143,5 @@ defmodule Cryptoki.PKI.JudgesTest do
       found = for finding <- ask.(case_), Known.reason(judge, finding, []) == nil, do: finding
       assert found != [], "#{judge} finds nothing in #{inspect({host, blind})}"
     end
-  end
-
-  defp spoilt(der) do
-    {most, <<last>>} = :erlang.split_binary(der, byte_size(der) - 1)
-    most <> <<Bitwise.bxor(last, 1)>>
   end
 end

@@ -13,7 +13,7 @@ defmodule Cryptoki.Test.OpenSSL do
   """
   @spec valid?(term, binary, tuple | :eddsa, iodata) :: boolean
   def valid?(public_key, signature, scheme, data) do
-    in_directory(fn directory ->
+    Scratch.within("openssl", fn directory ->
       key = Scratch.write(directory, "key.pem", pem(public_key))
       file = Scratch.write(directory, "data", data)
       sig = Scratch.write(directory, "signature", signature_bytes(scheme, signature))
@@ -41,7 +41,7 @@ defmodule Cryptoki.Test.OpenSSL do
         {:rsa_oaep, hash} -> ~w(-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:#{hash})
       end
 
-    in_directory(fn directory ->
+    Scratch.within("openssl", fn directory ->
       key = Scratch.write(directory, "key.pem", pem(public_key))
       file = Scratch.write(directory, "data", data)
       out = Path.join(directory, "out")
@@ -57,7 +57,7 @@ defmodule Cryptoki.Test.OpenSSL do
   """
   @spec cms(binary, Path.t(), [String.t()]) :: binary | :refused
   def cms(der, authority, arguments \\ []) do
-    in_directory(fn directory ->
+    Scratch.within("openssl", fn directory ->
       file = Scratch.write(directory, "signed", der)
       out = Path.join(directory, "out")
       command = ~w(cms -verify -inform DER -binary -in #{file} -CAfile #{authority})
@@ -109,14 +109,4 @@ defmodule Cryptoki.Test.OpenSSL do
 
   # :sha3_256 is sha3-256 to OpenSSL.
   defp digest(hash), do: hash |> to_string() |> String.replace("_", "-")
-
-  defp in_directory(function) do
-    directory = Scratch.directory("openssl")
-
-    try do
-      function.(directory)
-    after
-      File.rm_rf!(directory)
-    end
-  end
 end

@@ -144,6 +144,10 @@ defmodule Cryptoki.Test.Referee do
     <<before::binary, Bitwise.bxor(byte, Bitwise.bsl(1, :rand.uniform(8) - 1)), rest::binary>>
   end
 
+  @doc "The same with a bit of its last byte changed: in what is signed that is one of the signature."
+  @spec spoilt(binary) :: binary
+  def spoilt(der), do: flip(der, byte_size(der) - 1)
+
   @doc "The same in chunks by chance, some of them empty, some iolists."
   @spec chunks(binary) :: [iodata]
   def chunks(""), do: [""]

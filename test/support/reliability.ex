@@ -3,31 +3,19 @@ defmodule Cryptoki.Test.Reliability do
   # The numbers of `bin/test --safety`, which it collects in a file over several VMs and then writes into
   # guides/reliability.md.
 
+  alias Cryptoki.Test.Recorded
+
   @guide "guides/reliability.md"
   @begin "<!-- written by bin/test --safety -->\n"
 
   @doc "One number reached: `{what, row}` and how many, or a text. Without `bin/test --safety`, nothing."
   @spec record(atom, term, term) :: :ok
-  def record(what, row, reached) do
-    with file when file != nil <- System.get_env("CRYPTOKI_TEST_RELIABILITY") do
-      line = {what, row, reached} |> :erlang.term_to_binary() |> Base.encode64()
-      File.write!(file, line <> "\n", [:append])
-    end
-
-    :ok
-  end
+  def record(what, row, reached),
+    do: Recorded.keep("CRYPTOKI_TEST_RELIABILITY", fn -> {what, row, reached} end)
 
   @doc "Writes the guide anew from what was recorded."
   @spec publish(Path.t()) :: :ok
-  def publish(file) do
-    all =
-      for line <- file |> File.read!() |> String.split("\n", trim: true),
-          do: line |> Base.decode64!() |> :erlang.binary_to_term()
-
-    [introduction, _old] = @guide |> File.read!() |> String.split(@begin)
-    File.write!(@guide, [introduction, @begin, "\n", tables(all)])
-    IO.puts("Written: #{@guide}")
-  end
+  def publish(file), do: Recorded.publish(@guide, @begin, file |> Recorded.read() |> tables())
 
   defp tables(all) do
     exits = for {:exits, {token, work}, runs} <- all, do: {token, work, runs}

@@ -12,6 +12,18 @@ defmodule Cryptoki.Test.Scratch do
     directory
   end
 
+  @doc "What a function makes of a new directory, which is gone after it."
+  @spec within(String.t(), (Path.t() -> result)) :: result when result: term
+  def within(prefix, function) do
+    directory = directory(prefix)
+
+    try do
+      function.(directory)
+    after
+      File.rm_rf!(directory)
+    end
+  end
+
   @doc "Writes a file into a directory; answers its path."
   @spec write(Path.t(), String.t(), iodata) :: Path.t()
   def write(directory, name, data) do

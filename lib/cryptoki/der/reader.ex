@@ -209,6 +209,12 @@ defmodule Cryptoki.DER.Reader do
   @typedoc "The tag of a field, with what the field is called when it has a name."
   @type field :: byte | {String.t(), byte} | {:maybe, byte} | {:maybe, String.t(), byte}
 
+  @doc "What is signed, the algorithm and the signature (RFC 5280, section 4.1.1; RFC 2986, section 4.2)."
+  @spec signed_parts(t) :: [t]
+  def signed_parts(%__MODULE__{} = value) do
+    fields(is!(value, 0x30), [0x30, {"signature algorithm", 0x30}, {"signature", 3}])
+  end
+
   @doc "One value for each field, `nil` for those that may be missing: `[0x30, {:maybe, 0xA0}]`."
   @spec fields(t, [field]) :: [t | nil]
   def fields(%__MODULE__{} = value, fields), do: fields(values(value), fields, value)

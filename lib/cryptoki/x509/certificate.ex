@@ -56,12 +56,7 @@ defmodule Cryptoki.X509.Certificate do
   end
 
   defp parts(certificate) do
-    [signed, algorithm, _signature] =
-      Reader.fields(Reader.is!(certificate, 0x30), [
-        0x30,
-        {"signature algorithm", 0x30},
-        {"signature", 3}
-      ])
+    [signed, algorithm, _signature] = Reader.signed_parts(certificate)
 
     [version, serial, _algorithm, issuer, validity, subject, key, _, _, extensions] =
       Reader.fields(signed, @fields)

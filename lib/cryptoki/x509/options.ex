@@ -8,7 +8,7 @@ defmodule Cryptoki.X509.Options do
   alias Cryptoki.X509.{AltName, Extensions, NameConstraints, Policies}
   alias Cryptoki.X509.Extensions.{Names, URLs, Usage}
 
-  @urls "a URL or a list of them"
+  @urls [cast: &URLs.cast/1, type: "String.t() | [String.t()]", must: "a URL or a list of them"]
   @purposes Enum.map_join(Map.keys(Names.purposes()), ", ", &"`#{inspect(&1)}`")
   @usages Enum.map_join(Names.usages(), ", ", &"`#{inspect(&1)}`")
 
@@ -58,23 +58,11 @@ defmodule Cryptoki.X509.Options do
         "for a certificate for `:ocsp_signing`: that nobody asks whether it is revoked (RFC 6960, section 4.2.2.2.1)"
     ],
     crl_urls: [
-      cast: &URLs.cast/1,
-      type: "String.t() | [String.t()]",
-      must: @urls,
-      doc: "where the list is that names it when it is revoked, a URL or several of one list"
+      {:doc, "where the list is that names it when it is revoked, a URL or several of one list"}
+      | @urls
     ],
-    ocsp_url: [
-      cast: &URLs.cast/1,
-      type: "String.t() | [String.t()]",
-      must: @urls,
-      doc: "who answers whether it is revoked (OCSP)"
-    ],
-    ca_issuers_url: [
-      cast: &URLs.cast/1,
-      type: "String.t() | [String.t()]",
-      must: @urls,
-      doc: "where the certificate of its issuer is"
-    ],
+    ocsp_url: [{:doc, "who answers whether it is revoked (OCSP)"} | @urls],
+    ca_issuers_url: [{:doc, "where the certificate of its issuer is"} | @urls],
     policies: [
       cast: &Policies.cast/1,
       type: "[tuple | :any | {tuple, keyword}] | {list, [critical: boolean]}",

@@ -63,12 +63,7 @@ defmodule Cryptoki.X509.Request do
   end
 
   defp parts(request) do
-    [info, algorithm, signature] =
-      Reader.fields(Reader.is!(request, 0x30), [
-        0x30,
-        {"signature algorithm", 0x30},
-        {"signature", 3}
-      ])
+    [info, algorithm, signature] = Reader.signed_parts(request)
 
     [version, subject, key, attributes] =
       Reader.fields(info, [

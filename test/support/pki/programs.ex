@@ -27,7 +27,7 @@ defmodule Cryptoki.Test.PKI.Programs do
   end
 
   defp openssl(%{certificates: [root | rest], lists: lists, host: host}, command) do
-    in_directory(fn directory ->
+    Scratch.within("judges", fn directory ->
       {between, leaf} = Enum.split(rest, -1)
       trusted = pem(directory, "root", [root], "CERTIFICATE")
       last = pem(directory, "leaf", if(leaf == [], do: [root], else: leaf), "CERTIFICATE")
@@ -61,7 +61,7 @@ defmodule Cryptoki.Test.PKI.Programs do
   @doc "GnuTLS: the chain, each list, and that all of it can be shown."
   @spec certtool(map) :: [String.t()]
   def certtool(%{certificates: [root | rest], lists: lists, host: host}) do
-    in_directory(fn directory ->
+    Scratch.within("judges", fn directory ->
       trusted = pem(directory, "root", [root], "CERTIFICATE")
       chain = pem(directory, "chain", Enum.reverse(rest) ++ [root], "CERTIFICATE")
       server = if host, do: ["--verify-hostname=#{host}"], else: []
@@ -81,7 +81,7 @@ defmodule Cryptoki.Test.PKI.Programs do
   @doc "NSS: the chain as Firefox knew it, with the lists in its database."
   @spec certutil(map) :: [String.t()]
   def certutil(%{certificates: [root | rest], lists: lists, host: host}) do
-    in_directory(fn directory ->
+    Scratch.within("judges", fn directory ->
       certutil = fn arguments -> run("certutil", arguments ++ ~w(-d sql:#{directory})) end
       [] = certutil.(~w(-N --empty-password))
       names = for number <- 0..length(rest), do: "c#{number}"
@@ -130,16 +130,6 @@ defmodule Cryptoki.Test.PKI.Programs do
   defp pem(directory, name, ders, label) do
     entries = for der <- ders, do: Cryptoki.PEM.encode(der, label)
     Scratch.write(directory, name <> ".pem", entries)
-  end
-
-  defp in_directory(function) do
-    directory = Scratch.directory("judges")
-
-    try do
-      function.(directory)
-    after
-      File.rm_rf!(directory)
-    end
   end
 
   @doc "The judge that is a crate, built the first time."

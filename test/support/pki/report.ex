@@ -3,6 +3,7 @@ defmodule Cryptoki.Test.PKI.Report do
   # What `bin/test --pki` writes into guides/pki_judges.md: what was judged by whom, the findings that stand, and
   # how many requests of which program were read.
 
+  alias Cryptoki.Test.Recorded
   alias Cryptoki.Test.PKI.{Judges, Known, Programs, Requests}
 
   @guide "guides/pki_judges.md"
@@ -10,27 +11,15 @@ defmodule Cryptoki.Test.PKI.Report do
 
   @doc "Keeps what was judged, where `bin/test --pki` asks for it."
   @spec record(tuple) :: :ok
-  def record(line) do
-    with file when file != nil <- System.get_env("CRYPTOKI_TEST_PKI_REPORT"),
-         do: File.write!(file, Base.encode64(:erlang.term_to_binary(line)) <> "\n", [:append])
-
-    :ok
-  end
+  def record(line), do: Recorded.keep("CRYPTOKI_TEST_PKI_REPORT", fn -> line end)
 
   @doc "Writes the guide anew."
   @spec publish(Path.t()) :: :ok
   def publish(file) do
-    lines =
-      for line <- file |> File.read!() |> String.split("\n", trim: true),
-          do: line |> Base.decode64!() |> :erlang.binary_to_term()
-
+    lines = Recorded.read(file)
     found = for {:judged, _judges, _certificates, _lists, found} <- lines, row <- found, do: row
     :ok = up_to_date!(found)
-    [introduction, _old] = @guide |> File.read!() |> String.split(@begin)
-
-    File.write!(@guide, [introduction, @begin, "\n", judges(lines), named(found), requests(lines)])
-
-    IO.puts("Written: #{@guide}")
+    Recorded.publish(@guide, @begin, [judges(lines), named(found), requests(lines)])
   end
 
   # A row that is not found any more says what is not so.

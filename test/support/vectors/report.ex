@@ -3,6 +3,7 @@ defmodule Cryptoki.Test.Vectors.Report do
   # What `bin/test --vectors` writes into guides/vectors.md: a row for each family and token, and every
   # disagreement with its cause and what the token answers outside of the library.
 
+  alias Cryptoki.Test.Recorded
   alias Cryptoki.Test.Vectors.{Families, Known, Opinion}
 
   @guide "guides/vectors.md"
@@ -11,12 +12,9 @@ defmodule Cryptoki.Test.Vectors.Report do
   @doc "Keeps what a family came to on a token, where `bin/test --vectors` asks for it."
   @spec record(Cryptoki.Test.Token.t(), String.t(), map) :: :ok
   def record(token, family, result) do
-    with file when file != nil <- System.get_env("CRYPTOKI_TEST_VECTORS_REPORT") do
-      line = {token, family, asked_outside(token, family, result)}
-      File.write!(file, Base.encode64(:erlang.term_to_binary(line)) <> "\n", [:append])
-    end
-
-    :ok
+    Recorded.keep("CRYPTOKI_TEST_VECTORS_REPORT", fn ->
+      {token, family, asked_outside(token, family, result)}
+    end)
   end
 
   # One of each cause is asked again without the library.
@@ -47,10 +45,7 @@ defmodule Cryptoki.Test.Vectors.Report do
   @doc "Writes the guide anew."
   @spec publish(Path.t()) :: :ok
   def publish(file) do
-    lines =
-      for line <- file |> File.read!() |> String.split("\n", trim: true),
-          do: line |> Base.decode64!() |> :erlang.binary_to_term()
-
+    lines = Recorded.read(file)
     :ok = complete!(lines)
     :ok = up_to_date!(lines)
     order = Enum.map(Families.all(), & &1.title)
@@ -60,9 +55,7 @@ defmodule Cryptoki.Test.Vectors.Report do
     end
 
     lines = for line <- Enum.sort_by(lines, place), do: put_elem(line, 0, elem(line, 0).title)
-    [introduction, _old] = @guide |> File.read!() |> String.split(@begin)
-    File.write!(@guide, [introduction, @begin, "\n", tables(lines)])
-    IO.puts("Written: #{@guide}")
+    Recorded.publish(@guide, @begin, tables(lines))
   end
 
   defp complete!(lines) do
