@@ -55,7 +55,7 @@
    "facts.failing != nil ->", "facts.failing == :never ->", "test/recovery/health_test.exs"},
   {"a failure while connecting is no limit of sessions", "lib/cryptoki/supply.ex",
    "limit = if reason in @limits, do: open, else: supply.limit",
-   "limit = if reason, do: open, else: supply.limit", "test/recovery/health_test.exs"},
+   "limit = if reason, do: open, else: supply.limit", "test/cryptoki/supply_test.exs"},
   {"a hang while connecting is told before it is given up", "lib/cryptoki/health.ex",
    "{_function, age} = call when age >= @patience or age >= timeout / 2 ->",
    "{_function, age} = call when age >= @patience * 1000 + timeout ->",

@@ -2,7 +2,7 @@ defmodule Cryptoki.Recovery.HangTest do
   # A library that does not return costs its callers a timeout and us a thread until it does.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.Error
+  alias Cryptoki.{Error, Instance, SessionServer}
   alias Cryptoki.Test.{FaultyModule, Load, MainToken}
 
   @moduletag :capture_log
@@ -172,6 +172,19 @@ defmodule Cryptoki.Recovery.HangTest do
     # Kilobytes of the whole VM, whose allocators keep some: rounds of 8 hanging calls would show.
     assert now.memory < before.memory + 20_000
     assert open_in_the_library(module) == 4 + 1
+  end
+
+  test "a session whose end hangs counts as overdue, until it has ended", context do
+    hsm = start(context.module, sessions: 2)
+    FaultyModule.control(context.module, "C_CloseSession hang count=1")
+    [server | _] = Instance.sessions(hsm)
+    ended = Process.monitor(server)
+    SessionServer.close(server)
+    assert_receive {:DOWN, ^ended, :process, ^server, _reason}, 20_000
+    # Its place is taken meanwhile.
+    status(hsm, &match?(%{open: 2, overdue: 1}, &1.sessions))
+    FaultyModule.control(context.module, "")
+    status(hsm, &match?(%{open: 2, overdue: 0}, &1.sessions))
   end
 
   test "a control thread that hangs does not collect requests", context do
