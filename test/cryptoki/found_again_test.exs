@@ -35,6 +35,21 @@ defmodule Cryptoki.FoundAgainTest do
     for key <- [private, public], do: :ok = Cryptoki.destroy(hsm, key)
   end
 
+  # Libraries count alike, but no two handles of a VM are the same.
+  test "a handle that another instance gave is none here" do
+    [{mine, key}, {theirs, other}] =
+      for name <- ["mine", "theirs"] do
+        hsm = start_supervised!({Cryptoki, MainToken.own(label: name, sessions: 1)}, id: name)
+        {hsm, Cryptoki.generate_key!(hsm, :aes_key_gen, value_len: 16, token: true, label: name)}
+      end
+
+    assert key.handle != other.handle
+    assert {:ok, _} = Cryptoki.encrypt(mine, key, :aes_ecb, <<0::128>>)
+
+    assert {:error, %Error{reason: :key_not_found}} =
+             Cryptoki.encrypt(theirs, key, :aes_ecb, <<0::128>>)
+  end
+
   # With the same value: only the token tells one from the other.
   test "the same secret on another token is not the key", %{hsm: hsm} do
     [_first, second | _] = SoftHSM.labels()

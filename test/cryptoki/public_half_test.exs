@@ -319,6 +319,15 @@ defmodule Cryptoki.PublicHalfTest do
       assert {:ok, _csr} = X509.csr(hsm, private, subject: "/CN=a", padding: :pss)
     end
 
+    # Whatever was searched for: what is found says what it is.
+    test "an object that calls itself a secret key", %{faulty: module, hsm: hsm, label: label} do
+      {public, private} = pair(hsm, :secp256r1, label: label)
+      FaultyModule.control(module, @silent <> "\nattribute 0x0 class=2 value=0400000000000000")
+      assert {:error, %Error{}} = Cryptoki.public_key(hsm, private)
+      FaultyModule.control(module, @silent)
+      assert Cryptoki.public_key!(hsm, private) == Cryptoki.public_key!(hsm, public)
+    end
+
     test "a signature over something else", %{faulty: module, hsm: hsm, label: label} do
       {_public, private} = pair(hsm, :secp256r1, label: label)
       {:ok, _line} = SSH.public_key(hsm, private)

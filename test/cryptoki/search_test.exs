@@ -17,5 +17,22 @@ defmodule Cryptoki.SearchTest do
     assert count(calls, "C_GetAttributeValue") <= 24
   end
 
+  # Private objects are not shown then, and that is called success.
+  test "a token that has lost the login has not lost its keys" do
+    module = FaultyModule.new()
+    hsm = start_supervised!({Cryptoki, FaultyModule.options(module, sessions: 1)})
+    names = [label: "private", token: true, private: [private: true]]
+    Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, [curve: :secp256r1] ++ names)
+    private = [class: :private_key, label: "private"]
+
+    for find <- [&Cryptoki.find(hsm, &1), &List.wrap(Cryptoki.find_one!(hsm, &1))] do
+      FaultyModule.control(module, "logout # #{inspect(find)}")
+      found = with {:ok, keys} <- find.(private), do: keys
+      assert [%{class: :private_key}] = found
+    end
+
+    assert {:ok, []} = Cryptoki.find(hsm, class: :private_key, label: "another")
+  end
+
   defp count(calls, function), do: Enum.count(calls, &(elem(&1, 0) == function))
 end

@@ -27,8 +27,6 @@
    "test/recovery/reinitialize_test.exs"},
   {"instances do not knock without end", "lib/cryptoki/attempts.ex",
    "Integer.pow(2, min(max(failures - 1, 0), 20))", "1", "test/cryptoki/attempts_test.exs"},
-  {"a new life of the token begins a new epoch", "lib/cryptoki/token_server.ex",
-   "{:ok, :ok} = Request.bump_epoch(state.target.native)", "", "test/recovery/reboot_test.exs"},
   {"a token that is pulled is told to those who subscribed", "lib/cryptoki/watch.ex",
    "for token <- before -- tokens, do: notify(watch, {:token_removed, token})", "",
    "test/recovery/subscribe_test.exs"},
