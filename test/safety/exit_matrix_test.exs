@@ -6,7 +6,6 @@ defmodule Cryptoki.ExitMatrixTest do
 
   alias Cryptoki.Test.{FaultyModule, Reliability, SoftHSM, Token}
 
-  @rounds System.get_env("CRYPTOKI_EXIT_ROUNDS")
   @script Path.expand("../support/exit_matrix.exs", __DIR__)
   @before Path.expand("../support/initialized_before.c", __DIR__)
 
@@ -59,15 +58,17 @@ defmodule Cryptoki.ExitMatrixTest do
 
           assert wrong == []
 
-          if @rounds,
+          if rounds(),
             do: Reliability.record(:exits, {unquote(title), unquote(work)}, length(runs))
         end
       end
     end
   end
 
+  defp rounds, do: System.get_env("CRYPTOKI_EXIT_ROUNDS")
+
   defp ways(work) do
-    case {@rounds, work} do
+    case {rounds(), work} do
       {nil, "sign"} -> @ways
       {nil, _work} -> [Enum.random(@ways)]
       {rounds, _work} -> for _ <- 1..String.to_integer(rounds), way <- @ways, do: way
