@@ -3,8 +3,6 @@ defmodule Cryptoki.DER do
   # As much of DER (X.690) as signed data and certificates are made of. OTP's own ASN.1 modules have
   # other names and records from one release to the next. Pure.
 
-  alias Cryptoki.DER.Reader
-
   @type t :: binary
   @type oid :: tuple
 
@@ -94,10 +92,6 @@ defmodule Cryptoki.DER do
   end
 
   def oid?(_other), do: false
-
-  @doc "Whether a term is one value in DER, with all that is in it."
-  @spec one?(term) :: boolean
-  def one?(der), do: is_binary(der) and Reader.one?(der)
 
   @doc "The time in a value of one of its two forms."
   @spec read_time(byte, binary) :: {:ok, DateTime.t()} | :error

@@ -2,7 +2,7 @@ defmodule Cryptoki.CMS.Options do
   @moduledoc false
   # The options of `Cryptoki.CMS`, as a table. Pure.
 
-  alias Cryptoki.{DER, Options.Table, SignatureAlgorithm}
+  alias Cryptoki.{DER, DER.Reader, Options.Table, SignatureAlgorithm}
   alias Cryptoki.CMS.Signer
 
   @doc "Of `sign/5`."
@@ -83,7 +83,7 @@ defmodule Cryptoki.CMS.Options do
       not DER.oid?(oid) ->
         {:error, "must have object identifiers as tuples, got: #{inspect(oid)}"}
 
-      List.improper?(values) or not Enum.all?(values, &DER.one?/1) ->
+      List.improper?(values) or not Enum.all?(values, &Reader.one?/1) ->
         {:error, "must have values in DER, got: #{inspect(values)}"}
 
       true ->

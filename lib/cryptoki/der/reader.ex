@@ -92,9 +92,9 @@ defmodule Cryptoki.DER.Reader do
     end
   end
 
-  @doc "Whether bytes are one value in DER, with all that is in it."
-  @spec one?(binary) :: boolean
-  def one?(bytes), do: match?({:ok, :ok}, read(bytes, "", &check/1))
+  @doc "Whether a term is one value in DER, with all that is in it."
+  @spec one?(term) :: boolean
+  def one?(bytes), do: is_binary(bytes) and match?({:ok, :ok}, read(bytes, "", &check/1))
 
   @doc "Ends the reading: what is wrong with a value."
   @spec wrong!(t, String.t()) :: no_return

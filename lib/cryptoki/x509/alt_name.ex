@@ -165,7 +165,7 @@ defmodule Cryptoki.X509.AltName do
       not DER.oid?(oid) ->
         wrong(oid, "is no object identifier")
 
-      not DER.one?(der) ->
+      not Reader.one?(der) ->
         {:error, "the value of {:other_name, #{inspect(oid)}, value} is not DER"}
 
       true ->
@@ -175,7 +175,7 @@ defmodule Cryptoki.X509.AltName do
 
   # The two kinds that nobody has seen: X.400 addresses and names of EDI parties.
   def check({:other, <<tag, _::binary>> = der}) when tag in [0xA3, 0xA5] do
-    if DER.one?(der), do: :ok, else: {:error, "the value of {:other, der} is not DER"}
+    if Reader.one?(der), do: :ok, else: {:error, "the value of {:other, der} is not DER"}
   end
 
   def check({:other, <<0x87, size, _::binary>>}),

@@ -4,6 +4,7 @@ defmodule Cryptoki.X509.Extensions do
   # DER. Those of others are read in `Extensions.Read`. Pure.
 
   alias Cryptoki.{DER, Error, PublicKey}
+  alias Cryptoki.DER.Reader
   alias Cryptoki.X509.{AltName, NameConstraints, Policies}
   alias Cryptoki.X509.Extensions.{Names, URLs, Usage}
   alias Cryptoki.X509.NameConstraints.Subtree
@@ -189,7 +190,7 @@ defmodule Cryptoki.X509.Extensions do
     cond do
       not DER.oid?(oid) -> "#{inspect(oid)} is no object identifier"
       oid in @ours -> "#{inspect(oid)} has an option of its own"
-      not DER.one?(der) -> "the value of #{inspect(oid)} is not DER"
+      not Reader.one?(der) -> "the value of #{inspect(oid)} is not DER"
       true -> {oid, critical, der}
     end
   end
