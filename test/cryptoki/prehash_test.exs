@@ -14,18 +14,18 @@ defmodule Cryptoki.PrehashTest do
   @long String.duplicate("text", 256)
 
   setup_all do
-    module = FaultyModule.new()
-    {:ok, hsm} = Cryptoki.start_link(FaultyModule.options(module, sessions: 2))
-    %{faulty: module, hsm: hsm}
+    %{faulty: FaultyModule.new()}
   end
 
-  # New keys for each: what a token has refused for a key is remembered.
-  setup %{faulty: module, hsm: hsm} do
+  # New keys for each: what a token has refused for a key is remembered. New sessions for each: one in
+  # which a call has failed is still in its operation, and its next C_SignInit comes twice.
+  setup %{faulty: module} do
     FaultyModule.control(module, "")
+    hsm = start_supervised!({Cryptoki, FaultyModule.options(module, sessions: 2)})
     on_exit(fn -> FaultyModule.control(module, "") end)
     keys = KeyPairs.make(hsm, [:rsa, :secp256r1])
     keys = Map.new(keys, fn {kind, private} -> {kind, pair(hsm, private)} end)
-    %{keys: keys}
+    %{hsm: hsm, keys: keys}
   end
 
   describe "a token without the hashed forms" do
