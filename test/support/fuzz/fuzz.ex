@@ -1,13 +1,15 @@
 defmodule Cryptoki.Test.Fuzz do
   @moduledoc false
   # Changed inputs for the targets, from a corpus in test/fuzz. A seed is the whole of a run: the same
-  # one gives the same inputs again.
+  # one gives the same inputs again, on however many cores.
 
   alias Cryptoki.Test.Fuzz.{DERMutation, Mutation, Targets}
 
   @directory Path.expand("../../fuzz", __DIR__)
   # Changes are made to changed inputs as well; after this many to an input of the corpus again.
   @depth 8
+  # As many are changed one after the other, by a process of its own: the unit that has a seed.
+  @share 50_000
   # A second of work, and 128 MB, for an input of some kilobytes: no input may cost as much.
   @reductions 50_000_000
   @words 16_000_000
@@ -26,31 +28,36 @@ defmodule Cryptoki.Test.Fuzz do
 
   @doc """
   Runs a target on its corpus, with `more` of it, and on `count` changed inputs; raises with the first that
-  breaks a rule, that leaves a message behind, or that takes too much.
+  breaks a rule, that leaves a message behind, or that takes too much, and with the seed that comes to it soonest.
   """
   @spec run(atom, non_neg_integer, integer, [term]) :: :ok
   def run(target, count, seed, more \\ []) do
+    0..div(max(count - 1, 0), @share)
+    |> Task.async_stream(
+      &share(target, min(@share, count - &1 * @share), seed + &1, more),
+      ordered: false,
+      timeout: :infinity
+    )
+    |> Enum.each(fn {:ok, answer} -> with {:broken, text} <- answer, do: raise(text) end)
+  end
+
+  defp share(target, count, seed, more) do
     table = :ets.new(:last, [:public])
     heap = %{size: @words, kill: true, error_logger: false}
-
-    {pid, monitor} =
-      :erlang.spawn_opt(fn -> exit({:done, inputs(target, count, seed, more, table)}) end, [
-        :monitor,
-        max_heap_size: heap
-      ])
+    work = fn -> exit({:done, inputs(target, count, seed, more, table)}) end
+    {pid, monitor} = :erlang.spawn_opt(work, [:monitor, max_heap_size: heap])
 
     receive do
-      {:DOWN, ^monitor, :process, ^pid, {:done, :ok}} ->
-        :ets.delete(table)
-        :ok
-
-      {:DOWN, ^monitor, :process, ^pid, {:done, text}} ->
-        raise text
-
-      {:DOWN, ^monitor, :process, ^pid, reason} ->
-        raise "#{target}: #{inspect(reason)}\non #{quoted(:ets.lookup(table, :input))}"
+      {:DOWN, ^monitor, :process, ^pid, {:done, :ok}} -> :ok
+      {:DOWN, ^monitor, :process, ^pid, {:done, text}} -> broken(seed, text)
+      {:DOWN, ^monitor, :process, ^pid, reason} -> broken(seed, killed(target, reason, table))
     end
   end
+
+  defp broken(seed, text), do: {:broken, "#{text}\n(--seed #{seed})"}
+
+  defp killed(target, reason, table),
+    do: "#{target}: #{inspect(reason)}\non #{quoted(:ets.lookup(table, :input))}"
 
   defp inputs(target, count, seed, more, table) do
     :rand.seed(:exsss, seed)
