@@ -169,7 +169,7 @@ defmodule Cryptoki.X509 do
   A certificate of a key by itself: the root of an authority, or that of a server in a test.
 
     * `subject:` is needed, unless there is a `subject_alt_name:`
-    * `days:` how long it is valid (365), or `not_after:` a `DateTime`; `not_before:` (now)
+    * `days:` how long it is valid (365), or `not_after:` a `DateTime`; `not_before:` (a second ago)
     * `serial:` a positive number of at most 20 bytes. Default: 16 bytes by chance
 
   Extensions and signatures: see above. It identifies its key (RFC 5280, section 4.2.1.2).
@@ -344,7 +344,7 @@ defmodule Cryptoki.X509 do
   `revoked` are serial numbers or certificates (DER or PEM), alone or as `{serial, at}` or `{serial, at,
   reason}`, `at` a `DateTime` (that of the list, or now when that is earlier): all that are revoked and have not expired, each time.
 
-    * `days:` until the next list (7), or `next_update:` a `DateTime`; `this_update:` (now)
+    * `days:` until the next list (7), or `next_update:` a `DateTime`; `this_update:` (a second ago)
     * `number:` of the list, which grows from one to the next. Default: the nanoseconds since 1970 and a
       count, 16 bytes, which grow as long as the clock is not set back between two lives of the VM
     * `crl_urls:` where it is found, critical; then the certificates must have one of these, too (RFC 5280,

@@ -225,7 +225,7 @@ defmodule Cryptoki.Recovery.HangTest do
       reasons = Enum.frequencies_by(answers, fn {{:error, error}, _} -> error.reason end)
       assert reasons[:busy] >= 40 - 10 - 4
       assert reasons[:busy] + reasons[:timeout] == 40
-      assert empty_mailboxes?(hsm)
+      await(fn -> empty_mailboxes?(hsm) end)
       FaultyModule.control(context.module, "")
       status(hsm, &(&1.sessions.overdue == 0 and &1.queue == 0))
       assert {:ok, _} = digest(hsm, 5_000)

@@ -38,7 +38,7 @@ defmodule Cryptoki.Referee.EcdsaTest do
         for hash <- [:sha256, :sha384, :sha512], digest = :crypto.hash(hash, "data") do
           raw = Cryptoki.sign!(hsm, pair.private, :ecdsa, digest)
           assert OpenSSL.valid?(pair.public_key, raw, {:ecdsa, hash}, "data")
-          refute OpenSSL.valid?(pair.public_key, flip(raw), {:ecdsa, hash}, "data")
+          refute OpenSSL.valid?(pair.public_key, spoilt(raw), {:ecdsa, hash}, "data")
           assert Cryptoki.verify(hsm, pair.public, :ecdsa, digest, raw) == :ok
           assert_refused(Cryptoki.verify(hsm, pair.public, :ecdsa, flip(digest, 0), raw))
         end
