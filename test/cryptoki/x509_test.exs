@@ -140,6 +140,11 @@ defmodule Cryptoki.X509Test do
     end
   end
 
+  test "a certificate is valid at once, also by a clock of whole ticks", %{hsm: hsm, keys: keys} do
+    der = X509.self_signed!(hsm, keys.secp256r1, subject: "/CN=now")
+    assert DateTime.to_unix(X509.certificate!(der).not_before) < System.os_time(:second)
+  end
+
   test "times, serial numbers and raw extensions", %{hsm: hsm, keys: keys} = context do
     times = [not_before: ~U[2049-12-31 23:59:59Z], not_after: ~U[2050-01-01 00:00:00Z]]
     policy = {{2, 5, 29, 32}, DER.sequence([DER.sequence([DER.oid({1, 2, 3, 4})])])}
