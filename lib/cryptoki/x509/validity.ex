@@ -2,7 +2,6 @@ defmodule Cryptoki.X509.Validity do
   @moduledoc false
   # From when until when something holds: two times, or a time and days. Pure.
 
-  # Without a time it begins a second ago: programs that ask for whole seconds (time(2)) are a tick behind this clock.
   @doc "Both times, whole seconds; `from` and `to` are the names of their options."
   @spec period!(keyword, from :: atom, to :: atom, days :: pos_integer) ::
           {DateTime.t(), DateTime.t()}
@@ -12,7 +11,8 @@ defmodule Cryptoki.X509.Validity do
     if options[to] && options[:days],
       do: wrong!("#{to}: and days: say the same; only one can be given")
 
-    begins = if options[from], do: time!(options[from], from), else: DateTime.add(now(), -1)
+    # A second ago: programs that ask for whole seconds (time(2)) are a tick behind this clock.
+    begins = time!(options[from] || DateTime.add(now(), -1), from)
     ends = if options[to], do: time!(options[to], to), else: after_days!(begins, days)
     unless DateTime.compare(begins, ends) == :lt, do: wrong!("#{to}: must be later than #{from}:")
     {begins, ends}
