@@ -122,29 +122,4 @@ defmodule Cryptoki.DER do
       do: value(23, Calendar.strftime(time, "%y%m%d%H%M%SZ")),
       else: value(24, Calendar.strftime(time, "%Y%m%d%H%M%SZ"))
   end
-
-  @doc "The values in some bytes: tag, contents, and both with the length. Only for short tags."
-  @spec split(binary) :: {:ok, [{byte, binary, t}]} | :error
-  def split(bytes), do: split(bytes, [])
-
-  defp split("", values), do: {:ok, Enum.reverse(values)}
-
-  defp split(<<tag, rest::binary>> = bytes, values) do
-    with {:ok, size, rest} when size <= byte_size(rest) <- read_size(rest) do
-      {contents, rest} = :erlang.split_binary(rest, size)
-      whole = binary_part(bytes, 0, byte_size(bytes) - byte_size(rest))
-      split(rest, [{tag, contents, whole} | values])
-    else
-      _cut_off -> :error
-    end
-  end
-
-  defp read_size(<<0::1, size::7, rest::binary>>), do: {:ok, size, rest}
-
-  # In as few bytes as it needs (X.690, section 10.1).
-  defp read_size(<<1::1, count::7, size::unit(8)-size(count), rest::binary>>)
-       when count in 1..4 and size >= 128 and size >= Bitwise.bsl(1, 8 * (count - 1)),
-       do: {:ok, size, rest}
-
-  defp read_size(_other), do: :error
 end

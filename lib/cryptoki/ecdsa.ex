@@ -5,6 +5,7 @@ defmodule Cryptoki.Ecdsa do
   # with a hash.
 
   alias Cryptoki.{DER, Error, Names}
+  alias Cryptoki.DER.Reader
 
   @combined for hash <- ~w(sha1 sha224 sha256 sha384 sha512 sha3_224 sha3_256 sha3_384 sha3_512),
                 do: :"ecdsa_#{hash}"
@@ -34,17 +35,17 @@ defmodule Cryptoki.Ecdsa do
   """
   @spec from_der(binary, pos_integer) :: {:ok, binary} | {:error, Error.t()}
   def from_der(der, size) do
-    with {:ok, [{0x30, numbers, _}]} <- DER.split(der),
-         {:ok, [{2, <<0::1, _::bitstring>> = r, _}, {2, <<0::1, _::bitstring>> = s, _}]} <-
-           DER.split(numbers),
-         true <- max(byte_size(r), byte_size(s)) <= size + 1,
-         {r, s} = {:binary.decode_unsigned(r), :binary.decode_unsigned(s)},
-         true <- DER.sequence([DER.integer(r), DER.integer(s)]) == der,
-         true <- max(r, s) < Integer.pow(256, size) do
+    with {:ok, {r, s}} <- Reader.read(der, "", &numbers(&1, size + 1)),
+         true <- min(r, s) >= 0 and max(r, s) < Integer.pow(256, size) do
       {:ok, <<r::unit(8)-size(size), s::unit(8)-size(size)>>}
     else
       _not_der ->
         {:error, Error.new(:signature_invalid, "it is not the DER of r and s of this curve")}
     end
+  end
+
+  defp numbers(value, most) do
+    [r, s] = Reader.fields(Reader.is!(value, 0x30), [2, 2])
+    {Reader.integer(r, most), Reader.integer(s, most)}
   end
 end

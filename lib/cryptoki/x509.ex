@@ -1,4 +1,5 @@
 defmodule Cryptoki.X509 do
+  alias Cryptoki.DER.Reader
   alias Cryptoki.{Certificates, DER, Error, Key, PEM, PublicKey, SignatureAlgorithm}
   alias Cryptoki.X509.{AltName, Authority, Certificate, Extensions, Issuance, Name, Options}
   alias Cryptoki.X509.{PublicKeyInfo, Request, RevocationList, Validity}
@@ -424,19 +425,18 @@ defmodule Cryptoki.X509 do
 
   # By what is in the first of the three parts of all of them.
   defp kind!(der) do
-    with true <- is_binary(der),
-         {:ok, [{0x30, signed, _}]} <- DER.split(der),
-         {:ok, [{0x30, first, _} | _]} <- DER.split(signed),
-         {:ok, fields} <- DER.split(first) do
-      case Enum.map(fields, &elem(&1, 0)) do
-        [2, 0x30, 0x30, time | _] when time in [23, 24] -> "X509 CRL"
-        [2, 0x30, 0x30] -> "CERTIFICATE REQUEST"
-        [2, 0x30, 0x30, 0xA0] -> "CERTIFICATE REQUEST"
-        _certificate -> "CERTIFICATE"
-      end
-    else
+    case is_binary(der) and Reader.read(der, "", &first_tags/1, :infinity) do
+      {:ok, [2, 0x30, 0x30, time | _]} when time in [23, 24] -> "X509 CRL"
+      {:ok, [2, 0x30, 0x30]} -> "CERTIFICATE REQUEST"
+      {:ok, [2, 0x30, 0x30, 0xA0]} -> "CERTIFICATE REQUEST"
+      {:ok, _certificate} -> "CERTIFICATE"
       _other -> raise ArgumentError, "der: is no certificate, request or revocation list"
     end
+  end
+
+  defp first_tags(signed) do
+    [first, _algorithm, _signature] = Reader.signed_parts(signed)
+    for field <- Reader.values(first), do: field.tag
   end
 
   ## What is signed

@@ -4,8 +4,8 @@ defmodule Cryptoki.CertificatesOnTokensTest do
   # What lies on a token as a certificate was put there by somebody: it is none, or it is more than one needs.
   # CMS and TLS answer for it by an error, and do not ask more of it than they need.
 
-  alias Cryptoki.{CMS, DER, Error, SSL}
-  alias Cryptoki.Test.{KeyPairs, MainToken, OpenSSL, Scratch, TLS}
+  alias Cryptoki.{CMS, Error, SSL}
+  alias Cryptoki.Test.{KeyPairs, MainToken, OpenSSL, Parts, Scratch, TLS}
 
   setup_all do
     hsm = start_supervised!({Cryptoki, MainToken.options(sessions: 2)})
@@ -69,7 +69,7 @@ defmodule Cryptoki.CertificatesOnTokensTest do
 
   # BER, which certificates are not in.
   defp indefinite(der) do
-    {:ok, [{0x30, contents, _}]} = DER.split(der)
+    {:ok, [{0x30, contents, _}]} = Parts.split(der)
     <<0x30, 0x80, contents::binary, 0, 0>>
   end
 

@@ -5,7 +5,7 @@ defmodule Cryptoki.CMSTest do
   # order, another digest, another salt, and a signature over the attributes as they stand.
 
   alias Cryptoki.{CMS, DER, Error}
-  alias Cryptoki.Test.{KeyPairs, MainToken, OpenSSL, Referee, SoftHSM, TLS}
+  alias Cryptoki.Test.{KeyPairs, MainToken, OpenSSL, Parts, Referee, SoftHSM, TLS}
 
   @nobody :no_such_instance
   @text "some text\r\n\0 that is signed"
@@ -364,16 +364,16 @@ defmodule Cryptoki.CMSTest do
 
   # The fields of each SignerInfo.
   defp signer_infos(der) do
-    {:ok, [{0x30, content_info, _}]} = DER.split(der)
-    {:ok, [_type, {0xA0, content, _}]} = DER.split(content_info)
-    {:ok, [{0x30, signed_data, _}]} = DER.split(content)
-    {:ok, fields} = DER.split(signed_data)
+    {:ok, [{0x30, content_info, _}]} = Parts.split(der)
+    {:ok, [_type, {0xA0, content, _}]} = Parts.split(content_info)
+    {:ok, [{0x30, signed_data, _}]} = Parts.split(content)
+    {:ok, fields} = Parts.split(signed_data)
     {0x31, infos, _} = List.last(fields)
-    {:ok, infos} = DER.split(infos)
+    {:ok, infos} = Parts.split(infos)
     assert infos == Enum.sort_by(infos, &elem(&1, 2))
 
     for {0x30, info, _} <- infos do
-      {:ok, fields} = DER.split(info)
+      {:ok, fields} = Parts.split(info)
       fields
     end
   end

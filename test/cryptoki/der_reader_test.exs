@@ -5,6 +5,8 @@ defmodule Cryptoki.DERReaderTest do
 
   alias Cryptoki.DER
   alias Cryptoki.DER.Reader
+  alias Cryptoki.PEM
+  alias Cryptoki.Test.{OpenSSL, Scratch}
 
   test "one value in DER, with all that is in it" do
     for der <- [
@@ -119,5 +121,61 @@ defmodule Cryptoki.DERReaderTest do
     assert Reader.one?(DER.value(2, "1" <> String.duplicate("x", 1_000_000)))
     refute Reader.one?(DER.value(6, :binary.copy(<<0xFF>>, 1_000_000)))
     assert {:error, _} = Reader.read(DER.integer(Integer.pow(2, 200)), "", &Reader.integer/1)
+  end
+
+  test "who writes a list of many is not bound by what strangers may send" do
+    revoked =
+      for serial <- 1..60_000,
+          do: DER.sequence([DER.integer(serial), DER.time(~U[2030-01-01 00:00:00Z])])
+
+    nothing = DER.sequence([])
+
+    signed = [
+      DER.integer(1),
+      nothing,
+      nothing,
+      DER.time(~U[2030-01-01 00:00:00Z]),
+      DER.sequence(revoked)
+    ]
+
+    list = DER.sequence([DER.sequence(signed), nothing, DER.bit_string("none")])
+
+    assert {:error, %{detail: text}} = Reader.read(list, "", & &1)
+    assert text =~ "it is longer than"
+    assert "-----BEGIN X509 CRL-----" <> _ = Cryptoki.X509.to_pem(list)
+  end
+
+  test "private keys and lists that OpenSSL writes are read, and none that is cut off" do
+    directory = Scratch.directory("reader")
+    key = Path.join(directory, "key.pem")
+
+    {_said, 0} =
+      OpenSSL.openssl(~w(genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out #{key}))
+
+    File.write!(Path.join(directory, "index"), "")
+
+    config =
+      Scratch.write(
+        directory,
+        "cnf",
+        "[ca]\ndefault_ca=c\n[c]\ndatabase=#{directory}/index\ndefault_md=sha256\n"
+      )
+
+    root = Path.join(directory, "root.pem")
+    {_said, 0} = OpenSSL.openssl(~w(req -x509 -new -key #{key} -subj /CN=root -out #{root}))
+    crl = Path.join(directory, "crl.pem")
+
+    {_said, 0} =
+      OpenSSL.openssl(
+        ~w(ca -gencrl -config #{config} -keyfile #{key} -cert #{root} -crldays 7 -out #{crl})
+      )
+
+    for file <- [key, crl] do
+      {:ok, [{_label, der}]} = PEM.decode(File.read!(file), :all)
+      assert Reader.read(der, "", &Reader.check/1) == {:ok, :ok}
+
+      for size <- 0..(byte_size(der) - 1),
+          do: assert({:error, _} = Reader.read(binary_part(der, 0, size), "", &Reader.check/1))
+    end
   end
 end

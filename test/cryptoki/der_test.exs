@@ -2,15 +2,16 @@ defmodule Cryptoki.DERTest do
   use ExUnit.Case, async: true
 
   alias Cryptoki.DER
+  alias Cryptoki.DER.Reader
   alias Cryptoki.X509.Extensions
 
   test "what is cut off anywhere is none" do
     for inner <- ["abc", String.duplicate("x", 200), String.duplicate("x", 70_000)] do
       der = DER.sequence([DER.integer(1), DER.octet_string(inner)])
-      assert {:ok, [{0x30, _contents, ^der}]} = DER.split(der)
+      assert {:ok, %{tag: 0x30, der: ^der}} = Reader.read(der, "", & &1)
 
       for size <- [1, 2, 3, byte_size(der) - 1],
-          do: assert(DER.split(binary_part(der, 0, size)) == :error)
+          do: assert({:error, _error} = Reader.read(binary_part(der, 0, size), "", & &1))
     end
   end
 

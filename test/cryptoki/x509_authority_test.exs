@@ -5,7 +5,7 @@ defmodule Cryptoki.X509AuthorityTest do
   # must not sign, made by a twin of the authority: the same name and key, and a certificate that allows all.
 
   alias Cryptoki.{DER, Error, X509}
-  alias Cryptoki.Test.{KeyPairs, MainToken, OpenSSL, Scratch}
+  alias Cryptoki.Test.{KeyPairs, MainToken, OpenSSL, Parts, Scratch}
   alias Cryptoki.X509.RevocationList
 
   setup_all do
@@ -57,9 +57,9 @@ defmodule Cryptoki.X509AuthorityTest do
     end
 
     test "one without a name", %{hsm: hsm, ca: ca} = context do
-      {:ok, [{0x30, whole, _}]} = DER.split(authority(context))
-      {:ok, [{0x30, signed, _} | rest]} = DER.split(whole)
-      {:ok, fields} = DER.split(signed)
+      {:ok, [{0x30, whole, _}]} = Parts.split(authority(context))
+      {:ok, [{0x30, signed, _} | rest]} = Parts.split(whole)
+      {:ok, fields} = Parts.split(signed)
       fields = fields |> Enum.map(&elem(&1, 2)) |> List.replace_at(5, DER.sequence([]))
       nameless = DER.sequence([DER.sequence(fields) | Enum.map(rest, &elem(&1, 2))])
       csr = X509.csr!(hsm, context.key, subject: "/CN=leaf")

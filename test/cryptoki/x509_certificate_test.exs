@@ -7,7 +7,7 @@ defmodule Cryptoki.X509CertificateTest do
     only: [alt_names: 1, extension: 2, extension: 3, name: 1]
 
   alias Cryptoki.{DER, Error, X509}
-  alias Cryptoki.Test.{OpenSSL, Scratch}
+  alias Cryptoki.Test.{OpenSSL, Parts, Scratch}
 
   test "certificates are read as they are, whatever they are" do
     directory = Scratch.directory("certificates")
@@ -46,9 +46,9 @@ defmodule Cryptoki.X509CertificateTest do
 
     # Names that nobody may have, a BOOLEAN of BER, version 1 said, a key of another kind.
     [{:Certificate, der, _}] = :public_key.pem_decode(pem)
-    {:ok, [{0x30, whole, _}]} = DER.split(der)
-    {:ok, [{0x30, signed, _} | rest]} = DER.split(whole)
-    {:ok, fields} = DER.split(signed)
+    {:ok, [{0x30, whole, _}]} = Parts.split(der)
+    {:ok, [{0x30, signed, _} | rest]} = Parts.split(whole)
+    {:ok, fields} = Parts.split(signed)
 
     [_version, serial, algorithm, _issuer, validity, _subject, key | _] =
       for {_, _, f} <- fields, do: f

@@ -5,7 +5,7 @@ defmodule Cryptoki.X509OnTokenTest do
   # that says what is wrong.
 
   alias Cryptoki.{CMS, DER, Error, PEM, SSL, X509}
-  alias Cryptoki.Test.{CertificationRequest, KeyPairs, MainToken}
+  alias Cryptoki.Test.{CertificationRequest, KeyPairs, MainToken, Parts}
 
   setup_all do
     hsm = start_supervised!({Cryptoki, MainToken.options(sessions: 2)})
@@ -46,9 +46,9 @@ defmodule Cryptoki.X509OnTokenTest do
 
   # Fields that nobody needs here are not looked at: the times, the extensions, the names.
   test "a certificate is used by what it is needed for", %{hsm: hsm, key: key, root: root} do
-    {:ok, [{0x30, whole, _}]} = DER.split(root)
-    {:ok, [{0x30, signed, _} | rest]} = DER.split(whole)
-    {:ok, fields} = DER.split(signed)
+    {:ok, [{0x30, whole, _}]} = Parts.split(root)
+    {:ok, [{0x30, signed, _} | rest]} = Parts.split(whole)
+    {:ok, fields} = Parts.split(signed)
     rest = for {_, _, field} <- rest, do: field
     [version, serial, algorithm, _, _, subject, info | _] = for {_, _, field} <- fields, do: field
     never = DER.sequence([DER.value(23, "2601020304Z"), DER.value(23, "never")])

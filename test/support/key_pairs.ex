@@ -8,8 +8,7 @@ defmodule Cryptoki.Test.KeyPairs do
     ed448: {:ec_edwards_key_pair_gen, [curve: :ed448]}
   }
 
-  alias Cryptoki.DER
-  alias Cryptoki.Test.{MainToken, OpenSSL}
+  alias Cryptoki.Test.{MainToken, OpenSSL, Parts}
 
   @doc "The private keys by their kinds, `:rsa` or the name of a curve, as far as the main token has them."
   @spec make(Cryptoki.hsm(), [atom]) :: %{atom => Cryptoki.Key.t()}
@@ -32,8 +31,8 @@ defmodule Cryptoki.Test.KeyPairs do
     {_, 0} = OpenSSL.openssl(~w(genpkey -algorithm RSA-PSS -out #{file}.key) ++ size ++ arguments)
     {_, 0} = OpenSSL.openssl(~w(req -x509 -key #{file}.key -subj /CN=pss -out #{file}.pem))
     [{_type, pkcs8, _}] = :public_key.pem_decode(File.read!(file <> ".key"))
-    {:ok, [{0x30, fields, _}]} = DER.split(pkcs8)
-    {:ok, [_version, _algorithm, {4, private_key, _} | _]} = DER.split(fields)
+    {:ok, [{0x30, fields, _}]} = Parts.split(pkcs8)
+    {:ok, [_version, _algorithm, {4, private_key, _} | _]} = Parts.split(fields)
     numbers = private_key |> then(&:public_key.der_decode(:RSAPrivateKey, &1)) |> Tuple.to_list()
 
     names =

@@ -2,7 +2,7 @@
 defmodule Cryptoki.Attribute.Curve do
   @moduledoc false
 
-  alias Cryptoki.DER
+  alias Cryptoki.DER.Reader
 
   @type name :: atom
 
@@ -142,14 +142,17 @@ defmodule Cryptoki.Attribute.Curve do
   def order_size(name) when is_atom(name),
     do: with({:ok, {_oid, size}} <- Map.fetch(@weierstrass, name), do: {:ok, size})
 
-  # Version, field, curve, base point, order (X9.62).
   def order_size(der) when is_binary(der) do
-    with {:ok, [{0x30, parameters, _}]} <- DER.split(der),
-         {:ok, [{2, _, _}, {0x30, _, _}, {0x30, _, _}, {4, _, _}, {2, order, _} | _]} <-
-           DER.split(parameters),
-         order when order > 1 <- :binary.decode_unsigned(order),
+    with {:ok, order} when order > 1 <- Reader.read(der, "", &order/1),
          do: {:ok, byte_size(:binary.encode_unsigned(order))},
          else: (_no_parameters -> :error)
+  end
+
+  # Version, field, curve, base point, order (X9.62), cofactor and how the curve was found.
+  defp order(parameters) do
+    fields = [2, 0x30, 0x30, 4, 2, {:maybe, 2}, {:maybe, 0x30}]
+    [_, _, _, _, order, _, _] = Reader.fields(Reader.is!(parameters, 0x30), fields)
+    Reader.integer(order, 128)
   end
 
   @doc """

@@ -51,13 +51,19 @@ defmodule Cryptoki.DER.Reader do
 
   @strings [12, 18, 19, 20, 22, 26, 28, 30]
 
-  @doc "What `fun` makes of the one value that these bytes are; `what` begins the sentence of an error."
-  @spec read(binary, String.t(), (t -> answer)) :: {:ok, answer} | {:error, Error.t()}
+  @doc """
+  What `fun` makes of the one value that these bytes are; `what` begins the sentence of an error. Others'
+  bytes are no more than `most`.
+  """
+  @spec read(binary, String.t(), (t -> answer), pos_integer | :infinity) ::
+          {:ok, answer} | {:error, Error.t()}
         when answer: term
-  def read(bytes, _what, _fun) when byte_size(bytes) > @most,
-    do: {:error, Error.new(:invalid_argument, "it is longer than #{@most} bytes")}
+  def read(bytes, what, fun, most \\ @most)
 
-  def read(bytes, what, fun) do
+  def read(bytes, _what, _fun, most) when byte_size(bytes) > most,
+    do: {:error, Error.new(:invalid_argument, "it is longer than #{most} bytes")}
+
+  def read(bytes, what, fun, _most) do
     {:ok, bytes |> top() |> fun.()}
   catch
     :throw, {__MODULE__, :invalid_argument, place, text} ->

@@ -38,6 +38,18 @@ defmodule Cryptoki.PublicKey.Info do
           der: DER.t()
         }
 
+  @doc "The algorithm and the bits of one that was made here, or read."
+  @spec parts(DER.t()) :: {DER.oid(), binary}
+  def parts(der) do
+    {:ok, parts} =
+      Reader.read(der, "", fn info ->
+        [algorithm, bits] = Reader.fields(Reader.is!(info, 0x30), [0x30, 3])
+        {elem(Identifier.parts(algorithm), 0), Reader.bytes(bits)}
+      end)
+
+    parts
+  end
+
   @doc "Which key it is."
   @spec read(Reader.t()) :: t
   def read(info) do

@@ -5,12 +5,13 @@ defmodule Cryptoki.X509.Extensions do
 
   alias Cryptoki.{DER, Error, PublicKey}
   alias Cryptoki.DER.Reader
+  alias Cryptoki.PublicKey.Info
   alias Cryptoki.X509.{AltName, NameConstraints, Policies}
   alias Cryptoki.X509.Extensions.{Names, URLs, Usage}
   alias Cryptoki.X509.NameConstraints.Subtree
 
   @subject_alt_name Names.oid(:subject_alt_name)
-  @common_name DER.oid({2, 5, 4, 3})
+  @common_name {2, 5, 4, 3}
 
   @type t :: {DER.oid(), critical :: boolean, DER.t()}
   @typedoc "Whom a certificate is for: alternative names are `GeneralName`s."
@@ -105,7 +106,7 @@ defmodule Cryptoki.X509.Extensions do
         oid == @common_name and Subtree.host?(text)
       end)
     else
-      :error -> false
+      {:error, _error} -> false
     end
   end
 
@@ -200,8 +201,7 @@ defmodule Cryptoki.X509.Extensions do
   @doc "Identifies a public key: SHA-1 of its bits (RFC 5280, section 4.2.1.2)."
   @spec key_identifier(DER.t()) :: binary
   def key_identifier(public_key_info) do
-    {:ok, [{0x30, info, _}]} = DER.split(public_key_info)
-    {:ok, [_algorithm, {3, <<0, bits::binary>>, _}]} = DER.split(info)
+    {_algorithm, bits} = Info.parts(public_key_info)
     :crypto.hash(:sha, bits)
   end
 

@@ -4,6 +4,7 @@ defmodule Cryptoki.X509.Issuance do
   # shown before, and told of after.
 
   alias Cryptoki.{DER, Error}
+  alias Cryptoki.DER.Reader
   alias Cryptoki.X509.{AltName, Authority, Extensions, Name, Validity}
   alias Cryptoki.X509.Extensions.Names
 
@@ -89,9 +90,8 @@ defmodule Cryptoki.X509.Issuance do
 
   defp names(request) do
     with {_critical, der} <- request.extensions[Names.oid(:subject_alt_name)],
-         {:ok, [{0x30, contents, _}]} <- DER.split(der),
-         {:ok, ders} <- DER.split(contents),
-         do: Enum.zip(request.subject_alt_name, Enum.map(ders, &elem(&1, 2))),
+         {:ok, names} <- Reader.read(der, "", &Reader.sequence/1),
+         do: Enum.zip(request.subject_alt_name, Enum.map(names, & &1.der)),
          else: (_none -> [])
   end
 

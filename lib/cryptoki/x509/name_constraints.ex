@@ -4,6 +4,7 @@ defmodule Cryptoki.X509.NameConstraints do
   # certificate against what the issuer's says. Pure.
 
   alias Cryptoki.DER
+  alias Cryptoki.DER.Reader
   alias Cryptoki.X509.Name
   alias Cryptoki.X509.NameConstraints.Subtree
 
@@ -99,7 +100,8 @@ defmodule Cryptoki.X509.NameConstraints do
          {:ok, names} <- Subtree.names(subject, alt_names) do
       Enum.find_value(names, &refused_by(&1, subtrees))
     else
-      :error -> "the issuer's certificate has name constraints that cannot be read here"
+      {:error, error} ->
+        "the issuer's certificate has name constraints that cannot be read here: #{error.detail}"
     end
   end
 
@@ -123,32 +125,15 @@ defmodule Cryptoki.X509.NameConstraints do
   end
 
   defp read(der) do
-    with {:ok, [{0x30, contents, _}]} <- DER.split(der),
-         {:ok, fields} <- DER.split(contents),
-         subtrees = Enum.flat_map(fields, &read_field/1),
-         false <- :error in subtrees,
-         do: {:ok, subtrees},
-         else: (_none -> :error)
+    Reader.read(der, "", fn constraints ->
+      fields = [{:maybe, "permitted", @permitted}, {:maybe, "excluded", @excluded}]
+      [permitted, excluded] = Reader.fields(Reader.is!(constraints, 0x30), fields)
+
+      for {which, subtrees} <- [permitted: permitted, excluded: excluded],
+          subtrees != nil,
+          subtree <- Reader.values(subtrees),
+          # Without a minimum and a maximum, which nobody may have (RFC 5280).
+          do: {which, subtree |> Reader.is!(0x30) |> Reader.only() |> Subtree.base()}
+    end)
   end
-
-  defp read_field({tag, contents, _}) when tag in [@permitted, @excluded] do
-    which = if tag == @permitted, do: :permitted, else: :excluded
-
-    case DER.split(contents) do
-      {:ok, subtrees} -> for subtree <- subtrees, do: read_subtree(which, subtree)
-      :error -> [:error]
-    end
-  end
-
-  defp read_field(_other), do: [:error]
-
-  # Without a minimum and a maximum, which nobody may have (RFC 5280).
-  defp read_subtree(which, {0x30, contents, _}) do
-    with {:ok, [base]} <- DER.split(contents),
-         {:ok, base} <- Subtree.base(base),
-         do: {which, base},
-         else: (_none -> :error)
-  end
-
-  defp read_subtree(_which, _other), do: :error
 end

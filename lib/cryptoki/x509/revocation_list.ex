@@ -3,6 +3,7 @@ defmodule Cryptoki.X509.RevocationList do
   # What is signed of a list of revoked certificates (RFC 5280, section 5). Pure.
 
   alias Cryptoki.{Certificates, DER, Error}
+  alias Cryptoki.DER.Reader
   alias Cryptoki.X509.{Authority, Extensions, Name, Validity}
   alias Cryptoki.X509.NameConstraints.Subtree
 
@@ -123,7 +124,7 @@ defmodule Cryptoki.X509.RevocationList do
   def of_authority(list, authority) do
     with %{issuer: issuer, serial: serial} <-
            Enum.find(list.certificates, &(not Subtree.same?(&1.issuer, authority.subject))) do
-      {:ok, [{2, serial, _}]} = DER.split(serial)
+      {:ok, serial} = Reader.read(serial, "", &Reader.integer_bytes/1)
       number = Base.encode16(serial)
 
       text =

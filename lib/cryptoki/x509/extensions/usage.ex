@@ -4,6 +4,7 @@ defmodule Cryptoki.X509.Extensions.Usage do
   # of it a kind of key can do. Pure.
 
   alias Cryptoki.DER
+  alias Cryptoki.PublicKey.Info
   alias Cryptoki.X509.Extensions.Names
 
   @usages Names.usages()
@@ -125,25 +126,19 @@ defmodule Cryptoki.X509.Extensions.Usage do
   @doc "The kind of key of a `SubjectPublicKeyInfo`."
   @spec kind(DER.t()) :: kind
   def kind(public_key_info) do
-    {:ok, [{0x30, info, _}]} = DER.split(public_key_info)
-    {:ok, [{0x30, algorithm, _} | _]} = DER.split(info)
-    {:ok, [{6, _, oid} | _]} = DER.split(algorithm)
-    kind_of(oid)
+    {algorithm, _bits} = Info.parts(public_key_info)
+    kind_of(algorithm)
   end
 
-  @rsa DER.oid({1, 2, 840, 113_549, 1, 1, 1})
-  @pss DER.oid({1, 2, 840, 113_549, 1, 1, 10})
-  @ec DER.oid({1, 2, 840, 10_045, 2, 1})
-
-  defp kind_of(@rsa), do: :rsa
-  defp kind_of(@pss), do: :signature
-  defp kind_of(@ec), do: :ec
+  defp kind_of({1, 2, 840, 113_549, 1, 1, 1}), do: :rsa
+  defp kind_of({1, 2, 840, 113_549, 1, 1, 10}), do: :signature
+  defp kind_of({1, 2, 840, 10_045, 2, 1}), do: :ec
   # X25519 and X448, Ed25519 and Ed448 (RFC 8410).
-  defp kind_of(<<6, 3, 43, 101, curve>>) when curve in [110, 111], do: :agreement
-  defp kind_of(<<6, 3, 43, 101, curve>>) when curve in [112, 113], do: :signature
+  defp kind_of({1, 3, 101, curve}) when curve in [110, 111], do: :agreement
+  defp kind_of({1, 3, 101, curve}) when curve in [112, 113], do: :signature
   # ML-DSA and SLH-DSA, ML-KEM.
-  defp kind_of(<<6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, n>>) when n >= 17, do: :signature
-  defp kind_of(<<6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 4, _n>>), do: :encapsulation
+  defp kind_of({2, 16, 840, 1, 101, 3, 4, 3, n}) when n >= 17, do: :signature
+  defp kind_of({2, 16, 840, 1, 101, 3, 4, 4, _n}), do: :encapsulation
   defp kind_of(_other), do: :other
 
   @doc """

@@ -3,56 +3,46 @@ defmodule Cryptoki.X509.NameConstraints.Subtree do
   # One base of name constraints, and whether a name is below it (RFC 5280, sections 4.2.1.10 and 7). Names
   # are `{kind, value}`; what has no rule here is `:unknown`. Pure.
 
-  alias Cryptoki.DER
+  alias Cryptoki.{DER, Error}
   alias Cryptoki.DER.Reader
+  alias Cryptoki.X509.Name
 
-  @common_name DER.oid({2, 5, 4, 3})
-  @email_address DER.oid({1, 2, 840, 113_549, 1, 9, 1})
+  @common_name {2, 5, 4, 3}
+  @email_address {1, 2, 840, 113_549, 1, 9, 1}
 
   @type kind :: :dns | :email | :uri | :ip | :dir_name | :unknown
   @type named :: {kind, term}
 
   @doc "The base of a subtree, from a `GeneralName`."
-  @spec base({byte, binary, DER.t()}) :: {:ok, named} | :error
-  def base({0x82, text, _}), do: {:ok, {:dns, text}}
-  def base({0x81, text, _}), do: {:ok, {:email, text}}
-  def base({0x86, text, _}), do: {:ok, {:uri, text}}
+  @spec base(Reader.t()) :: named
+  def base(%{tag: 0x87, contents: bytes} = name) do
+    case bytes do
+      <<address::binary-size(4), mask::binary-size(4)>> -> {:ip, {address, mask}}
+      <<address::binary-size(16), mask::binary-size(16)>> -> {:ip, {address, mask}}
+      _other -> Reader.wrong!(name, "it is no address with a mask")
+    end
+  end
 
-  def base({0x87, <<address::binary-size(4), mask::binary-size(4)>>, _}),
-    do: {:ok, {:ip, {address, mask}}}
-
-  def base({0x87, <<address::binary-size(16), mask::binary-size(16)>>, _}),
-    do: {:ok, {:ip, {address, mask}}}
-
-  def base({0x87, _bytes, _}), do: :error
-  def base({0xA4, name, _}), do: with({:ok, parts} <- parts(name), do: {:ok, {:dir_name, parts}})
-  def base({_tag, _contents, der}), do: {:ok, {:unknown, der}}
+  def base(name), do: name(name)
 
   @doc "All names of a certificate that constraints are about, those that stand in its subject too."
-  @spec names(DER.t(), [DER.t()]) :: {:ok, [named]} | :error
+  @spec names(DER.t(), [DER.t()]) :: {:ok, [named]} | {:error, Error.t()}
   def names(subject, alt_names) do
-    names = Enum.map(alt_names, &name/1)
+    read = &Enum.map(Reader.sequence(&1), fn name -> name(name) end)
 
-    with false <- :error in names,
+    with {:ok, names} <- Reader.read(DER.sequence(alt_names), "its alternative names: ", read),
          {:ok, subject} <- parts(subject) do
       whole = if subject == [], do: [], else: [{:dir_name, subject}]
       {:ok, names ++ whole ++ in_subject(subject, names)}
-    else
-      _none -> :error
     end
   end
 
-  defp name(der) do
-    case DER.split(der) do
-      {:ok, [{0x82, text, _}]} -> {:dns, text}
-      {:ok, [{0x81, text, _}]} -> {:email, text}
-      {:ok, [{0x86, text, _}]} -> {:uri, text}
-      {:ok, [{0x87, address, _}]} -> {:ip, address}
-      {:ok, [{0xA4, name, _}]} -> with({:ok, parts} <- parts(name), do: {:dir_name, parts})
-      {:ok, [_other]} -> {:unknown, der}
-      _none -> :error
-    end
-  end
+  defp name(%{tag: 0x82, contents: text}), do: {:dns, text}
+  defp name(%{tag: 0x81, contents: text}), do: {:email, text}
+  defp name(%{tag: 0x86, contents: text}), do: {:uri, text}
+  defp name(%{tag: 0x87, contents: address}), do: {:ip, address}
+  defp name(%{tag: 0xA4} = name), do: {:dir_name, comparable(Reader.only(name))}
+  defp name(name), do: {:unknown, name.der}
 
   # As OpenSSL does: a common name counts for a host when no alternative name is one.
   defp in_subject(subject, names) do
@@ -69,49 +59,32 @@ defmodule Cryptoki.X509.NameConstraints.Subtree do
 
   ## Names of directories
 
-  @doc "The parts of a name in a form in which equal ones are equal (RFC 5280, section 7.1)."
-  @spec parts(DER.t()) :: {:ok, [[{DER.t(), String.t() | binary}]]} | :error
-  def parts(name) do
-    with {:ok, [{0x30, contents, _}]} <- DER.split(name),
-         {:ok, parts} <- DER.split(contents),
-         parts = Enum.map(parts, &part/1),
-         false <- :error in parts,
-         do: {:ok, parts},
-         else: (_none -> :error)
-  end
+  @typedoc "Its parts in a form in which equal ones are equal (RFC 5280, section 7.1)."
+  @type parts :: [[{DER.oid(), String.t() | {byte, binary}}]]
+
+  @doc "The parts of a name."
+  @spec parts(DER.t()) :: {:ok, parts} | {:error, Error.t()}
+  def parts(der), do: Reader.read(der, "its name: ", &comparable/1)
 
   @doc "Whether two names are one."
   @spec same?(DER.t(), DER.t()) :: boolean
-  def same?(one, other), do: one == other or (parts(one) == parts(other) and parts(one) != :error)
+  def same?(one, other),
+    do: one == other or (parts(one) == parts(other) and match?({:ok, _}, parts(one)))
 
-  defp part({0x31, set, _}) do
-    with {:ok, attributes} <- DER.split(set),
-         attributes = Enum.map(attributes, &attribute/1),
-         false <- :error in attributes,
-         do: Enum.sort(attributes),
-         else: (_none -> :error)
+  defp comparable(name) do
+    for part <- Name.read(name),
+        do: Enum.sort(for {oid, tag, contents} <- part, do: {oid, comparable(tag, contents)})
   end
-
-  defp part(_other), do: :error
-
-  defp attribute({0x30, attribute, _}) do
-    case DER.split(attribute) do
-      {:ok, [{6, _, oid}, {tag, contents, der}]} -> {oid, comparable(tag, contents, der)}
-      _none -> :error
-    end
-  end
-
-  defp attribute(_other), do: :error
 
   # Strings without regard to their type, to upper case and to how many spaces there are.
-  defp comparable(tag, contents, der) do
+  defp comparable(tag, contents) do
     case Reader.text(tag, contents) do
       {:ok, text} ->
         text = text |> :unicode.characters_to_nfkc_binary() |> String.downcase()
         text |> String.split() |> Enum.join(" ")
 
       :error ->
-        der
+        {tag, contents}
     end
   end
 
