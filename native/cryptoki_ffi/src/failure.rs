@@ -154,3 +154,30 @@ impl Class {
 
 /// A result of a native call.
 pub type Outcome<T> = Result<T, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(function: &'static str, code: CK_RV) -> Class {
+        Failure::Rv { code, function }.class()
+    }
+
+    /// The numbers of pkcs11t.h.
+    #[test]
+    fn to_a_login_the_standard_has_no_lost_login_and_no_active_operation() {
+        for (code, elsewhere) in [(0x101, Class::Login), (0x90, Class::OperationActive)] {
+            assert_eq!(class("C_Sign", code), elsewhere);
+            assert_eq!(class("C_Login", code), Class::Other);
+            assert_eq!(class("C_LoginUser", code), Class::Other);
+        }
+        assert_eq!(class("C_Login", 0xA0), Class::Pin);
+        assert_eq!(class("C_Sign", 0x7000_0001), Class::Other);
+    }
+
+    #[test]
+    fn a_session_is_lost_before_a_call_or_in_it() {
+        assert!(class("C_Sign", 0xB3).is_loss() && class("C_Sign", 0xB0).is_loss());
+        assert!(!class("C_Sign", 0x30).is_loss() && !class("C_Sign", 0x101).is_loss());
+    }
+}

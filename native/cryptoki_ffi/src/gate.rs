@@ -282,7 +282,9 @@ mod tests {
     fn a_serialized_gate_lets_one_in_at_a_time() {
         let gate = Gate::shut();
         gate.open();
+        assert!(!gate.is_serialized());
         gate.serialize(true);
+        assert!(gate.is_serialized());
         let inside = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -57,4 +57,35 @@ mod tests {
         assert_eq!(XMSS, 4 + 64 + (20 + 131) * 64);
         assert_eq!(XMSS_MT, 8 + 64 + (60 + 12 * 131) * 64);
     }
+
+    /// ML-DSA-87 (FIPS 204, table 2), RSA with 16 384 bits, SLH-DSA-256f (FIPS 205, table 2).
+    #[test]
+    fn each_signature_has_room_for_the_longest_of_its_kind() {
+        for (mechanism, longest) in [
+            (ck::CKM_ML_DSA, 4_627),
+            (ck::CKM_RSA_PKCS, 2_048),
+            (ck::CKM_SLH_DSA, 49_856),
+            (ck::CKM_HASH_SLH_DSA, 49_856),
+            (ck::CKM_HASH_SLH_DSA_SHAKE256, 49_856),
+            (ck::CKM_HSS, 74_988),
+            (ck::CKM_XMSS, 9_732),
+            (ck::CKM_XMSSMT, 104_520),
+        ] {
+            let room = signature(mechanism);
+            assert!(room >= longest, "{mechanism:#x}");
+            // One call, and no more memory than it may need.
+            assert!(room <= longest.max(8_192), "{mechanism:#x}");
+        }
+    }
+
+    /// RSA-OAEP and RSA with 16 384 bits; ML-KEM-1024 has 1568 bytes (FIPS 203, table 3); SHA-512 has 64.
+    #[test]
+    fn what_comes_out_has_room_for_the_longest() {
+        assert!((64..=1_024).contains(&DIGEST));
+        assert!((2_048..=8_192).contains(&WRAPPED));
+        assert!((1_024..=8_192).contains(&STATE));
+        assert!((2_048..=4_096).contains(&cipher(0)));
+        assert_eq!(cipher(10_000) - cipher(0), 10_000);
+        assert_eq!(cipher(usize::MAX), usize::MAX);
+    }
 }

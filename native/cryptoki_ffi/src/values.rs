@@ -121,3 +121,25 @@ pub enum Read {
     /// Why there is nothing.
     Nothing(NoValue),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn truth_is_what_c_takes_for_it() {
+        let bytes = |bytes: &[u8]| Value::Bytes(Zeroizing::new(bytes.to_vec()));
+        for truth in [Value::Bool(true), bytes(&[0, 1]), Value::Ulong(2)] {
+            assert!(truth.is_true());
+        }
+        for other in [
+            Value::Bool(false),
+            bytes(&[0, 0]),
+            bytes(&[]),
+            Value::Ulong(0),
+            Value::Ulongs(vec![1]),
+        ] {
+            assert!(!other.is_true());
+        }
+    }
+}

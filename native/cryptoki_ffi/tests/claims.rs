@@ -142,3 +142,21 @@ fn nobody_has_anything_after_all_is_forgotten() {
         assert!(!library.claims.any());
     });
 }
+
+#[test]
+fn a_handle_belongs_to_one_claim_until_it_is_closed() {
+    loom::model(|| {
+        let claims = Claims::new();
+        let first = claims.take(HANDLE, 0).number;
+        assert!(claims.any() && claims.owns(HANDLE, first));
+        assert!(!claims.owns(HANDLE, first + 1));
+        assert!(claims.enter(HANDLE, first) && !claims.enter(HANDLE, first + 1));
+        assert!(!claims.leave(HANDLE, first), "nobody closes it");
+        assert!(claims.close(HANDLE, first) && !claims.owns(HANDLE, first));
+        claims.closed(HANDLE, first);
+        assert!(!claims.any());
+        assert_eq!(claims.count_closed(), 1);
+        assert!(!claims.take(HANDLE, 1).doubtful);
+        assert!(claims.take(HANDLE, 0).doubtful);
+    });
+}
