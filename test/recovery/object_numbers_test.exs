@@ -100,7 +100,7 @@ defmodule Cryptoki.Recovery.ObjectNumbersTest do
 
     test "when its number is that of an object that is found", %{hsm: hsm, module: module} do
       kept = mac_key!(hsm, "kept", label: "kept", token: true)
-      Cryptoki.stop(hsm)
+      stop_supervised!(:one)
       hsm = start(module, :two)
       gone = mac_key!(hsm, "gone", label: "gone")
       Cryptoki.destroy!(hsm, gone)
@@ -169,7 +169,7 @@ defmodule Cryptoki.Recovery.ObjectNumbersTest do
     gone = mac_key!(other, "gone", label: "tmp")
     {:ok, seen} = Cryptoki.find_one(hsm, label: "tmp")
     assert {:ok, _mac} = Cryptoki.sign(hsm, seen, :sha256_hmac, "text")
-    Cryptoki.stop(other)
+    stop_supervised!(:two)
     next = mac_key!(hsm, "next", label: "tmp")
     assert elem(next.handle, 0) == elem(seen.handle, 0)
     for key <- [seen, gone], do: assert(not_found?(Cryptoki.sign(hsm, key, :sha256_hmac, "text")))
