@@ -237,9 +237,10 @@ defmodule Cryptoki.ReceivedTest do
     end)
   end
 
-  for token <- Token.all(), Token.has?(token, :aes_gcm, :message_decrypt) do
+  for token <- Token.having(:aes_gcm, :message_decrypt) do
+    @tag skip: token.skip
     test "the tag of a message is as long as the caller says, #{token.title}" do
-      token = Enum.find(Token.all(), &(&1.name == unquote(token.name)))
+      token = Token.named(unquote(token.name))
       {:ok, hsm} = Cryptoki.start_link(Token.options(token, sessions: 1))
 
       # AES-GCM has an IV of any length.

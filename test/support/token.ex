@@ -19,12 +19,13 @@ defmodule Cryptoki.Test.Token do
     :init_args,
     label: @label,
     environment: [],
-    mechanisms: %{}
+    mechanisms: %{},
+    skip: false
   ]
 
   @typedoc """
   `environment` is what other programs need to see the same token; `mechanisms` has the token's own
-  list, each with the functions it is for.
+  list, each with the functions it is for; `skip` says why nothing runs on one that is not there.
   """
   @type t :: %__MODULE__{
           name: atom,
@@ -33,7 +34,8 @@ defmodule Cryptoki.Test.Token do
           init_args: String.t() | nil,
           label: String.t(),
           environment: [{String.t(), String.t()}],
-          mechanisms: %{(atom | non_neg_integer) => [atom]}
+          mechanisms: %{(atom | non_neg_integer) => [atom]},
+          skip: false | String.t()
         }
 
   @typedoc "Mechanisms, alone or with functions: `[:sha256, aes_cbc: :encrypt, ecdsa: [:sign, :verify]]`."
@@ -70,6 +72,30 @@ defmodule Cryptoki.Test.Token do
   @spec has?(t, atom, atom | nil) :: boolean
   def has?(token, mechanism, function \\ nil),
     do: missing(token, [if(function, do: {mechanism, function}, else: mechanism)]) == []
+
+  @doc """
+  The tokens that have a mechanism for a function; or, where no token of this run does, one that is not there,
+  with `skip` to say so: what is written for it is compiled and counted all the same.
+  """
+  @spec having(atom, atom) :: [t, ...]
+  def having(mechanism, function) do
+    with [] <- Enum.filter(all(), &has?(&1, mechanism, function)),
+         do: [absent([{mechanism, function}])]
+  end
+
+  @doc "The token of this name, or one that is not there."
+  @spec named(atom) :: t
+  def named(name),
+    do: Enum.find(all(:every), absent(name), &(&1.name == name))
+
+  @doc "One that is not there, for what is missing."
+  @spec absent(needs | atom) :: t
+  def absent(what) do
+    skip =
+      if is_atom(what), do: "no token #{what} here", else: "no token here has #{inspect(what)}"
+
+    %__MODULE__{name: :absent, title: "no token", library: "", skip: skip}
+  end
 
   ## What came of it
 
