@@ -207,7 +207,7 @@ impl Functions {
             return Ok(Read::Nothing(NoValue::Unavailable));
         }
         let count = size as usize / size_of::<CK_ATTRIBUTE>();
-        if count == 0 && size == 0 {
+        if size == 0 {
             return Ok(Read::Template(Vec::new()));
         }
         if count > 1024 || !(size as usize).is_multiple_of(size_of::<CK_ATTRIBUTE>()) {

@@ -33,7 +33,10 @@ mod register {
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-mod register {
+use elsewhere as register;
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+mod elsewhere {
     use super::{PATIENCE, gate};
 
     extern "C" fn at_exit() {

@@ -287,6 +287,29 @@ mod tests {
         }
     }
 
+    /// Memory for as much as there can be, and for no more: a library that asks for more does not get it.
+    #[test]
+    fn the_largest_buffer_is_the_limit_beyond_what_was_expected() {
+        let with = |wanted: usize| {
+            let mut calls = 0;
+            let bytes = output("C_Sign", 16, |_, length| {
+                calls += 1;
+                // SAFETY: the test's own pointer.
+                let given = unsafe { std::mem::replace(&mut *length, ulong(wanted)) };
+                answer(if given < ulong(wanted) {
+                    ck::CKR_BUFFER_TOO_SMALL
+                } else {
+                    ck::CKR_OK
+                })
+            });
+            (bytes.map(|bytes| bytes.len()), calls)
+        };
+        let most = 16 + OUTPUT_LIMIT;
+        assert_eq!(with(most), (Ok(most), 2));
+        let (refused, calls) = with(most + 1);
+        assert!(misbehaved(refused) && calls == 1);
+    }
+
     #[test]
     fn a_library_that_lies_about_counts_costs_an_error() {
         assert!(misbehaved(list("C_GetSlotList", 100, |_, count| {
@@ -299,6 +322,44 @@ mod tests {
             unsafe { *count = if items.is_null() { 2 } else { 1000 } };
             answer(ck::CKR_OK)
         })));
+    }
+
+    /// What a library answers to the question for a number, and then: a code and a count.
+    fn two_answers(
+        limit: usize,
+        question: (CK_RV, CK_ULONG),
+        then: (CK_RV, CK_ULONG),
+    ) -> Outcome<usize> {
+        let found = list("C_GetSlotList", limit, |items, count| {
+            let (code, told) = if items.is_null() { question } else { then };
+            // SAFETY: the test's own pointers; there is room for twice as many as the count says.
+            unsafe {
+                if !items.is_null() && code == ck::CKR_OK {
+                    std::slice::from_raw_parts_mut(items, 2 * *count as usize).fill(7);
+                }
+                *count = told;
+            }
+            answer(code)
+        });
+        found.map(|items| items.len())
+    }
+
+    #[test]
+    fn counts_are_believed_up_to_the_limit_and_as_far_as_the_buffer_goes() {
+        let (ok, small) = (ck::CKR_OK, ck::CKR_BUFFER_TOO_SMALL);
+        assert_eq!(two_answers(3, (ok, 3), (ok, 3)), Ok(3));
+        assert!(misbehaved(two_answers(3, (ok, 4), (ok, 3))));
+        assert!(misbehaved(two_answers(3, (ok, 3), (small, 4))));
+        // Some fill in more than they were told there is room for.
+        let room = ulong(2 * ROOM);
+        assert_eq!(two_answers(1000, (ok, 3), (ok, room)), Ok(2 * ROOM));
+        assert!(misbehaved(two_answers(1000, (ok, 3), (ok, room + 1))));
+    }
+
+    #[test]
+    fn a_list_that_fails_is_not_asked_for_again() {
+        let failed = two_answers(3, (ck::CKR_OK, 3), (ck::CKR_DEVICE_ERROR, 3));
+        assert!(failed.is_err_and(|failure| failure.is(ck::CKR_DEVICE_ERROR)));
     }
 
     /// A library with so many mechanisms, that answers the question for their number as it is told.

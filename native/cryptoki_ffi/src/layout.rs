@@ -175,8 +175,9 @@ impl Structure {
 
     /// A block that is too small is overwritten before it is given back: there may be a secret in it.
     fn put(&mut self, bytes: &[u8]) {
-        if self.bytes.capacity() - self.bytes.len() < bytes.len() {
-            let room = (self.bytes.len() + bytes.len()).next_power_of_two().max(64);
+        let needed = self.bytes.len() + bytes.len();
+        if needed > self.bytes.capacity() {
+            let room = needed.next_power_of_two().max(64);
             let mut larger = Zeroizing::new(Vec::with_capacity(room));
             larger.extend_from_slice(&self.bytes);
             self.bytes = larger;

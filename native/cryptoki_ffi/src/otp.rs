@@ -77,6 +77,14 @@ mod tests {
         assert_eq!(parameters(&buffer), Ok(expected));
     }
 
+    /// Such as a flag that only has to be there: its pointer may be null.
+    #[test]
+    fn a_parameter_of_no_bytes_may_point_nowhere() {
+        let buffer = answer(|words, _| (words[3], words[4]) = (0, 0));
+        let expected = vec![(0, vec![]), (4, b"ab".to_vec())];
+        assert_eq!(parameters(&buffer), Ok(expected));
+    }
+
     #[test]
     fn pointers_and_counts_outside_of_the_buffer_are_refused() {
         let refused: [fn(&mut [usize], usize); 7] = [

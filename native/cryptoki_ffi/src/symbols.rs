@@ -91,20 +91,28 @@ fn base_of(handle: *mut c_void, _path: &Path) -> Option<*mut c_void> {
     object_of(dynamic).map(|(base, _)| base)
 }
 
-/// The same where the loader does not say it: an object that is loaded from the file.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn base_of(handle: *mut c_void, path: &Path) -> Option<*mut c_void> {
-    let own = path.canonicalize().ok()?;
-    let names = [c"C_GetFunctionList", c"C_GetInterface"];
-    names.iter().find_map(|name| {
-        // SAFETY: the handle is that of an open library.
-        let symbol = unsafe { libc::dlsym(handle, name.as_ptr()) };
-        let (base, file) = object_of(symbol)?;
-        (Path::new(&file).canonicalize().ok()? == own).then_some(base)
-    })
+use elsewhere::base_of;
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+mod elsewhere {
+    use super::{Path, c_void, object_of};
+
+    /// The same where the loader does not say it: an object that is loaded from the file.
+    pub(super) fn base_of(handle: *mut c_void, path: &Path) -> Option<*mut c_void> {
+        let own = path.canonicalize().ok()?;
+        let names = [c"C_GetFunctionList", c"C_GetInterface"];
+        names.iter().find_map(|name| {
+            // SAFETY: the handle is that of an open library.
+            let symbol = unsafe { libc::dlsym(handle, name.as_ptr()) };
+            let (base, file) = object_of(symbol)?;
+            (Path::new(&file).canonicalize().ok()? == own).then_some(base)
+        })
+    }
 }
 
-#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+#[cfg(test)]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod tests {
     use super::*;
     use libloading::os::unix::RTLD_NOW;

@@ -37,6 +37,16 @@ fn exactly_one_side_wins() {
 }
 
 #[test]
+fn what_nobody_gives_up_is_run_and_answered() {
+    loom::model(|| {
+        let handshake = Handshake::new();
+        assert!(handshake.start() && handshake.finish());
+        assert!(!handshake.withdraw());
+        assert_eq!(handshake.cancel(), Cancelled::TooLate);
+    });
+}
+
+#[test]
 fn what_is_withdrawn_does_not_run_and_what_is_not_is_answered() {
     loom::model(|| {
         let handshake = Arc::new(Handshake::new());

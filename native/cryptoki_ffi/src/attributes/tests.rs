@@ -34,6 +34,10 @@ const HOLLOW: CK_OBJECT_HANDLE = 15;
 const FORGETS: CK_OBJECT_HANDLE = 16;
 /// Fails in the second call.
 const LATE: CK_OBJECT_HANDLE = 17;
+/// Fails in the second call for its identifier.
+const LATE_ID: CK_OBJECT_HANDLE = 19;
+/// Has a template of a byte.
+const BYTE: CK_OBJECT_HANDLE = 20;
 /// Has exactly as much as there can be, of a template and of a value.
 const MOST: CK_OBJECT_HANDLE = 18;
 
@@ -84,7 +88,7 @@ fn tell(object: CK_OBJECT_HANDLE, attribute: &mut CK_ATTRIBUTE) -> CK_RV {
         }
         return ck::CKR_OK;
     }
-    if object == LATE {
+    if object == LATE || object == LATE_ID && attribute.type_ == ck::CKA_ID {
         return ck::CKR_DEVICE_ERROR;
     }
     if given < length || object == ENDLESS {
@@ -109,6 +113,7 @@ fn tell_template(object: CK_OBJECT_HANDLE, attribute: &mut CK_ATTRIBUTE) -> CK_R
     let size = match object {
         EMPTY => 0,
         ODD => SIZE + 1,
+        BYTE => 1,
         MANY => 1_025 * SIZE,
         MOST => 1_024 * SIZE,
         HUGE => ck::CK_UNAVAILABLE_INFORMATION,
@@ -221,6 +226,7 @@ fn one_that_cannot_be_read_spoils_no_other() {
     assert_eq!(read(BAD_ID, LABEL_ID).0, ok(&["label", &failed]));
     assert_eq!(read(FORGETS, &[ck::CKA_LABEL]).0, ok(&["Unavailable"]));
     // In the second call as well.
+    assert_eq!(read(LATE_ID, LABEL_ID).0, ok(&["label", &failed]));
     assert!(matches!(
         read(LATE, LABEL_ID).0,
         Err(Failure::Rv {
@@ -250,6 +256,7 @@ fn lengths_are_not_believed() {
     assert!(misbehaved(&read(HUGE, LABEL_ID).0));
     assert!(misbehaved(&read(OVERRUN, &[ck::CKA_LABEL]).0));
     assert!(misbehaved(&read(ODD, &[ck::CKA_WRAP_TEMPLATE]).0));
+    assert!(misbehaved(&read(BYTE, &[ck::CKA_WRAP_TEMPLATE]).0));
     assert!(misbehaved(&read(MANY, &[ck::CKA_WRAP_TEMPLATE]).0));
     assert_eq!(
         read(MOST, &[ck::CKA_VALUE]).0,

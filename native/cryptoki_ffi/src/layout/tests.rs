@@ -182,6 +182,25 @@ fn handles_and_bytes_that_the_library_writes_are_read_back() {
 }
 
 #[test]
+fn handles_are_found_within_structures_and_arrays_of_them() {
+    let inner = || vec![Field::Ulong(1), Field::NewHandle];
+    let kind = ck::CKM_VENDOR_DEFINED;
+    let mut nested = laid_out(kind, vec![Field::Ulong(2), Field::Nested(inner())]);
+    let mut array = laid_out(kind, vec![Field::Array(vec![inner(), inner()])]);
+    // SAFETY: the structures have just been laid out so, and live until the end.
+    unsafe {
+        let words = (*nested.pointer()).pParameter.cast::<[CK_ULONG; 3]>();
+        assert_eq!(*words, [2, 1, 0]);
+        (*words)[2] = 11;
+        let words = (*array.pointer()).pParameter.cast::<*mut [CK_ULONG; 4]>();
+        assert_eq!(**words, [1, 0, 1, 0]);
+        **words = [1, 12, 1, 13];
+    }
+    assert_eq!(nested.handles(), [11]);
+    assert_eq!(array.handles(), [12, 13]);
+}
+
+#[test]
 fn nested_templates_point_to_their_attributes() {
     let template = vec![
         (ck::CKA_TOKEN, Value::Bool(true)),
