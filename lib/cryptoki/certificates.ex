@@ -3,7 +3,18 @@ defmodule Cryptoki.Certificates do
   # Certificates as users give them: DER, PEM, what names one on the token, or a list of these; and
   # whether one is that of a key.
 
-  alias Cryptoki.{Error, Keys, Mechanism, PEM, PublicHalf, PublicKey, SignatureAlgorithm, Target}
+  alias Cryptoki.{
+    DER,
+    Error,
+    Keys,
+    Mechanism,
+    PEM,
+    PublicHalf,
+    PublicKey,
+    SignatureAlgorithm,
+    Target
+  }
+
   alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.Info
   alias Cryptoki.X509.Certificate
@@ -133,6 +144,25 @@ defmodule Cryptoki.Certificates do
         _yes_or_nothing_to_compare_with -> :ok
       end
     end
+  end
+
+  @doc "The attributes of a certificate on a token, by which others find it."
+  @spec attributes(binary) :: {:ok, keyword} | {:error, Error.t()}
+  def attributes(certificate) do
+    with {:ok, der} <- first(certificate, "certificate"),
+         {:ok, fields} <- fields(der, "certificate") do
+      names = [subject: fields.subject, issuer: fields.issuer]
+      names = names ++ [serial_number: fields.serial, value: der]
+      {:ok, [class: :certificate, certificate_type: :x_509, token: true] ++ names}
+    end
+  end
+
+  @doc "What is signed, the algorithm and the signature in one: a certificate, a request or a list."
+  @spec signed(Cryptoki.hsm(), Cryptoki.key(), term, SignatureAlgorithm.t(), DER.t(), keyword) ::
+          {:ok, DER.t()} | {:error, Error.t()}
+  def signed(hsm, key, public, algorithm, to_be_signed, call) do
+    with {:ok, signature} <- sign(hsm, key, public, algorithm, to_be_signed, call),
+         do: {:ok, DER.sequence([to_be_signed, algorithm.identifier, DER.bit_string(signature)])}
   end
 
   @doc """

@@ -33,6 +33,25 @@ defmodule Cryptoki.PEM do
     "-----BEGIN #{label}-----\n#{lines}-----END #{label}-----\n"
   end
 
+  @doc "The label of a certificate, a request or a list, by what is in the first of their three parts."
+  @spec label(term) :: {:ok, String.t()} | :error
+  def label(der) do
+    case is_binary(der) and Reader.read(der, "", &first_tags/1, :infinity) do
+      {:ok, [2, 0x30, 0x30, time | _]} when time in [23, 24] -> {:ok, hd(@labels.crl)}
+      # Of the first version, which does not say so.
+      {:ok, [0x30, 0x30, time | _]} when time in [23, 24] -> {:ok, hd(@labels.crl)}
+      {:ok, [2, 0x30, 0x30]} -> {:ok, hd(@labels.request)}
+      {:ok, [2, 0x30, 0x30, 0xA0]} -> {:ok, hd(@labels.request)}
+      {:ok, _certificate} -> {:ok, hd(@labels.certificate)}
+      _other -> :error
+    end
+  end
+
+  defp first_tags(signed) do
+    [first, _algorithm, _signature] = Reader.signed_parts(signed)
+    for field <- Reader.values(first), do: field.tag
+  end
+
   @doc "The DER of everything of a kind in a file that is DER or PEM: one at least."
   @spec ders(binary, kind) :: {:ok, [binary, ...]} | {:error, String.t()}
   def ders(bytes, kind) do
@@ -219,8 +238,11 @@ defmodule Cryptoki.PEM do
     end
   end
 
-  defp wrong(text, at, what) do
-    line = text |> binary_part(0, at) |> then(&Regex.scan(~r/\r\n|\n|\r/, &1)) |> length()
-    {:error, "line #{line + 1}: #{what}"}
-  end
+  defp wrong(text, at, what),
+    do: {:error, "line #{line(binary_part(text, 0, at), 1)}: #{what}"}
+
+  defp line(<<"\r\n", rest::binary>>, number), do: line(rest, number + 1)
+  defp line(<<c, rest::binary>>, number) when c in [?\r, ?\n], do: line(rest, number + 1)
+  defp line(<<_, rest::binary>>, number), do: line(rest, number)
+  defp line("", number), do: number
 end

@@ -168,7 +168,8 @@ defmodule Cryptoki.SignatureAlgorithm do
     salt = [rsa_padding: :rsa_pkcs1_pss_padding, rsa_pss_saltlen: Hash.size(hash)]
     options = if pss?, do: [rsa_mgf1_md: hash] ++ salt, else: []
 
-    if verified?(IO.iodata_to_binary(data), hash, signature, bare(public_key), options) do
+    # A curve that this OTP does not have is nobody's fault.
+    if signed?(IO.iodata_to_binary(data), hash, signature, bare(public_key), options) != false do
       :ok
     else
       detail =
@@ -179,11 +180,14 @@ defmodule Cryptoki.SignatureAlgorithm do
     end
   end
 
-  defp verified?(data, hash, signature, key, options) do
+  @doc "Whether a signature, which may be any bytes, is one, as far as this OTP knows the key."
+  @spec signed?(binary, atom, binary, term, keyword) :: boolean | :unsupported
+  def signed?(data, hash, signature, key, options \\ []) do
     :public_key.verify(data, hash, signature, key, options)
   rescue
-    # A curve that this OTP does not have is nobody's fault; a point that is on none is.
-    error -> match?(%ErlangError{original: {:notsup, _place, _why}}, error)
+    # Else bytes that are no signature, a point that is on no curve, a salt that no key has room for.
+    error ->
+      if match?(%ErlangError{original: {:notsup, _, _}}, error), do: :unsupported, else: false
   end
 
   @doc "A public key without what it is restricted to."

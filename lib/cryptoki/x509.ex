@@ -1,5 +1,4 @@
 defmodule Cryptoki.X509 do
-  alias Cryptoki.DER.Reader
   alias Cryptoki.{Certificates, DER, Error, Key, PEM, PublicKey, SignatureAlgorithm}
   alias Cryptoki.X509.{AltName, Authority, Certificate, Extensions, Issuance, Name, Options}
   alias Cryptoki.X509.{PublicKeyInfo, Request, RevocationList, Validity}
@@ -97,10 +96,10 @@ defmodule Cryptoki.X509 do
     with {:ok, public_key} <- PublicKey.to_sign(hsm, key, Keyword.delete(call, :pin)),
          {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own),
          {:ok, info} <- PublicKeyInfo.checked(Extensions.public_key_info(public_key)),
-         holder = holder(subject, info, own),
+         holder = Issuance.holder(subject, info, own),
          {:ok, extensions} <- Extensions.request(own, holder),
          to_be_signed = Request.info(subject, holder.info, extensions),
-         {:ok, der} <- signed(hsm, key, public_key, algorithm, to_be_signed, call) do
+         {:ok, der} <- Certificates.signed(hsm, key, public_key, algorithm, to_be_signed, call) do
       Issuance.tell(hsm, "csr", [], Issuance.warnings(holder, own))
       {:ok, der}
     end
@@ -190,14 +189,17 @@ defmodule Cryptoki.X509 do
     with {:ok, public_key} <- PublicKey.to_sign(hsm, key, Keyword.delete(call, :pin)),
          {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own),
          {:ok, info} <- PublicKeyInfo.checked(Extensions.public_key_info(public_key)),
-         holder = holder(subject, info, own),
+         holder = Issuance.holder(subject, info, own),
          {:ok, extensions} <- Extensions.certificate(own, holder) do
       own_key = Extensions.key_identifier(holder.info)
       # Only an authority can do without (RFC 5280, section 4.2.1.1).
       issuer = if own[:ca] == true, do: [], else: [Extensions.authority_key_identifier(own_key)]
       issuance = %{holder: holder, valid: valid, extensions: extensions ++ issuer}
-      to_be_signed = to_be_signed(issuance, subject, algorithm, own)
-      signed(hsm, key, public_key, algorithm, to_be_signed, call)
+
+      to_be_signed =
+        Certificate.to_be_signed(issuance, subject, algorithm.identifier, own[:serial])
+
+      Certificates.signed(hsm, key, public_key, algorithm, to_be_signed, call)
     end
   end
 
@@ -241,7 +243,8 @@ defmodule Cryptoki.X509 do
     with {:ok, request} <- Request.read(csr),
          {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
          choice = Issuance.choose(request, own),
-         {:ok, issuance} <- Issuance.new(authority, holder(said, request, choice, own), own),
+         {:ok, issuance} <-
+           Issuance.new(authority, Issuance.holder(said, request, choice, own), own),
          {:ok, der} <- by_authority(hsm, ca_key, authority, issuance, own, call) do
       dropped = if own[:subject_alt_name], do: [], else: choice.dropped
       Issuance.tell(hsm, "issue", dropped, issuance.warnings)
@@ -285,7 +288,8 @@ defmodule Cryptoki.X509 do
     with {:ok, request} <- Request.read(csr),
          {:ok, authority} <- Authority.read(hsm, ca_certificate),
          choice = Issuance.choose(request, own),
-         {:ok, issuance} <- Issuance.new(authority, holder(said, request, choice, own), own),
+         {:ok, issuance} <-
+           Issuance.new(authority, Issuance.holder(said, request, choice, own), own),
          {:ok, _algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
       Issuance.review(issuance, request, choice)
     end
@@ -322,7 +326,7 @@ defmodule Cryptoki.X509 do
 
     with {:ok, info} <- PublicKeyInfo.fetch(hsm, public_key, Keyword.delete(call, :pin)),
          {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
-         {:ok, issuance} <- Issuance.new(authority, holder(subject, info, own), own),
+         {:ok, issuance} <- Issuance.new(authority, Issuance.holder(subject, info, own), own),
          {:ok, der} <- by_authority(hsm, ca_key, authority, issuance, own, call) do
       Issuance.tell(hsm, "certify", [], issuance.warnings)
       {:ok, der}
@@ -348,12 +352,15 @@ defmodule Cryptoki.X509 do
     * `days:` until the next list (7), or `next_update:` a `DateTime`; `this_update:` (a second ago)
     * `number:` of the list, which grows from one to the next. Default: the nanoseconds since 1970 and a
       count, 16 bytes, which grow as long as the clock is not set back between two lives of the VM
+    * `previous:` the list before, DER or PEM: the number is greater than its, whatever the clock says, and a
+      `number:` that is not is refused. What stood on it is not taken over: `revocation_list/1` reads it
     * `crl_urls:` where it is found, critical; then the certificates must have one of these, too (RFC 5280,
       section 5.2.5). NSS takes no list that says so
     * `ca_issuers_url:` where the certificate of its issuer is
 
   Signatures: see above. Errors: as `issue/5`; and `:invalid_argument` for a certificate among `revoked`
-  that is of another issuer. PKCS #11 v3.2, section 5.13 (C_Sign).
+  that is of another issuer, and for a `previous:` that is no list, of another, or not signed by its key;
+  `:unsupported` when it is signed with SHA-1, say. PKCS #11 v3.2, section 5.13 (C_Sign).
 
       iex> root = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root", ca: true)
       iex> {:ok, der} = Cryptoki.X509.crl(MyApp.HSM, [label: "contract"], root, [{17, DateTime.utc_now(), :superseded}])
@@ -366,18 +373,55 @@ defmodule Cryptoki.X509 do
     {own, call} = Options.split!(opts, :crl)
 
     with {:ok, list} <- RevocationList.new(revoked, own),
+         {:ok, previous} <- RevocationList.previous(own[:previous]),
          {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
          :ok <- Authority.revokes(authority),
          :ok <- RevocationList.of_authority(list, authority),
+         {:ok, list} <- RevocationList.after_previous(list, previous, authority, own[:number]),
          {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
       to_be_signed = RevocationList.to_be_signed(list, authority, algorithm.identifier)
-      signed(hsm, ca_key, authority.public, algorithm, to_be_signed, call)
+      Certificates.signed(hsm, ca_key, authority.public, algorithm, to_be_signed, call)
     end
   end
 
   bang(
     crl(hsm, ca_key :: key, ca_certificate :: certificate, revoked :: [revoked], opts) :: binary
   )
+
+  @doc """
+  Reads a list of revoked certificates, DER or PEM, of at most 16 MiB. Nothing is verified, and no token is
+  asked:
+
+    * `:revoked` as `crl/5` takes them, `{serial, at, reason}`, in their order and as often as they are there;
+      without a reason `:unspecified`
+    * `:this_update`, `:next_update` (`nil` where no next one is promised), `:number` (`nil`)
+    * `:base_number` is `nil` but for delta lists, which say only what is new since the list with that number:
+      what is taken off again is `:remove_from_crl`. `crl/5` makes no such lists
+    * `:issuer` as text, `:authority_key_identifier`, `:signature_algorithm`, `:version`
+    * `:extensions` all of the list, as in `request/1`, and `:entry_extensions` those of entries but their
+      reasons, `[{serial, extensions}]`. A critical one that you do not know says that the list is not about
+      what it seems to be: one with `{2, 5, 29, 28}` for some certificates only, an entry with `{2, 5, 29, 29}`
+      for one of another issuer (RFC 5280, sections 5.2.5 and 5.3.3)
+
+  Both names of the algorithm have to be one, lists of version 1 have no extensions, reasons are those of the
+  standard. As some authorities write them entries may be none in place of missing, and one may be there twice.
+
+  Errors: `:invalid_argument` for what is no list, with the part that is not as it should be; `:unsupported`
+  for other versions. RFC 5280, section 5.
+
+      iex> root = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root", ca: true)
+      iex> revoked = [{17, ~U[2026-01-02 03:04:05Z], :superseded}]
+      iex> der = Cryptoki.X509.crl!(MyApp.HSM, [label: "contract"], root, revoked, number: 3)
+      iex> {:ok, list} = Cryptoki.X509.revocation_list(der)
+      iex> {list.issuer, list.number, list.revoked == revoked}
+      {"/CN=root", 3, true}
+  """
+  @spec revocation_list(binary) :: {:ok, map} | {:error, Error.t()}
+  def revocation_list(crl) do
+    with {:ok, list} <- RevocationList.Read.read(binary!(crl, "crl")), do: {:ok, list.shown}
+  end
+
+  bang(revocation_list(binary) :: map)
 
   @doc """
   Stores a certificate on the token, with the subject, issuer and serial number that others find it by.
@@ -400,13 +444,8 @@ defmodule Cryptoki.X509 do
     unless Keyword.keyword?(attributes),
       do: raise(ArgumentError, "attributes: must be a keyword list")
 
-    with {:ok, der} <- Certificates.first(certificate, "certificate"),
-         {:ok, fields} <- Certificates.fields(der, "certificate") do
-      names = [subject: fields.subject, issuer: fields.issuer]
-      names = names ++ [serial_number: fields.serial, value: der]
-      kind = [class: :certificate, certificate_type: :x_509, token: true]
-      Cryptoki.create(hsm, Keyword.merge(kind ++ names, attributes))
-    end
+    with {:ok, own} <- Certificates.attributes(certificate),
+         do: Cryptoki.create(hsm, Keyword.merge(own, attributes))
   end
 
   bang(store(hsm, certificate :: binary, attributes :: opts) :: Key.t())
@@ -421,64 +460,25 @@ defmodule Cryptoki.X509 do
       true
   """
   @spec to_pem(binary | [binary]) :: String.t()
-  def to_pem(ders), do: Enum.map_join(List.wrap(ders), &PEM.encode(&1, kind!(&1)))
+  def to_pem(ders), do: Enum.map_join(List.wrap(ders), &PEM.encode(&1, label!(&1)))
 
-  # By what is in the first of the three parts of all of them.
-  defp kind!(der) do
-    case is_binary(der) and Reader.read(der, "", &first_tags/1, :infinity) do
-      {:ok, [2, 0x30, 0x30, time | _]} when time in [23, 24] -> "X509 CRL"
-      {:ok, [2, 0x30, 0x30]} -> "CERTIFICATE REQUEST"
-      {:ok, [2, 0x30, 0x30, 0xA0]} -> "CERTIFICATE REQUEST"
-      {:ok, _certificate} -> "CERTIFICATE"
-      _other -> raise ArgumentError, "der: is no certificate, request or revocation list"
-    end
-  end
-
-  defp first_tags(signed) do
-    [first, _algorithm, _signature] = Reader.signed_parts(signed)
-    for field <- Reader.values(first), do: field.tag
+  defp label!(der) do
+    with :error <- PEM.label(der),
+         do: raise(ArgumentError, "der: is no certificate, request or revocation list"),
+         else: ({:ok, label} -> label)
   end
 
   ## What is signed
 
-  # Whom options speak of, or a request where they do not.
-  defp holder(subject, info, own),
-    do: %{subject: subject, info: info, names: Extensions.alt_names!(own[:subject_alt_name])}
-
-  defp holder(said, request, choice, own) do
-    subject = said || request.subject
-    holder = holder(subject, request.public_key_info, own)
-    if own[:subject_alt_name], do: holder, else: %{holder | names: choice.names}
-  end
-
   defp by_authority(hsm, key, authority, issuance, own, call) do
     with {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
-      to_be_signed = to_be_signed(issuance, authority.subject, algorithm, own)
-      signed(hsm, key, authority.public, algorithm, to_be_signed, call)
+      issuer = authority.subject
+
+      to_be_signed =
+        Certificate.to_be_signed(issuance, issuer, algorithm.identifier, own[:serial])
+
+      Certificates.signed(hsm, key, authority.public, algorithm, to_be_signed, call)
     end
-  end
-
-  defp to_be_signed(%{holder: holder, valid: {from, to}} = issuance, issuer, algorithm, own) do
-    DER.sequence([
-      DER.explicit(0, DER.integer(2)),
-      DER.integer(own[:serial] || serial()),
-      algorithm.identifier,
-      issuer,
-      DER.sequence([DER.time(from), DER.time(to)]),
-      holder.subject,
-      holder.info,
-      DER.explicit(3, Extensions.encode(issuance.extensions))
-    ])
-  end
-
-  # Positive, and hard to guess (RFC 5280, section 4.1.2.2).
-  defp serial,
-    do: Bitwise.bor(Bitwise.bsl(1, 126), :binary.decode_unsigned(:crypto.strong_rand_bytes(15)))
-
-  defp signed(hsm, key, public_key, algorithm, to_be_signed, call) do
-    with {:ok, signature} <-
-           Certificates.sign(hsm, key, public_key, algorithm, to_be_signed, call),
-         do: {:ok, DER.sequence([to_be_signed, algorithm.identifier, DER.bit_string(signature)])}
   end
 
   ## Arguments

@@ -25,6 +25,7 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.SignatureAlgorithm,
     Cryptoki.SignatureForm,
     Cryptoki.SSH.Certificate,
+    Cryptoki.SSH.Signature,
     Cryptoki.SSH.SourceAddress,
     Cryptoki.SSH.Wire,
     Cryptoki.URI,
@@ -37,6 +38,7 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.X509.Policies,
     Cryptoki.X509.Request,
     Cryptoki.X509.RevocationList,
+    Cryptoki.X509.Signature,
     Cryptoki.X509.Validity
   ]
 

@@ -122,21 +122,31 @@ defmodule Cryptoki.DER.Reader do
 
   @doc "The values within one, whatever its tag is."
   @spec values(t) :: [t]
-  def values(%__MODULE__{contents: contents} = value),
-    do: values(contents, value, value.at + value.inside, [], 0)
+  def values(%__MODULE__{} = value), do: map(value, &one/2)
 
-  defp values("", _outer, _at, found, _count), do: Enum.reverse(found)
+  defp one(value, _number), do: value
 
-  defp values(_bytes, outer, _at, _found, @values),
-    do: wrong!(outer, "it has more than #{@values} parts")
+  @doc """
+  What `fun` makes of each value within one and its number, from 1: of lists that have no end, `most` is
+  how many they may have. One after the other, so that not all of them are held at once.
+  """
+  @spec map(t, (t, pos_integer -> made), pos_integer | :infinity) :: [made] when made: term
+  def map(%__MODULE__{contents: contents} = value, fun, most \\ @values),
+    do: map(contents, value, value.at + value.inside, fun, most, [], 0)
 
-  defp values(bytes, outer, at, found, count) do
+  defp map("", _outer, _at, _fun, _most, made, _count), do: Enum.reverse(made)
+
+  defp map(_bytes, outer, _at, _fun, most, _made, most),
+    do: wrong!(outer, "it has more than #{most} parts")
+
+  defp map(bytes, outer, at, fun, most, made, count) do
     case header(bytes) do
       {:ok, tag, head, size} when head + size <= byte_size(bytes) ->
         {der, rest} = :erlang.split_binary(bytes, head + size)
         contents = binary_part(der, head, size)
         value = %{outer | tag: tag, contents: contents, der: der, at: at, inside: head}
-        values(rest, outer, at + head + size, [value | found], count + 1)
+        made = [fun.(value, count + 1) | made]
+        map(rest, outer, at + head + size, fun, most, made, count + 1)
 
       {:ok, _tag, _head, _size} ->
         wrong!(%{outer | at: at}, "it is cut off")
@@ -198,13 +208,19 @@ defmodule Cryptoki.DER.Reader do
     end
   end
 
+  @typedoc "The tag of a value; a time has one of two."
+  @type tag :: byte | :time
+
+  defguardp fits(tag, wanted) when tag == wanted or (wanted == :time and tag in [23, 24])
+
   @doc "The value, when it has this tag."
-  @spec is!(t, byte) :: t
-  def is!(%__MODULE__{tag: tag} = value, tag), do: value
+  @spec is!(t, tag) :: t
+  def is!(%__MODULE__{tag: tag} = value, wanted) when fits(tag, wanted), do: value
   def is!(value, tag), do: wrong!(value, "#{type(tag)} should stand here, not #{type(value.tag)}")
 
   @doc "What a tag is called."
-  @spec type(byte) :: String.t()
+  @spec type(tag) :: String.t()
+  def type(:time), do: "a time"
   def type(tag) when is_map_key(@types, tag), do: article(@types[tag])
   def type(tag), do: "a value with the tag 0x#{Integer.to_string(tag, 16)}"
 
@@ -213,7 +229,7 @@ defmodule Cryptoki.DER.Reader do
   defp article(name), do: "a " <> name
 
   @typedoc "The tag of a field, with what the field is called when it has a name."
-  @type field :: byte | {String.t(), byte} | {:maybe, byte} | {:maybe, String.t(), byte}
+  @type field :: tag | {String.t(), tag} | {:maybe, tag} | {:maybe, String.t(), tag}
 
   @doc "What is signed, the algorithm and the signature (RFC 5280, section 4.1.1; RFC 2986, section 4.2)."
   @spec signed_parts(t) :: [t]
@@ -228,11 +244,13 @@ defmodule Cryptoki.DER.Reader do
   defp fields([], [], _outer), do: []
   defp fields([extra | _], [], _outer), do: wrong!(extra, "nothing should stand here")
 
-  defp fields([%{tag: tag} = value | rest], [{:maybe, tag} | fields], outer),
-    do: [value | fields(rest, fields, outer)]
+  defp fields([%{tag: tag} = value | rest], [{:maybe, wanted} | fields], outer)
+       when fits(tag, wanted),
+       do: [value | fields(rest, fields, outer)]
 
-  defp fields([%{tag: tag} = value | rest], [{:maybe, name, tag} | fields], outer),
-    do: [name(value, name) | fields(rest, fields, outer)]
+  defp fields([%{tag: tag} = value | rest], [{:maybe, name, wanted} | fields], outer)
+       when fits(tag, wanted),
+       do: [name(value, name) | fields(rest, fields, outer)]
 
   defp fields(rest, [maybe | fields], outer) when elem(maybe, 0) == :maybe,
     do: [nil | fields(rest, fields, outer)]
@@ -250,8 +268,14 @@ defmodule Cryptoki.DER.Reader do
 
   @doc "A number of at most so many bytes, from its contents."
   @spec integer(t, pos_integer) :: integer
-  def integer(%__MODULE__{} = value, most \\ 20) do
-    contents = integer_bytes(value)
+  def integer(%__MODULE__{} = value, most \\ 20), do: value |> is!(2) |> number(most)
+
+  @doc "The number of one of several things that have numbers."
+  @spec enumerated(t) :: integer
+  def enumerated(%__MODULE__{} = value), do: value |> is!(10) |> number(4)
+
+  defp number(value, most) do
+    contents = minimal(value)
     if byte_size(contents) > most, do: wrong!(value, "it is a number of more than #{most} bytes")
     signed(contents)
   end

@@ -7,13 +7,14 @@ defmodule Cryptoki.X509.Authority do
   alias Cryptoki.X509.{Certificate, Extensions, NameConstraints, Policies}
   alias Cryptoki.X509.Extensions.{Names, Read}
 
-  @enforce_keys [:subject, :root?, :public, :identifier, :extensions, :not_before, :not_after]
+  @enforce_keys ~w(subject root? public public_key_info identifier extensions not_before not_after)a
   defstruct @enforce_keys
 
   @type t :: %__MODULE__{
           subject: DER.t(),
           root?: boolean,
           public: term,
+          public_key_info: DER.t(),
           identifier: binary,
           extensions: map,
           not_before: DateTime.t(),
@@ -52,6 +53,7 @@ defmodule Cryptoki.X509.Authority do
          subject: fields.subject,
          root?: fields.subject == fields.issuer,
          public: public,
+         public_key_info: fields.public_key_info,
          identifier: identifier(extensions, fields),
          extensions: extensions,
          not_before: not_before,

@@ -1,7 +1,7 @@
 defmodule Cryptoki.X509.Certificate do
   @moduledoc false
-  # Certificates that others made (RFC 5280, section 4.1), read as DER: `fields/1` takes one apart and looks
-  # at no more than who needs a part asks for, `read/1` reads all of it. Pure.
+  # Certificates (RFC 5280, section 4.1): what is signed of our own, and those of others, read as DER:
+  # `fields/1` takes one apart and looks at no more than who needs a part asks for, `read/1` reads all. Pure.
 
   alias Cryptoki.{DER, Error}
   alias Cryptoki.DER.Reader
@@ -9,6 +9,13 @@ defmodule Cryptoki.X509.Certificate do
   alias Cryptoki.SignatureAlgorithm.Identifier
   alias Cryptoki.X509.{AltName, Extensions, Name}
 
+  @typedoc "Whom it is for, from when until when, and all of its extensions."
+  @type content :: %{
+          required(:holder) => Extensions.holder(),
+          required(:valid) => {DateTime.t(), DateTime.t()},
+          required(:extensions) => [Extensions.t()],
+          optional(atom) => term
+        }
   @type fields :: %{
           serial: DER.t(),
           issuer: DER.t(),
@@ -18,6 +25,26 @@ defmodule Cryptoki.X509.Certificate do
           public_key_info: DER.t(),
           extensions: binary
         }
+
+  @doc "What is signed of a certificate; without a serial number it has one by chance."
+  @spec to_be_signed(content, issuer :: DER.t(), algorithm :: DER.t(), pos_integer | nil) ::
+          DER.t()
+  def to_be_signed(%{holder: holder, valid: {from, to}} = content, issuer, algorithm, serial) do
+    DER.sequence([
+      DER.explicit(0, DER.integer(2)),
+      DER.integer(serial || serial()),
+      algorithm,
+      issuer,
+      DER.sequence([DER.time(from), DER.time(to)]),
+      holder.subject,
+      holder.info,
+      DER.explicit(3, Extensions.encode(content.extensions))
+    ])
+  end
+
+  # Positive, and hard to guess (RFC 5280, section 4.1.2.2).
+  defp serial,
+    do: Bitwise.bor(Bitwise.bsl(1, 126), :binary.decode_unsigned(:crypto.strong_rand_bytes(15)))
 
   @what "this is no certificate: "
 

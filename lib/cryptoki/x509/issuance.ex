@@ -19,6 +19,18 @@ defmodule Cryptoki.X509.Issuance do
           warnings: [{atom, String.t()}]
         }
 
+  @doc "Whom options speak of."
+  @spec holder(DER.t(), DER.t(), keyword) :: Extensions.holder()
+  def holder(subject, info, own),
+    do: %{subject: subject, info: info, names: Extensions.alt_names!(own[:subject_alt_name])}
+
+  @doc "The same of a request, where options say nothing else."
+  @spec holder(DER.t() | nil, map, map, keyword) :: Extensions.holder()
+  def holder(said, request, choice, own) do
+    holder = holder(said || request.subject, request.public_key_info, own)
+    if own[:subject_alt_name], do: holder, else: %{holder | names: choice.names}
+  end
+
   @doc "What such an authority makes of somebody and options, or why it does not."
   @spec new(Authority.t(), Extensions.holder(), keyword) :: {:ok, t} | {:error, Error.t()}
   def new(authority, holder, options) do

@@ -172,6 +172,12 @@ defmodule Cryptoki.X509.Options do
       must: "0 or more, of at most 20 bytes",
       doc: "of the list"
     ],
+    previous: [
+      cast: &__MODULE__.previous/1,
+      type: "binary",
+      must: "the list before, DER or PEM",
+      doc: "the list before, whose number is less"
+    ],
     crl_urls: @extensions[:crl_urls],
     ca_issuers_url: @extensions[:ca_issuers_url]
   ]
@@ -217,6 +223,10 @@ defmodule Cryptoki.X509.Options do
   @doc false
   @spec number(term) :: Table.casted()
   def number(number), do: is_integer(number) and number >= 0 and fits?(number) and {:ok, number}
+
+  @doc false
+  @spec previous(term) :: Table.casted()
+  def previous(list), do: is_binary(list) and {:ok, list}
 
   # Tag, length, and twenty bytes.
   defp fits?(number), do: byte_size(DER.integer(number)) <= 22

@@ -7,7 +7,7 @@ defmodule Cryptoki.X509.Request do
   alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.Info
   alias Cryptoki.SignatureAlgorithm.Identifier
-  alias Cryptoki.X509.{AltName, Extensions, Name}
+  alias Cryptoki.X509.{AltName, Extensions, Name, Signature}
 
   @extension_request {1, 2, 840, 113_549, 1, 9, 14}
   # Microsoft's, from before there was the other: the same in every way.
@@ -165,58 +165,8 @@ defmodule Cryptoki.X509.Request do
   ## The signature
 
   defp verify(key, algorithm, data, signature) do
-    cond do
-      algorithm.scheme == :unknown or is_tuple(algorithm.hash) or is_tuple(algorithm.mgf) ->
-        unsupported("the request is signed with an algorithm that is not known here")
-
-      Identifier.broken?(algorithm.hash) or Identifier.broken?(algorithm.mgf) ->
-        text = "the request is signed with #{algorithm.name}, and that hash is broken"
-        unsupported(text)
-
-      not fits?(key, algorithm) ->
-        invalid("its key does not sign with #{algorithm.name}, as it says")
-
-      true ->
-        verified(key, algorithm, data, signature)
-    end
+    with {:error, reason, text} <-
+           Signature.verify(key, algorithm, data, signature, "its own key"),
+         do: {:error, Error.new(reason, "the request " <> text)}
   end
-
-  defp fits?(%{type: :rsa}, %{scheme: scheme}), do: scheme in [:pkcs1, :pss]
-  defp fits?(%{type: :rsa_pss, pss: nil}, %{scheme: scheme}), do: scheme == :pss
-
-  # A key may be for one hash, and for salts from a length on (RFC 4055, section 3.1).
-  defp fits?(%{type: :rsa_pss, pss: pss}, algorithm) do
-    algorithm.scheme == :pss and algorithm.hash == pss.hash and algorithm.mgf == pss.mgf and
-      algorithm.salt >= pss.salt
-  end
-
-  defp fits?(%{type: :ec}, %{scheme: scheme}), do: scheme == :ecdsa
-  defp fits?(%{type: :ed25519}, %{scheme: :eddsa, oid: oid}), do: oid == {1, 3, 101, 112}
-  defp fits?(%{type: :ed448}, %{scheme: :eddsa, oid: oid}), do: oid == {1, 3, 101, 113}
-  defp fits?(_another, _algorithm), do: false
-
-  defp verified(key, algorithm, data, signature) do
-    key = Info.shown(key).public_key
-    options = options(algorithm)
-
-    if :public_key.verify(data, algorithm.hash || :none, signature, key, options),
-      do: :ok,
-      else: invalid("the request is not signed by its own key")
-  rescue
-    error -> raised(error)
-  end
-
-  defp raised(%ErlangError{original: {:notsup, _place, _why}}),
-    do: unsupported("the request is signed with an algorithm that this OTP does not know")
-
-  # A signature that is none, or a salt that no key has room for.
-  defp raised(_no_signature), do: invalid("the request is not signed by its own key")
-
-  defp options(%{scheme: :pss, mgf: mgf, salt: salt}),
-    do: [rsa_padding: :rsa_pkcs1_pss_padding, rsa_pss_saltlen: salt, rsa_mgf1_md: mgf]
-
-  defp options(_other), do: []
-
-  defp invalid(text), do: {:error, Error.new(:signature_invalid, text)}
-  defp unsupported(text), do: {:error, Error.new(:unsupported, text)}
 end

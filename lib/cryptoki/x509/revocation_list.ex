@@ -1,25 +1,18 @@
 defmodule Cryptoki.X509.RevocationList do
   @moduledoc false
-  # What is signed of a list of revoked certificates (RFC 5280, section 5). Pure.
+  # What is signed of a list of revoked certificates (RFC 5280, section 5), and whether it may follow the one
+  # before. Pure.
 
   alias Cryptoki.{Certificates, DER, Error}
   alias Cryptoki.DER.Reader
-  alias Cryptoki.X509.{Authority, Extensions, Name, Validity}
+  alias Cryptoki.PublicKey.Info
+  alias Cryptoki.X509.{Authority, Extensions, Name, Signature, Validity}
+  alias Cryptoki.X509.Extensions.Names
   alias Cryptoki.X509.NameConstraints.Subtree
+  alias Cryptoki.X509.RevocationList.Read
 
-  @reason_code {2, 5, 29, 21}
-
-  @reasons %{
-    unspecified: 0,
-    key_compromise: 1,
-    ca_compromise: 2,
-    affiliation_changed: 3,
-    superseded: 4,
-    cessation_of_operation: 5,
-    certificate_hold: 6,
-    privilege_withdrawn: 9,
-    aa_compromise: 10
-  }
+  @reason_code Names.oid(:crl_reason)
+  @reasons Names.reasons()
 
   @type t :: %{
           this_update: DateTime.t(),
@@ -127,10 +120,9 @@ defmodule Cryptoki.X509.RevocationList do
       {:ok, serial} = Reader.read(serial, "", &Reader.integer_bytes/1)
       number = Base.encode16(serial)
 
-      text =
+      invalid(
         "revoked: the certificate with the serial number 0x#{number} is of another issuer, #{name(issuer)}"
-
-      {:error, Error.new(:invalid_argument, text)}
+      )
     else
       nil -> :ok
     end
@@ -142,6 +134,60 @@ defmodule Cryptoki.X509.RevocationList do
       {:error, _error} -> "whose name cannot be read"
     end
   end
+
+  @doc "The list before, when there is one."
+  @spec previous(binary | nil) :: {:ok, Read.t() | nil} | {:error, Error.t()}
+  def previous(nil), do: {:ok, nil}
+
+  def previous(bytes) do
+    with {:error, error} <- Read.read(bytes),
+         do: {:error, %{error | detail: "previous: #{error.detail}"}}
+  end
+
+  # Twenty bytes, of which the first bit is the sign.
+  @last_number Bitwise.bsl(1, 159) - 1
+
+  @doc "The list with a number that follows that of the one before, which has to be of the same authority."
+  @spec after_previous(t, Read.t() | nil, Authority.t(), asked :: non_neg_integer | nil) ::
+          {:ok, t} | {:error, Error.t()}
+  def after_previous(list, nil, _authority, _asked), do: {:ok, list}
+
+  def after_previous(list, previous, authority, asked) do
+    before = previous.shown.number || -1
+
+    cond do
+      not Subtree.same?(previous.issuer, authority.subject) ->
+        invalid("previous: it is of another issuer, #{name(previous.issuer)}")
+
+      refused = unsigned(previous, authority) ->
+        refused
+
+      asked != nil and asked <= before ->
+        invalid("number: #{asked} is not greater than that of previous:, #{before}")
+
+      before == @last_number ->
+        invalid("previous: its number is the last one that there is, of 20 bytes")
+
+      true ->
+        {:ok, %{list | number: asked || max(list.number, before + 1)}}
+    end
+  end
+
+  defp unsigned(previous, authority) do
+    %{algorithm: algorithm, signed: signed, signature: signature} = previous
+    by = "the key of this authority"
+
+    with {:ok, key} <- Reader.read(authority.public_key_info, "ca_certificate: ", &Info.read/1),
+         :ok <- Signature.verify(key, algorithm, signed, signature, by) do
+      nil
+    else
+      {:error, :signature_invalid, text} -> invalid("previous: it " <> text)
+      {:error, reason, text} -> {:error, Error.new(reason, "previous: it " <> text)}
+      {:error, error} -> {:error, error}
+    end
+  end
+
+  defp invalid(text), do: {:error, Error.new(:invalid_argument, text)}
 
   @doc "The DER that is signed."
   @spec to_be_signed(t, Authority.t(), DER.t()) :: DER.t()

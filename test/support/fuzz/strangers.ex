@@ -5,9 +5,17 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
 
   alias Cryptoki.{Certificates, DER, Error, JSON, JWK, JWS, PEM, SSH, X509}
   alias Cryptoki.Test.Fuzz.Targets
-  alias Cryptoki.X509.{Extensions, Name}
+  alias Cryptoki.X509.{Authority, Extensions, Name, RevocationList}
 
-  @targets [x509: :der, asked: :der, text: :bytes, jws: :bytes, json: :bytes, ssh: :bytes]
+  @targets [
+    x509: :der,
+    asked: :der,
+    crl: :der,
+    text: :bytes,
+    jws: :bytes,
+    json: :bytes,
+    ssh: :bytes
+  ]
 
   @doc "The targets, each with what its inputs are."
   @spec all :: [{atom, :bytes | :der}]
@@ -49,8 +57,31 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     :ok
   end
 
+  # A list, and as the one before another of the same name: of what is written a list can be made again.
+  def run(:crl, bytes) do
+    with {:ok, list} <- answer(X509.revocation_list(bytes)) do
+      true = String.valid?(list.issuer)
+      {:ok, previous} = RevocationList.previous(bytes)
+      {:ok, next} = RevocationList.new([], [])
+
+      follows(
+        RevocationList.after_previous(next, previous, authority(previous.issuer), nil),
+        list
+      )
+
+      given =
+        for {n, at, reason} when n >= 0 and reason != :remove_from_crl <- list.revoked,
+            do: {n, at, reason}
+
+      given!(Enum.uniq_by(given, &elem(&1, 0)), next.this_update)
+    end
+
+    :ok
+  end
+
   def run(:text, text) do
     asked(X509.request(text))
+    answer(X509.revocation_list(text))
     answer(X509.certificate(text))
 
     case PEM.decode(text, :all) do
@@ -94,6 +125,34 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     do: fingerprint(type <> " " <> Base.encode64(<<0, 0, 0, blob::binary>>))
 
   def run(:ssh, _short), do: :ok
+
+  defp follows(answer, list) do
+    with {:ok, next} <- answer(answer), do: true = next.number > (list.number || -1)
+  end
+
+  # The time of an entry may be after all that is now.
+  defp given!(revoked, this) do
+    revoked = for {_, at, _} = entry <- revoked, DateTime.compare(at, this) == :lt, do: entry
+    {:ok, %{entries: entries}} = RevocationList.new(revoked, [])
+    true = length(entries) == length(revoked)
+  end
+
+  defp authority(issuer) do
+    {public, _private} = :crypto.generate_key(:ecdh, :secp256r1, @scalar)
+    key = {{:ECPoint, public}, {:namedCurve, {1, 2, 840, 10_045, 3, 1, 7}}}
+    now = DateTime.utc_now()
+
+    %Authority{
+      subject: issuer,
+      root?: true,
+      public: key,
+      public_key_info: Extensions.public_key_info(key),
+      identifier: "",
+      extensions: %{},
+      not_before: now,
+      not_after: now
+    }
+  end
 
   defp request(info, signature) do
     asked(X509.request(DER.sequence([info, @ecdsa_sha256, DER.bit_string(signature)])))

@@ -12,6 +12,8 @@ defmodule Cryptoki.X509.Extensions.Names do
     issuer_alt_name: {2, 5, 29, 18},
     basic_constraints: {2, 5, 29, 19},
     crl_number: {2, 5, 29, 20},
+    crl_reason: {2, 5, 29, 21},
+    delta_crl: {2, 5, 29, 27},
     issuing_distribution_point: {2, 5, 29, 28},
     name_constraints: {2, 5, 29, 30},
     crl_urls: {2, 5, 29, 31},
@@ -39,6 +41,21 @@ defmodule Cryptoki.X509.Extensions.Names do
     any: {2, 5, 29, 37, 0}
   }
 
+  # Of a list, and of one that only says what is new (RFC 5280, section 5.3.1).
+  @reasons %{
+    unspecified: 0,
+    key_compromise: 1,
+    ca_compromise: 2,
+    affiliation_changed: 3,
+    superseded: 4,
+    cessation_of_operation: 5,
+    certificate_hold: 6,
+    privilege_withdrawn: 9,
+    aa_compromise: 10
+  }
+  @removed %{remove_from_crl: 8}
+  @reason_codes Map.new(Map.merge(@reasons, @removed), fn {reason, code} -> {code, reason} end)
+
   @doc "The object identifier of an extension."
   @spec oid(atom) :: DER.oid()
   def oid(extension), do: Map.fetch!(@extensions, extension)
@@ -50,6 +67,14 @@ defmodule Cryptoki.X509.Extensions.Names do
   @doc "What a key may be used for, in the order of the bits."
   @spec usages :: [atom]
   def usages, do: @usages
+
+  @doc "Why a certificate is revoked, with the codes."
+  @spec reasons :: %{atom => non_neg_integer}
+  def reasons, do: @reasons
+
+  @doc "The reason that a code is of, `:remove_from_crl` among them, or `nil`."
+  @spec reason(integer) :: atom | nil
+  def reason(code), do: @reason_codes[code]
 
   @doc "The purposes of extended key usage."
   @spec purposes :: %{atom => DER.oid()}

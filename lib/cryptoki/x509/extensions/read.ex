@@ -69,7 +69,10 @@ defmodule Cryptoki.X509.Extensions.Read do
     }
   end
 
-  defp of(list, oid, absent, read) do
+  @doc "What one of them says, when it is there."
+  @spec of([t], DER.oid(), absent, (Reader.t() -> said)) :: absent | said
+        when absent: term, said: term
+  def of(list, oid, absent, read) do
     case List.keyfind(list, oid, 0) do
       {_oid, _critical, value} -> value |> Reader.within() |> read.()
       nil -> absent
@@ -82,7 +85,9 @@ defmodule Cryptoki.X509.Extensions.Read do
     {ca != nil and Reader.truth(ca), length}
   end
 
-  defp positive(value) do
+  @doc "A number that is not negative."
+  @spec positive(Reader.t()) :: non_neg_integer
+  def positive(value) do
     case Reader.integer(value) do
       number when number >= 0 -> number
       _negative -> Reader.wrong!(value, "it is less than 0")
@@ -93,7 +98,9 @@ defmodule Cryptoki.X509.Extensions.Read do
 
   defp listed(value), do: for(oid <- Reader.sequence(value), do: Names.purpose(Reader.oid(oid)))
 
-  defp issuer_key(value) do
+  @doc "The identifier of the key that signed."
+  @spec issuer_key(Reader.t()) :: binary | nil
+  def issuer_key(value) do
     case Reader.sequence(value) do
       [%{tag: 0x80, contents: identifier} | _] -> identifier
       _without -> nil

@@ -1,0 +1,65 @@
+defmodule Cryptoki.X509.Signature do
+  @moduledoc false
+  # Whether what others signed, a request or a list, is signed by a key, with an algorithm that such a key
+  # signs with and that is believed. Pure.
+
+  alias Cryptoki.PublicKey.Info
+  alias Cryptoki.SignatureAlgorithm
+  alias Cryptoki.SignatureAlgorithm.Identifier
+
+  @doc "If not, why: the end of a sentence of what is signed, with `by` for the key, and its reason."
+  @spec verify(Info.t(), Identifier.t(), binary, binary, by :: String.t()) ::
+          :ok | {:error, :unsupported | :signature_invalid, String.t()}
+  def verify(key, algorithm, data, signature, by) do
+    cond do
+      algorithm.scheme == :unknown or is_tuple(algorithm.hash) or is_tuple(algorithm.mgf) ->
+        {:error, :unsupported, "is signed with an algorithm that is not known here"}
+
+      Identifier.broken?(algorithm.hash) or Identifier.broken?(algorithm.mgf) ->
+        text = "is signed with #{algorithm.name}, and that hash is broken"
+        {:error, :unsupported, text}
+
+      not fits?(key, algorithm) ->
+        text = "names another algorithm: #{by} does not sign with #{algorithm.name}"
+        {:error, :signature_invalid, text}
+
+      true ->
+        verified(key, algorithm, data, signature, by)
+    end
+  end
+
+  defp fits?(%{type: :rsa}, %{scheme: scheme}), do: scheme in [:pkcs1, :pss]
+  defp fits?(%{type: :rsa_pss, pss: nil}, %{scheme: scheme}), do: scheme == :pss
+
+  # A key may be for one hash, and for salts from a length on (RFC 4055, section 3.1).
+  defp fits?(%{type: :rsa_pss, pss: pss}, algorithm) do
+    algorithm.scheme == :pss and algorithm.hash == pss.hash and algorithm.mgf == pss.mgf and
+      algorithm.salt >= pss.salt
+  end
+
+  defp fits?(%{type: :ec}, %{scheme: scheme}), do: scheme == :ecdsa
+  defp fits?(%{type: :ed25519}, %{scheme: :eddsa, oid: oid}), do: oid == {1, 3, 101, 112}
+  defp fits?(%{type: :ed448}, %{scheme: :eddsa, oid: oid}), do: oid == {1, 3, 101, 113}
+  defp fits?(_another, _algorithm), do: false
+
+  defp verified(key, algorithm, data, signature, by) do
+    key = Info.shown(key).public_key
+    hash = algorithm.hash || :none
+
+    case SignatureAlgorithm.signed?(data, hash, signature, key, options(algorithm)) do
+      true ->
+        :ok
+
+      false ->
+        {:error, :signature_invalid, "is not signed by #{by}"}
+
+      :unsupported ->
+        {:error, :unsupported, "is signed with an algorithm that this OTP does not know"}
+    end
+  end
+
+  defp options(%{scheme: :pss, mgf: mgf, salt: salt}),
+    do: [rsa_padding: :rsa_pkcs1_pss_padding, rsa_pss_saltlen: salt, rsa_mgf1_md: mgf]
+
+  defp options(_other), do: []
+end
