@@ -72,20 +72,22 @@ defmodule Cryptoki.PEM do
     end
   end
 
-  # Labels are others' text, of any length and number.
-  defp others(entries) do
+  @doc "The labels of entries for a sentence: they are others' text, of any length and number."
+  @spec others([{String.t(), term}]) :: String.t()
+  def others(entries) do
     labels = entries |> Enum.map(&elem(&1, 0)) |> Enum.uniq()
     more = if length(labels) > 3, do: " and others", else: ""
     Enum.map_join(Enum.take(labels, 3), ", ", &inspect(String.slice(&1, 0, 40))) <> more
   end
 
-  # Text may begin with a zero too, which is the first byte of DER.
-  defp der?(<<0x30, size, _::binary>>) when size in 0x80..0x84, do: true
+  @doc "Whether it is DER. Text may begin with a zero too, which is its first byte."
+  @spec der?(binary) :: boolean
+  def der?(<<0x30, size, _::binary>>) when size in 0x80..0x84, do: true
 
-  defp der?(<<0x30, size, rest::binary>> = bytes) when size < 0x80,
+  def der?(<<0x30, size, rest::binary>> = bytes) when size < 0x80,
     do: byte_size(rest) == size or :binary.match(bytes, "-----BEGIN ") == :nomatch
 
-  defp der?(_bytes), do: false
+  def der?(_bytes), do: false
 
   @doc """
   The entries of a text in their order: label and DER, or `nil` for those with other labels, which are

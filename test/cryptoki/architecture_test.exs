@@ -18,6 +18,7 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.Names,
     Cryptoki.Options.Table,
     Cryptoki.PEM,
+    Cryptoki.PrivateKey,
     Cryptoki.PublicKey.Edwards,
     Cryptoki.PublicKey.Info,
     Cryptoki.Recovery,

@@ -7,16 +7,18 @@ defmodule Cryptoki.DER.Reader do
   alias Cryptoki.Error
 
   @enforce_keys [:tag, :contents, :der, :at, :inside, :path]
-  defstruct @enforce_keys
+  defstruct @enforce_keys ++ [secret: false]
 
-  # Where the contents begin is `at` and `inside`, from the first byte of all.
+  # Where the contents begin is `at` and `inside`, from the first byte of all. Of what is secret, and all that
+  # is in it, no error tells a byte: a length that is wrong makes a tag of what is none.
   @type t :: %__MODULE__{
           tag: byte,
           contents: binary,
           der: binary,
           at: non_neg_integer,
           inside: non_neg_integer,
-          path: [String.t()]
+          path: [String.t()],
+          secret: boolean
         }
 
   @most 1_048_576
@@ -113,6 +115,10 @@ defmodule Cryptoki.DER.Reader do
   @doc "Ends the reading with a sentence that has its own place in it."
   @spec refuse!(Error.reason(), String.t()) :: no_return
   def refuse!(reason, text), do: throw({__MODULE__, Error.new(reason, text)})
+
+  @doc "The value as one of which, and of all within, nothing is told but what should stand there."
+  @spec secret(t) :: t
+  def secret(%__MODULE__{} = value), do: %{value | secret: true}
 
   @doc "The value as a part with a name, or a number among its like."
   @spec name(t, String.t()) :: t
@@ -216,6 +222,10 @@ defmodule Cryptoki.DER.Reader do
   @doc "The value, when it has this tag."
   @spec is!(t, tag) :: t
   def is!(%__MODULE__{tag: tag} = value, wanted) when fits(tag, wanted), do: value
+
+  def is!(%__MODULE__{secret: true} = value, tag),
+    do: wrong!(value, "#{type(tag)} should stand here, and does not")
+
   def is!(value, tag), do: wrong!(value, "#{type(tag)} should stand here, not #{type(value.tag)}")
 
   @doc "What a tag is called."

@@ -3,7 +3,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   # What anybody may send: requests, certificates, texts, tokens of the web, keys of OpenSSH. It is read, and
   # what was read can be written, or there is an error with a sentence; nothing else.
 
-  alias Cryptoki.{Certificates, DER, Error, JSON, JWK, JWS, PEM, SSH, X509}
+  alias Cryptoki.{Attribute, Certificates, DER, Error, JSON, JWK, JWS, PEM, PrivateKey, SSH, X509}
   alias Cryptoki.Test.Fuzz.Targets
   alias Cryptoki.X509.{Authority, Extensions, Name, RevocationList}
 
@@ -11,6 +11,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     x509: :der,
     asked: :der,
     crl: :der,
+    pkcs8: :der,
     text: :bytes,
     jws: :bytes,
     json: :bytes,
@@ -79,10 +80,17 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     :ok
   end
 
+  # Private keys in each of their forms.
+  def run(:pkcs8, bytes) do
+    private(PrivateKey.read(bytes))
+    :ok
+  end
+
   def run(:text, text) do
     asked(X509.request(text))
     answer(X509.revocation_list(text))
     answer(X509.certificate(text))
+    private(PrivateKey.read(text))
 
     case PEM.decode(text, :all) do
       # What is encrypted has a label only.
@@ -163,6 +171,18 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
       true = is_list(Extensions.alt_names!(names))
       true = is_binary(Name.encode!(subject, "subject"))
       read
+    end
+  end
+
+  # A token could be given it, and nothing shows it.
+  defp private(read) do
+    case answer(read) do
+      {:ok, key} ->
+        "#Cryptoki.PrivateKey<" <> _ = inspect(key)
+        true = is_list(Attribute.encode!(key.attributes))
+
+      {:error, %Error{reason: reason}} ->
+        true = reason in [:invalid_argument, :unsupported]
     end
   end
 

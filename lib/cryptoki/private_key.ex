@@ -1,0 +1,109 @@
+defmodule Cryptoki.PrivateKey do
+  @moduledoc false
+  # A private key as others keep it in a file: PKCS #8, PKCS #1 or SEC 1, in DER or PEM. Strict, and what is
+  # read is one key: its parts fit each other. Nothing that an error, `inspect` or a log shows is secret. Pure.
+
+  alias Cryptoki.{DER, Error, PEM}
+  alias Cryptoki.DER.Reader
+  alias Cryptoki.PrivateKey.Info
+
+  @enforce_keys [:type, :public, :public_attributes, :attributes]
+  defstruct @enforce_keys
+
+  @typedoc """
+  `public` is the public half as `:public_key` has it; the attributes are those that a token needs of the
+  public and, with what is secret, of the private half.
+  """
+  @type t :: %__MODULE__{
+          type: :rsa | :ec | :ed25519 | :ed448 | :x25519 | :x448,
+          public: :public_key.public_key(),
+          public_attributes: keyword,
+          attributes: keyword
+        }
+
+  @most 65_536
+
+  @pkcs8 "PRIVATE KEY"
+  @pkcs1 "RSA PRIVATE KEY"
+  @sec1 "EC PRIVATE KEY"
+  @parameters "EC PARAMETERS"
+  @keys [@pkcs8, @pkcs1, @sec1]
+
+  @openssl "`openssl pkcs8 -topk8 -nocrypt -in FILE -out PLAIN` asks for the password and writes it as PKCS #8"
+  @encrypted "private key: it is encrypted; #{@openssl}, which is read here"
+
+  # What stands in the place of a key, and what can be done.
+  @others %{
+    "ENCRYPTED PRIVATE KEY" => @encrypted,
+    "OPENSSH PRIVATE KEY" =>
+      "private key: it is one of OpenSSH's own form; `ssh-keygen -p -m PKCS8 -f COPY` rewrites a copy of the " <>
+        "file as PKCS #8, which is read here",
+    "DSA PRIVATE KEY" => "private key: DSA is not imported"
+  }
+  @jwk "private key: it is JSON, and no JWK is read here; have it written as PKCS #8 by what made it"
+  @putty "private key: it is one of PuTTY's own form; `puttygen FILE -O private-openssh -o PEM` writes it as PEM"
+
+  @doc "The one key in a file."
+  @spec read(binary) :: {:ok, t} | {:error, Error.t()}
+  def read("PuTTY-User-Key-File-" <> _rest), do: unsupported(@putty)
+
+  def read(bytes) do
+    cond do
+      PEM.der?(bytes) -> der(bytes, &Info.any/1)
+      bytes =~ ~r/\A\s*\{/ -> unsupported(@jwk)
+      true -> text(bytes)
+    end
+  end
+
+  defp der(bytes, read), do: Reader.read(bytes, "private key: ", &read.(Reader.secret(&1)), @most)
+
+  defp text(text) do
+    case PEM.decode(text, [@parameters | @keys]) do
+      {:ok, entries} -> entries(entries)
+      {:error, sentence} -> wrong(sentence)
+    end
+  end
+
+  defp entries(entries) do
+    case Enum.filter(entries, fn {label, _der} -> label in @keys or is_map_key(@others, label) end) do
+      [{label, der}] -> entry(label, der, entries)
+      [] when entries == [] -> wrong("it is neither DER nor PEM")
+      [] -> wrong("there is none in it, but #{PEM.others(entries)}")
+      several -> wrong("there are #{length(several)} in it, and one should be")
+    end
+  end
+
+  defp entry(label, _der, _entries) when is_map_key(@others, label),
+    do: unsupported(@others[label])
+
+  # With the header of RFC 1421 that says so.
+  defp entry(_label, nil, _entries), do: unsupported(@encrypted)
+  defp entry(@pkcs8, der, _entries), do: der(der, &Info.pkcs8/1)
+  defp entry(@pkcs1, der, _entries), do: der(der, &Info.pkcs1/1)
+
+  # The curve in front of it, as OpenSSL writes it, says the same once more.
+  defp entry(@sec1, der, entries) do
+    with {:ok, curve} <- curve(List.keyfind(entries, @parameters, 0)),
+         do: der(der, &Info.sec1(&1, curve))
+  end
+
+  defp curve(nil), do: {:ok, nil}
+  defp curve({@parameters, nil}), do: wrong("its EC PARAMETERS are encrypted")
+  defp curve({@parameters, der}), do: Reader.read(der, "EC PARAMETERS: ", &Info.curve/1, @most)
+
+  defp wrong(sentence), do: {:error, Error.new(:invalid_argument, "private key: " <> sentence)}
+  defp unsupported(sentence), do: {:error, Error.new(:unsupported, sentence)}
+
+  @doc "The sentence for what is encrypted, for who meets it within DER."
+  @spec encrypted() :: String.t()
+  def encrypted, do: @encrypted
+
+  @doc "A public key in the form that certificates have of it."
+  @spec public_info([DER.t()], iodata) :: DER.t()
+  def public_info(algorithm, bits),
+    do: DER.sequence([DER.sequence(algorithm), DER.bit_string(bits)])
+
+  defimpl Inspect do
+    def inspect(%{type: type}, _opts), do: "#Cryptoki.PrivateKey<#{type}>"
+  end
+end

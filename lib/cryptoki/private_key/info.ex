@@ -1,0 +1,127 @@
+defmodule Cryptoki.PrivateKey.Info do
+  @moduledoc false
+  # The forms of a private key in DER: PrivateKeyInfo of PKCS #8 (RFC 5958, both versions), RSAPrivateKey of
+  # PKCS #1 (RFC 8017, appendix A.1.2), ECPrivateKey of SEC 1 (RFC 5915) and CurvePrivateKey (RFC 8410). Pure.
+
+  alias Cryptoki.DER.Reader
+  alias Cryptoki.PrivateKey
+  alias Cryptoki.PrivateKey.{Elliptic, RSA}
+  alias Cryptoki.SignatureAlgorithm.Identifier
+
+  @rsa {1, 2, 840, 113_549, 1, 1, 1}
+  @ec {1, 2, 840, 10_045, 2, 1}
+  @edwards %{
+    {1, 3, 101, 112} => :ed25519,
+    {1, 3, 101, 113} => :ed448,
+    {1, 3, 101, 110} => :x25519,
+    {1, 3, 101, 111} => :x448
+  }
+  @called %{
+    {1, 2, 840, 113_549, 1, 1, 10} =>
+      "RSA for PSS only, a limit that no token keeps; `openssl rsa -traditional` writes it without",
+    {1, 2, 840, 10_040, 4, 1} => "DSA, which is not imported",
+    {1, 2, 840, 113_549, 1, 3, 1} => "Diffie-Hellman, which is not imported"
+  }
+
+  @pkcs12 "private key: it is PKCS #12; `openssl pkcs12 -in FILE -nocerts -nodes -out PEM` takes the key out of it"
+
+  @doc "Whichever form it is."
+  @spec any(Reader.t()) :: PrivateKey.t()
+  def any(value) do
+    case Reader.sequence(value) do
+      [%{tag: 2, contents: <<3>>}, %{tag: 0x30} | _] -> Reader.refuse!(:unsupported, @pkcs12)
+      [%{tag: 2}, %{tag: 0x30} | _] -> pkcs8(value)
+      [%{tag: 2}, %{tag: 2} | _] -> pkcs1(value)
+      [%{tag: 2}, %{tag: 4} | _] -> sec1(value, nil)
+      [%{tag: 0x30}, %{tag: 4}] -> Reader.refuse!(:unsupported, PrivateKey.encrypted())
+      [%{tag: 0x30}, %{tag: 3}] -> Reader.wrong!(value, "it is a public key")
+      _other -> Reader.wrong!(value, "it is neither PKCS #8 nor PKCS #1 nor SEC 1")
+    end
+  end
+
+  @doc "PKCS #8. Attributes are looked over and left."
+  @spec pkcs8(Reader.t()) :: PrivateKey.t()
+  def pkcs8(value) do
+    [version, algorithm, key, attributes, public] =
+      Reader.fields(Reader.is!(value, 0x30), [
+        {"version", 2},
+        {"algorithm", 0x30},
+        {"privateKey", 4},
+        {:maybe, "attributes", 0xA0},
+        {:maybe, "publicKey", 0x81}
+      ])
+
+    case {Reader.integer(version), public} do
+      {0, nil} -> :ok
+      # Of the second version only the public key is new.
+      {1, _with_or_without} -> :ok
+      {0, public} -> Reader.wrong!(public, "only version 2 has one")
+      _other -> Reader.wrong!(version, "there is no such version of PKCS #8")
+    end
+
+    if attributes, do: Reader.check(attributes)
+    {oid, parameters} = Identifier.parts(algorithm)
+    public = public && %{public | tag: 3}
+    key(oid, parameters, key, public, algorithm)
+  end
+
+  defp key(@rsa, parameters, key, public, _algorithm) do
+    if parameters, do: Reader.null(parameters)
+    key |> Reader.within() |> RSA.read() |> RSA.same!(public)
+  end
+
+  defp key(@ec, parameters, key, public, algorithm) do
+    curve = curve(parameters || Reader.wrong!(algorithm, "it has no curve"))
+    key |> Reader.within() |> sec1(curve) |> Elliptic.same!(public)
+  end
+
+  defp key(oid, parameters, key, public, _algorithm) when is_map_key(@edwards, oid) do
+    if parameters, do: Reader.wrong!(parameters, "there are no parameters of such a key")
+    @edwards[oid] |> Elliptic.edwards(key) |> Elliptic.same!(public)
+  end
+
+  defp key(oid, _parameters, _key, _public, algorithm) do
+    called = Map.get(@called, oid, "of the kind #{dots(oid)}, which is not known here")
+    Reader.wrong!(algorithm, "the key is #{called}", :unsupported)
+  end
+
+  @doc "PKCS #1."
+  @spec pkcs1(Reader.t()) :: PrivateKey.t()
+  def pkcs1(value), do: RSA.read(value)
+
+  @doc "SEC 1, which may leave out the curve where it is known from elsewhere."
+  @spec sec1(Reader.t(), tuple | nil) :: PrivateKey.t()
+  def sec1(value, known) do
+    [version, key, parameters, public] =
+      Reader.fields(Reader.is!(value, 0x30), [
+        {"version", 2},
+        {"privateKey", 4},
+        {:maybe, "parameters", 0xA0},
+        {:maybe, "publicKey", 0xA1}
+      ])
+
+    if Reader.integer(version) != 1,
+      do: Reader.wrong!(version, "there is no such version of SEC 1")
+
+    said = parameters && parameters |> Reader.only() |> curve()
+
+    if said && known && said != known,
+      do: Reader.wrong!(parameters, "it is another curve than the one said before")
+
+    curve = said || known || Reader.wrong!(value, "it has no curve")
+    curve |> Elliptic.read(key) |> Elliptic.same!(public && Reader.only(public))
+  end
+
+  @doc "The object identifier of a curve."
+  @spec curve(Reader.t()) :: tuple
+  def curve(%{tag: 6} = oid), do: Reader.oid(oid)
+
+  def curve(parameters) do
+    text =
+      "a curve by its parameters, not by its name; `openssl ec -param_enc named_curve` writes the name of one that has it"
+
+    Reader.wrong!(parameters, text, :unsupported)
+  end
+
+  defp dots(oid), do: Enum.join(Tuple.to_list(oid), ".")
+end
