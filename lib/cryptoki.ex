@@ -3,6 +3,7 @@ defmodule Cryptoki do
     Beside,
     Attribute,
     Error,
+    Import,
     Information,
     Instance,
     Instances,
@@ -570,6 +571,47 @@ defmodule Cryptoki do
     do: Objects.generate_key_pair(hsm, mechanism, template, opts)
 
   bang(generate_key_pair(hsm, mechanism, template, opts) :: {Key.t(), Key.t()})
+
+  @doc """
+  Takes the private key of a file into the token: PKCS #8 (RFC 5958), PKCS #1 or SEC 1, as DER or PEM.
+  RSA with two primes, elliptic curves by their names, Ed25519, Ed448, X25519, X448.
+
+  What the template says wins over `private: true, sensitive: true, extractable: false`, `sign: true`
+  for the private half (`derive: true` for X25519 and X448) and `verify: true` for the public one. The
+  public key is stored beside it, with what the template says for both (`label:`, `id:`, `token:` ...);
+  `public: [...]` and `private: [...]` are for one half, as in `generate_key_pair/4`, and `public: false`
+  leaves it out. What the key is comes from the file: an attribute that says otherwise raises
+  `ArgumentError`. Without `token: true` the keys end with their session. On a token of before 3.0 that
+  has X25519, such as SoftHSM, say `key_type: :ec_edwards`.
+
+  The file is held to the standards: its numbers belong together, a public key in it is the key's own, and
+  the key is one that a certificate could be made for (RSA of 2048 to 16384 bits, curves of 224 bits or
+  more). The key on the token is proven by the public one before `{:ok, key}`, without a PIN: it signs, or
+  agrees (ECDH), or decrypts (RSA); one that may do nothing of that, or wants its PIN at each use, is
+  `:unsupported`. After a failure nothing is left on the token, as far as the error is not `executed:
+  :maybe`: then C_CreateObject may have made what the template names.
+
+  Key and file have been in the memory of this VM, which cannot be overwritten. A token that takes no
+  private key in the clear, as HSMs in FIPS mode do, answers `:attribute_value_invalid`,
+  `:template_inconsistent`, `:function_not_supported` or a code like these.
+
+  Errors: `:invalid_argument` when the file holds no such key, `:unsupported` for forms and kinds of keys
+  that are not read here (encrypted ones, OpenSSH's, PKCS #12, JWK), both with what is the matter;
+  `:module_misbehaved` when the token has made another key of it; `:template_inconsistent`,
+  `:curve_not_supported`, `:session_read_only`. PKCS #11 v3.2, sections 5.7.1 (C_CreateObject) and 5.13
+  (C_Sign).
+
+      iex> legacy = :public_key.generate_key({:namedCurve, :secp256r1})
+      iex> pem = :public_key.pem_encode([:public_key.pem_entry_encode(:ECPrivateKey, legacy)])
+      iex> {:ok, key} = Cryptoki.import_key(MyApp.HSM, pem, label: "legacy", id: <<7>>)
+      iex> key
+      #Cryptoki.Key<private ec "legacy" id=07 session>
+  """
+  @spec import_key(hsm, file :: binary, template, opts) :: {:ok, Key.t()} | error
+  def import_key(hsm, file, template, opts \\ []),
+    do: Import.import_key(hsm, file, template, opts)
+
+  bang(import_key(hsm, file :: binary, template, opts) :: Key.t())
 
   ## Signatures
 

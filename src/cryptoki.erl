@@ -31,7 +31,8 @@ is sent; the shell says which argument is wrong, and why.
 -export([find/2, find/3, find_one/2, find_one/3, stream/2, stream/3, attributes/3, attributes/4,
          size/2, size/3, update/3, update/4, create/2, create/3, copy/3, copy/4,
          destroy/2, destroy/3, public_key/2, public_key/3, certificate/2, certificate/3]).
--export([generate_key/3, generate_key/4, generate_key_pair/3, generate_key_pair/4]).
+-export([generate_key/3, generate_key/4, generate_key_pair/3, generate_key_pair/4, import_key/3,
+         import_key/4]).
 -export([sign/4, sign/5, verify/5, verify/6, is_valid/5, is_valid/6, sign_recover/4,
          sign_recover/5, verify_recover/4, verify_recover/5]).
 -export([encrypt/4, encrypt/5, decrypt/4, decrypt/5, encrypt_stream/4, encrypt_stream/5,
@@ -457,6 +458,21 @@ generate_key_pair(Hsm, Mechanism, Template, Options) ->
 ?SAME_AS("generate_key_pair/4").
 -spec generate_key_pair(hsm(), mechanism(), template()) -> {ok, {object(), object()}} | error().
 generate_key_pair(Hsm, Mechanism, Template) -> generate_key_pair(Hsm, Mechanism, Template, #{}).
+
+?DOC("Takes the private key of a file into the token, proves that it is there, and stores its public key
+beside it unless `public => false` says not to: PKCS #8, PKCS #1 or SEC 1, as DER or PEM.
+
+Errors: `invalid_argument`, `unsupported`, `module_misbehaved`. PKCS #11 v3.2, sections 5.7.1 and 5.13.
+
+    1> Legacy = public_key:generate_key({namedCurve, secp256r1}).
+    2> Pem = public_key:pem_encode([public_key:pem_entry_encode('ECPrivateKey', Legacy)]).
+    3> {ok, #{class := private_key}} = cryptoki:import_key(hsm, Pem, #{label => <<\"legacy\">>}).").
+-spec import_key(hsm(), File :: binary(), template(), options()) -> {ok, object()} | error().
+import_key(Hsm, File, Template, Options) -> call(import_key, [Hsm, File, Template, Options]).
+
+?SAME_AS("import_key/4").
+-spec import_key(hsm(), File :: binary(), template()) -> {ok, object()} | error().
+import_key(Hsm, File, Template) -> import_key(Hsm, File, Template, #{}).
 
 %%% Signatures
 

@@ -5,7 +5,7 @@ defmodule Cryptoki.Erlang do
   # `{error, {Reason, Info}}`, and a mistake in the call is `badarg` with the argument that is to
   # blame (EEP 54). The arguments themselves are never in the stack trace: a PIN may be among them.
 
-  alias Cryptoki.{Attribute, Error, Keys, KeyTemplate, Operation, Options, Token}
+  alias Cryptoki.{Attribute, Error, Import, Keys, KeyTemplate, Operation, Options, Token}
 
   # What the arguments are, function by function: how each is turned, and checked when it is wrong.
   @arguments %{
@@ -34,6 +34,7 @@ defmodule Cryptoki.Erlang do
     {Cryptoki, :certificate} => ~w[hsm selector opts]a,
     {Cryptoki, :generate_key} => ~w[hsm mechanism template opts]a,
     {Cryptoki, :generate_key_pair} => ~w[hsm mechanism pair opts]a,
+    {Cryptoki, :import_key} => ~w[hsm file import opts]a,
     {Cryptoki, :sign} => ~w[hsm selector mechanism data opts]a,
     {Cryptoki, :verify} => ~w[hsm selector mechanism data data opts]a,
     {Cryptoki, :valid?} => ~w[hsm selector mechanism data data opts]a,
@@ -194,6 +195,8 @@ defmodule Cryptoki.Erlang do
   defp check(:mechanism, mechanism), do: Keys.mechanism!(mechanism)
   defp check(:template, template), do: Attribute.encode!(template)
   defp check(:pair, template), do: template_of_pair(template)
+  defp check(:file, file), do: Import.file!(file)
+  defp check(:import, template), do: Import.template!(template)
   defp check(:names, names), do: Attribute.types!(names)
   defp check(_other, _argument), do: :ok
 

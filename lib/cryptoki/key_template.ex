@@ -34,9 +34,7 @@ defmodule Cryptoki.KeyTemplate do
   @spec pair(term, keyword | map) :: {keyword, keyword}
   def pair(mechanism, template) do
     mechanism = Mechanism.name_or_code(mechanism)
-    template = pairs!(template)
-    {public, template} = half(template, :public)
-    {private, template} = half(template, :private)
+    {template, public, private} = halves(template)
 
     {may_public, may_private} =
       if says_usage?(template ++ public ++ private), do: {[], []}, else: usage(mechanism)
@@ -51,6 +49,14 @@ defmodule Cryptoki.KeyTemplate do
       |> over(without(template, @public))
       |> over(private)
     }
+  end
+
+  @doc "What is for both halves of a pair, for the public and for the private one only."
+  @spec halves(keyword | map) :: {keyword, keyword, keyword}
+  def halves(template) do
+    {public, template} = template |> pairs!() |> half(:public)
+    {private, template} = half(template, :private)
+    {template, public, private}
   end
 
   @doc "The template of a secret key."

@@ -17,5 +17,21 @@
    "test/cryptoki/der_reader_test.exs"},
   {"no two names look the same", "lib/cryptoki/x509/name.ex",
    ~S'Regex.replace(~r{[/\\+]|\A#|\A | \z}, text', ~S'Regex.replace(~r{[/\\]|\A#|\A | \z}, text',
-   "test/cryptoki/x509_names_test.exs"}
+   "test/cryptoki/x509_names_test.exs"},
+  {"the numbers of an RSA key belong together", "lib/cryptoki/private_key/rsa.ex",
+   "key.exponent_1 != rem(d, p - 1) ->", "key.exponent_1 == -1 ->",
+   "test/cryptoki/private_key_test.exs"},
+  {"the public key in a file is the key's own", "lib/cryptoki/private_key/elliptic.ex",
+   "if Reader.bytes(public) in [point | compressed(point)],",
+   "if is_binary(Reader.bytes(public)),", "test/cryptoki/private_key_test.exs"},
+  {"no byte of a private key is in an error", "lib/cryptoki/der/reader.ex",
+   "do: %{value | secret: true}", "do: %{value | secret: false}",
+   "test/cryptoki/private_key_test.exs"},
+  {"a key that was imported is proven to be that of the file", "lib/cryptoki/import/proof.ex",
+   "|> confirmed(proof)", "|> then(fn _ -> {:ok, proof} end)",
+   "test/cryptoki/import_key_test.exs"},
+  {"what failed to be imported is taken away again", "lib/cryptoki/import.ex",
+   "do: {:error, withdrawn(error, destroy(target, made))}",
+   "do: {:error, withdrawn(error, if(is_nil(target), do: destroy(target, made), else: :ok))}",
+   "test/cryptoki/import_key_test.exs"}
 ]

@@ -1,0 +1,169 @@
+defmodule Cryptoki.Import do
+  @moduledoc false
+  # A private key of a file into a token: made, proven to be that one, and its public half beside it; or
+  # nothing. When a later step fails, for whatever reason, what was made before it is destroyed again.
+
+  alias Cryptoki.{Attribute, Error, Key, Keys, KeyTemplate, Options, Pin, PrivateKey, Request}
+  alias Cryptoki.Attribute.Curve
+  alias Cryptoki.Import.Proof
+  alias Cryptoki.Target
+
+  # What the file says of a key, or another kind of key would have said.
+  @told ~w[class key_type modulus public_exponent private_exponent prime_1 prime_2 exponent_1 exponent_2
+           coefficient curve ec_params ec_point value modulus_bits value_len value_bits prime subprime base
+           parameter_set seed public_key_info]a
+  @montgomery [:x25519, :x448]
+
+  @spec import_key(Cryptoki.hsm(), binary, Attribute.template(), keyword | map) ::
+          {:ok, Key.t()} | {:error, Error.t()}
+  def import_key(hsm, file, template, opts) do
+    options = Options.call!(opts, [:timeout, :metadata])
+    wished = template!(template)
+
+    with {:ok, key} <- file |> file!() |> PrivateKey.read(),
+         templates = templates(key, wished),
+         {:ok, target} <- Target.fetch(hsm, options),
+         do: create(%{target | timeout: options.timeout || target.timeout}, key, templates)
+  end
+
+  @doc "The file, if it can be one; raises `ArgumentError`."
+  @spec file!(term) :: binary
+  def file!(file) when is_binary(file), do: file
+
+  def file!({kind, _bytes}) when kind in [:aes, :hmac, :generic_secret] do
+    text =
+      "import_key takes the file of a private key; Cryptoki.create/3 makes a secret key of bytes"
+
+    raise ArgumentError, text
+  end
+
+  def file!(other) do
+    text = "import_key takes the PEM or the DER of a private key, a binary, got: "
+    raise ArgumentError, text <> Pin.kind_of(other)
+  end
+
+  ## Templates
+
+  @typep parts :: {common :: keyword, public :: keyword | nil, private :: keyword}
+
+  @doc "The parts of a template, after all that can be looked at before the file is; raises `ArgumentError`."
+  @spec template!(Attribute.template()) :: parts
+  def template!(template) do
+    {common, public, private} = KeyTemplate.halves(template)
+
+    parts =
+      case List.keytake(common, :public, 0) do
+        {{:public, false}, common} -> {common, nil, private}
+        {{:public, true}, common} -> {common, public, private}
+        _none_or_a_mistake -> {common, public, private}
+      end
+
+    _ = encoded(:ec, parts)
+    parts
+  end
+
+  defp templates(key, {common, public, private}) do
+    own = [class: :private_key] ++ as_wanted(key, common)
+    twin = [class: :public_key] ++ Keyword.put(key.public_attributes, :key_type, own[:key_type])
+    parts = {left(common, own), public && left(public, twin), left(private, own)}
+    {private, public} = encoded(key.type, parts)
+    {Attribute.encode!(own) ++ private, public && for(told <- forms(twin), do: told ++ public)}
+  end
+
+  # Section 6.3.5 wants the point of an Edwards curve as it is, and there are tokens that want it in an
+  # OCTET STRING: SoftHSM takes the one as well, and verifies nothing with it then.
+  defp forms(twin) do
+    wrapped =
+      if twin[:key_type] == :ec_edwards,
+        do: [Keyword.update!(twin, :ec_point, &Curve.wrap_point/1)],
+        else: []
+
+    Enum.map([twin | wrapped], &Attribute.encode!/1)
+  end
+
+  # Tokens of before 3.0 with X25519 have one type for all keys of RFC 8410.
+  defp as_wanted(%{type: type, attributes: attributes}, common) do
+    if type in @montgomery and common[:key_type] == :ec_edwards,
+      do: Keyword.put(attributes, :key_type, :ec_edwards),
+      else: attributes
+  end
+
+  defp encoded(type, {common, public, private}) do
+    kind = if type in @montgomery, do: :ec_montgomery_key_pair_gen, else: :ec_key_pair_gen
+    {twin, own} = KeyTemplate.pair(kind, common ++ [public: public || [], private: private])
+    {Attribute.encode!(own), public && Attribute.encode!(twin)}
+  end
+
+  # What is left of a template when the file has said its part: values are compared, and never shown.
+  defp left(template, told) do
+    told = Attribute.encode!(told)
+    codes = Attribute.types!(@told)
+
+    Enum.reject(template, fn {name, value} ->
+      [{code, value}] = Attribute.encode!([{name, value}])
+      code in codes and agrees!(name, value, List.keyfind(told, code, 0))
+    end)
+  end
+
+  defp agrees!(_name, value, {_code, value}), do: true
+
+  defp agrees!(name, _value, _other_or_none) do
+    raise ArgumentError,
+          "attribute #{inspect(name)}: the file says what the key is, and not this; leave it out"
+  end
+
+  ## Making
+
+  defp create(target, key, {private, public}) do
+    with {:ok, handle} <- Request.run(target, {:create, private}),
+         {:ok, made} <- described(target, handle),
+         {:ok, proof} <- target |> Proof.make(made, key) |> undone(target, made),
+         :ok <- target |> twin(public, proof) |> undone(target, made),
+         do: {:ok, made}
+  end
+
+  defp twin(_target, nil, _proof), do: :ok
+
+  defp twin(target, [template | others], proof) do
+    with {:ok, handle} <- Request.run(target, {:create, template}),
+         {:ok, made} <- described(target, handle),
+         :no <- target |> Proof.confirms(made, proof) |> undone(target, made),
+         :ok <- destroy(target, made),
+         do: if(others == [], do: misbehaved(), else: twin(target, others, proof))
+  end
+
+  defp misbehaved do
+    text = "the token took the public key, and verifies no signature of the private one with it"
+    {:error, Error.new(:module_misbehaved, text, executed: false)}
+  end
+
+  defp described(target, handle) do
+    with {:error, error} <- Keys.made(target, handle) do
+      destroyed = Request.run(with_time(target), {:destroy, handle})
+      {:error, withdrawn(%{error | executed: false}, destroyed)}
+    end
+  end
+
+  defp undone({:error, error}, target, made),
+    do: {:error, withdrawn(error, destroy(target, made))}
+
+  defp undone(done, _target, _made), do: done
+
+  # By the key, which is found again after a reconnect.
+  defp destroy(target, made) do
+    Keys.run(with_time(target), :destroy, [{:key, made}], fn [handle], nil ->
+      {:destroy, handle}
+    end)
+  end
+
+  # That of the call may be over: it gets as much once more.
+  defp with_time(target), do: %{target | deadline: Request.deadline(target.timeout)}
+
+  defp withdrawn(error, :ok), do: error
+
+  defp withdrawn(error, {:error, why}) do
+    left = "what was made before it is on the token perhaps: #{Exception.message(why)}"
+    detail = Enum.join(Enum.reject([error.detail, left], &is_nil/1), "; ")
+    %{error | detail: detail, executed: :maybe}
+  end
+end
