@@ -26,8 +26,12 @@ defmodule Cryptoki.Ecdsa do
   @spec to_der(binary) :: binary
   def to_der(raw) do
     {r, s} = :erlang.split_binary(raw, div(byte_size(raw), 2))
-    DER.sequence(for half <- [r, s], do: half |> :binary.decode_unsigned() |> DER.integer())
+    der(:binary.decode_unsigned(r), :binary.decode_unsigned(s))
   end
+
+  @doc "The DER form of both numbers."
+  @spec der(non_neg_integer, non_neg_integer) :: binary
+  def der(r, s), do: DER.sequence([DER.integer(r), DER.integer(s)])
 
   @doc """
   What a token wants: `size` bytes each. Anybody's bytes can come here: bad ones are no signature, and

@@ -1,7 +1,7 @@
 defmodule Cryptoki.SSH do
-  alias Cryptoki.{CallOptions, Chunks, Error, PEM}
+  alias Cryptoki.{CallOptions, Chunks, Error}
   alias Cryptoki.Options.Table
-  alias Cryptoki.SSH.{Certificate, Signer, Wire}
+  alias Cryptoki.SSH.{Certificate, Signature, Signer, Wire}
 
   @hash [
     hash: [
@@ -33,7 +33,8 @@ defmodule Cryptoki.SSH do
   ]
 
   @moduledoc """
-  SSH with keys that stay on the token: an authority for user and host certificates, and signed files.
+  SSH with keys that stay on the token: an authority for user and host certificates, and signed files, which
+  are verified without one.
 
       {:ok, line} = Cryptoki.SSH.certificate(MyApp.HSM, [label: "ssh-ca"], File.read!("id_ed25519.pub"),
         type: :user, key_id: "alice", principals: ["alice"], hours: 8)
@@ -93,8 +94,7 @@ defmodule Cryptoki.SSH do
   @spec fingerprint(String.t() | :public_key.public_key()) ::
           {:ok, String.t()} | {:error, Error.t()}
   def fingerprint(public_key) do
-    with {:ok, %{blob: blob}} <- given(public_key),
-         do: {:ok, "SHA256:" <> Base.encode64(:crypto.hash(:sha256, blob), padding: false)}
+    with {:ok, key} <- given(public_key), do: {:ok, Wire.fingerprint(key)}
   end
 
   bang(fingerprint(public_key :: String.t() | :public_key.public_key()) :: String.t())
@@ -160,22 +160,68 @@ defmodule Cryptoki.SSH do
     data = data!(data)
 
     with {:ok, signer} <- Signer.fetch(hsm, key, hash, call),
-         what = Enum.map([own[:namespace], "", Atom.to_string(hash)], &Wire.string/1),
-         signed = ["SSHSIG", what, Wire.string(Chunks.digest(hash, data))],
-         {:ok, signature} <- Signer.sign(signer, signed) do
-      key = Wire.string(signer.public.blob)
-      blob = ["SSHSIG", <<1::32>>, key, what, Wire.string(signature)]
-      {:ok, PEM.encode(blob, "SSH SIGNATURE", 70)}
-    end
+         digest = Chunks.digest(hash, data),
+         signed = Signature.to_be_signed(own[:namespace], "", hash, digest),
+         {:ok, signature} <- Signer.sign(signer, signed),
+         do: {:ok, Signature.armored(signer.public, own[:namespace], hash, signature)}
   end
 
   bang(sign(hsm, key, data, opts) :: String.t())
+
+  @doc """
+  Verifies what `sign/4` and `ssh-keygen -Y sign` sign: that this key has signed this data, for this. No token
+  is asked. `public_key` is a line of OpenSSH or one of `:public_key`, that of a security key (`sk-ssh-ed25519`
+  ...) too; `{:stream, enumerable}` is data that need not be in memory.
+
+  #{Table.docs(@namespace)}
+
+  Who the key belongs to and whether it may sign is for you to know: OpenSSH has `allowed_signers` for it. A
+  signature of a security key counts only when the key was touched, which `ssh-keygen` does not look at.
+
+  Errors: `:signature_invalid` for one by another key, for something else or of other data; `:invalid_argument`
+  for what is no signature or no public key, with the part that is not as it should be: one signature with
+  nothing around it, at most 64 KiB; `:key_size_range` as in `public_key/3`; `:unsupported` for other keys,
+  certificates, and `ssh-rsa`, which is SHA-1. OpenSSH's PROTOCOL.sshsig.
+
+      iex> line = Cryptoki.SSH.public_key!(MyApp.HSM, label: "contract")
+      iex> signature = Cryptoki.SSH.sign!(MyApp.HSM, [label: "contract"], "text")
+      iex> Cryptoki.SSH.verify(line, "text", signature)
+      :ok
+      iex> {:error, error} = Cryptoki.SSH.verify(line, "text", signature, namespace: "git")
+      iex> {error.reason, error.detail}
+      {:signature_invalid, ~S(signature: it is for "file", not for "git")}
+  """
+  @spec verify(String.t() | :public_key.public_key(), data, signature :: String.t(), opts) ::
+          :ok | {:error, Error.t()}
+  def verify(public_key, data, signature, opts \\ []) do
+    {own, []} = CallOptions.split!(opts, @namespace, [])
+    data = data!(data)
+    unless is_binary(signature), do: raise(ArgumentError, "signature: must be text")
+
+    with {:ok, key} <- about(given(public_key), "public_key"),
+         {:ok, signature} <- Signature.read(signature),
+         do: Signature.verify(signature, key, own[:namespace], &Chunks.digest(&1, data))
+  end
+
+  bang(
+    verify(
+      public_key :: String.t() | :public_key.public_key(),
+      data,
+      signature :: String.t(),
+      opts
+    ) :: :ok
+  )
 
   ## Arguments
 
   defp subject(hsm, key, call) when is_list(key) or is_map(key), do: Signer.public(hsm, key, call)
   defp subject(hsm, "pkcs11:" <> _ = uri, call), do: Signer.public(hsm, uri, call)
   defp subject(_hsm, key, _call), do: given(key)
+
+  defp about({:error, error}, argument),
+    do: {:error, %{error | detail: "#{argument}: #{error.detail}"}}
+
+  defp about(read, _argument), do: read
 
   defp given(line) when is_binary(line), do: Wire.decode(line)
   defp given(key) when is_tuple(key), do: Wire.encode(key)

@@ -89,17 +89,47 @@ defmodule Cryptoki.SSH.Wire do
     with [type, base64 | comment] <- String.split(line, ~r/[ \t]+/, parts: 3),
          # Several lines, somebody's PEM, or what a terminal would follow.
          false <- String.replace(line, "\t", " ") =~ ~r/[\x00-\x1f\x7f]/,
-         {:ok, <<size::32, ^type::binary-size(size), fields::binary>> = blob} <-
+         {:ok, <<size::32, ^type::binary-size(size), _fields::binary>> = blob} <-
            Base.decode64(base64),
          # One text for each key.
          ^base64 <- Base.encode64(blob),
-         :ok <- check(type, fields) do
-      {:ok, %{type: type, fields: fields, blob: blob, comment: List.first(comment) || ""}}
+         {:ok, key} <- read(blob) do
+      {:ok, %{key | comment: List.first(comment) || ""}}
     else
       {:error, _error} = error -> error
       _no_line -> wrong("this is no line with a public key of OpenSSH")
     end
   end
+
+  @doc "A public key as it stands on its line, and in what it has signed."
+  @spec read(binary) :: {:ok, key} | {:error, Error.t()}
+  def read(<<size::32, type::binary-size(size), fields::binary>> = blob) do
+    with :ok <- check(type, fields),
+         do: {:ok, %{type: type, fields: fields, blob: blob, comment: ""}}
+  end
+
+  def read(_cut_off), do: wrong("this is no public key of OpenSSH")
+
+  @doc "The key as `:public_key` has it; that of a security key without what else it signs."
+  @spec public_key(key) :: :public_key.public_key()
+  def public_key(%{type: type, fields: fields}) do
+    case {type, strings(fields)} do
+      {"ssh-rsa", [exponent, modulus]} ->
+        {:RSAPublicKey, number(modulus), number(exponent)}
+
+      {_ecdsa, ["nistp" <> _ = name, point | _]} ->
+        {_type, curve, _name, _otp, _size} = List.keyfind(@curves, name, 2)
+        {{:ECPoint, point}, {:namedCurve, curve}}
+
+      {_ed25519, [point | _]} ->
+        {{:ECPoint, point}, {:namedCurve, @ed25519}}
+    end
+  end
+
+  @doc "As `ssh-keygen -l` shows it."
+  @spec fingerprint(key) :: String.t()
+  def fingerprint(%{blob: blob}),
+    do: "SHA256:" <> Base.encode64(:crypto.hash(:sha256, blob), padding: false)
 
   @doc "The line of a key, or of whatever has such a type and such bytes."
   @spec line(String.t(), iodata, String.t()) :: String.t()
@@ -111,21 +141,21 @@ defmodule Cryptoki.SSH.Wire do
   ## The fields of each type
 
   defp check("ssh-rsa", <<_::binary>> = fields) do
-    case split(fields) do
+    case strings(fields) do
       [exponent, modulus] -> check_rsa(number(exponent), number(modulus))
       _other -> malformed("ssh-rsa")
     end
   end
 
   defp check("ssh-ed25519", fields) do
-    case split(fields) do
+    case strings(fields) do
       [point] -> ed25519(point, "ssh-ed25519")
       _other -> malformed("ssh-ed25519")
     end
   end
 
   defp check("sk-ssh-ed25519@openssh.com" = type, fields) do
-    case split(fields) do
+    case strings(fields) do
       [point, application] ->
         if text?(application), do: ed25519(point, type), else: malformed(type)
 
@@ -135,7 +165,7 @@ defmodule Cryptoki.SSH.Wire do
   end
 
   defp check("sk-ecdsa-sha2-nistp256@openssh.com" = type, fields) do
-    case split(fields) do
+    case strings(fields) do
       ["nistp256", point, application] ->
         if on_curve?(point, :secp256r1, 32) and text?(application), do: :ok, else: malformed(type)
 
@@ -146,7 +176,7 @@ defmodule Cryptoki.SSH.Wire do
 
   for {type, _oid, curve, otp, size} <- @curves do
     defp check(unquote(type), fields) do
-      with [unquote(curve), point] <- split(fields),
+      with [unquote(curve), point] <- strings(fields),
            true <- on_curve?(point, unquote(otp), unquote(size)),
            do: :ok,
            else: (_other -> malformed(unquote(type)))
@@ -169,11 +199,12 @@ defmodule Cryptoki.SSH.Wire do
 
   defp check_rsa(_exponent, _modulus), do: malformed("ssh-rsa")
 
-  # An mpint that is not negative, in the one form that it has (RFC 4251, section 5).
-  defp number(<<0>>), do: :error
-  defp number(<<0, 0::1, _::bitstring>>), do: :error
-  defp number(<<0::1, _::bitstring>> = bytes), do: :binary.decode_unsigned(bytes)
-  defp number(_negative_or_empty), do: :error
+  @doc "An mpint that is more than 0, in the one form that it has (RFC 4251, section 5)."
+  @spec number(binary) :: pos_integer | :error
+  def number(<<0>>), do: :error
+  def number(<<0, 0::1, _::bitstring>>), do: :error
+  def number(<<0::1, _::bitstring>> = bytes), do: :binary.decode_unsigned(bytes)
+  def number(_negative_or_empty), do: :error
 
   # OpenSSH reads it as a string of C.
   defp text?(application), do: :binary.match(application, <<0>>) == :nomatch
@@ -200,12 +231,14 @@ defmodule Cryptoki.SSH.Wire do
     {:error, Error.new(:key_size_range, text)}
   end
 
-  # The strings in some bytes, or `:error` when these are not all.
-  defp split(bytes, strings \\ [])
-  defp split("", strings), do: Enum.reverse(strings)
+  @doc "The strings in some bytes, or `:error` when these are not all."
+  @spec strings(binary) :: [binary] | :error
+  def strings(bytes), do: strings(bytes, [])
 
-  defp split(<<size::32, string::binary-size(size), rest::binary>>, strings),
-    do: split(rest, [string | strings])
+  defp strings("", strings), do: Enum.reverse(strings)
 
-  defp split(_cut_off, _strings), do: :error
+  defp strings(<<size::32, string::binary-size(size), rest::binary>>, strings),
+    do: strings(rest, [string | strings])
+
+  defp strings(_cut_off, _strings), do: :error
 end

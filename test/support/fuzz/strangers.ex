@@ -4,6 +4,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   # what was read can be written, or there is an error with a sentence; nothing else.
 
   alias Cryptoki.{Attribute, Certificates, DER, Error, JSON, JWK, JWS, PEM, PrivateKey, SSH, X509}
+  alias Cryptoki.Options.Table
   alias Cryptoki.Test.Fuzz.Targets
   alias Cryptoki.X509.{Authority, Extensions, Name, RevocationList}
 
@@ -15,7 +16,8 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     text: :bytes,
     jws: :bytes,
     json: :bytes,
-    ssh: :bytes
+    ssh: :bytes,
+    sshsig: :bytes
   ]
 
   @doc "The targets, each with what its inputs are."
@@ -133,6 +135,27 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     do: fingerprint(type <> " " <> Base.encode64(<<0, 0, 0, blob::binary>>))
 
   def run(:ssh, _short), do: :ok
+
+  # The text of a signature, or its bytes, for the key and the purpose that stand in it.
+  def run(:sshsig, <<0, text::binary>>), do: signature(text)
+  def run(:sshsig, <<_, blob::binary>>), do: signature(PEM.encode(blob, "SSH SIGNATURE", 70))
+  def run(:sshsig, ""), do: :ok
+
+  defp signature(text) do
+    line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+    verified(SSH.verify(line, "text", text))
+
+    with {:ok, %{key: key, namespace: namespace}} <- answer(SSH.Signature.read(text)) do
+      namespace = if Table.cast(:line, namespace), do: namespace, else: "file"
+      line = SSH.Wire.line(key.type, key.blob, "")
+      verified(SSH.verify(line, "text", text, namespace: namespace))
+    end
+
+    :ok
+  end
+
+  defp verified(:ok), do: :ok
+  defp verified(error), do: answer(error)
 
   defp follows(answer, list) do
     with {:ok, next} <- answer(answer), do: true = next.number > (list.number || -1)

@@ -1,0 +1,317 @@
+defmodule Cryptoki.SSHSignatureTest do
+  use ExUnit.Case, async: true
+
+  # Signatures of files as others make them: by ssh-keygen, whose verdict is compared, and by hand.
+
+  @compile {:no_warn_undefined, :ssh_file}
+
+  alias Cryptoki.{Error, PEM, SSH}
+  alias Cryptoki.Test.SSH, as: Keygen
+  alias Cryptoki.Test.{KeyPairs, MainToken, Scratch}
+
+  setup_all do
+    hsm = start_supervised!({Cryptoki, MainToken.options(sessions: 2)})
+    directory = Scratch.directory("ssh-signatures")
+    {file, line} = Keygen.key(directory, ~w(-t ed25519))
+    text = sign(directory, file, "text", "file", [])
+
+    context = %{
+      hsm: hsm,
+      keys: KeyPairs.make(hsm, ~w(rsa secp256r1 secp384r1 secp521r1 ed25519)a)
+    }
+
+    Map.merge(context, %{directory: directory, line: line, file: file, text: text})
+  end
+
+  describe "signatures of ssh-keygen" do
+    for arguments <- [
+          ~w(-t rsa -b 2048),
+          ~w(-t rsa -b 3072),
+          ~w(-t ecdsa -b 256),
+          ~w(-t ecdsa -b 384),
+          ~w(-t ecdsa -b 521),
+          ~w(-t ed25519)
+        ] do
+      test "with a key of #{Enum.join(arguments, " ")}", %{directory: directory} = context do
+        {file, line} = Keygen.key(directory, unquote(arguments))
+
+        for {namespace, hash} <- [{"file", "sha512"}, {"git", "sha256"}], _again <- 1..3 do
+          signature = sign(directory, file, "text", namespace, ["-O", "hashalg=#{hash}"])
+          verify = &SSH.verify(line, &1, signature, namespace: namespace)
+
+          for data <- ["text", ["te", ?x, "t"], {:stream, ["te", "xt"]}],
+              do: assert(verify.(data) == :ok)
+
+          [{key, _comment}] = :ssh_file.decode(line, :public_key)
+          key = if match?({:ed_pub, _, _}, key), do: line, else: key
+          assert SSH.verify(key, "text", signature, namespace: namespace) == :ok
+
+          for {answer, text} <- [
+                {verify.("text "), "not of this data"},
+                {SSH.verify(line, "text", signature, namespace: "mail"), "not for \"mail\""},
+                {SSH.verify(context.line, "text", signature, namespace: namespace),
+                 "by another key"}
+              ] do
+            assert {:error, %Error{reason: :signature_invalid, detail: detail}} = answer
+            assert detail =~ text
+          end
+        end
+      end
+    end
+
+    test "and ours, on the token", %{hsm: hsm, keys: keys, directory: directory} do
+      for {_name, key} <- keys, opts <- [[], [namespace: "git", hash: :sha256]], _again <- 1..3 do
+        public = Cryptoki.public_key!(hsm, key)
+        line = SSH.public_key!(hsm, key)
+        signature = SSH.sign!(hsm, key, "text", opts)
+        opts = Keyword.take(opts, [:namespace])
+        for known <- [line, public], do: assert(SSH.verify(known, "text", signature, opts) == :ok)
+        assert :ok = SSH.verify!(line, "text", signature, opts)
+
+        assert_raise Error, ~r/not of this data/, fn ->
+          SSH.verify!(line, "x", signature, opts)
+        end
+
+        assert Keygen.valid?(directory, line, signature, "text", opts[:namespace] || "file")
+      end
+    end
+  end
+
+  # A field of a signature changed, or the signature of what is signed by hand.
+  describe "by hand" do
+    defp parts(armored) do
+      {:ok, [{_, <<"SSHSIG", 1::32, rest::binary>>}]} = PEM.decode(armored, :all)
+      [key, namespace, reserved, hash, signature] = strings(rest)
+      [algorithm, raw] = strings(signature)
+
+      [key: key, namespace: namespace, reserved: reserved, hash: hash, algorithm: algorithm] ++
+        [raw: raw, head: <<"SSHSIG", 1::32>>, behind: "", in_signature: ""]
+    end
+
+    defp strings(""), do: []
+    defp strings(<<n::32, text::binary-size(n), rest::binary>>), do: [text | strings(rest)]
+    defp string(text), do: <<byte_size(text)::32, text::binary>>
+
+    defp make(parts) do
+      signature = string(parts[:algorithm]) <> string(parts[:raw]) <> parts[:in_signature]
+      fields = for name <- ~w(key namespace reserved hash)a, do: string(parts[name])
+      blob = [parts[:head], fields, string(signature), parts[:behind]]
+      PEM.encode(blob, "SSH SIGNATURE", 70)
+    end
+
+    test "every field has to be as it should be", %{line: line, text: text} = context do
+      parts = parts(text)
+      assert make(parts) == text
+      cut = &binary_part(parts[&1], 0, byte_size(parts[&1]) - 1)
+
+      other =
+        context.directory |> Keygen.key(~w(-t rsa)) |> elem(1) |> String.split() |> Enum.at(1)
+
+      for {changed, reason, sentence} <- [
+            {[head: <<"SSHSIH", 1::32>>], :invalid_argument, "does not begin with SSHSIG"},
+            {[head: <<"SSHSIG", 0::32>>], :unsupported, "no version 0 here"},
+            {[head: <<"SSHSIG", 2::32>>], :unsupported, "no version 2 here"},
+            {[key: ""], :invalid_argument, "this is no public key"},
+            {[key: cut.(:key)], :invalid_argument, "fields of this public key"},
+            {[key: string("ssh-dss") <> "x"], :unsupported, ~s(no keys of type "ssh-dss")},
+            {[key: Base.decode64!(other)], :invalid_argument, "a key of ssh-rsa is not"},
+            {[namespace: ""], :signature_invalid, ~s(it is for "", not for "file")},
+            {[namespace: <<255>>], :signature_invalid, "it is for <<255>>"},
+            {[namespace: String.duplicate("x", 9_000)], :signature_invalid, "not for"},
+            {[reserved: "x"], :signature_invalid, "not of this data"},
+            {[hash: "sha1"], :unsupported, ~s(the hash is "sha1")},
+            {[hash: ""], :unsupported, "the hash is"},
+            {[hash: "sha256"], :signature_invalid, "not of this data"},
+            {[algorithm: "ssh-rsa"], :unsupported, "SHA-1"},
+            {[algorithm: "rsa-sha2-512"], :invalid_argument, "a key of ssh-ed25519 is not"},
+            {[algorithm: ""], :invalid_argument, "a key of ssh-ed25519 is not"},
+            {[raw: cut.(:raw)], :signature_invalid, "not of this data"},
+            {[raw: ""], :signature_invalid, "not of this data"},
+            {[raw: parts[:raw] <> <<0>>], :signature_invalid, "not of this data"},
+            {[in_signature: "x"], :invalid_argument, "there is more behind it"},
+            {[behind: "x"], :invalid_argument, "behind its end"}
+          ] do
+        text = make(Keyword.merge(parts, changed))
+
+        assert {:error, %Error{reason: ^reason, detail: detail}} = SSH.verify(line, "text", text)
+
+        assert detail =~ sentence
+        assert "signature: " <> _ = detail
+
+        # OpenSSH takes version 0, and ignores the reserved field, which here is signed as it stands.
+        lax? = changed[:head] == <<"SSHSIG", 0::32>> or changed[:reserved] != nil
+        assert Keygen.valid?(context.directory, line, text, "text", "file") == lax?
+      end
+    end
+
+    test "RSA is as long as the key, ECDSA has two numbers", %{directory: directory} do
+      {file, line} = Keygen.key(directory, ~w(-t rsa -b 2048))
+      parts = directory |> sign(file, "text", "file", []) |> parts()
+
+      assert refused(line, make(Keyword.merge(parts, raw: <<0>> <> parts[:raw]))) ==
+               :signature_invalid
+
+      assert refused(line, make(Keyword.merge(parts, algorithm: "ssh-rsa"))) == :unsupported
+
+      assert refused(line, make(Keyword.merge(parts, algorithm: "rsa-sha2-256"))) ==
+               :signature_invalid
+
+      {file, line} = Keygen.key(directory, ~w(-t ecdsa -b 256))
+      parts = directory |> sign(file, "text", "file", []) |> parts()
+      [r, s] = strings(parts[:raw])
+
+      for raw <- [
+            string(r),
+            string(r) <> string(s) <> string(s),
+            string(<<0>> <> r) <> string(s),
+            string("") <> string(s),
+            string(<<255>>) <> string(s),
+            string(s) <> string(r),
+            string(r) <> string(s) <> "x",
+            r <> s
+          ] do
+        changed = make(Keyword.merge(parts, raw: raw))
+        assert refused(line, changed) == :signature_invalid
+        # OpenSSH reads numbers with zeros before them, as they must not be written.
+        lax? = raw == string(<<0>> <> r) <> string(s)
+        assert Keygen.valid?(directory, line, changed, "text", "file") == lax?
+      end
+    end
+
+    test "keys of security keys, when they were touched", %{directory: directory} do
+      {point, private} = :crypto.generate_key(:ecdh, :secp256r1)
+      {edwards, secret} = :crypto.generate_key(:eddsa, :ed25519)
+
+      ecdsa = fn data ->
+        der = :crypto.sign(:ecdsa, :sha256, data, [private, :secp256r1])
+        {_, r, s} = :public_key.der_decode(:"ECDSA-Sig-Value", der)
+        IO.iodata_to_binary(for number <- [r, s], do: SSH.Wire.mpint(number))
+      end
+
+      for {type, fields, sign} <- [
+            {"sk-ssh-ed25519@openssh.com", [edwards, "ssh:"],
+             &:crypto.sign(:eddsa, :none, &1, [secret, :ed25519])},
+            {"sk-ecdsa-sha2-nistp256@openssh.com", ["nistp256", point, "ssh:"], ecdsa}
+          ],
+          flags <- [0, 1, 4, 5] do
+        blob = for field <- [type | fields], into: "", do: string(field)
+        line = "#{type} #{Base.encode64(blob)}"
+        what = string("file") <> string("") <> string("sha512")
+        signed = "SSHSIG" <> what <> string(:crypto.hash(:sha512, "text"))
+        touched = <<flags, 17::32>>
+        signed = :crypto.hash(:sha256, "ssh:") <> touched <> :crypto.hash(:sha256, signed)
+
+        parts = [head: <<"SSHSIG", 1::32>>, key: blob, namespace: "file", reserved: ""]
+        parts = parts ++ [hash: "sha512", algorithm: type, raw: sign.(signed)]
+        signature = make(parts ++ [in_signature: touched, behind: ""])
+        answer = SSH.verify(line, "text", signature)
+
+        # Whoever looks at it has to: a security key can be asked not to wait for a touch.
+        assert Keygen.valid?(directory, line, signature, "text", "file")
+
+        if flags in [1, 5] do
+          assert answer == :ok
+          again = make(parts ++ [in_signature: <<flags, 18::32>>, behind: ""])
+          assert refused(line, again) == :signature_invalid
+          refute Keygen.valid?(directory, line, again, "text", "file")
+        else
+          assert {:error, %Error{detail: "signature: nobody has touched" <> _}} = answer
+        end
+
+        for more <- ["", <<1>>, <<1, 0::32, 0>>],
+            do:
+              assert(
+                refused(line, make(parts ++ [in_signature: more, behind: ""])) ==
+                  :invalid_argument
+              )
+      end
+    end
+  end
+
+  describe "what is no signature" do
+    test "is refused wherever it is cut off", %{line: line, text: text} do
+      for size <- 0..(byte_size(text) - 2),
+          do: assert(refused(line, binary_part(text, 0, size)) == :invalid_argument)
+
+      {:ok, [{_, blob}]} = PEM.decode(text, :all)
+
+      for size <- 0..(byte_size(blob) - 1) do
+        cut = PEM.encode(binary_part(blob, 0, size), "SSH SIGNATURE")
+        assert refused(line, cut) == :invalid_argument
+      end
+    end
+
+    test "has another form", %{line: line, text: text} do
+      [head | lines] = String.split(text, "\n", trim: true)
+      body = Enum.drop(lines, -1)
+      whole = Enum.join(body)
+
+      for same <- [
+            String.replace(text, "\n", "\r\n"),
+            String.trim(text),
+            text <> "\n",
+            Enum.join([head, whole, List.last(lines)], "\n")
+          ] do
+        assert SSH.verify(line, "text", same) == :ok
+      end
+
+      for other <- [
+            "\n" <> text,
+            "text\n" <> text,
+            text <> "text",
+            text <> text,
+            <<0xEF, 0xBB, 0xBF>> <> text,
+            String.replace(text, head, head <> "\nVersion: 1\n"),
+            String.replace(text, "SSH SIGNATURE", "SSH  SIGNATURE"),
+            String.replace(text, "SSH SIGNATURE", "PGP SIGNATURE"),
+            Enum.join([head, whole <> "!", List.last(lines)], "\n"),
+            Enum.join([head, List.last(lines)], "\n"),
+            whole,
+            String.duplicate("x", 70_000),
+            <<255>>,
+            ""
+          ] do
+        assert refused(line, other) == :invalid_argument
+      end
+    end
+  end
+
+  test "arguments are looked at by name", %{line: line, text: text} do
+    for {opts, sentence} <- [
+          {[namespace: ""], "namespace: must be text on one line"},
+          {[namespace: :git], "namespace: must be text on one line"},
+          {[namespace: "a\nb"], "namespace: must be text on one line"},
+          {[name_space: "git"], "did you mean :namespace?"},
+          {[hash: :sha256], "unknown option :hash"},
+          {[timeout: 5], "unknown option :timeout"}
+        ] do
+      assert_raise ArgumentError, ~r/#{Regex.escape(sentence)}/, fn ->
+        SSH.verify(line, "text", text, opts)
+      end
+    end
+
+    assert_raise ArgumentError, ~r/signature: must be text/, fn -> SSH.verify(line, "x", nil) end
+    assert_raise ArgumentError, ~r/public_key: must be/, fn -> SSH.verify(nil, "x", text) end
+    assert_raise ArgumentError, ~r/data is iodata/, fn -> SSH.verify(line, :x, text) end
+
+    for none <- ["", "x", "ssh-ed25519 AAAA", text] do
+      assert {:error, %Error{reason: :invalid_argument, detail: "public_key: " <> _}} =
+               SSH.verify(none, "text", text)
+    end
+
+    assert {:error, %Error{reason: :unsupported, detail: "public_key: there are no keys" <> _}} =
+             SSH.verify("ssh-dss AAAAB3NzaC1kc3M=", "text", text)
+  end
+
+  defp refused(line, signature) do
+    assert {:error, %Error{reason: reason, detail: detail}} = SSH.verify(line, "text", signature)
+    assert String.valid?(detail) and byte_size(detail) < 300
+    reason
+  end
+
+  defp sign(directory, key, data, namespace, arguments) do
+    file = Scratch.write(directory, "data-#{System.unique_integer([:positive])}", data)
+    {_, 0} = Keygen.keygen(~w(-q -Y sign -f #{key} -n #{namespace}) ++ arguments ++ [file])
+    File.read!(file <> ".sig")
+  end
+end
