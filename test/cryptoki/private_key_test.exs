@@ -185,7 +185,7 @@ defmodule Cryptoki.PrivateKeyTest do
       der = pkcs1(numbers)
 
       for at <- 0..(byte_size(der) - 1), bit <- [1, 128] do
-        <<before::binary-size(at), byte, rest::binary>> = der
+        {before, <<byte, rest::binary>>} = :erlang.split_binary(der, at)
         changed = <<before::binary, Bitwise.bxor(byte, bit), rest::binary>>
         assert {:error, %Error{} = error} = PrivateKey.read(changed)
         # A byte of it neither, as what a tag is called would be.

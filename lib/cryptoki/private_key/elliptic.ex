@@ -54,7 +54,7 @@ defmodule Cryptoki.PrivateKey.Elliptic do
     size = @sizes[type]
 
     case Reader.octets(key) do
-      <<4, ^size, value::binary-size(size)>> ->
+      <<4, ^size, value::binary>> when byte_size(value) == size ->
         kind = if type in @edwards, do: :eddsa, else: :ecdh
         point = public(kind, type, value, key)
         {:ok, oid} = Curve.oid(type)
