@@ -574,7 +574,9 @@ defmodule Cryptoki do
 
   @doc """
   Takes the private key of a file into the token: PKCS #8 (RFC 5958), PKCS #1 or SEC 1, as DER or PEM.
-  RSA with two primes, elliptic curves by their names, Ed25519, Ed448, X25519, X448.
+  RSA with two primes, elliptic curves by their names, Ed25519, Ed448, X25519, X448. PKCS #8 may be
+  encrypted as programs do it today (PBES2 with PBKDF2, AES or Triple DES): `password:` opens it, given in
+  any form that `pin:` of `start_link/1` may have; of a file that is not encrypted it is not needed.
 
   What the template says wins over `private: true, sensitive: true, extractable: false`, `sign: true`
   for the private half (`derive: true` for X25519 and X448) and `verify: true` for the public one. The
@@ -596,8 +598,8 @@ defmodule Cryptoki do
   `:template_inconsistent`, `:function_not_supported` or a code like these.
 
   Errors: `:invalid_argument` when the file holds no such key, `:unsupported` for forms and kinds of keys
-  that are not read here (encrypted ones, OpenSSH's, PKCS #12, JWK), both with what is the matter;
-  `:module_misbehaved` when the token has made another key of it; `:template_inconsistent`,
+  that are not read here (OpenSSH's, PKCS #12, JWK, other encryption), both with what is the matter;
+  `:pin_unavailable` when the password cannot be had; `:module_misbehaved` when the token has made another key of it; `:template_inconsistent`,
   `:curve_not_supported`, `:session_read_only`. PKCS #11 v3.2, sections 5.7.1 (C_CreateObject) and 5.13
   (C_Sign).
 

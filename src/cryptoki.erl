@@ -114,6 +114,7 @@ The options of a call: `timeout` in milliseconds, `pin` for a key that wants one
 -type options() ::
     #{timeout => timeout(),
       pin => pin(),
+      password => pin(),
       metadata => map(),
       format => raw | der,
       associated_data => iodata(),
@@ -460,7 +461,8 @@ generate_key_pair(Hsm, Mechanism, Template, Options) ->
 generate_key_pair(Hsm, Mechanism, Template) -> generate_key_pair(Hsm, Mechanism, Template, #{}).
 
 ?DOC("Takes the private key of a file into the token, proves that it is there, and stores its public key
-beside it unless `public => false` says not to: PKCS #8, PKCS #1 or SEC 1, as DER or PEM.
+beside it unless `public => false` says not to: PKCS #8 (also encrypted, with the option `password`),
+PKCS #1 or SEC 1, as DER or PEM.
 
 Errors: `invalid_argument`, `unsupported`, `module_misbehaved`. PKCS #11 v3.2, sections 5.7.1 and 5.13.
 

@@ -17,10 +17,10 @@ defmodule Cryptoki.Import do
   @spec import_key(Cryptoki.hsm(), binary, Attribute.template(), keyword | map) ::
           {:ok, Key.t()} | {:error, Error.t()}
   def import_key(hsm, file, template, opts) do
-    options = Options.call!(opts, [:timeout, :metadata])
+    options = Options.call!(opts, [:timeout, :metadata, :password])
     wished = template!(template)
 
-    with {:ok, key} <- file |> file!() |> PrivateKey.read(),
+    with {:ok, key} <- file |> file!() |> read(options.password),
          templates = templates(key, wished),
          {:ok, target} <- Target.fetch(hsm, options),
          do: create(%{target | timeout: options.timeout || target.timeout}, key, templates)
@@ -40,6 +40,16 @@ defmodule Cryptoki.Import do
   def file!(other) do
     text = "import_key takes the PEM or the DER of a private key, a binary, got: "
     raise ArgumentError, text <> Pin.kind_of(other)
+  end
+
+  defp read(file, nil), do: PrivateKey.read(file)
+
+  defp read(file, pin) do
+    Pin.hidden(fn ->
+      with {:ok, password} <- Pin.fetch(pin),
+           do: PrivateKey.read(file, password),
+           else: ({:error, error} -> {:error, %{error | detail: "password: #{error.detail}"}})
+    end)
   end
 
   ## Templates

@@ -155,6 +155,13 @@ defmodule Cryptoki.Options do
       must: Pin.expected(),
       doc: "the PIN for a key that wants one at each use (context-specific login)"
     ],
+    password: [
+      cast: :password,
+      secret: true,
+      type: @pin,
+      must: "what pin: may be, and no keypad",
+      doc: "the password of an encrypted file, given in any form that `pin:` may have"
+    ],
     metadata: [
       cast: :map,
       type: "map",
@@ -301,6 +308,9 @@ defmodule Cryptoki.Options do
       do: {:error, "#{inspect(value)} is not supported by this version"},
       else: value in values and {:ok, value}
   end
+
+  defp cast(:password, :protected_path), do: false
+  defp cast(:password, source), do: cast(:pin, source)
 
   defp cast(:interface, {major, minor} = version),
     do: major in 2..3 and minor in 0..255 and {:ok, version}

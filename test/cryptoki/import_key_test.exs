@@ -134,7 +134,9 @@ defmodule Cryptoki.ImportKeyTest do
             {"x", [public: "yes"], [], ~r/there is no attribute :public/},
             {"x", :label, [], ~r/a template is/},
             {"x", [], [how: :unwrap], ~r/unknown option :how/},
-            {"x", [], [password: "abc"], ~r/unknown option :password/},
+            {"x", [], [password: :protected_path], ~r/password: must be what pin: may be/},
+            {"x", [], [password: 1234], ~r/password: must be.*got: a number/},
+            {"x", [], [pasword: "abc"], ~r/did you mean :password/},
             {{:aes, "0123"}, [], [], ~r/Cryptoki.create\/3/},
             {~c"x", [], [], ~r/got: a list/},
             {nil, [], [], ~r/import_key takes/}
@@ -157,9 +159,38 @@ defmodule Cryptoki.ImportKeyTest do
       )
 
     assert {:error, %Error{reason: :unsupported} = error} = Cryptoki.import_key(hsm, file, [])
-    assert Exception.message(error) =~ "openssl pkcs8 -topk8 -nocrypt"
+    assert Exception.message(error) =~ "say password:, or `openssl pkcs8 -topk8 -nocrypt"
     assert_raise Error, fn -> Cryptoki.import_key!(hsm, file, []) end
     assert {:error, %Error{reason: :shutdown}} = Cryptoki.import_key(:nobody, files.ec.file, [])
+  end
+
+  test "an encrypted file, with its password", %{hsm: hsm, files: files, label: label} do
+    commands = "openssl pkcs8 -topk8 -in $IN -passout pass:geheim123 -out $OUT"
+    file = KeyFiles.changed(files.rsa.file, commands)
+    System.put_env("CRYPTOKI_TEST_PASSWORD", "geheim123")
+    on_exit(fn -> System.delete_env("CRYPTOKI_TEST_PASSWORD") end)
+
+    for password <- [
+          "geheim123",
+          ~c"geheim123",
+          fn -> "geheim123" end,
+          {:env, "CRYPTOKI_TEST_PASSWORD"}
+        ] do
+      assert {:ok, key} = Cryptoki.import_key(hsm, file, [label: label], password: password)
+      signature = Cryptoki.sign!(hsm, key, :sha256_rsa_pkcs, @text)
+      assert OpenSSL.valid?(files.rsa.public, signature, {:rsa_pkcs1, :sha256}, @text)
+    end
+
+    assert {:ok, _key} = :cryptoki.import_key(hsm, file, %{}, %{password: "geheim123"})
+
+    assert {:error, %Error{reason: :invalid_argument} = error} =
+             Cryptoki.import_key(hsm, file, [], password: "geheim124")
+
+    assert Exception.message(error) =~ "with this password"
+    refute inspect(error) =~ "geheim"
+
+    assert {:error, %Error{reason: :pin_unavailable, detail: "password: the environment" <> _}} =
+             Cryptoki.import_key(hsm, file, [], password: {:env, "CRYPTOKI_TEST_NONE"})
   end
 
   test "from Erlang", %{hsm: hsm, files: files, label: label} do

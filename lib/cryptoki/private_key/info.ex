@@ -5,7 +5,7 @@ defmodule Cryptoki.PrivateKey.Info do
 
   alias Cryptoki.DER.Reader
   alias Cryptoki.PrivateKey
-  alias Cryptoki.PrivateKey.{Elliptic, RSA}
+  alias Cryptoki.PrivateKey.{Elliptic, Encryption, RSA}
   alias Cryptoki.SignatureAlgorithm.Identifier
 
   @rsa {1, 2, 840, 113_549, 1, 1, 1}
@@ -26,16 +26,42 @@ defmodule Cryptoki.PrivateKey.Info do
   @pkcs12 "private key: it is PKCS #12; `openssl pkcs12 -in FILE -nocerts -nodes -out PEM` takes the key out of it"
 
   @doc "Whichever form it is."
-  @spec any(Reader.t()) :: PrivateKey.t()
-  def any(value) do
+  @spec any(Reader.t(), password :: binary | nil) :: PrivateKey.t()
+  def any(value, password) do
     case Reader.sequence(value) do
       [%{tag: 2, contents: <<3>>}, %{tag: 0x30} | _] -> Reader.refuse!(:unsupported, @pkcs12)
       [%{tag: 2}, %{tag: 0x30} | _] -> pkcs8(value)
       [%{tag: 2}, %{tag: 2} | _] -> pkcs1(value)
       [%{tag: 2}, %{tag: 4} | _] -> sec1(value, nil)
-      [%{tag: 0x30}, %{tag: 4}] -> Reader.refuse!(:unsupported, PrivateKey.encrypted())
+      [%{tag: 0x30}, %{tag: 4}] -> encrypted(value, password)
       [%{tag: 0x30}, %{tag: 3}] -> Reader.wrong!(value, "it is a public key")
       _other -> Reader.wrong!(value, "it is neither PKCS #8 nor PKCS #1 nor SEC 1")
+    end
+  end
+
+  @doc "PKCS #8 that is encrypted (RFC 5958, section 3)."
+  @spec encrypted(Reader.t(), password :: binary | nil) :: PrivateKey.t()
+  def encrypted(_value, nil), do: Reader.refuse!(:unsupported, Encryption.needed())
+
+  def encrypted(value, password) do
+    [algorithm, sealed] =
+      Reader.fields(Reader.is!(value, 0x30), [
+        {"encryptionAlgorithm", 0x30},
+        {"encryptedData", 4}
+      ])
+
+    plain = Encryption.open(algorithm, sealed, password)
+
+    case Reader.read(plain, "", &pkcs8(Reader.secret(&1))) do
+      {:ok, key} ->
+        key
+
+      {:error, %{reason: :unsupported, detail: text}} ->
+        Reader.wrong!(sealed, text, :unsupported)
+
+      # One in 256 wrong passwords leaves something behind.
+      {:error, %{detail: text}} ->
+        Reader.wrong!(sealed, "with this password it is no key: #{text}")
     end
   end
 

@@ -85,6 +85,10 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   # Private keys in each of their forms.
   def run(:pkcs8, bytes) do
     private(PrivateKey.read(bytes))
+    # As many iterations as OpenSSL has: others may be seconds of work.
+    if :binary.match(bytes, <<2, 2, 2048::16>>) != :nomatch,
+      do: private(PrivateKey.read(bytes, "abcdef"))
+
     :ok
   end
 
