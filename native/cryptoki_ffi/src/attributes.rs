@@ -1,6 +1,6 @@
 //! Reading attributes so that one that cannot be read spoils no other (section 5.7.5).
 
-use crate::failure::{Class, Failure, Outcome};
+use crate::failure::{Class, Failure, Result};
 use crate::functions::{Functions, buffer, call, refuses_the_question, ulong};
 use crate::values::{NoValue, Read, Secret};
 use cryptoki_sys as ck;
@@ -85,7 +85,7 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         object: CK_OBJECT_HANDLE,
         kinds: &[CK_ATTRIBUTE_TYPE],
-    ) -> Outcome<Vec<(CK_ATTRIBUTE_TYPE, Read)>> {
+    ) -> Result<Vec<(CK_ATTRIBUTE_TYPE, Read)>> {
         let plain = !kinds.iter().any(|kind| TEMPLATES.contains(kind));
         if plain && let Some(all) = self.all_at_once(session, object, kinds)? {
             return Ok(all);
@@ -115,7 +115,7 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         object: CK_OBJECT_HANDLE,
         asked: &mut [CK_ATTRIBUTE],
-    ) -> Outcome<()> {
+    ) -> Result<()> {
         call!(
             self,
             C_GetAttributeValue(session, object, asked.as_mut_ptr(), ulong(asked.len()))
@@ -129,7 +129,7 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         object: CK_OBJECT_HANDLE,
         kinds: &[CK_ATTRIBUTE_TYPE],
-    ) -> Outcome<Option<Vec<(CK_ATTRIBUTE_TYPE, Read)>>> {
+    ) -> Result<Option<Vec<(CK_ATTRIBUTE_TYPE, Read)>>> {
         let mut asked: Vec<CK_ATTRIBUTE> = kinds.iter().map(|kind| question(*kind)).collect();
         match self.get(session, object, &mut asked) {
             Ok(()) => {}
@@ -162,7 +162,7 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         object: CK_OBJECT_HANDLE,
         kind: CK_ATTRIBUTE_TYPE,
-    ) -> Outcome<Read> {
+    ) -> Result<Read> {
         let mut asked = [question(kind)];
         match self.get(session, object, &mut asked) {
             Ok(()) => {}
@@ -202,7 +202,7 @@ impl Functions {
         object: CK_OBJECT_HANDLE,
         kind: CK_ATTRIBUTE_TYPE,
         size: CK_ULONG,
-    ) -> Outcome<Read> {
+    ) -> Result<Read> {
         if size == ck::CK_UNAVAILABLE_INFORMATION {
             return Ok(Read::Nothing(NoValue::Unavailable));
         }
@@ -243,7 +243,7 @@ impl Functions {
 
 /// A buffer of the length the library asked for, which the attribute points to; `None` when it has no value. A length
 /// of 0 may be that of an empty value, or none: some libraries leave it as it was.
-fn room(attribute: &mut CK_ATTRIBUTE) -> Outcome<Option<Secret>> {
+fn room(attribute: &mut CK_ATTRIBUTE) -> Result<Option<Secret>> {
     let length = match length(attribute) {
         None => return Ok(None),
         Some(length) if length > LIMIT => {
@@ -258,7 +258,7 @@ fn room(attribute: &mut CK_ATTRIBUTE) -> Outcome<Option<Secret>> {
     Ok(Some(value))
 }
 
-fn cut(attribute: &CK_ATTRIBUTE, mut value: Secret) -> Outcome<Read> {
+fn cut(attribute: &CK_ATTRIBUTE, mut value: Secret) -> Result<Read> {
     match length(attribute) {
         None => Ok(Read::Nothing(NoValue::Unavailable)),
         Some(length) if length > value.len() => Err(Failure::misbehaved(

@@ -2,7 +2,7 @@
 //! spans several operations: their state, and two of them fed at once (sections 5.6, 5.12 to 5.18).
 
 use crate::crypto::Kind;
-use crate::failure::Outcome;
+use crate::failure::Result;
 use crate::functions::{Functions, call, input, output, ulong};
 use crate::layout::{MechanismMemory, TemplateMemory};
 use crate::objects::new_object;
@@ -21,7 +21,7 @@ impl Functions {
         mechanism: &Mechanism,
         key: CK_OBJECT_HANDLE,
         signature: &[u8],
-    ) -> Outcome<MechanismMemory> {
+    ) -> Result<MechanismMemory> {
         let mut memory = MechanismMemory::new(mechanism)?;
         call!(
             self,
@@ -37,7 +37,7 @@ impl Functions {
     }
 
     /// `C_VerifySignature` (3.2).
-    pub fn verify_signature(&self, session: CK_SESSION_HANDLE, data: &[u8]) -> Outcome<()> {
+    pub fn verify_signature(&self, session: CK_SESSION_HANDLE, data: &[u8]) -> Result<()> {
         call!(
             self,
             C_VerifySignature(session, input(data), ulong(data.len()))
@@ -45,7 +45,7 @@ impl Functions {
     }
 
     /// `C_VerifySignatureFinal` (3.2).
-    pub fn verify_signature_final(&self, session: CK_SESSION_HANDLE) -> Outcome<()> {
+    pub fn verify_signature_final(&self, session: CK_SESSION_HANDLE) -> Result<()> {
         call!(self, C_VerifySignatureFinal(session))
     }
 
@@ -56,7 +56,7 @@ impl Functions {
         mechanism: &Mechanism,
         public: CK_OBJECT_HANDLE,
         template: &Template,
-    ) -> Outcome<(Vec<u8>, CK_OBJECT_HANDLE)> {
+    ) -> Result<(Vec<u8>, CK_OBJECT_HANDLE)> {
         let mut mechanism = MechanismMemory::new(mechanism)?;
         let mut template = TemplateMemory::new(template)?;
         let mut ciphertext = Vec::new();
@@ -89,7 +89,7 @@ impl Functions {
         private: CK_OBJECT_HANDLE,
         ciphertext: &[u8],
         template: &Template,
-    ) -> Outcome<CK_OBJECT_HANDLE> {
+    ) -> Result<CK_OBJECT_HANDLE> {
         let mut mechanism = MechanismMemory::new(mechanism)?;
         let mut template = TemplateMemory::new(template)?;
         new_object("C_DecapsulateKey", |key| {
@@ -117,7 +117,7 @@ impl Functions {
         wrapping: CK_OBJECT_HANDLE,
         key: CK_OBJECT_HANDLE,
         associated: &[u8],
-    ) -> Outcome<(Vec<u8>, Option<Vec<Secret>>)> {
+    ) -> Result<(Vec<u8>, Option<Vec<Secret>>)> {
         let mut memory = MechanismMemory::new(mechanism)?;
         let wrapped = output("C_WrapKeyAuthenticated", sizes::WRAPPED, |out, length| {
             call!(
@@ -146,7 +146,7 @@ impl Functions {
         wrapped: &[u8],
         associated: &[u8],
         template: &Template,
-    ) -> Outcome<CK_OBJECT_HANDLE> {
+    ) -> Result<CK_OBJECT_HANDLE> {
         let mut mechanism = MechanismMemory::new(mechanism)?;
         let mut template = TemplateMemory::new(template)?;
         new_object("C_UnwrapKeyAuthenticated", |key| {
@@ -169,12 +169,12 @@ impl Functions {
     }
 
     /// `C_DigestKey`.
-    pub fn digest_key(&self, session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE) -> Outcome<()> {
+    pub fn digest_key(&self, session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE) -> Result<()> {
         call!(self, C_DigestKey(session, key))
     }
 
     /// `C_GetOperationState`.
-    pub fn operation_state(&self, session: CK_SESSION_HANDLE) -> Outcome<Vec<u8>> {
+    pub fn operation_state(&self, session: CK_SESSION_HANDLE) -> Result<Vec<u8>> {
         output("C_GetOperationState", sizes::STATE, |out, length| {
             call!(self, C_GetOperationState(session, out, length))
         })
@@ -187,7 +187,7 @@ impl Functions {
         state: &[u8],
         encryption: Option<CK_OBJECT_HANDLE>,
         authentication: Option<CK_OBJECT_HANDLE>,
-    ) -> Outcome<()> {
+    ) -> Result<()> {
         call!(
             self,
             C_SetOperationState(
@@ -206,7 +206,7 @@ impl Functions {
         dual: Dual,
         session: CK_SESSION_HANDLE,
         data: &[u8],
-    ) -> Outcome<Vec<u8>> {
+    ) -> Result<Vec<u8>> {
         let (bytes, length) = (input(data), ulong(data.len()));
         macro_rules! update {
             ($name:ident) => {
@@ -228,7 +228,7 @@ impl Functions {
         &self,
         session: CK_SESSION_HANDLE,
         kind: CK_SESSION_VALIDATION_FLAGS_TYPE,
-    ) -> Outcome<CK_FLAGS> {
+    ) -> Result<CK_FLAGS> {
         let mut flags: CK_FLAGS = 0;
         call!(self, C_GetSessionValidationFlags(session, kind, &mut flags))?;
         Ok(flags)

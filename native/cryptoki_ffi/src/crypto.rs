@@ -1,6 +1,6 @@
 //! Signing, verifying, encrypting, decrypting, digesting and random numbers (sections 5.8 to 5.15, 5.19).
 
-use crate::failure::{Failure, Outcome, Reason};
+use crate::failure::{Failure, Reason, Result};
 use crate::functions::{Functions, buffer, call, input, output, ulong};
 use crate::layout::MechanismMemory;
 use crate::sizes;
@@ -95,7 +95,7 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         mechanism: &Mechanism,
         key: CK_OBJECT_HANDLE,
-    ) -> Outcome<MechanismMemory> {
+    ) -> Result<MechanismMemory> {
         let mut memory = MechanismMemory::new(mechanism)?;
         let mechanism = memory.pointer();
         match kind {
@@ -118,7 +118,7 @@ impl Functions {
         mechanism: CK_MECHANISM_TYPE,
         session: CK_SESSION_HANDLE,
         data: &[u8],
-    ) -> Outcome<Vec<u8>> {
+    ) -> Result<Vec<u8>> {
         let (bytes, length) = (input(data), ulong(data.len()));
         let (sized, signature) = (sizes::cipher(data.len()), sizes::signature(mechanism));
         match kind {
@@ -148,7 +148,7 @@ impl Functions {
     }
 
     /// `C_Verify`.
-    pub fn verify(&self, session: CK_SESSION_HANDLE, data: &[u8], signature: &[u8]) -> Outcome<()> {
+    pub fn verify(&self, session: CK_SESSION_HANDLE, data: &[u8], signature: &[u8]) -> Result<()> {
         call!(
             self,
             C_Verify(
@@ -167,7 +167,7 @@ impl Functions {
         kind: Kind,
         session: CK_SESSION_HANDLE,
         data: &[u8],
-    ) -> Outcome<Option<Vec<u8>>> {
+    ) -> Result<Option<Vec<u8>>> {
         let (bytes, length) = (input(data), ulong(data.len()));
         let sized = sizes::cipher(data.len());
         match kind {
@@ -202,7 +202,7 @@ impl Functions {
         mechanism: CK_MECHANISM_TYPE,
         session: CK_SESSION_HANDLE,
         held: usize,
-    ) -> Outcome<Vec<u8>> {
+    ) -> Result<Vec<u8>> {
         match kind {
             Kind::Sign => output("C_SignFinal", sizes::signature(mechanism), |out, length| {
                 call!(self, C_SignFinal(session, out, length))
@@ -222,7 +222,7 @@ impl Functions {
     }
 
     /// `C_VerifyFinal`.
-    pub fn verify_final(&self, session: CK_SESSION_HANDLE, signature: &[u8]) -> Outcome<()> {
+    pub fn verify_final(&self, session: CK_SESSION_HANDLE, signature: &[u8]) -> Result<()> {
         call!(
             self,
             C_VerifyFinal(session, input(signature), ulong(signature.len()))
@@ -259,7 +259,7 @@ impl Functions {
     }
 
     /// `C_GenerateRandom`.
-    pub fn random(&self, session: CK_SESSION_HANDLE, length: usize) -> Outcome<Vec<u8>> {
+    pub fn random(&self, session: CK_SESSION_HANDLE, length: usize) -> Result<Vec<u8>> {
         let mut bytes = buffer::<u8>(length, "C_GenerateRandom")?;
         call!(
             self,
@@ -269,7 +269,7 @@ impl Functions {
     }
 
     /// `C_SeedRandom`.
-    pub fn seed_random(&self, session: CK_SESSION_HANDLE, seed: &[u8]) -> Outcome<()> {
+    pub fn seed_random(&self, session: CK_SESSION_HANDLE, seed: &[u8]) -> Result<()> {
         call!(self, C_SeedRandom(session, input(seed), ulong(seed.len())))
     }
 }

@@ -152,8 +152,8 @@ impl Class {
     }
 }
 
-/// A result of a native call.
-pub type Outcome<T> = Result<T, Failure>;
+/// A result of a native call. The name is one that cargo-mutants knows what to put in the place of.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! The function list of a library, and the one way to call a function of it.
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Result};
 use crate::gate::Gate;
 use cryptoki_sys as ck;
 use cryptoki_sys::{CK_FLAGS, CK_FUNCTION_LIST_3_2, CK_RV, CK_ULONG};
@@ -72,7 +72,7 @@ macro_rules! call {
 pub(crate) use call;
 
 /// `CKR_OK` or a failure.
-pub fn check(code: CK_RV, function: &'static str) -> Outcome<()> {
+pub fn check(code: CK_RV, function: &'static str) -> Result<()> {
     if code == ck::CKR_OK {
         Ok(())
     } else {
@@ -81,7 +81,7 @@ pub fn check(code: CK_RV, function: &'static str) -> Outcome<()> {
 }
 
 /// A handle that the library gave; 0 is never one, and with it nothing could be done, or somebody else's be.
-pub fn valid(function: &str, handle: CK_ULONG) -> Outcome<CK_ULONG> {
+pub fn valid(function: &str, handle: CK_ULONG) -> Result<CK_ULONG> {
     if handle == ck::CK_INVALID_HANDLE {
         return Err(Failure::misbehaved(
             function,
@@ -102,7 +102,7 @@ pub fn input(bytes: &[u8]) -> *mut u8 {
 }
 
 /// A zeroed buffer, or an error when there is no memory for it.
-pub fn buffer<T: Clone + Default>(length: usize, function: &str) -> Outcome<Vec<T>> {
+pub fn buffer<T: Clone + Default>(length: usize, function: &str) -> Result<Vec<T>> {
     let mut buffer = Vec::new();
     buffer
         .try_reserve_exact(length)
@@ -121,8 +121,8 @@ const ROOM: usize = 256;
 pub fn output(
     function: &'static str,
     expected: usize,
-    mut call: impl FnMut(*mut u8, *mut CK_ULONG) -> Outcome<()>,
-) -> Outcome<Vec<u8>> {
+    mut call: impl FnMut(*mut u8, *mut CK_ULONG) -> Result<()>,
+) -> Result<Vec<u8>> {
     let mut capacity = expected;
     for _ in 0..ROUNDS {
         // Overwritten unless it is handed on: a decryption that failed may have left plaintext in it.
@@ -168,8 +168,8 @@ pub fn output(
 pub fn list(
     function: &'static str,
     limit: usize,
-    mut call: impl FnMut(*mut CK_ULONG, *mut CK_ULONG) -> Outcome<()>,
-) -> Outcome<Vec<CK_ULONG>> {
+    mut call: impl FnMut(*mut CK_ULONG, *mut CK_ULONG) -> Result<()>,
+) -> Result<Vec<CK_ULONG>> {
     let mut known = 0;
     for _ in 0..ROUNDS {
         // Asked each time: a library may look for slots at this question only.
@@ -219,7 +219,7 @@ pub fn refuses_the_question(failure: &Failure) -> bool {
         .any(|rv| failure.is(*rv))
 }
 
-fn bounded(function: &str, count: CK_ULONG, limit: usize) -> Outcome<usize> {
+fn bounded(function: &str, count: CK_ULONG, limit: usize) -> Result<usize> {
     if count as usize > limit {
         return Err(Failure::misbehaved(function, "counts more than can be"));
     }
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
     use crate::failure::Reason;
 
-    fn misbehaved<T>(outcome: Outcome<T>) -> bool {
+    fn misbehaved<T>(outcome: Result<T>) -> bool {
         matches!(
             outcome,
             Err(Failure::Own {
@@ -241,7 +241,7 @@ mod tests {
         )
     }
 
-    fn answer(code: CK_RV) -> Outcome<()> {
+    fn answer(code: CK_RV) -> Result<()> {
         check(code, "C_Sign")
     }
 
@@ -329,7 +329,7 @@ mod tests {
         limit: usize,
         question: (CK_RV, CK_ULONG),
         then: (CK_RV, CK_ULONG),
-    ) -> Outcome<usize> {
+    ) -> Result<usize> {
         let found = list("C_GetSlotList", limit, |items, count| {
             let (code, told) = if items.is_null() { question } else { then };
             // SAFETY: the test's own pointers; there is room for twice as many as the count says.
@@ -367,7 +367,7 @@ mod tests {
         total: usize,
         mut question: impl FnMut(&mut CK_ULONG) -> CK_RV,
         untouched: bool,
-    ) -> Outcome<Vec<CK_ULONG>> {
+    ) -> Result<Vec<CK_ULONG>> {
         list("C_GetMechanismList", 10_000, |items, count| {
             // SAFETY: the test's own pointer.
             let count = unsafe { &mut *count };

@@ -2,7 +2,7 @@
 
 use crate::door::{Door, Entry};
 use crate::exit;
-use crate::failure::{Failure, Outcome, Reason};
+use crate::failure::{Failure, Reason, Result};
 use cryptoki_sys::CKR_SESSION_HANDLE_INVALID;
 use std::cell::Cell;
 use std::sync::atomic::{
@@ -64,7 +64,7 @@ impl Gate {
 
     /// Enters, or says that the library is being shut down. While somebody initialises the library
     /// anew only that thread comes in, the others wait.
-    pub fn enter(&self) -> Outcome<Pass<'_>> {
+    pub fn enter(&self) -> Result<Pass<'_>> {
         loop {
             // Waiting for the turn does not count as being inside.
             let turn = self
@@ -102,7 +102,7 @@ impl Gate {
 
     /// Refuses a thread whose session is of an earlier life: its handle may be that of somebody else. To be asked
     /// inside, where no life begins.
-    pub fn same_life(&self, function: &'static str) -> Outcome<()> {
+    pub fn same_life(&self, function: &'static str) -> Result<()> {
         let code = CKR_SESSION_HANDLE_INVALID;
         match LIFE.get() {
             Some(life) if life != self.life.load(SeqCst) => Err(Failure::Rv { code, function }),

@@ -1,6 +1,6 @@
 //! C structures, mechanisms and templates in memory, with the buffers their pointers point to.
 
-use crate::failure::{Failure, Outcome, Reason};
+use crate::failure::{Failure, Reason, Result};
 use crate::functions::ulong;
 use crate::values::{Field, LEVELS, Mechanism, Parameter, Secret, Template, Value};
 use cryptoki_sys::{CK_ATTRIBUTE, CK_INVALID_HANDLE, CK_MECHANISM, CK_OBJECT_HANDLE, CK_ULONG};
@@ -76,7 +76,7 @@ impl Arena {
 }
 
 /// One level less: what is nested deeper would only end with the stack.
-fn deeper(levels: usize) -> Outcome<usize> {
+fn deeper(levels: usize) -> Result<usize> {
     levels.checked_sub(1).ok_or_else(|| {
         Failure::own(
             Reason::InvalidArgument,
@@ -102,7 +102,7 @@ impl Structure {
         }
     }
 
-    fn of(fields: &[Field], arena: &mut Arena, levels: usize) -> Outcome<Self> {
+    fn of(fields: &[Field], arena: &mut Arena, levels: usize) -> Result<Self> {
         let levels = deeper(levels)?;
         let mut structure = Structure::empty();
         for field in fields {
@@ -112,7 +112,7 @@ impl Structure {
         Ok(structure)
     }
 
-    fn push(&mut self, field: &Field, arena: &mut Arena, levels: usize) -> Outcome<()> {
+    fn push(&mut self, field: &Field, arena: &mut Arena, levels: usize) -> Result<()> {
         match field {
             Field::Ulong(number) => self.value(&number.to_ne_bytes(), align_of::<CK_ULONG>()),
             Field::Handle(handle) => {
@@ -205,7 +205,7 @@ pub struct ParameterMemory {
 
 impl ParameterMemory {
     /// Lays the parameter out.
-    pub fn new(parameter: &Parameter) -> Outcome<Self> {
+    pub fn new(parameter: &Parameter) -> Result<Self> {
         let mut arena = Arena::default();
         let (pointer, length) = match parameter {
             Parameter::Absent => (std::ptr::null_mut(), 0),
@@ -259,7 +259,7 @@ pub struct MechanismMemory {
 
 impl MechanismMemory {
     /// Lays the mechanism out.
-    pub fn new(mechanism: &Mechanism) -> Outcome<Self> {
+    pub fn new(mechanism: &Mechanism) -> Result<Self> {
         let mut parameter = ParameterMemory::new(&mechanism.parameter)?;
         let (pointer, length) = parameter.pointer();
         let mechanism = CK_MECHANISM {
@@ -304,11 +304,11 @@ pub struct TemplateMemory {
 
 impl TemplateMemory {
     /// Lays the template out.
-    pub fn new(template: &Template) -> Outcome<Self> {
+    pub fn new(template: &Template) -> Result<Self> {
         Self::of(template, LEVELS)
     }
 
-    fn of(template: &Template, levels: usize) -> Outcome<Self> {
+    fn of(template: &Template, levels: usize) -> Result<Self> {
         let levels = deeper(levels)?;
         let mut memory = TemplateMemory::default();
         for (kind, value) in template {
@@ -322,7 +322,7 @@ impl TemplateMemory {
         Ok(memory)
     }
 
-    fn place(&mut self, value: &Value, levels: usize) -> Outcome<(*mut c_void, usize)> {
+    fn place(&mut self, value: &Value, levels: usize) -> Result<(*mut c_void, usize)> {
         Ok(match value {
             Value::Bytes(bytes) => (self.arena.store(bytes), bytes.len()),
             Value::Bool(truth) => (self.arena.store(&[u8::from(*truth)]), 1),

@@ -1,7 +1,7 @@
 //! Loads a PKCS #11 library and takes its function list.
 
 use crate::exit;
-use crate::failure::{Failure, Outcome, Reason};
+use crate::failure::{Failure, Reason, Result};
 use crate::functions::{Functions, Interface};
 use crate::gate;
 use crate::symbols::{Symbols, Whose};
@@ -34,7 +34,7 @@ fn reason(error: &libloading::Error) -> String {
 /// Loads the library for ever. Every symbol is bound now: a missing one is a sentence here, not an
 /// exit of the VM with status 127 at the first call.
 /// With `wanted`, only that version of the interface will do.
-pub fn load(path: &Path, wanted: Option<(u8, u8)>) -> Outcome<Functions> {
+pub fn load(path: &Path, wanted: Option<(u8, u8)>) -> Result<Functions> {
     // An exit of the VM while constructors run must neither wait for the loader's lock nor run
     // destructors under them.
     exit::hook();
@@ -145,7 +145,7 @@ fn best_interface(
     })
 }
 
-fn classic_list(symbols: &Symbols, path: &Path) -> Outcome<(CK_FUNCTION_LIST_3_2, (u8, u8))> {
+fn classic_list(symbols: &Symbols, path: &Path) -> Result<(CK_FUNCTION_LIST_3_2, (u8, u8))> {
     // SAFETY: the standard fixes the type of the function with this name.
     let function = unsafe { symbols.get::<ck::CK_C_GetFunctionList>(c"C_GetFunctionList") };
     let get_function_list = match function {

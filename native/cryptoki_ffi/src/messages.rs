@@ -1,7 +1,7 @@
 //! Message-based operations, which 3.0 added (sections 5.9, 5.11, 5.14 and 5.16).
 
 use crate::crypto::{Kind, no_such};
-use crate::failure::Outcome;
+use crate::failure::Result;
 use crate::functions::{Functions, call, input, output, ulong};
 use crate::layout::{MechanismMemory, ParameterMemory};
 use crate::sizes;
@@ -22,7 +22,7 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         mechanism: &Mechanism,
         key: CK_OBJECT_HANDLE,
-    ) -> Outcome<MechanismMemory> {
+    ) -> Result<MechanismMemory> {
         let mut memory = MechanismMemory::new(mechanism)?;
         let mechanism = memory.pointer();
         match kind {
@@ -45,7 +45,7 @@ impl Functions {
         parameter: &Parameter,
         extra: &[u8],
         data: &[u8],
-    ) -> Outcome<Message> {
+    ) -> Result<Message> {
         let mut memory = ParameterMemory::new(parameter)?;
         let (parameter, parameter_length) = memory.pointer();
         let (bytes, length) = (input(data), ulong(data.len()));
@@ -123,7 +123,7 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         parameter: &Parameter,
         associated: &[u8],
-    ) -> Outcome<Vec<Secret>> {
+    ) -> Result<Vec<Secret>> {
         let mut memory = ParameterMemory::new(parameter)?;
         let (parameter, size) = memory.pointer();
         let (more, length) = (input(associated), ulong(associated.len()));
@@ -153,7 +153,7 @@ impl Functions {
         parameter: &Parameter,
         data: &[u8],
         last: Option<&[u8]>,
-    ) -> Outcome<Message> {
+    ) -> Result<Message> {
         let mut memory = ParameterMemory::new(parameter)?;
         let (parameter, size) = memory.pointer();
         let (bytes, length) = (input(data), ulong(data.len()));
@@ -229,7 +229,7 @@ impl Functions {
     }
 
     /// `C_MessageEncryptFinal` and its kin (3.0).
-    pub fn message_final(&self, kind: Kind, session: CK_SESSION_HANDLE) -> Outcome<()> {
+    pub fn message_final(&self, kind: Kind, session: CK_SESSION_HANDLE) -> Result<()> {
         match kind {
             Kind::MessageEncrypt => call!(self, C_MessageEncryptFinal(session)),
             Kind::MessageDecrypt => call!(self, C_MessageDecryptFinal(session)),

@@ -20,7 +20,7 @@ const KNOWN_LIMIT: usize = 1 << 20;
 const GONE_LIMIT: usize = 1 << 16;
 /// How long the end of a session waits for calls that use its objects. Whoever is inside of the library for
 /// longer has been given its object.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What becomes of a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,9 +208,9 @@ impl Numbers {
         })
     }
 
-    /// Begins to end the objects that end with a session.
-    pub fn end_of(&self, maker: u64) -> Ending<'_> {
-        let deadline = Instant::now() + PATIENCE;
+    /// Begins to end the objects that end with a session, and waits so long until nobody uses them.
+    pub fn end_of(&self, maker: u64, patience: Duration) -> Ending<'_> {
+        let deadline = Instant::now() + patience;
         let mut state = self.state();
         let mut objects = Vec::new();
         for (place, known) in &mut state.known {

@@ -1,6 +1,6 @@
 //! Object and key management (sections 5.7 and 5.18).
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Result};
 use crate::functions::{Functions, buffer, call, output, ulong, valid};
 use crate::layout::{MechanismMemory, TemplateMemory};
 use crate::sizes;
@@ -18,8 +18,8 @@ pub struct Beside {
 /// A call that gives one object handle.
 pub(crate) fn new_object(
     function: &str,
-    call: impl FnOnce(*mut CK_OBJECT_HANDLE) -> Outcome<()>,
-) -> Outcome<CK_OBJECT_HANDLE> {
+    call: impl FnOnce(*mut CK_OBJECT_HANDLE) -> Result<()>,
+) -> Result<CK_OBJECT_HANDLE> {
     let mut object = CK_INVALID_HANDLE;
     call(&mut object)?;
     valid(function, object)
@@ -40,7 +40,7 @@ impl Functions {
         &self,
         session: CK_SESSION_HANDLE,
         template: &Template,
-    ) -> Outcome<CK_OBJECT_HANDLE> {
+    ) -> Result<CK_OBJECT_HANDLE> {
         let mut template = TemplateMemory::new(template)?;
         new_object("C_CreateObject", |object| {
             call!(
@@ -56,7 +56,7 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         source: CK_OBJECT_HANDLE,
         template: &Template,
-    ) -> Outcome<CK_OBJECT_HANDLE> {
+    ) -> Result<CK_OBJECT_HANDLE> {
         let mut template = TemplateMemory::new(template)?;
         new_object("C_CopyObject", |object| {
             call!(
@@ -73,7 +73,7 @@ impl Functions {
     }
 
     /// `C_DestroyObject`.
-    pub fn destroy(&self, session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE) -> Outcome<()> {
+    pub fn destroy(&self, session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE) -> Result<()> {
         call!(self, C_DestroyObject(session, object))
     }
 
@@ -82,7 +82,7 @@ impl Functions {
         &self,
         session: CK_SESSION_HANDLE,
         object: CK_OBJECT_HANDLE,
-    ) -> Outcome<CK_ULONG> {
+    ) -> Result<CK_ULONG> {
         let mut size: CK_ULONG = 0;
         call!(self, C_GetObjectSize(session, object, &mut size))?;
         Ok(size)
@@ -94,7 +94,7 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         object: CK_OBJECT_HANDLE,
         template: &Template,
-    ) -> Outcome<()> {
+    ) -> Result<()> {
         let mut template = TemplateMemory::new(template)?;
         call!(
             self,
@@ -103,7 +103,7 @@ impl Functions {
     }
 
     /// `C_FindObjectsInit`.
-    pub fn find_init(&self, session: CK_SESSION_HANDLE, template: &Template) -> Outcome<()> {
+    pub fn find_init(&self, session: CK_SESSION_HANDLE, template: &Template) -> Result<()> {
         let mut template = TemplateMemory::new(template)?;
         call!(
             self,
@@ -116,7 +116,7 @@ impl Functions {
         &self,
         session: CK_SESSION_HANDLE,
         limit: usize,
-    ) -> Outcome<Vec<CK_OBJECT_HANDLE>> {
+    ) -> Result<Vec<CK_OBJECT_HANDLE>> {
         let mut objects = buffer::<CK_OBJECT_HANDLE>(limit, "C_FindObjects")?;
         let mut count: CK_ULONG = 0;
         call!(
@@ -137,7 +137,7 @@ impl Functions {
     }
 
     /// `C_FindObjectsFinal`.
-    pub fn find_final(&self, session: CK_SESSION_HANDLE) -> Outcome<()> {
+    pub fn find_final(&self, session: CK_SESSION_HANDLE) -> Result<()> {
         call!(self, C_FindObjectsFinal(session))
     }
 
@@ -147,7 +147,7 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         mechanism: &Mechanism,
         template: &Template,
-    ) -> Outcome<CK_OBJECT_HANDLE> {
+    ) -> Result<CK_OBJECT_HANDLE> {
         let (key, _beside) = self.generate_beside(session, mechanism, template)?;
         Ok(key)
     }
@@ -158,7 +158,7 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         mechanism: &Mechanism,
         template: &Template,
-    ) -> Outcome<(CK_OBJECT_HANDLE, Beside)> {
+    ) -> Result<(CK_OBJECT_HANDLE, Beside)> {
         let mut mechanism = MechanismMemory::new(mechanism)?;
         let mut template = TemplateMemory::new(template)?;
         let key = new_object("C_GenerateKey", |key| {
@@ -183,7 +183,7 @@ impl Functions {
         mechanism: &Mechanism,
         public: &Template,
         private: &Template,
-    ) -> Outcome<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
+    ) -> Result<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
         let mut mechanism = MechanismMemory::new(mechanism)?;
         let (mut public, mut private) =
             (TemplateMemory::new(public)?, TemplateMemory::new(private)?);
@@ -213,7 +213,7 @@ impl Functions {
         mechanism: &Mechanism,
         wrapping: CK_OBJECT_HANDLE,
         key: CK_OBJECT_HANDLE,
-    ) -> Outcome<(Vec<u8>, Option<Vec<Secret>>)> {
+    ) -> Result<(Vec<u8>, Option<Vec<Secret>>)> {
         let mut mechanism = MechanismMemory::new(mechanism)?;
         let wrapped = output("C_WrapKey", sizes::WRAPPED, |out, length| {
             call!(
@@ -232,7 +232,7 @@ impl Functions {
         unwrapping: CK_OBJECT_HANDLE,
         wrapped: &[u8],
         template: &Template,
-    ) -> Outcome<CK_OBJECT_HANDLE> {
+    ) -> Result<CK_OBJECT_HANDLE> {
         let mut mechanism = MechanismMemory::new(mechanism)?;
         let mut template = TemplateMemory::new(template)?;
         new_object("C_UnwrapKey", |key| {
@@ -259,7 +259,7 @@ impl Functions {
         mechanism: &Mechanism,
         base: CK_OBJECT_HANDLE,
         template: &Template,
-    ) -> Outcome<CK_OBJECT_HANDLE> {
+    ) -> Result<CK_OBJECT_HANDLE> {
         let mut memory = MechanismMemory::new(mechanism)?;
         new_object("C_DeriveKey", |key| {
             self.derive(session, &mut memory, base, template, key)
@@ -274,7 +274,7 @@ impl Functions {
         mechanism: &Mechanism,
         base: CK_OBJECT_HANDLE,
         template: &Template,
-    ) -> Outcome<(CK_OBJECT_HANDLE, Beside)> {
+    ) -> Result<(CK_OBJECT_HANDLE, Beside)> {
         let mut memory = MechanismMemory::new(mechanism)?;
         let mut key = CK_INVALID_HANDLE;
         self.derive(session, &mut memory, base, template, &mut key)?;
@@ -288,7 +288,7 @@ impl Functions {
         base: CK_OBJECT_HANDLE,
         template: &Template,
         key: *mut CK_OBJECT_HANDLE,
-    ) -> Outcome<()> {
+    ) -> Result<()> {
         let mut template = TemplateMemory::new(template)?;
         call!(
             self,

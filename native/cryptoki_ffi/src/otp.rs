@@ -1,7 +1,7 @@
 //! The answer of the one-time password mechanisms (section 6.53): a structure whose pointers lie in the
 //! buffer it was written to. They are only compared with it, never followed.
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Result};
 use cryptoki_sys::{
     CK_OTP_PARAM, CK_OTP_PARAM_TYPE, CK_OTP_PARAMS, CK_OTP_SIGNATURE_INFO, CK_ULONG,
 };
@@ -10,7 +10,7 @@ use std::mem::offset_of;
 const WORD: usize = size_of::<CK_ULONG>();
 
 /// The parameters in a `CK_OTP_SIGNATURE_INFO` that the library has written to `buffer`.
-pub fn parameters(buffer: &[u8]) -> Outcome<Vec<(CK_OTP_PARAM_TYPE, Vec<u8>)>> {
+pub fn parameters(buffer: &[u8]) -> Result<Vec<(CK_OTP_PARAM_TYPE, Vec<u8>)>> {
     let at = buffer.as_ptr().addr();
     let read = || {
         let list = word(buffer, offset_of!(CK_OTP_SIGNATURE_INFO, pParams))?;

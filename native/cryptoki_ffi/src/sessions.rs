@@ -1,6 +1,6 @@
 //! General purpose, slot, token and session functions (PKCS #11 v3.2, sections 5.4 to 5.6).
 
-use crate::failure::Outcome;
+use crate::failure::Result;
 use crate::functions::{Functions, call, check, list, ulong, valid};
 use crate::gate;
 use crate::values::Secret;
@@ -41,7 +41,7 @@ impl Pin<'_> {
 
 impl Functions {
     /// Reads a structure that the library fills in.
-    fn structure<T>(&self, fill: impl FnOnce(*mut T) -> Outcome<()>) -> Outcome<T> {
+    fn structure<T>(&self, fill: impl FnOnce(*mut T) -> Result<()>) -> Result<T> {
         let mut structure = MaybeUninit::<T>::zeroed();
         fill(structure.as_mut_ptr())?;
         // SAFETY: only used for structures of numbers and characters, for which zero is a value.
@@ -50,7 +50,7 @@ impl Functions {
 
     /// `C_Initialize`, by the gate's rule: with `CKF_OS_LOCKING_OK`, or for one thread at a time.
     /// `reserved` is the string some libraries want.
-    pub fn initialize(&self, reserved: Option<&'static CStr>) -> Outcome<()> {
+    pub fn initialize(&self, reserved: Option<&'static CStr>) -> Result<()> {
         let serialized = self.gate.is_serialized();
         if serialized && reserved.is_none() {
             return call!(self, C_Initialize(null_mut()));
@@ -73,7 +73,7 @@ impl Functions {
     }
 
     /// `C_Finalize`, past the closed gate: the caller has made sure that nobody is inside.
-    pub fn finalize(&self) -> Outcome<()> {
+    pub fn finalize(&self) -> Result<()> {
         let Some(finalize) = self.list.C_Finalize else {
             return Ok(());
         };
@@ -84,29 +84,29 @@ impl Functions {
     }
 
     /// `C_GetInfo`.
-    pub fn info(&self) -> Outcome<CK_INFO> {
+    pub fn info(&self) -> Result<CK_INFO> {
         self.structure(|info| call!(self, C_GetInfo(info)))
     }
 
     /// `C_GetSlotList`.
-    pub fn slots(&self, token_present: bool) -> Outcome<Vec<CK_SLOT_ID>> {
+    pub fn slots(&self, token_present: bool) -> Result<Vec<CK_SLOT_ID>> {
         list("C_GetSlotList", LIST_LIMIT, |slots, count| {
             call!(self, C_GetSlotList(u8::from(token_present), slots, count))
         })
     }
 
     /// `C_GetSlotInfo`.
-    pub fn slot_info(&self, slot: CK_SLOT_ID) -> Outcome<CK_SLOT_INFO> {
+    pub fn slot_info(&self, slot: CK_SLOT_ID) -> Result<CK_SLOT_INFO> {
         self.structure(|info| call!(self, C_GetSlotInfo(slot, info)))
     }
 
     /// `C_GetTokenInfo`.
-    pub fn token_info(&self, slot: CK_SLOT_ID) -> Outcome<CK_TOKEN_INFO> {
+    pub fn token_info(&self, slot: CK_SLOT_ID) -> Result<CK_TOKEN_INFO> {
         self.structure(|info| call!(self, C_GetTokenInfo(slot, info)))
     }
 
     /// `C_GetMechanismList`.
-    pub fn mechanisms(&self, slot: CK_SLOT_ID) -> Outcome<Vec<CK_MECHANISM_TYPE>> {
+    pub fn mechanisms(&self, slot: CK_SLOT_ID) -> Result<Vec<CK_MECHANISM_TYPE>> {
         list("C_GetMechanismList", LIST_LIMIT, |mechanisms, count| {
             call!(self, C_GetMechanismList(slot, mechanisms, count))
         })
@@ -117,12 +117,12 @@ impl Functions {
         &self,
         slot: CK_SLOT_ID,
         kind: CK_MECHANISM_TYPE,
-    ) -> Outcome<CK_MECHANISM_INFO> {
+    ) -> Result<CK_MECHANISM_INFO> {
         self.structure(|info| call!(self, C_GetMechanismInfo(slot, kind, info)))
     }
 
     /// `C_WaitForSlotEvent` that never waits; `None` when nothing happened.
-    pub fn slot_event(&self) -> Outcome<Option<CK_SLOT_ID>> {
+    pub fn slot_event(&self) -> Result<Option<CK_SLOT_ID>> {
         let mut slot: CK_SLOT_ID = 0;
         match call!(
             self,
@@ -140,7 +140,7 @@ impl Functions {
         slot: CK_SLOT_ID,
         so_pin: Option<&Secret>,
         label: &[u8],
-    ) -> Outcome<()> {
+    ) -> Result<()> {
         let pin = Pin(so_pin);
         let mut padded = [b' '; 32];
         for (place, byte) in padded.iter_mut().zip(label) {
@@ -153,7 +153,7 @@ impl Functions {
     }
 
     /// `C_InitPIN`.
-    pub fn init_pin(&self, session: CK_SESSION_HANDLE, pin: Option<&Secret>) -> Outcome<()> {
+    pub fn init_pin(&self, session: CK_SESSION_HANDLE, pin: Option<&Secret>) -> Result<()> {
         let pin = Pin(pin);
         call!(self, C_InitPIN(session, pin.pointer(), pin.length()))
     }
@@ -164,7 +164,7 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         old: Option<&Secret>,
         new: Option<&Secret>,
-    ) -> Outcome<()> {
+    ) -> Result<()> {
         let (old, new) = (Pin(old), Pin(new));
         call!(
             self,
@@ -179,7 +179,7 @@ impl Functions {
     }
 
     /// `C_OpenSession`.
-    pub fn open_session(&self, slot: CK_SLOT_ID, read_only: bool) -> Outcome<CK_SESSION_HANDLE> {
+    pub fn open_session(&self, slot: CK_SLOT_ID, read_only: bool) -> Result<CK_SESSION_HANDLE> {
         let write: CK_FLAGS = if read_only { 0 } else { ck::CKF_RW_SESSION };
         let mut session: CK_SESSION_HANDLE = ck::CK_INVALID_HANDLE;
         call!(
@@ -196,17 +196,17 @@ impl Functions {
     }
 
     /// `C_CloseSession`.
-    pub fn close_session(&self, session: CK_SESSION_HANDLE) -> Outcome<()> {
+    pub fn close_session(&self, session: CK_SESSION_HANDLE) -> Result<()> {
         call!(self, C_CloseSession(session))
     }
 
     /// `C_GetSessionInfo`.
-    pub fn session_info(&self, session: CK_SESSION_HANDLE) -> Outcome<CK_SESSION_INFO> {
+    pub fn session_info(&self, session: CK_SESSION_HANDLE) -> Result<CK_SESSION_INFO> {
         self.structure(|info| call!(self, C_GetSessionInfo(session, info)))
     }
 
     /// `C_SessionCancel` (3.0).
-    pub fn session_cancel(&self, session: CK_SESSION_HANDLE, flags: CK_FLAGS) -> Outcome<()> {
+    pub fn session_cancel(&self, session: CK_SESSION_HANDLE, flags: CK_FLAGS) -> Result<()> {
         call!(self, C_SessionCancel(session, flags))
     }
 
@@ -217,7 +217,7 @@ impl Functions {
         user: CK_USER_TYPE,
         pin: Option<&Secret>,
         name: Option<&[u8]>,
-    ) -> Outcome<()> {
+    ) -> Result<()> {
         let pin = Pin(pin);
         match name {
             None => call!(self, C_Login(session, user, pin.pointer(), pin.length())),
@@ -236,7 +236,7 @@ impl Functions {
     }
 
     /// `C_Logout`.
-    pub fn logout(&self, session: CK_SESSION_HANDLE) -> Outcome<()> {
+    pub fn logout(&self, session: CK_SESSION_HANDLE) -> Result<()> {
         call!(self, C_Logout(session))
     }
 }

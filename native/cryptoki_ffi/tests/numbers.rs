@@ -5,9 +5,12 @@ use cryptoki_ffi::numbers::{Numbers, Standing};
 use cryptoki_ffi::values::Handle;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 const SLOT: u64 = 3;
 const N: u64 = 7;
+/// Longer than any test.
+const LONG: Duration = Duration::from_secs(3600);
 /// How many objects are known at once.
 const LIMIT: usize = 1 << 20;
 
@@ -108,7 +111,7 @@ fn session_objects_end_with_their_session_and_others_do_not() {
     let other = numbers.made(SLOT, N + 1, Some(2));
     let stored = numbers.made(SLOT, N + 2, None);
     assert!(numbers.holds(1));
-    let ending = numbers.end_of(1);
+    let ending = numbers.end_of(1, LONG);
     // The library gives the number away before we know that the session is closed.
     let next = handle(numbers.made(SLOT, N, Some(2)));
     ending.gone();
@@ -126,6 +129,71 @@ fn session_objects_end_with_their_session_and_others_do_not() {
 }
 
 #[test]
+fn a_session_ends_when_those_who_use_its_objects_have_left_and_waits_for_nobody_else() {
+    let numbers = Arc::new(Numbers::default());
+    let made = |object, maker| Handle {
+        object,
+        epoch: 1,
+        generation: numbers.made(SLOT, object, maker),
+    };
+    let (first, second) = ([made(N, Some(1))], [made(N + 1, Some(1))]);
+    let uses_first = numbers.enter(SLOT, &first).unwrap();
+    let _uses_second = numbers.enter(SLOT, &second).unwrap();
+    let (ended, ends) = channel();
+    let closer = std::thread::spawn({
+        let numbers = numbers.clone();
+        move || {
+            numbers.end_of(1, LONG).gone();
+            ended.send(()).unwrap();
+        }
+    });
+    while numbers.standing(SLOT, &first[0]) == Standing::Current {
+        std::thread::yield_now();
+    }
+    assert!(ends.recv_timeout(Duration::from_millis(50)).is_err());
+    // The library gives one of the numbers to an object that does not end with the session.
+    let next = [made(N + 1, None)];
+    let _uses_next = numbers.enter(SLOT, &next).unwrap();
+    drop(uses_first);
+    ends.recv().unwrap();
+    closer.join().unwrap();
+    assert_eq!(numbers.standing(SLOT, &next[0]), Standing::Current);
+}
+
+#[test]
+fn a_session_does_not_wait_for_ever_for_those_who_use_its_objects() {
+    let numbers = Numbers::default();
+    let mine = [handle(numbers.made(SLOT, N, Some(1)))];
+    let _in_use = numbers.enter(SLOT, &mine).unwrap();
+    numbers.end_of(1, Duration::ZERO).gone();
+    assert_eq!(numbers.standing(SLOT, &mine[0]), Standing::Gone);
+}
+
+#[test]
+fn what_is_said_of_an_object_is_said_of_no_other() {
+    let numbers = Numbers::default();
+    // The library does not know the one that had the number before.
+    let before = found(&numbers).unwrap();
+    let now = handle(numbers.made(SLOT, N, None));
+    numbers.lost(SLOT, &before);
+    assert_eq!(numbers.standing(SLOT, &now), Standing::Current);
+    // One that was made in a session is there as long as that.
+    let mine = handle(numbers.made(SLOT, N, Some(1)));
+    numbers.lost(SLOT, &mine);
+    assert_eq!(numbers.standing(SLOT, &mine), Standing::Current);
+    // A session was lost: what was found with it may be another object, but no other token's.
+    let found_in = |slot| Handle {
+        object: N + 1,
+        ..handle(numbers.found(slot, &[N + 1])[0].1)
+    };
+    let (here, elsewhere) = (found_in(SLOT), found_in(SLOT + 1));
+    numbers.doubt(SLOT);
+    assert_eq!(numbers.standing(SLOT, &here), Standing::Unknown);
+    assert_eq!(numbers.standing(SLOT + 1, &elsewhere), Standing::Current);
+    assert_eq!(numbers.standing(SLOT, &mine), Standing::Current);
+}
+
+#[test]
 fn after_another_login_and_after_doubts_objects_are_looked_for() {
     let numbers = Numbers::default();
     numbers.logged_in(SLOT);
@@ -135,7 +203,7 @@ fn after_another_login_and_after_doubts_objects_are_looked_for() {
     let mine = handle(numbers.made(SLOT, N, Some(1)));
     numbers.doubt(SLOT);
     // It may have gone with the token, and its number be that of another object: not known to be gone.
-    numbers.end_of(1).gone();
+    numbers.end_of(1, LONG).gone();
     assert_eq!(numbers.standing(SLOT, &mine), Standing::Unknown);
     let first = found(&numbers).unwrap();
     numbers.lost(SLOT, &first);
@@ -143,6 +211,25 @@ fn after_another_login_and_after_doubts_objects_are_looked_for() {
     let first = found(&numbers).unwrap();
     numbers.clear(None);
     assert_eq!(numbers.standing(SLOT, &first), Standing::Unknown);
+}
+
+#[test]
+fn a_token_that_is_initialised_takes_its_own_objects_and_logins_with_it() {
+    const OTHER: u64 = SLOT + 1;
+    let numbers = Numbers::default();
+    let found_in = |slot| handle(numbers.found(slot, &[N])[0].1);
+    numbers.logged_in(SLOT);
+    numbers.logged_in(OTHER);
+    let (mine, theirs) = (found_in(SLOT), found_in(OTHER));
+    numbers.clear(Some(SLOT));
+    assert_eq!(numbers.standing(SLOT, &mine), Standing::Unknown);
+    assert_eq!(numbers.standing(OTHER, &theirs), Standing::Current);
+    // The first login after it ends nothing; in the other slot it is the second.
+    let mine = found_in(SLOT);
+    numbers.logged_in(SLOT);
+    numbers.logged_in(OTHER);
+    assert_eq!(numbers.standing(SLOT, &mine), Standing::Current);
+    assert_eq!(numbers.standing(OTHER, &theirs), Standing::Unknown);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The operations a session is in, and what their last steps need to know.
 
 use cryptoki_ffi::crypto::Kind;
-use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::layout::MechanismMemory;
 use cryptoki_sys::{CK_FLAGS, CK_MECHANISM_TYPE};
 
@@ -108,7 +108,7 @@ impl Active {
     }
 
     /// Refuses a step of an operation that the session is not in, or not any more.
-    pub fn expect(&self, begun: Begun) -> Outcome<()> {
+    pub fn expect(&self, begun: Begun) -> Result<()> {
         if self.begun.contains(&begun) {
             return Ok(());
         }
@@ -116,7 +116,7 @@ impl Active {
     }
 
     /// Notes that the library ends one now; what it may still hold back of its input.
-    pub fn end(&mut self, begun: Begun) -> Outcome<usize> {
+    pub fn end(&mut self, begun: Begun) -> Result<usize> {
         self.expect(begun)?;
         self.remove(begun);
         Ok(std::mem::take(&mut self.held))

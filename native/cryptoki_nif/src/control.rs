@@ -11,7 +11,7 @@ use crate::resources::LibraryResource;
 use crate::session::STACK;
 use crossbeam_channel::{Receiver, select_biased};
 use cryptoki_ffi::exit;
-use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
 use cryptoki_ffi::values::Secret;
 use cryptoki_sys as ck;
@@ -104,7 +104,7 @@ pub fn spawn(
     library: Arc<Library>,
     jobs: Receiver<Message>,
     questions: Receiver<Message>,
-) -> Outcome<()> {
+) -> Result<()> {
     std::thread::Builder::new()
         .name("cryptoki-control".into())
         .stack_size(STACK)
@@ -199,7 +199,7 @@ impl Control {
         }
     }
 
-    fn run<'a>(&mut self, env: Env<'a>, job: Job) -> Outcome<Term<'a>> {
+    fn run<'a>(&mut self, env: Env<'a>, job: Job) -> Result<Term<'a>> {
         inject::place("control work");
         let functions = &self.library.functions;
         match job {
@@ -246,7 +246,7 @@ impl Control {
         }
     }
 
-    fn attach(&mut self, settings: Settings) -> Outcome<()> {
+    fn attach(&mut self, settings: Settings) -> Result<()> {
         if !self.is_alive() {
             self.initialize(settings)?;
         } else if self.settings_differ(&settings) {
@@ -265,7 +265,7 @@ impl Control {
 
     /// A library that nobody uses may still be initialised: calls were in flight when its last user
     /// went.
-    fn change_settings(&mut self, settings: Settings) -> Outcome<()> {
+    fn change_settings(&mut self, settings: Settings) -> Result<()> {
         let adopted = self.initialized.as_ref().is_some_and(|known| known.adopted);
         let gate = &self.library.functions.gate;
         if self.users == 0 && !adopted {
@@ -296,7 +296,7 @@ impl Control {
         }
     }
 
-    fn initialize(&mut self, settings: Settings) -> Outcome<()> {
+    fn initialize(&mut self, settings: Settings) -> Result<()> {
         let reserved = settings.init_args.as_deref().map(kept);
         let gate = &self.library.functions.gate;
         gate.serialize(settings.serialized);
@@ -322,7 +322,7 @@ impl Control {
     }
 
     /// `C_Initialize`; whether somebody else had done it.
-    fn call_initialize(&mut self, reserved: Option<&'static CStr>) -> Outcome<bool> {
+    fn call_initialize(&mut self, reserved: Option<&'static CStr>) -> Result<bool> {
         let answer = self.library.functions.initialize(reserved);
         // After C_Initialize, so that it runs before the destructors registered there.
         exit::hook();
@@ -338,7 +338,7 @@ impl Control {
     }
 
     /// `C_Finalize`, of a library that we have initialised.
-    fn finalize(&mut self) -> Outcome<()> {
+    fn finalize(&mut self) -> Result<()> {
         let answer = match self.library.functions.finalize() {
             // A failed attempt to initialise it anew, or somebody else, has done it.
             Err(failure) if failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED) => Ok(()),
@@ -351,7 +351,7 @@ impl Control {
     /// Initialises the library anew, when nobody can mind: it says itself that it is not
     /// initialised, or nobody has a session. Whoever comes meanwhile waits, and the sessions there
     /// are learn that they are void from their claims. After a failure it can be tried again.
-    fn reinitialize(&mut self) -> Outcome<()> {
+    fn reinitialize(&mut self) -> Result<()> {
         let functions = &self.library.functions;
         let finalized = functions
             .info()
@@ -396,7 +396,7 @@ impl Control {
         }
     }
 
-    fn detach(&mut self) -> Outcome<()> {
+    fn detach(&mut self) -> Result<()> {
         self.users = self.users.saturating_sub(1);
         let Some(initialized) = &self.initialized else {
             return Ok(());
@@ -426,8 +426,8 @@ impl Control {
         &self,
         slot: CK_SLOT_ID,
         user: Option<(CK_USER_TYPE, Option<&Secret>)>,
-        work: impl FnOnce(CK_SESSION_HANDLE) -> Outcome<()>,
-    ) -> Outcome<()> {
+        work: impl FnOnce(CK_SESSION_HANDLE) -> Result<()>,
+    ) -> Result<()> {
         let functions = &self.library.functions;
         let (session, claim) = self.library.open_session(slot, false)?;
         let outcome = match user {
@@ -445,7 +445,7 @@ impl Control {
     }
 
     /// Logs in or out, with nobody else inside where the library cannot stand it.
-    fn undisturbed(&self, alone: bool, work: impl FnOnce() -> Outcome<()>) -> Outcome<()> {
+    fn undisturbed(&self, alone: bool, work: impl FnOnce() -> Result<()>) -> Result<()> {
         if !alone {
             return work();
         }

@@ -4,7 +4,7 @@ use crate::request::encode_failure;
 use cryptoki::context::Info;
 use cryptoki::slot::{Limit, SlotInfo, TokenInfo};
 use cryptoki::types::Version;
-use cryptoki_ffi::failure::{Class, Failure, Outcome};
+use cryptoki_ffi::failure::{Class, Failure, Result};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::names::NAMES;
 use cryptoki_sys as ck;
@@ -123,7 +123,7 @@ struct Session {
 }
 
 /// A serialised structure as a plain map.
-fn map<'a>(env: Env<'a>, structure: &impl Serialize) -> Outcome<Term<'a>> {
+fn map<'a>(env: Env<'a>, structure: &impl Serialize) -> Result<Term<'a>> {
     let failed = |what: &str| Failure::misbehaved("serde", what);
     let term = rustler::serde::to_term(env, structure).map_err(|_| failed("could not encode"))?;
     let key = atoms::__struct__().encode(env);
@@ -159,7 +159,7 @@ fn count<T: TryInto<u64>>(count: Option<T>) -> Count {
 }
 
 /// `C_GetInfo`
-pub fn library<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
+pub fn library<'a>(env: Env<'a>, functions: &Functions) -> Result<Term<'a>> {
     let mut raw = functions.info()?;
     // The typed form refuses flags, which the standard has not defined so far.
     raw.flags = 0;
@@ -172,7 +172,7 @@ pub fn library<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
         version: version(info.library_version()),
         interface: functions.interface,
     };
-    let interfaces: Outcome<Vec<_>> = functions
+    let interfaces: Result<Vec<_>> = functions
         .interfaces
         .iter()
         .map(|offered| {
@@ -192,14 +192,14 @@ pub fn library<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
 }
 
 /// A map with one more entry.
-fn put<'a>(map: Term<'a>, key: Atom, value: Term<'a>) -> Outcome<Term<'a>> {
+fn put<'a>(map: Term<'a>, key: Atom, value: Term<'a>) -> Result<Term<'a>> {
     map.map_put(key, value)
         .map_err(|_| Failure::misbehaved("serde", "gave no map"))
 }
 
 /// Every slot with its token, `nil` where there is none, `{:error, failure}` where the slot or its token does not
 /// answer: the others do.
-pub fn slots<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
+pub fn slots<'a>(env: Env<'a>, functions: &Functions) -> Result<Term<'a>> {
     let mut slots = Vec::new();
     for id in functions.slots(false)? {
         let (raw, token) = look(functions, id)?;
@@ -228,7 +228,7 @@ pub fn slots<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
 fn look(
     functions: &Functions,
     id: CK_SLOT_ID,
-) -> Outcome<(CK_SLOT_INFO, Result<Option<CK_TOKEN_INFO>, Failure>)> {
+) -> Result<(CK_SLOT_INFO, Result<Option<CK_TOKEN_INFO>>)> {
     let slot = match of_slot(functions.slot_info(id))? {
         Ok(slot) => slot,
         Err(failure) => return Ok((CK_SLOT_INFO::default(), Err(failure))),
@@ -245,7 +245,7 @@ fn look(
 }
 
 /// Whether it is the slot, or the library as a whole.
-fn of_slot<T>(outcome: Outcome<T>) -> Outcome<Result<T, Failure>> {
+fn of_slot<T>(outcome: Result<T>) -> Result<Result<T>> {
     match outcome {
         Err(failure @ Failure::Own { .. }) => Err(failure),
         Err(failure) if failure.class() == Class::NotInitialized => Err(failure),
@@ -254,7 +254,7 @@ fn of_slot<T>(outcome: Outcome<T>) -> Outcome<Result<T, Failure>> {
 }
 
 /// `C_GetTokenInfo`
-pub fn token<'a>(env: Env<'a>, functions: &Functions, slot: CK_SLOT_ID) -> Outcome<Term<'a>> {
+pub fn token<'a>(env: Env<'a>, functions: &Functions, slot: CK_SLOT_ID) -> Result<Term<'a>> {
     map(env, &describe(&functions.token_info(slot)?))
 }
 
@@ -327,7 +327,7 @@ pub fn mechanism<'a>(
     functions: &Functions,
     slot: CK_SLOT_ID,
     kind: CK_MECHANISM_TYPE,
-) -> Outcome<Term<'a>> {
+) -> Result<Term<'a>> {
     let info = functions.mechanism_info(slot, kind)?;
     map(
         env,
@@ -344,7 +344,7 @@ pub fn session<'a>(
     env: Env<'a>,
     functions: &Functions,
     session: ck::CK_SESSION_HANDLE,
-) -> Outcome<Term<'a>> {
+) -> Result<Term<'a>> {
     let info = functions.session_info(session)?;
     map(
         env,
@@ -370,7 +370,7 @@ pub fn take_events(functions: &Functions) -> Option<usize> {
 }
 
 /// Looks at every slot. Some libraries only notice a change when asked for events before, others only when asked for slots.
-pub fn poll<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
+pub fn poll<'a>(env: Env<'a>, functions: &Functions) -> Result<Term<'a>> {
     let mut slots = Vec::new();
     for id in functions.slots(false)? {
         let (_, token) = look(functions, id)?;
@@ -387,7 +387,7 @@ pub fn poll<'a>(env: Env<'a>, functions: &Functions) -> Outcome<Term<'a>> {
 }
 
 fn token_text(
-    token: &Result<Option<CK_TOKEN_INFO>, Failure>,
+    token: &Result<Option<CK_TOKEN_INFO>>,
     field: impl Fn(&CK_TOKEN_INFO) -> &[u8],
 ) -> Option<String> {
     let info = token.as_ref().ok()?.as_ref()?;

@@ -7,7 +7,7 @@ use crate::request::{Cancel, Request, Served};
 use crate::trouble::Trouble;
 use crate::unheard::Unheard;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::handshake::Cancelled;
 use cryptoki_ffi::numbers::Standing;
 use cryptoki_ffi::values::Handle;
@@ -374,7 +374,7 @@ impl Instance {
     }
 
     /// Queues a request, or says at once why not.
-    pub fn submit(self: &Arc<Self>, request: &SessionRequest) -> Outcome<()> {
+    pub fn submit(self: &Arc<Self>, request: &SessionRequest) -> Result<()> {
         if let Some(refusal) = self.state().refusal() {
             return Err(refusal);
         }

@@ -4,10 +4,10 @@ use crate::control::{self, Message};
 use crate::info;
 use crossbeam_channel::{Sender, unbounded};
 use cryptoki_ffi::claims::Claims;
-use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::loader;
-use cryptoki_ffi::numbers::Numbers;
+use cryptoki_ffi::numbers::{Numbers, PATIENCE};
 use cryptoki_ffi::panics::guarded;
 use cryptoki_ffi::whereabouts::Whereabouts;
 use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID, CKR_SESSION_HANDLE_INVALID};
@@ -36,7 +36,7 @@ pub struct Opening(PathBuf);
 
 impl Opening {
     /// One more, if there may be.
-    pub fn of(path: &Path) -> Outcome<Self> {
+    pub fn of(path: &Path) -> Result<Self> {
         let mut opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let count = opening.entry(path.to_owned()).or_default();
         if *count >= OPENERS {
@@ -87,7 +87,7 @@ pub struct Library {
 impl Library {
     /// Loads the library, or finds it loaded, under whatever name. The first to load it chooses the
     /// interface; `wanted` asks for one.
-    pub fn find(path: &Path, wanted: Option<(u8, u8)>) -> Outcome<Arc<Self>> {
+    pub fn find(path: &Path, wanted: Option<(u8, u8)>) -> Result<Arc<Self>> {
         let real = path.canonicalize().map_err(|error| {
             Failure::own(
                 Reason::LibraryNotLoaded,
@@ -112,7 +112,7 @@ impl Library {
         Ok(library.clone())
     }
 
-    fn load(path: &Path, wanted: Option<(u8, u8)>) -> Outcome<Arc<Self>> {
+    fn load(path: &Path, wanted: Option<(u8, u8)>) -> Result<Arc<Self>> {
         let functions = loader::load(path, wanted)?;
         let (jobs, first) = unbounded();
         let (questions, then) = unbounded();
@@ -146,13 +146,13 @@ impl Library {
 
     /// The same with something that is answered. Requests of callers that gave up stay until
     /// the thread comes back from a call that hangs; so there is a limit.
-    pub fn ask(&self, message: Message) -> Outcome<()> {
+    pub fn ask(&self, message: Message) -> Result<()> {
         offer(&self.jobs, message)
     }
 
     /// The same for questions, which come after all that instances need done: however many ask, no
     /// instance waits for them.
-    pub fn question(&self, message: Message) -> Outcome<()> {
+    pub fn question(&self, message: Message) -> Result<()> {
         offer(&self.questions, message)
     }
 
@@ -167,7 +167,7 @@ impl Library {
         &self,
         slot: CK_SLOT_ID,
         read_only: bool,
-    ) -> Outcome<(CK_SESSION_HANDLE, u64)> {
+    ) -> Result<(CK_SESSION_HANDLE, u64)> {
         for _ in 0..OPENINGS {
             let closed = self.claims.count_closed();
             let handle = self.functions.open_session(slot, read_only)?;
@@ -221,7 +221,7 @@ impl Library {
 
     /// The same with the objects that end with it: their handles are good for nothing from then on.
     pub fn close_with_objects(&self, handle: CK_SESSION_HANDLE, claim: u64) {
-        let ending = self.numbers.end_of(claim);
+        let ending = self.numbers.end_of(claim, PATIENCE);
         self.close_session(handle, claim);
         ending.gone();
     }
@@ -273,7 +273,7 @@ fn session_gone() -> Failure {
     }
 }
 
-fn offer(lane: &Sender<Message>, message: Message) -> Outcome<()> {
+fn offer(lane: &Sender<Message>, message: Message) -> Result<()> {
     if lane.len() >= BACKLOG {
         return Err(Failure::own(
             Reason::Busy,

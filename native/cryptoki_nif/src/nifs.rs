@@ -16,7 +16,7 @@ use crate::resources::{
 use crate::session::{self, Command};
 use crate::status::Status;
 use crossbeam_channel::Sender;
-use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::handshake::Cancelled;
 use cryptoki_ffi::numbers::Standing;
 use cryptoki_ffi::panics::guarded;
@@ -51,7 +51,7 @@ fn resource<T: Resource>(term: Term<'_>) -> Option<ResourceArc<T>> {
 fn control_request<'a>(
     env: Env<'a>,
     reference: Term<'a>,
-    ask: impl FnOnce(Message) -> Outcome<()>,
+    ask: impl FnOnce(Message) -> Result<()>,
     operation: Term<'a>,
 ) -> Option<Term<'a>> {
     let request = Request::new(env.pid(), reference, None, |_| decode::control(operation))?;
@@ -61,7 +61,7 @@ fn control_request<'a>(
 
 fn asked<'a, J: Send + 'static>(
     env: Env<'a>,
-    outcome: Outcome<()>,
+    outcome: Result<()>,
     request: Arc<Request<J>>,
 ) -> Term<'a> {
     match outcome {
@@ -397,7 +397,7 @@ fn submit<'a>(env: Env<'a>, reference: Term<'a>, target: Term<'a>, operation: Te
     })
 }
 
-fn to_pinned(pinned: &PinnedResource, request: SessionRequest) -> Outcome<()> {
+fn to_pinned(pinned: &PinnedResource, request: SessionRequest) -> Result<()> {
     pinned
         .requests
         .put(request)

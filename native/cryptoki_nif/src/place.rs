@@ -3,7 +3,7 @@
 
 use crate::info::{self, Identity};
 use crate::library::Library;
-use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID};
 
 /// A token in a slot.
@@ -18,7 +18,7 @@ pub struct Place {
 
 impl Place {
     /// Opens a session with the token, and claims its handle.
-    pub fn open_session(&self, library: &Library) -> Outcome<(CK_SESSION_HANDLE, u64)> {
+    pub fn open_session(&self, library: &Library) -> Result<(CK_SESSION_HANDLE, u64)> {
         let (handle, claim) = library.open_session(self.slot, self.read_only)?;
         // With the session open, as a session ends with its token.
         match self.look(library) {
@@ -30,7 +30,7 @@ impl Place {
         }
     }
 
-    fn look(&self, library: &Library) -> Outcome<()> {
+    fn look(&self, library: &Library) -> Result<()> {
         let now = info::identity(&library.functions.token_info(self.slot)?);
         if now == self.token {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use crate::inject;
 use crate::status::Status;
-use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
 use cryptoki_ffi::handshake::{Cancelled, Handshake};
 use cryptoki_ffi::panics::guarded;
 use rustler::env::SavedTerm;
@@ -112,7 +112,7 @@ impl<J> Request<J> {
     /// Runs `work` and sends its outcome to the caller, encoded inside the guard.
     pub fn serve<W>(&self, runner: Option<&Arc<Status>>, work: W) -> Served
     where
-        W: for<'a> FnOnce(Env<'a>, J) -> Outcome<Term<'a>>,
+        W: for<'a> FnOnce(Env<'a>, J) -> Result<Term<'a>>,
     {
         if let Some(runner) = runner {
             // Set before the state says RUNNING: whoever cancels then finds it.
@@ -204,7 +204,7 @@ fn nanoseconds(duration: std::time::Duration) -> u64 {
 }
 
 /// `:ok`, `{:ok, value}` or `{:error, failure}`.
-pub fn encode<'a>(env: Env<'a>, outcome: Outcome<Term<'a>>) -> Term<'a> {
+pub fn encode<'a>(env: Env<'a>, outcome: Result<Term<'a>>) -> Term<'a> {
     match outcome {
         Ok(term) if atoms::ok() == term => term,
         Ok(term) => (atoms::ok(), term).encode(env),

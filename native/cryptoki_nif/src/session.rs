@@ -12,7 +12,7 @@ use crate::tally;
 use crate::unheard::Refusal;
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use cryptoki_ffi::crypto::Kind;
-use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::panics::guarded;
 use cryptoki_sys as ck;
@@ -80,7 +80,7 @@ pub fn spawn(
     place: Place,
     request: Arc<Request<()>>,
     resource: impl for<'a> FnOnce(Env<'a>, Sender<Command>, Arc<Status>) -> Term<'a> + Send + 'static,
-) -> Outcome<()> {
+) -> Result<()> {
     let status = Arc::new(Status::new(instance, owner));
     std::thread::Builder::new()
         .name(format!("cryptoki-{}", status.id))
@@ -141,7 +141,7 @@ impl Session {
         self.handle
     }
 
-    fn open(&mut self) -> Outcome<()> {
+    fn open(&mut self) -> Result<()> {
         inject::place("session open");
         let instance = self.instance().clone();
         instance.found_in(self.place.slot);
@@ -152,7 +152,7 @@ impl Session {
     }
 
     /// The one way to a session handle: with the epoch of the object handles that it may be given.
-    fn take_new(&mut self) -> Outcome<()> {
+    fn take_new(&mut self) -> Result<()> {
         let instance = self.instance().clone();
         // Before: what is lost meanwhile may be this one.
         let losses = instance.losses();
@@ -328,7 +328,7 @@ impl Session {
     }
 
     /// Makes sure that the handle is still ours, and that the session lives when another was found lost.
-    fn ensure_open(&mut self) -> Outcome<()> {
+    fn ensure_open(&mut self) -> Result<()> {
         if !self.instance().library.owns(self.handle, self.claim) {
             return self.reopen(&Failure::Rv {
                 code: ck::CKR_SESSION_HANDLE_INVALID,
@@ -354,7 +354,7 @@ impl Session {
     }
 
     /// Opens the session anew; when that fails the thread has nothing left to serve with.
-    fn reopen(&mut self, cause: &Failure) -> Outcome<()> {
+    fn reopen(&mut self, cause: &Failure) -> Result<()> {
         self.close();
         match self.open() {
             Ok(()) => {
@@ -404,7 +404,7 @@ impl Session {
     }
 
     /// Cancels operations; where the library cannot, closing the session does it for certain.
-    fn cancel(&mut self, operations: CK_FLAGS) -> Outcome<()> {
+    fn cancel(&mut self, operations: CK_FLAGS) -> Result<()> {
         match self.library().session_cancel(self.handle, operations) {
             Ok(()) => Ok(()),
             Err(failure) => self.retire().or_else(|_| self.reopen(&failure)),
@@ -412,7 +412,7 @@ impl Session {
     }
 
     /// Runs one operation by the recovery table.
-    fn perform<'a>(&mut self, env: Env<'a>, work: &Work) -> Outcome<Term<'a>> {
+    fn perform<'a>(&mut self, env: Env<'a>, work: &Work) -> Result<Term<'a>> {
         inject::place("session work");
         self.ensure_open()?;
         let in_operation = self.active.any();
@@ -452,7 +452,7 @@ impl Session {
         }
     }
 
-    fn attempt<'a>(&mut self, env: Env<'a>, work: &Work) -> Outcome<Term<'a>> {
+    fn attempt<'a>(&mut self, env: Env<'a>, work: &Work) -> Result<Term<'a>> {
         self.stamp = self.instance().epoch();
         let outcome = self.run_on_objects(env, work).map_err(|failure| {
             let logged_in = self.instance().login_session().is_some();

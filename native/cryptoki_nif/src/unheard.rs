@@ -1,7 +1,7 @@
 //! What a token said of a PIN when nobody listened any more: it is told to the next who comes with that PIN, in
 //! place of another try.
 
-use cryptoki_ffi::failure::{Class, Failure, Outcome};
+use cryptoki_ffi::failure::{Class, Failure, Result};
 use cryptoki_ffi::values::Secret;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +27,7 @@ impl Unheard {
     pub fn login(
         &self,
         pin: Option<&Secret>,
-        login: impl FnOnce() -> Outcome<()>,
+        login: impl FnOnce() -> Result<()>,
     ) -> Result<(), Refusal> {
         let pin = self.hasher.hash_one(pin.map(|pin| pin.as_slice()));
         match self.take(pin) {

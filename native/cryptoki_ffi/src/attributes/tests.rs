@@ -165,7 +165,7 @@ unsafe extern "C" fn get_attribute_value(
 fn read(
     object: CK_OBJECT_HANDLE,
     kinds: &[CK_ATTRIBUTE_TYPE],
-) -> (Outcome<Vec<String>>, Vec<usize>) {
+) -> (Result<Vec<String>>, Vec<usize>) {
     // SAFETY: functions that are not there.
     let mut list: ck::CK_FUNCTION_LIST_3_2 = unsafe { std::mem::zeroed() };
     list.C_GetAttributeValue = Some(get_attribute_value);
@@ -194,11 +194,11 @@ fn shown(value: &Read) -> String {
     }
 }
 
-fn ok(words: &[&str]) -> Outcome<Vec<String>> {
+fn ok(words: &[&str]) -> Result<Vec<String>> {
     Ok(words.iter().map(|word| (*word).to_string()).collect())
 }
 
-fn misbehaved(outcome: &Outcome<Vec<String>>) -> bool {
+fn misbehaved(outcome: &Result<Vec<String>>) -> bool {
     matches!(
         outcome,
         Err(Failure::Own {

@@ -1,7 +1,7 @@
 //! A PKCS #11 library that notes what it is asked, argument by argument in the order of the standard's prototypes,
 //! and answers as it is told to. It is called on the thread of the test: each has its own notes.
 
-use cryptoki_ffi::failure::{Failure, Outcome};
+use cryptoki_ffi::failure::{Failure, Result};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_sys::*;
 use std::cell::{Cell, RefCell};
@@ -347,11 +347,7 @@ pub fn opened(list: CK_FUNCTION_LIST_3_2) -> Functions {
 /// That a method asks the library this and gives that; and that it hands on what the library answers, and says
 /// what the library does not have.
 #[track_caller]
-pub fn asks<T: Debug + PartialEq>(
-    asked: &str,
-    given: T,
-    method: impl Fn(&Functions) -> Outcome<T>,
-) {
+pub fn asks<T: Debug + PartialEq>(asked: &str, given: T, method: impl Fn(&Functions) -> Result<T>) {
     let name = asked.split(' ').next().unwrap_or_default();
     let failed = |code| match method(&opened(list())) {
         Err(failure) => {

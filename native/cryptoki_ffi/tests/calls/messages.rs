@@ -1,7 +1,7 @@
 use super::library::*;
 use super::*;
 use cryptoki_ffi::crypto::Kind;
-use cryptoki_ffi::failure::Outcome;
+use cryptoki_ffi::failure::Result;
 use cryptoki_ffi::messages::Message;
 use cryptoki_ffi::values::Field;
 
@@ -83,7 +83,7 @@ fn messages_in_pieces() {
         });
     }
     let next = |kind, last: Option<&'static [u8]>| {
-        move |f: &cryptoki_ffi::functions::Functions| -> Outcome<Message> {
+        move |f: &cryptoki_ffi::functions::Functions| -> Result<Message> {
             f.message_next(kind, 0, S, &parameter(), b"data", last)
         }
     };

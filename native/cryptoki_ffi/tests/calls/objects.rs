@@ -1,10 +1,10 @@
 use super::library::*;
 use super::*;
-use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::values::Field;
 
-fn misbehaved<T>(outcome: Outcome<T>) -> bool {
+fn misbehaved<T>(outcome: Result<T>) -> bool {
     matches!(
         outcome,
         Err(Failure::Own {

@@ -5,7 +5,7 @@ use crate::instance::{Instance, LoginSession};
 use crate::place::Place;
 use crate::quirks;
 use crate::request::{Cancel, Request, Served, ok};
-use cryptoki_ffi::failure::{Class, Outcome};
+use cryptoki_ffi::failure::{Class, Result};
 use cryptoki_ffi::values::Secret;
 use cryptoki_sys::{CK_SESSION_HANDLE, CK_USER_TYPE};
 
@@ -53,7 +53,7 @@ impl Control {
         session: CK_SESSION_HANDLE,
         alone: bool,
         credentials: &Credentials,
-    ) -> Outcome<()> {
+    ) -> Result<()> {
         let functions = &self.library.functions;
         let Credentials { user, pin, name } = credentials;
         self.undisturbed(alone, || {
@@ -63,7 +63,7 @@ impl Control {
     }
 
     /// The session that keeps the instance's login alive, opened anew when it is gone.
-    fn login_session(&self, instance: &Instance, place: &Place) -> Outcome<CK_SESSION_HANDLE> {
+    fn login_session(&self, instance: &Instance, place: &Place) -> Result<CK_SESSION_HANDLE> {
         if let Some(session) = instance.login_session() {
             let alive = session.slot == place.slot
                 && self.library.owns(session.handle, session.claim)

@@ -4,7 +4,7 @@ use super::{At, Crypto, Reader, Run, raw_rsa, run};
 use crate::decode::{begun, is_nil, kind, name};
 use cryptoki_ffi::combined::Dual;
 use cryptoki_ffi::crypto::Kind;
-use cryptoki_ffi::failure::Outcome;
+use cryptoki_ffi::failure::Result;
 use cryptoki_ffi::layout::MechanismMemory;
 use cryptoki_ffi::otp;
 use rustler::{Encoder, Term};
@@ -240,7 +240,7 @@ pub(super) fn decode(operation: &str, arguments: &[Term], read: &mut Reader) -> 
 }
 
 /// Init, and the login that some keys want for every single use. The mechanism is kept until the operation is over.
-fn begin(at: &mut At, crypto: &Crypto) -> Outcome<MechanismMemory> {
+fn begin(at: &mut At, crypto: &Crypto) -> Result<MechanismMemory> {
     let mechanism = at.call(|functions, session| {
         functions.init(crypto.kind, session, &crypto.mechanism, crypto.key)
     })?;
@@ -249,11 +249,7 @@ fn begin(at: &mut At, crypto: &Crypto) -> Outcome<MechanismMemory> {
 }
 
 /// The same for a verification that knows the signature beforehand.
-fn begin_with_signature(
-    at: &mut At,
-    crypto: &Crypto,
-    signature: &[u8],
-) -> Outcome<MechanismMemory> {
+fn begin_with_signature(at: &mut At, crypto: &Crypto, signature: &[u8]) -> Result<MechanismMemory> {
     let mechanism = at.call(|functions, session| {
         functions.verify_signature_init(session, &crypto.mechanism, crypto.key, signature)
     })?;

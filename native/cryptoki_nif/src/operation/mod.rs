@@ -16,7 +16,7 @@ use crate::instance::SessionRequest;
 use crate::request::Cancel;
 use crate::session::Session;
 use cryptoki_ffi::crypto::Kind;
-use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::layout::MechanismMemory;
 use cryptoki_ffi::objects::Beside;
@@ -27,12 +27,12 @@ use rustler::{Binary, Encoder, Env, NewBinary, OwnedEnv, Term};
 use zeroize::Zeroizing;
 
 /// Runs an operation at a session.
-type Run = Box<dyn for<'a> Fn(&mut At<'a, '_>) -> Outcome<Term<'a>> + Send>;
+type Run = Box<dyn for<'a> Fn(&mut At<'a, '_>) -> Result<Term<'a>> + Send>;
 
 /// Gives a closure its type.
 fn run<F>(work: F) -> Option<Run>
 where
-    F: for<'a> Fn(&mut At<'a, '_>) -> Outcome<Term<'a>> + Send + 'static,
+    F: for<'a> Fn(&mut At<'a, '_>) -> Result<Term<'a>> + Send + 'static,
 {
     Some(Box::new(work))
 }
@@ -138,7 +138,7 @@ impl<'w> Work<'w> {
     }
 
     /// Runs it.
-    pub fn run<'a>(&self, env: Env<'a>, session: &mut Session) -> Outcome<Term<'a>> {
+    pub fn run<'a>(&self, env: Env<'a>, session: &mut Session) -> Result<Term<'a>> {
         let caller = self.caller;
         (self.operation.run)(&mut At {
             env,
@@ -237,7 +237,7 @@ enum Input {
 }
 
 impl Input {
-    fn bytes<'a>(&self, at: &At<'a, '_>) -> Outcome<Binary<'a>> {
+    fn bytes<'a>(&self, at: &At<'a, '_>) -> Result<Binary<'a>> {
         match self {
             Input::Kept(term) => term
                 .load(at.env)
@@ -272,10 +272,7 @@ impl<'a> At<'a, '_> {
     }
 
     /// Calls a function of the library with the session's handle.
-    fn call<T>(
-        &self,
-        work: impl FnOnce(&Functions, CK_SESSION_HANDLE) -> Outcome<T>,
-    ) -> Outcome<T> {
+    fn call<T>(&self, work: impl FnOnce(&Functions, CK_SESSION_HANDLE) -> Result<T>) -> Result<T> {
         work(
             &self.session.instance().library.functions,
             self.session.handle(),
@@ -286,8 +283,8 @@ impl<'a> At<'a, '_> {
     fn step<T>(
         &mut self,
         steps: &[Begun],
-        work: impl FnOnce(&Functions, CK_SESSION_HANDLE) -> Outcome<T>,
-    ) -> Outcome<T> {
+        work: impl FnOnce(&Functions, CK_SESSION_HANDLE) -> Result<T>,
+    ) -> Result<T> {
         for begun in steps {
             self.session.active.expect(*begun)?;
         }
@@ -302,7 +299,7 @@ impl<'a> At<'a, '_> {
 
     /// The context-specific login that some keys want for every use (section 5.6.8). Without it the
     /// operation is not left half begun.
-    fn log_in_for_use(&mut self, crypto: &Crypto) -> Outcome<()> {
+    fn log_in_for_use(&mut self, crypto: &Crypto) -> Result<()> {
         let Some(pin) = &crypto.login else {
             return Ok(());
         };

@@ -5,7 +5,7 @@ use crate::active::Begun;
 use crate::decode::{list, ulong};
 use crate::info;
 use cryptoki_ffi::crypto::Kind;
-use cryptoki_ffi::failure::{Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::values::{NoValue, Read, Template};
 use cryptoki_sys::{CK_OBJECT_HANDLE, CK_UNAVAILABLE_INFORMATION, CKA_TOKEN};
 use rustler::{Atom, Encoder, Term};
@@ -115,20 +115,20 @@ fn copied<'a>(at: &At<'a, '_>, object: CK_OBJECT_HANDLE) -> Term<'a> {
     at.made_object(object, stored)
 }
 
-fn find_init(at: &mut At, template: &Template) -> Outcome<()> {
+fn find_init(at: &mut At, template: &Template) -> Result<()> {
     at.call(|functions, session| functions.find_init(session, template))?;
     at.session.active.began(FIND, 0);
     Ok(())
 }
 
-fn find_next(at: &mut At, limit: usize) -> Outcome<Vec<CK_OBJECT_HANDLE>> {
+fn find_next(at: &mut At, limit: usize) -> Result<Vec<CK_OBJECT_HANDLE>> {
     at.step(&[FIND], |functions, session| {
         functions.find_next(session, limit)
     })
 }
 
 /// All that match, up to `limit` (0: without limit).
-fn find(at: &mut At, template: &Template, limit: usize) -> Outcome<Vec<CK_OBJECT_HANDLE>> {
+fn find(at: &mut At, template: &Template, limit: usize) -> Result<Vec<CK_OBJECT_HANDLE>> {
     let limit = if limit == 0 { usize::MAX } else { limit };
     find_init(at, template)?;
     let found = collect(at, limit);
@@ -137,7 +137,7 @@ fn find(at: &mut At, template: &Template, limit: usize) -> Outcome<Vec<CK_OBJECT
 }
 
 /// Ends with the objects, with the bound of what a token can have, or when nobody waits for them any more.
-fn collect(at: &mut At, limit: usize) -> Outcome<Vec<CK_OBJECT_HANDLE>> {
+fn collect(at: &mut At, limit: usize) -> Result<Vec<CK_OBJECT_HANDLE>> {
     let mut found = Vec::new();
     while found.len() < limit {
         if at.is_abandoned() {

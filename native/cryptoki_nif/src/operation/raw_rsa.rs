@@ -4,7 +4,7 @@
 use super::{At, Crypto};
 use crate::active::Begun;
 use cryptoki_ffi::crypto::Kind;
-use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
 use cryptoki_ffi::values::Read;
 use cryptoki_sys as ck;
 
@@ -12,7 +12,7 @@ use cryptoki_sys as ck;
 const SHORT: usize = 64;
 
 /// Refuses data for one call that is too long.
-pub(super) fn check(at: &At, crypto: &Crypto, length: usize) -> Outcome<()> {
+pub(super) fn check(at: &At, crypto: &Crypto, length: usize) -> Result<()> {
     if crypto.mechanism.kind != ck::CKM_RSA_X_509 || length <= SHORT {
         return Ok(());
     }
@@ -23,7 +23,7 @@ pub(super) fn check(at: &At, crypto: &Crypto, length: usize) -> Outcome<()> {
 }
 
 /// How much an operation in parts, or each message of one, takes; `None` where that is for the token to say.
-pub(super) fn limit(at: &At, crypto: &Crypto) -> Outcome<Option<usize>> {
+pub(super) fn limit(at: &At, crypto: &Crypto) -> Result<Option<usize>> {
     if crypto.mechanism.kind == ck::CKM_RSA_X_509 {
         modulus(at, crypto)
     } else {
@@ -32,7 +32,7 @@ pub(super) fn limit(at: &At, crypto: &Crypto) -> Outcome<Option<usize>> {
 }
 
 /// A part of it: what is too long ends the operation, as the library's own refusal would.
-pub(super) fn part(at: &mut At, steps: &[Begun], length: usize) -> Outcome<()> {
+pub(super) fn part(at: &mut At, steps: &[Begun], length: usize) -> Result<()> {
     for begun in steps {
         at.session.active.expect(*begun)?;
         if !at.session.active.takes(begun.kind, length) {
@@ -44,7 +44,7 @@ pub(super) fn part(at: &mut At, steps: &[Begun], length: usize) -> Outcome<()> {
 }
 
 /// A message in one call: one that is too long leaves the operation to the next.
-pub(super) fn message(at: &mut At, begun: Begun, length: usize) -> Outcome<()> {
+pub(super) fn message(at: &mut At, begun: Begun, length: usize) -> Result<()> {
     at.session.active.next_message(begun.kind);
     if at.session.active.takes(begun.kind, length) {
         Ok(())
@@ -54,7 +54,7 @@ pub(super) fn message(at: &mut At, begun: Begun, length: usize) -> Outcome<()> {
 }
 
 /// How many bytes the modulus of the key has; `None` where the token does not show it: then it has to look itself.
-fn modulus(at: &At, crypto: &Crypto) -> Outcome<Option<usize>> {
+fn modulus(at: &At, crypto: &Crypto) -> Result<Option<usize>> {
     let read =
         at.call(|functions, session| functions.attributes(session, crypto.key, &[ck::CKA_MODULUS]));
     match read {

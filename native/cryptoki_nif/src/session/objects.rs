@@ -2,7 +2,7 @@
 
 use super::{RETIRED_LIMIT, Session};
 use crate::operation::Work;
-use cryptoki_ffi::failure::{Class, Failure, Outcome, Reason};
+use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
 use cryptoki_ffi::numbers::Numbers;
 use cryptoki_ffi::values::Handle;
 use cryptoki_sys as ck;
@@ -24,7 +24,7 @@ impl Session {
     }
 
     /// Destroys an object, and its handle whatever comes of it, unless the object has certainly stayed.
-    pub fn destroy_object(&self, handle: Handle) -> Outcome<()> {
+    pub fn destroy_object(&self, handle: Handle) -> Result<()> {
         let Some(ending) = self.numbers().end(self.place.slot, handle) else {
             return Err(stale("the object is being destroyed by somebody else"));
         };
@@ -61,7 +61,7 @@ impl Session {
 
     /// Goes on with a new session and keeps the old one open, unused: the objects made in it would
     /// end with it.
-    pub(super) fn retire(&mut self) -> Outcome<()> {
+    pub(super) fn retire(&mut self) -> Result<()> {
         if !self.holds_objects() || self.retired.len() >= RETIRED_LIMIT {
             return Err(Failure::own(Reason::SessionLost, "nothing to keep"));
         }
@@ -83,7 +83,7 @@ impl Session {
     }
 
     /// Runs it if each handle is the one issued for its object, and keeps that so until it is over.
-    pub(super) fn run_on_objects<'a>(&mut self, env: Env<'a>, work: &Work) -> Outcome<Term<'a>> {
+    pub(super) fn run_on_objects<'a>(&mut self, env: Env<'a>, work: &Work) -> Result<Term<'a>> {
         let handles = work.operation.handles();
         if handles.is_empty() {
             return work.run(env, self);
