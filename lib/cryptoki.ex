@@ -1,8 +1,9 @@
 defmodule Cryptoki do
   alias Cryptoki.{
-    Beside,
     Attribute,
+    Beside,
     Error,
+    HSM,
     Import,
     Information,
     Instance,
@@ -13,7 +14,7 @@ defmodule Cryptoki do
   }
 
   alias Cryptoki.{Mechanism, Objects, Operation, Operations, Options, Pin, Selector, Session}
-  alias Cryptoki.{Subscriber, Target, TokenServer}
+  alias Cryptoki.{Subscriber, TokenServer}
 
   @moduledoc """
   Keys in an HSM, smart card, TPM or software token, through the vendor's PKCS #11 library.
@@ -187,7 +188,7 @@ defmodule Cryptoki do
   """
   @spec status(hsm) :: {:ok, status} | error
   def status(hsm) do
-    with {:ok, target} <- Target.fetch(hsm), do: Instance.status(target)
+    with {:ok, target} <- HSM.target(hsm), do: Instance.status(target)
   end
 
   bang(status(hsm) :: status)
@@ -211,7 +212,7 @@ defmodule Cryptoki do
     options = Options.call!(opts, [:timeout, :force])
     pin = Pin.wrap(pin)
 
-    with {:ok, target} <- Target.fetch(hsm, options),
+    with {:ok, target} <- HSM.target(hsm, options),
          do: TokenServer.unlock(target, pin, options.force)
   end
 
@@ -232,7 +233,7 @@ defmodule Cryptoki do
   """
   @spec subscribe(hsm) :: {:ok, reference} | error
   def subscribe(hsm),
-    do: with({:ok, target} <- Target.fetch(hsm), do: Subscriber.subscribe(target))
+    do: with({:ok, target} <- HSM.target(hsm), do: Subscriber.subscribe(target))
 
   @doc """
   Ends what `subscribe/1` began, in the process that did; no message of it is left or comes later.
@@ -243,7 +244,7 @@ defmodule Cryptoki do
   """
   @spec unsubscribe(hsm, reference) :: :ok | error
   def unsubscribe(hsm, ref) when is_reference(ref) do
-    with {:ok, target} <- Target.fetch(hsm), do: Subscriber.unsubscribe(target, ref)
+    with {:ok, target} <- HSM.target(hsm), do: Subscriber.unsubscribe(target, ref)
   end
 
   ## Looking around
@@ -972,7 +973,7 @@ defmodule Cryptoki do
   @spec with_session(hsm, (Session.t() -> result), timeout: timeout) :: result | error
         when result: term
   def with_session(hsm, fun, opts \\ []) when is_function(fun, 1),
-    do: Session.run(hsm, Options.call!(opts, [:timeout]), fun)
+    do: HSM.with_session(hsm, Options.call!(opts, [:timeout]), fun)
 
   @doc """
   Begins a multi-part operation on a session of `with_session/3`: `:sign`, `:verify`, `:encrypt`,
@@ -1022,7 +1023,7 @@ defmodule Cryptoki do
   """
   @spec session_info(hsm, opts) :: {:ok, map} | error
   def session_info(hsm, opts \\ []),
-    do: Session.info(hsm, Options.call!(opts, [:timeout, :metadata]))
+    do: Information.session(hsm, opts)
 
   bang(session_info(hsm, opts) :: map)
 
@@ -1038,7 +1039,7 @@ defmodule Cryptoki do
   """
   @spec validation_flags(hsm, opts) :: {:ok, non_neg_integer} | error
   def validation_flags(hsm, opts \\ []),
-    do: Session.validation_flags(hsm, Options.call!(opts, [:timeout, :metadata]))
+    do: Information.validation_flags(hsm, opts)
 
   bang(validation_flags(hsm, opts) :: non_neg_integer)
 end

@@ -3,18 +3,7 @@ defmodule Cryptoki.Certificates do
   # Certificates as users give them: DER, PEM, what names one on the token, or a list of these; and
   # whether one is that of a key.
 
-  alias Cryptoki.{
-    DER,
-    Error,
-    Keys,
-    Mechanism,
-    PEM,
-    PublicHalf,
-    PublicKey,
-    SignatureAlgorithm,
-    Target
-  }
-
+  alias Cryptoki.{DER, Error, HSM, Keys, Mechanism, PEM, PublicHalf, PublicKey, SignatureAlgorithm}
   alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.Info
   alias Cryptoki.X509.Certificate
@@ -137,7 +126,7 @@ defmodule Cryptoki.Certificates do
   def same_key(hsm, key, certified) do
     wanted = Keys.wanted!(key, :private_key)
 
-    with {:ok, target} <- Target.fetch(hsm) do
+    with {:ok, target} <- HSM.target(hsm) do
       case PublicHalf.of(target, wanted, SignatureAlgorithm.bare(certified)) do
         :no -> {:error, Error.new(:invalid_argument, "the first certificate is of another key")}
         {:error, _error} = error -> error

@@ -4,21 +4,10 @@ defmodule Cryptoki.Connector do
   # the token, fetching the PIN, logging in, opening sessions, looking at the slots. The PIN lives
   # here and in the process of the login, and only until it is handed to the library.
 
-  alias Cryptoki.{
-    Attempts,
-    Ecdsa,
-    Error,
-    Instance,
-    Instances,
-    Login,
-    Names,
-    Options,
-    Pin,
-    Request
-  }
+  alias Cryptoki.{Attempts, Ecdsa, Error, Instances, Login, Names, Options, Pin}
 
-  alias Cryptoki.{SessionServer, Telemetry}
-  alias Cryptoki.Watch
+  alias Cryptoki.{Events, Sessions, SessionServer, Watch}
+  alias Cryptoki.Native.Wait
 
   # Overdue sessions are replaced until there are this many times the sessions asked for.
   @overdue_factor 2
@@ -93,21 +82,21 @@ defmodule Cryptoki.Connector do
   end
 
   defp not_wanted(context) do
-    Telemetry.login_not_wanted(context.name)
+    Events.login_not_wanted(context.name)
     {:ok, :not_wanted}
   end
 
   @doc "How many sessions there may be beside the overdue ones, which may never come back."
   @spec room(map) :: integer
   def room(context) do
-    {:ok, %{overdue: overdue}} = Request.instance_info(context.native)
+    {:ok, %{overdue: overdue}} = Wait.instance_info(context.native)
     @overdue_factor * context.options.sessions - overdue
   end
 
   @doc "Logs in again to the token found before, or for the first time when a call was refused for want of it."
   @spec login_again(map, facts) :: {:ok, Login.login()} | trouble
   def login_again(context, facts) do
-    deadline = Request.deadline(context.options.timeout)
+    deadline = Wait.deadline(context.options.timeout)
 
     with {:ok, _now} <- Instances.still_there(context.library, facts.slot, facts.token, deadline),
          do: Login.run(context, facts.slot, facts.token)
@@ -120,7 +109,7 @@ defmodule Cryptoki.Connector do
   defp open(_context, _facts, 0, opened), do: {opened, nil}
 
   defp open(context, facts, count, opened) do
-    {:ok, server} = Instance.start_session(context.instance)
+    {:ok, server} = Sessions.start(context.instance)
 
     request = %{
       instance: context.instance,
@@ -139,7 +128,7 @@ defmodule Cryptoki.Connector do
   @spec reinitialize(map) :: :ok | {:error, Error.t()}
   def reinitialize(context) do
     # Its own sessions, which are being closed, are no others.
-    Instance.await_closed(context.instance)
+    Sessions.await_closed(context.instance)
     control(context, {:reinitialize})
   end
 
@@ -215,10 +204,10 @@ defmodule Cryptoki.Connector do
 
     cond do
       mine ->
-        {:error, Request.error(elem(mine, 1))}
+        {:error, Wait.error(elem(mine, 1))}
 
       silent != [] and length(silent) == length(slots) ->
-        {:error, Request.error(elem(hd(silent), 1))}
+        {:error, Wait.error(elem(hd(silent), 1))}
 
       filled(slots) == [] ->
         {:error, absent("no token is #{options.token}", [])}
@@ -261,5 +250,5 @@ defmodule Cryptoki.Connector do
   defp flags(token), do: Names.flags(:token, token.flags)
 
   defp control(context, op),
-    do: Request.job(context.library, op, Request.deadline(context.options.timeout))
+    do: Wait.job(context.library, op, Wait.deadline(context.options.timeout))
 end

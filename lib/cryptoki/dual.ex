@@ -3,7 +3,7 @@ defmodule Cryptoki.Dual do
   # Two operations fed by one update (PKCS #11 v3.2, section 5.17): encryption and a digest or a
   # signature of the plaintext, in one pass. Only for tokens that can.
 
-  alias Cryptoki.{Bytes, Chunks, Error, Operation, Operations, Session}
+  alias Cryptoki.{Bytes, Chunks, Error, HSM, Operation, Operations}
 
   @functions %{
     {:encrypt, :digest} => :digest_encrypt,
@@ -52,7 +52,7 @@ defmodule Cryptoki.Dual do
   @doc "Runs the encryption or decryption `first` together with `second`."
   @spec run(term, map, map) :: {:ok, term} | {:error, Error.t()}
   def run(hsm, first, second) do
-    with {:error, error} <- Session.run(hsm, first.options, &run_on(&1, first, second)),
+    with {:error, error} <- HSM.with_session(hsm, first.options, &run_on(&1, first, second)),
          do: {:error, explained(error)}
   end
 

@@ -3,7 +3,7 @@ defmodule Cryptoki.Fitting do
   # Operations of a key with a mechanism, which have to go together. Not every library looks: SoftHSM ends
   # the process at DSA with an RSA key, at ECDSA with one of Edwards.
 
-  alias Cryptoki.{Error, Keys, Names, Request, Target, Traits}
+  alias Cryptoki.{Error, Keys, Names, Target, Traits}
   alias Cryptoki.Mechanism.KeyType
 
   # What public keys have no attribute for. That a private one verifies or encrypts some tokens allow.
@@ -18,7 +18,7 @@ defmodule Cryptoki.Fitting do
   @unwrapping ~w[unwrap_key unwrap_key_authenticated]a
 
   @doc "`Keys.run/5` of an operation whose first key is the one that the mechanism works with."
-  @spec run(Target.t(), atom, [Keys.wanted()], Keys.mechanism(), function) :: Request.answer()
+  @spec run(Target.t(), atom, [Keys.wanted()], Keys.mechanism(), function) :: Wait.answer()
   def run(target, operation, [key | _more] = wanted, {{code, _parameter}, _keys} = mechanism, op) do
     Keys.run(target, operation, wanted, mechanism, fn [handle | _more] = handles, mechanism ->
       with :ok <- check(operation, code, Traits.kind(target, key, handle)),

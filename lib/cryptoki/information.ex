@@ -3,7 +3,8 @@ defmodule Cryptoki.Information do
   # What the library, its slots, the token and its mechanisms say about themselves, with names in
   # place of numbers.
 
-  alias Cryptoki.{Error, Instances, Mechanism, Names, Native, Options, Request, Target}
+  alias Cryptoki.{Call, Error, HSM, Instances, Mechanism, Names, Native, Options}
+  alias Cryptoki.Native.Wait
 
   @options [:timeout, :metadata]
 
@@ -30,7 +31,7 @@ defmodule Cryptoki.Information do
 
   defp slots(options) do
     with_library(options, fn library, deadline ->
-      with {:ok, slots} <- Request.control(library, {:slots}, deadline),
+      with {:ok, slots} <- Wait.control(library, {:slots}, deadline),
            do: {:ok, Enum.map(slots, &slot/1)}
     end)
   end
@@ -40,13 +41,13 @@ defmodule Cryptoki.Information do
   def library!(opts), do: opts |> Keyword.put_new(:token, slot: 0) |> Options.start!()
 
   @doc "Lends a library to a function that needs no instance."
-  @spec with_library(map, (Native.library(), Request.deadline() -> result)) ::
+  @spec with_library(map, (Native.library(), Wait.deadline() -> result)) ::
           result | {:error, Error.t()}
         when result: term
   def with_library(options, fun) do
-    deadline = Request.deadline(options.timeout)
+    deadline = Wait.deadline(options.timeout)
 
-    with {:ok, library} <- Request.open(options, deadline) do
+    with {:ok, library} <- Wait.open(options, deadline) do
       try do
         fun.(library, deadline)
       after
@@ -62,7 +63,7 @@ defmodule Cryptoki.Information do
     receive do
       {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
     after
-      Request.remaining(deadline) -> Process.demonitor(monitor, [:flush])
+      Wait.remaining(deadline) -> Process.demonitor(monitor, [:flush])
     end
   end
 
@@ -89,6 +90,21 @@ defmodule Cryptoki.Information do
          do: {:ok, Map.update!(info, :flags, &Names.flags(:mechanism, &1))}
   end
 
+  def session(hsm, opts) do
+    with {:ok, target} <- target(hsm, opts),
+         {:ok, info} <- Call.run(target, {:session_info}) do
+      state = Names.name(:session_state, info.state)
+      {:ok, %{info | state: state, flags: Names.flags(:session, info.flags)}}
+    end
+  end
+
+  def validation_flags(hsm, opts) do
+    {:ok, kind} = Names.code(:validation_indicator, :last_validation_ok)
+
+    with {:ok, target} <- target(hsm, opts),
+         do: Call.run(target, {:validation_flags, kind})
+  end
+
   # A name alone, which need not come with its arguments here.
   defp code!(mechanism) when is_atom(mechanism) do
     case Names.code(:mechanism, mechanism) do
@@ -99,9 +115,9 @@ defmodule Cryptoki.Information do
 
   defp code!(mechanism), do: mechanism
 
-  defp target(hsm, opts), do: Target.fetch(hsm, Options.call!(opts, @options))
+  defp target(hsm, opts), do: HSM.target(hsm, Options.call!(opts, @options))
 
-  defp control(target, op), do: Request.control(target.library, op, target.deadline)
+  defp control(target, op), do: Wait.control(target.library, op, target.deadline)
 
   defp current_slot(target),
     do: with({:ok, %{slot: slot}} <- Instances.facts(target), do: {:ok, slot})
@@ -111,7 +127,7 @@ defmodule Cryptoki.Information do
     |> Map.update!(:flags, &Names.flags(:slot, &1))
     |> Map.update!(:token, fn
       nil -> nil
-      {:error, failure} -> {:error, Request.error(failure)}
+      {:error, failure} -> {:error, Wait.error(failure)}
       token -> token(token)
     end)
   end

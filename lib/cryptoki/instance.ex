@@ -10,21 +10,10 @@ defmodule Cryptoki.Instance do
 
   use Supervisor
 
-  alias Cryptoki.{
-    Cache,
-    Connector,
-    Error,
-    Health,
-    Instances,
-    Request,
-    SessionServer,
-    Target,
-    TokenServer
-  }
+  alias Cryptoki.{Cache, Connector, Error, Health, Instances, Sessions, Target, TokenServer}
+  alias Cryptoki.Native.Wait
 
   @stop_timeout 10_000
-  # Longer than a session server waits for its session.
-  @closing 3_000
 
   @doc """
   Opens the library, starts the processes and waits for the first attempt to reach the token. The
@@ -32,13 +21,13 @@ defmodule Cryptoki.Instance do
   """
   @spec start_link(map) :: {:ok, pid} | {:error, Error.t() | term}
   def start_link(options) do
-    deadline = Request.deadline(options.timeout)
+    deadline = Wait.deadline(options.timeout)
 
     with :ok <- application_started(),
-         {:ok, library} <- Request.open(options, deadline) do
+         {:ok, library} <- Wait.open(options, deadline) do
       name = if options.name, do: [name: options.name], else: []
 
-      with {:ok, native} <- Request.instance_new(library, options.queue_limit),
+      with {:ok, native} <- Wait.instance_new(library, options.queue_limit),
            {:ok, pid} <- Supervisor.start_link(__MODULE__, {options, library, native}, name) do
         TokenServer.await_first_attempt(pid, deadline)
         {:ok, pid}
@@ -88,51 +77,8 @@ defmodule Cryptoki.Instance do
 
     :ok = Instances.register(target, options)
 
-    sessions = %{
-      id: :sessions,
-      type: :supervisor,
-      start: {__MODULE__, :start_sessions, [self()]}
-    }
-
-    children = [sessions, {TokenServer, self()}]
+    children = [{Sessions, self()}, {TokenServer, self()}]
     Supervisor.init(children, strategy: :one_for_all, max_restarts: 10, max_seconds: 60)
-  end
-
-  @doc "Starts the supervisor of the sessions and says where it is."
-  @spec start_sessions(pid) :: Supervisor.on_start()
-  def start_sessions(instance) do
-    with {:ok, pid} <- DynamicSupervisor.start_link(strategy: :one_for_one) do
-      Instances.put(instance, :sessions, pid)
-      {:ok, pid}
-    end
-  end
-
-  @doc "Starts a session server; it opens nothing yet."
-  @spec start_session(pid) :: DynamicSupervisor.on_start_child()
-  def start_session(instance),
-    do: instance |> Instances.get(:sessions) |> DynamicSupervisor.start_child(SessionServer)
-
-  @doc "The processes of an instance's sessions, those being opened or closed among them."
-  @spec sessions(pid) :: [pid]
-  def sessions(instance) do
-    children = instance |> Instances.get(:sessions) |> DynamicSupervisor.which_children()
-    for {_id, pid, _type, _modules} <- children, is_pid(pid), do: pid
-  end
-
-  @doc "Returns when the sessions there are, which are all being closed, have ended, or hang."
-  @spec await_closed(pid) :: :ok
-  def await_closed(instance) do
-    deadline = Request.deadline(@closing)
-
-    for ref <- instance |> sessions() |> Enum.map(&Process.monitor/1) do
-      receive do
-        {:DOWN, ^ref, :process, _server, _reason} -> :ok
-      after
-        Request.remaining(deadline) -> Process.demonitor(ref, [:flush])
-      end
-    end
-
-    :ok
   end
 
   @doc "What `Cryptoki.status/1` answers; asks no process."
@@ -141,7 +87,7 @@ defmodule Cryptoki.Instance do
     # The counts come after what was said of them.
     said = Instances.state(target)
 
-    with {:ok, info} <- Request.instance_info(target.native),
+    with {:ok, info} <- Wait.instance_info(target.native),
          do: {:ok, status(target, said, info)}
   end
 
@@ -162,7 +108,7 @@ defmodule Cryptoki.Instance do
         overdue: info.overdue
       },
       queue: info.queue,
-      oldest_call: oldest(Health.oldest(Request.inside(target.native))),
+      oldest_call: oldest(Health.oldest(Wait.inside(target.native))),
       epoch: info.epochs
     }
   end

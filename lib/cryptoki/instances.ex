@@ -14,7 +14,8 @@ defmodule Cryptoki.Instances do
 
   require Logger
 
-  alias Cryptoki.{Error, Health, Native, Pin, Recovery, Request, Target}
+  alias Cryptoki.{Error, Health, Native, Pin, Recovery, Target}
+  alias Cryptoki.Native.Wait
 
   @table __MODULE__
   @close_timeout 5_000
@@ -65,7 +66,7 @@ defmodule Cryptoki.Instances do
   def release(pid) do
     case :ets.take(@table, pid) do
       [{_pid, target}] ->
-        Request.instance_state(target.native, :shutdown)
+        Wait.instance_state(target.native, :shutdown)
         {:ok, target.library}
 
       [] ->
@@ -76,7 +77,7 @@ defmodule Cryptoki.Instances do
   @doc "Gives a library back; a library in which calls still run is not finalised, and that is told."
   @spec close(Native.library()) :: :ok
   def close(library) do
-    with {:error, error} <- Request.close(library, Request.deadline(@close_timeout)),
+    with {:error, error} <- Wait.close(library, Wait.deadline(@close_timeout)),
          do: Logger.warning("cryptoki: a library was not finalised: #{Exception.message(error)}")
 
     :ok
@@ -179,7 +180,7 @@ defmodule Cryptoki.Instances do
   def state(%Target{instance: pid} = target) do
     case said(pid) do
       {:absent, health, reason} ->
-        inside = Request.inside(target.native)
+        inside = Wait.inside(target.native)
         {health, reason} = Health.connecting({health, reason}, inside, target.timeout)
         {:absent, health, reason}
 
@@ -220,11 +221,11 @@ defmodule Cryptoki.Instances do
   def pin(pid), do: get(pid, :pin)
 
   @doc "Asks the token server of an instance, also while its supervisor starts another one."
-  @spec ask(pid, question :: term, Request.deadline()) :: term | {:error, Error.t()}
+  @spec ask(pid, question :: term, Wait.deadline()) :: term | {:error, Error.t()}
   def ask(instance, question, deadline) do
     case get(instance, :server) do
       nil -> stopping()
-      server -> GenServer.call(server, question, Request.remaining(deadline))
+      server -> GenServer.call(server, question, Wait.remaining(deadline))
     end
   catch
     :exit, {:timeout, _call} -> {:error, Error.new(:timeout, "the token was not reached in time")}
@@ -234,11 +235,18 @@ defmodule Cryptoki.Instances do
 
   # Its supervisor is starting another one, or is stopping itself.
   defp ask_the_next(instance, question, deadline) do
-    if Process.alive?(instance) and Request.remaining(deadline) != 0 do
+    if Process.alive?(instance) and Wait.remaining(deadline) != 0 do
       receive after: (@restart_pause -> ask(instance, question, deadline))
     else
       stopping()
     end
+  end
+
+  @doc "Tells the token server of an instance, if there is one now."
+  @spec tell(pid, news :: term) :: :ok
+  def tell(instance, news) do
+    with server when is_pid(server) <- get(instance, :server), do: GenServer.cast(server, news)
+    :ok
   end
 
   defp stopping, do: {:error, Error.new(:shutdown, "the instance is stopping")}
@@ -248,7 +256,7 @@ defmodule Cryptoki.Instances do
   @doc """
   Waits until no other process logs in to the token. The turn ends with the process that has it.
   """
-  @spec take_turn(token :: map, Request.deadline()) :: :ok | {:error, Error.t()}
+  @spec take_turn(token :: map, Wait.deadline()) :: :ok | {:error, Error.t()}
   def take_turn(token, deadline) do
     turn = {:turn, identity(token)}
 
@@ -267,7 +275,7 @@ defmodule Cryptoki.Instances do
         :ets.delete_object(@table, row)
         take_turn(token, deadline)
     after
-      Request.remaining(deadline) ->
+      Wait.remaining(deadline) ->
         Process.demonitor(ref, [:flush])
         detail = "another login to this token has not returned"
         {:error, Error.new(:timeout, detail, executed: false)}
@@ -275,10 +283,10 @@ defmodule Cryptoki.Instances do
   end
 
   @doc "The token in a slot as it is now, if it still is the one that was found there."
-  @spec still_there(Native.library(), non_neg_integer, found :: map, Request.deadline()) ::
+  @spec still_there(Native.library(), non_neg_integer, found :: map, Wait.deadline()) ::
           {:ok, now :: map} | {:error, Error.t()}
   def still_there(library, slot, found, deadline) do
-    with {:ok, now} <- Request.job(library, {:token_info, slot}, deadline) do
+    with {:ok, now} <- Wait.job(library, {:token_info, slot}, deadline) do
       if identity(found) == identity(now) do
         {:ok, now}
       else

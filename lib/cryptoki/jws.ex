@@ -1,5 +1,5 @@
 defmodule Cryptoki.JWS do
-  alias Cryptoki.{Base64URL, CallOptions, Error, JSON, Keys, Target}
+  alias Cryptoki.{Base64URL, CallOptions, Error, HSM, JSON, Keys}
   alias Cryptoki.JWS.{Algorithm, Options}
   alias Cryptoki.Options.Table
 
@@ -115,7 +115,7 @@ defmodule Cryptoki.JWS do
   defp choose(hsm, key, verb, alg, call) do
     wanted = Keys.wanted!(key, verb)
 
-    with {:ok, target} <- Target.fetch(hsm, Cryptoki.Options.call!(call, @call)),
+    with {:ok, target} <- HSM.target(hsm, Cryptoki.Options.call!(call, @call)),
          do: Algorithm.choose(target, wanted, alg)
   end
 

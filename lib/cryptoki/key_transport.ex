@@ -2,7 +2,7 @@ defmodule Cryptoki.KeyTransport do
   @moduledoc false
   # The verbs that make keys of other keys: wrapping, deriving, encapsulating.
 
-  alias Cryptoki.{Attribute, Beside, Bytes, Error, Fitting, Keys, Mechanism, Options, Target}
+  alias Cryptoki.{Attribute, Beside, Bytes, Error, Fitting, HSM, Keys, Mechanism, Options}
   alias Cryptoki.Mechanism.{Ciphertext, IV}
 
   @options [:timeout, :metadata]
@@ -142,7 +142,7 @@ defmodule Cryptoki.KeyTransport do
   defp target(_hsm, %{refusal: %Error{} = error}), do: {:error, error}
 
   defp target(hsm, call) do
-    with {:ok, target} <- Target.fetch(hsm, call.options),
+    with {:ok, target} <- HSM.target(hsm, call.options),
          do: {:ok, %{target | mechanism: call.named}}
   end
 

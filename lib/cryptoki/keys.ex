@@ -10,8 +10,20 @@ defmodule Cryptoki.Keys do
 
   import Cryptoki.Names, only: [is_proper_list: 1]
 
-  alias Cryptoki.{Attribute, Cache, Error, Instances, Key, Mechanism, Names, Request, Selector}
+  alias Cryptoki.{
+    Attribute,
+    Cache,
+    Call,
+    Error,
+    Instances,
+    Key,
+    Mechanism,
+    Names,
+    Selector
+  }
+
   alias Cryptoki.{Target, TokenServer, Unread, URI}
+  alias Cryptoki.Native.Wait
 
   @type handle :: Cryptoki.Native.handle()
 
@@ -86,15 +98,15 @@ defmodule Cryptoki.Keys do
           mechanism | nil,
           ([handle], Mechanism.wire() | nil -> tuple | {:error, Error.t()})
         ) ::
-          Request.answer()
+          Wait.answer()
   def run(target, operation, wanted, mechanism \\ nil, op)
 
   def run(%Target{} = target, _operation, [], no_keys, op)
       when no_keys == nil or elem(no_keys, 1) == [],
-      do: Request.run(target, op.([], no_keys && elem(no_keys, 0)))
+      do: Call.run(target, op.([], no_keys && elem(no_keys, 0)))
 
   def run(%Target{} = target, operation, wanted, mechanism, op) do
-    Request.run(target, operation, fn keys ->
+    Call.run(target, operation, fn keys ->
       with {:ok, handles} <- resolve_all(target, wanted, keys, []),
            {:ok, mechanism} <- fill(target, mechanism, keys),
            operation when elem(operation, 0) != :error <- op.(handles, mechanism),
@@ -159,7 +171,7 @@ defmodule Cryptoki.Keys do
   end
 
   defp standing(target, %Key{handle: {_, _, _} = handle}),
-    do: Request.standing(target.native, handle)
+    do: Wait.standing(target.native, handle)
 
   defp standing(_target, _key), do: {:ok, :unknown}
 
@@ -283,7 +295,7 @@ defmodule Cryptoki.Keys do
     do: {:ok, true}
 
   defp in_this_slot(target, place, slot) do
-    with {:ok, slots} <- Request.control(target.library, {:slots}, target.deadline),
+    with {:ok, slots} <- Wait.control(target.library, {:slots}, target.deadline),
          do: {:ok, Enum.any?(slots, &(&1.id == slot and URI.matches_slot?(place, &1)))}
   end
 
@@ -295,7 +307,7 @@ defmodule Cryptoki.Keys do
        do: {:ok, true}
 
   defp by_this_library(target, place) do
-    with {:ok, info} <- Request.control(target.library, {:library_info}, target.deadline),
+    with {:ok, info} <- Wait.control(target.library, {:library_info}, target.deadline),
          do: {:ok, URI.matches_library?(place, info)}
   end
 
@@ -353,7 +365,7 @@ defmodule Cryptoki.Keys do
   end
 
   defp epoch(target) do
-    with {:ok, %{epoch: epoch}} <- Request.instance_info(target.native), do: epoch
+    with {:ok, %{epoch: epoch}} <- Wait.instance_info(target.native), do: epoch
   end
 
   @doc "The handles of everything that fits a selector."
@@ -364,7 +376,7 @@ defmodule Cryptoki.Keys do
 
   defp find(target, templates, max) do
     Enum.reduce_while(templates, {:ok, []}, fn template, {:ok, found} ->
-      case Request.run(target, {:find, template, max}) do
+      case Call.run(target, {:find, template, max}) do
         {:ok, handles} -> {:cont, {:ok, found ++ handles}}
         {:error, _error} = error -> {:halt, error}
       end
@@ -374,7 +386,7 @@ defmodule Cryptoki.Keys do
   # A token that lost the login shows no private objects and calls that success. It may also have
   # been back a moment after the objects were looked for: hence a second look in any case.
   defp logged_in(target) do
-    with {:ok, %{state: state}} <- Request.run(target, {:session_info}) do
+    with {:ok, %{state: state}} <- Call.run(target, {:session_info}) do
       if Names.name(:session_state, state) in [:ro_public_session, :rw_public_session],
         do: TokenServer.login(target),
         else: :ok
@@ -447,7 +459,7 @@ defmodule Cryptoki.Keys do
   defp gone?(_target, _handle, %Error{reason: :object_handle_invalid}), do: true
 
   defp gone?(target, handle, %Error{reason: :stale_handle}),
-    do: Request.standing(target.native, handle) == {:ok, :gone}
+    do: Wait.standing(target.native, handle) == {:ok, :gone}
 
   defp gone?(_target, _handle, _error), do: false
 
@@ -481,7 +493,7 @@ defmodule Cryptoki.Keys do
   def read(_target, _handle, []), do: {:ok, %{}}
 
   def read(target, handle, names) do
-    with {:ok, answer} <- Request.run(target, {:attributes, handle, Attribute.types!(names)}),
+    with {:ok, answer} <- Call.run(target, {:attributes, handle, Attribute.types!(names)}),
          do: {:ok, Attribute.decode(answer, names)}
   end
 end

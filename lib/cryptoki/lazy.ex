@@ -3,7 +3,7 @@ defmodule Cryptoki.Lazy do
   # Encryption and decryption as lazy streams: the session is taken when the stream is first asked
   # for something, by the process that asks, and given back when it ends, is halted or raises.
 
-  alias Cryptoki.{Chunks, Error, Operation, Operations, Session}
+  alias Cryptoki.{Chunks, Error, HSM, Operation, Operations}
 
   @spec stream(term, :encrypt | :decrypt, term, term, Enumerable.t(), keyword) :: Enumerable.t()
   def stream(hsm, kind, key, mechanism, chunks, opts) do
@@ -29,7 +29,7 @@ defmodule Cryptoki.Lazy do
 
   defp begin(hsm, call) do
     {session, give_back} =
-      case Session.take(hsm, call.options) do
+      case HSM.take(hsm, call.options) do
         {:ok, session, give_back} -> {session, give_back}
         {:error, error} -> raise error
       end

@@ -8,7 +8,8 @@ defmodule Cryptoki.Login do
   # stays until the library has answered, also when nobody waits any more and when the application that
   # started the instance is stopped. What a slow token says about a PIN is not lost.
 
-  alias Cryptoki.{Error, Instances, Names, Pin, Recovery, Request, Target, Telemetry, Tries}
+  alias Cryptoki.{Error, Events, Instances, Names, Pin, Recovery, Target, Tries}
+  alias Cryptoki.Native.Wait
 
   # A person types it on the device.
   @protected_path_timeout 120_000
@@ -31,7 +32,7 @@ defmodule Cryptoki.Login do
     result = fetched(context, slot, token)
     metadata = %{instance: context.name, result: outcome(result)}
     duration = System.monotonic_time() - started
-    Telemetry.event([:login], %{duration: duration}, metadata)
+    Events.event([:login], %{duration: duration}, metadata)
     result
   end
 
@@ -110,7 +111,7 @@ defmodule Cryptoki.Login do
         if secret == :protected_path, do: @protected_path_timeout, else: context.options.timeout
 
       send(caller, {ref, :fetched, timeout})
-      in_turn(context, slot, token, secret, Request.deadline(timeout))
+      in_turn(context, slot, token, secret, Wait.deadline(timeout))
     end
   end
 
@@ -149,7 +150,7 @@ defmodule Cryptoki.Login do
     place = {slot, Instances.identity(token), context.options.read_only}
     who = %{place: place, user: code, username: username}
     pin = if secret == :protected_path, do: nil, else: secret
-    Request.login(context.native, who, pin, deadline)
+    Wait.login(context.native, who, pin, deadline)
   end
 
   defp answered(:ok, tries, before) do

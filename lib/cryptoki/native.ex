@@ -1,6 +1,6 @@
 defmodule Cryptoki.Native do
   @moduledoc false
-  # Stubs and nothing else. `Cryptoki.Request` is the only caller; the bodies are in
+  # Stubs and nothing else. `Cryptoki.Native.Wait` is the only caller; the bodies are in
   # `native/cryptoki_nif`. Everything that takes a `ref` answers at once and sends
   # `{ref, :ok | {:ok, value} | {:error, failure}, {queue_ns, device_ns}}` to the caller later.
 

@@ -4,8 +4,21 @@ defmodule Cryptoki.Objects do
 
   import Cryptoki.Names, only: [is_proper_list: 1]
 
-  alias Cryptoki.{Attribute, Beside, Cache, Error, Key, KeyTemplate, Keys, Mechanism, Options}
-  alias Cryptoki.{PublicKey, Request, Selector, Target, Unread}
+  alias Cryptoki.{
+    Attribute,
+    Beside,
+    Cache,
+    Call,
+    Error,
+    HSM,
+    Key,
+    Keys,
+    KeyTemplate,
+    Mechanism,
+    Options
+  }
+
+  alias Cryptoki.{PublicKey, Selector, Unread}
   alias Cryptoki.PublicHalf.Certificate
 
   @options [:timeout, :metadata]
@@ -17,7 +30,7 @@ defmodule Cryptoki.Objects do
   def find(hsm, selector, opts) do
     options = Options.call!(opts, @options)
     wanted = Keys.wanted!(selector, :find)
-    with {:ok, target} <- Target.fetch(hsm, options), do: all(target, wanted, :cached, @attempts)
+    with {:ok, target} <- HSM.target(hsm, options), do: all(target, wanted, :cached, @attempts)
   end
 
   defp all(target, wanted, keys, attempts) do
@@ -47,7 +60,7 @@ defmodule Cryptoki.Objects do
     options = Options.call!(opts, @options)
     wanted = Keys.wanted!(selector, :any)
 
-    with {:ok, target} <- Target.fetch(hsm, options),
+    with {:ok, target} <- HSM.target(hsm, options),
          {:ok, handle} <- Keys.resolve(target, wanted, :cached),
          do: describe(target, wanted, handle, @attempts)
   end
@@ -98,13 +111,13 @@ defmodule Cryptoki.Objects do
   end
 
   defp left_out({hsm, unread}, options) do
-    with {:ok, target} <- Target.fetch(hsm, options), do: Unread.tell(target, unread)
+    with {:ok, target} <- HSM.target(hsm, options), do: Unread.tell(target, unread)
     :ok
   end
 
   defp left_out(_halted, _options), do: :ok
 
-  defp target!(hsm, options), do: hsm |> Target.fetch(options) |> value!()
+  defp target!(hsm, options), do: hsm |> HSM.target(options) |> value!()
 
   defp value!({:ok, value}), do: value
   defp value!({:error, error}), do: raise(error)
@@ -139,20 +152,20 @@ defmodule Cryptoki.Objects do
     options = Options.call!(opts, @options)
     wanted = Keys.wanted!(selector, :any)
 
-    with {:ok, target} <- Target.fetch(hsm, options),
+    with {:ok, target} <- HSM.target(hsm, options),
          do: Keys.run(target, operation, [wanted], fn [handle], nil -> op.(handle) end)
   end
 
   # It has other names now, and may be one of several that have them.
   defp changed(hsm, result) do
-    with {:ok, target} <- Target.fetch(hsm), do: Cache.clear(target.cache)
+    with {:ok, target} <- HSM.target(hsm), do: Cache.clear(target.cache)
     result
   end
 
   def certificate(hsm, %Key{class: class} = key, opts)
       when class in [:private_key, :public_key] do
     options = Options.call!(opts, @options)
-    with {:ok, target} <- Target.fetch(hsm, options), do: Certificate.fetch(target, key)
+    with {:ok, target} <- HSM.target(hsm, options), do: Certificate.fetch(target, key)
   end
 
   def certificate(hsm, selector, opts) do
@@ -161,7 +174,7 @@ defmodule Cryptoki.Objects do
     names = [:class, :value]
 
     with :ok <- Selector.of_class(selector, :certificate),
-         {:ok, target} <- Target.fetch(hsm, options),
+         {:ok, target} <- HSM.target(hsm, options),
          {:ok, answer} <-
            Keys.run(target, :attributes, [wanted], fn [handle], nil ->
              {:attributes, handle, Attribute.types!(names)}
@@ -180,7 +193,7 @@ defmodule Cryptoki.Objects do
   def public_key(hsm, selector, opts) do
     options = Options.call!(opts, @options)
     search = PublicKey.search!(selector)
-    with {:ok, target} <- Target.fetch(hsm, options), do: PublicKey.fetch(target, search)
+    with {:ok, target} <- HSM.target(hsm, options), do: PublicKey.fetch(target, search)
   end
 
   ## Making
@@ -189,8 +202,8 @@ defmodule Cryptoki.Objects do
     options = Options.call!(opts, @options)
     template = Attribute.encode!(template)
 
-    with {:ok, target} <- Target.fetch(hsm, options),
-         {:ok, handle} <- Request.run(target, {:create, template}),
+    with {:ok, target} <- HSM.target(hsm, options),
+         {:ok, handle} <- Call.run(target, {:create, template}),
          do: Keys.made(target, handle)
   end
 
@@ -202,11 +215,11 @@ defmodule Cryptoki.Objects do
     with {:ok, target} <- target(hsm, options, mechanism) do
       case Mechanism.answer(mechanism) do
         nil ->
-          with {:ok, handle} <- Request.run(target, {:generate_key, encoded, template}),
+          with {:ok, handle} <- Call.run(target, {:generate_key, encoded, template}),
                do: Keys.made(target, handle)
 
         answer ->
-          with {:ok, made} <- Request.run(target, {:generate_beside, encoded, template}),
+          with {:ok, made} <- Call.run(target, {:generate_beside, encoded, template}),
                do: Beside.result(answer, made, target)
       end
     end
@@ -219,19 +232,19 @@ defmodule Cryptoki.Objects do
     op = {:generate_key_pair, encoded, Attribute.encode!(public), Attribute.encode!(private)}
 
     with {:ok, target} <- target(hsm, options, mechanism),
-         {:ok, {public, private}} <- Request.run(target, op),
+         {:ok, {public, private}} <- Call.run(target, op),
          {:ok, public} <- Keys.made(target, public),
          {:ok, private} <- Keys.made(target, private),
          do: {:ok, {public, private}}
   end
 
   defp target(hsm, options, mechanism) do
-    with {:ok, target} <- Target.fetch(hsm, options),
+    with {:ok, target} <- HSM.target(hsm, options),
          do: {:ok, %{target | mechanism: Mechanism.name_or_code(mechanism)}}
   end
 
   defp made(hsm, handle, opts) do
-    with {:ok, target} <- Target.fetch(hsm, Options.call!(opts, @options)),
+    with {:ok, target} <- HSM.target(hsm, Options.call!(opts, @options)),
          do: Keys.made(target, handle)
   end
 end

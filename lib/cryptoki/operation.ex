@@ -16,7 +16,7 @@ defmodule Cryptoki.Operation do
   that fails: the next one may be well.
   """
 
-  alias Cryptoki.{Bytes, Chunks, Ecdsa, Error, Keys, Message, Options, Request, Selector}
+  alias Cryptoki.{Bytes, Call, Chunks, Ecdsa, Error, HSM, Keys, Message, Options, Selector}
   alias Cryptoki.{Session, SignatureForm, Target}
   alias Cryptoki.Mechanism.{Ciphertext, IV}
 
@@ -282,7 +282,7 @@ defmodule Cryptoki.Operation do
   @doc false
   @spec target(t) :: {:ok, Target.t()} | {:error, Error.t()}
   def target(op) do
-    with {:ok, target} <- Target.fetch(op.session, op.options),
+    with {:ok, target} <- HSM.target(op.session, op.options),
          do: {:ok, %{target | mechanism: op.mechanism}}
   end
 
@@ -310,7 +310,7 @@ defmodule Cryptoki.Operation do
 
   @doc false
   @spec step(t, tuple) :: :ok | {:ok, term} | {:error, Error.t()}
-  def step(op, native), do: with({:ok, target} <- target(op), do: Request.run(target, native))
+  def step(op, native), do: with({:ok, target} <- target(op), do: Call.run(target, native))
 
   defimpl Inspect do
     def inspect(op, _opts) do

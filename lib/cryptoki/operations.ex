@@ -4,7 +4,19 @@ defmodule Cryptoki.Operations do
   # raises `ArgumentError`; then the keys are resolved and the operation runs as one request, or for
   # `{:stream, enumerable}` as a multi-part operation on a session of its own.
 
-  alias Cryptoki.{Bytes, ContextPin, DataLimit, Dual, Ecdsa, Error, Fitting, Keys, Mechanism}
+  alias Cryptoki.{
+    Bytes,
+    Call,
+    ContextPin,
+    DataLimit,
+    Dual,
+    Ecdsa,
+    Error,
+    Fitting,
+    HSM,
+    Keys,
+    Mechanism
+  }
 
   alias Cryptoki.{
     Names,
@@ -13,11 +25,9 @@ defmodule Cryptoki.Operations do
     OwnIV,
     Prehash,
     Random,
-    Request,
     Salt,
     Session,
     SignatureForm,
-    Target,
     Traits
   }
 
@@ -185,14 +195,14 @@ defmodule Cryptoki.Operations do
             "random/3 takes a number of bytes from 0 to #{@random_limit}, got: #{inspect(count)}"
     end
 
-    with {:ok, target} <- Target.fetch(hsm, options), do: Random.bytes(target, count)
+    with {:ok, target} <- HSM.target(hsm, options), do: Random.bytes(target, count)
   end
 
   def seed_random(hsm, seed, opts) do
     options = Options.call!(opts, @keyless)
     seed = binary!(seed, "a seed")
 
-    with {:ok, target} <- Target.fetch(hsm, options), do: Random.seed(target, seed)
+    with {:ok, target} <- HSM.target(hsm, options), do: Random.seed(target, seed)
   end
 
   ## Multi-part operations
@@ -268,7 +278,7 @@ defmodule Cryptoki.Operations do
   end
 
   defp replaced(target, begun) do
-    _ = Request.run(target, {:cancel, begun})
+    _ = Call.run(target, {:cancel, begun})
     {:error, IV.replaced()}
   end
 
@@ -304,7 +314,7 @@ defmodule Cryptoki.Operations do
   defp stream(_hsm, %{refusal: %Error{} = error}, _signature), do: {:error, error}
 
   defp stream(hsm, %{data: {:stream, enumerable}} = call, signature) do
-    Session.run(hsm, call.options, fn session ->
+    HSM.with_session(hsm, call.options, fn session ->
       with {:ok, target} <- target(session, call) do
         # The signature has its final form already.
         call = %{call | format: :raw}
@@ -442,7 +452,7 @@ defmodule Cryptoki.Operations do
   defp target(_hsm, %{refusal: %Error{} = error}), do: {:error, error}
 
   defp target(hsm, call) do
-    with {:ok, target} <- Target.fetch(hsm, call.options),
+    with {:ok, target} <- HSM.target(hsm, call.options),
          do: {:ok, %{target | mechanism: call.named}}
   end
 

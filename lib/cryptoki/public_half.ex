@@ -5,7 +5,7 @@ defmodule Cryptoki.PublicHalf do
   # else what only it can make (`Cryptoki.PublicHalf.Proof`). Candidates are the public keys and the
   # certificates with its id, with its label, and then all of them. Once found it is known.
 
-  alias Cryptoki.{Attribute, Error, Keys, PublicKey, Request, Target, Unread}
+  alias Cryptoki.{Attribute, Call, Error, Keys, PublicKey, Target, Unread}
   alias Cryptoki.PublicHalf.Proof
 
   @typedoc """
@@ -109,7 +109,7 @@ defmodule Cryptoki.PublicHalf do
   defp look([{named?, class, names} | rest], %{search: %{target: target}} = state) do
     template = Attribute.encode!([class: class] ++ names)
 
-    with {:ok, handles} <- Request.run(target, {:find, template, @most}),
+    with {:ok, handles} <- Call.run(target, {:find, template, @most}),
          fresh = Enum.reject(handles, &(&1 in state.seen)),
          state = %{state | seen: MapSet.union(state.seen, MapSet.new(fresh))},
          {:go, state} <- each(fresh, class, state, named?),

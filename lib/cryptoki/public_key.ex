@@ -3,7 +3,7 @@ defmodule Cryptoki.PublicKey do
   # Public keys as `:public_key` has them: from the public key object, else the public half of the
   # private key (`Cryptoki.PublicHalf`), else from a certificate.
 
-  alias Cryptoki.{Attribute, Error, Key, Keys, Options, PublicHalf, Selector, Target}
+  alias Cryptoki.{Attribute, Error, HSM, Key, Keys, Options, PublicHalf, Selector, Target}
   alias Cryptoki.Attribute.Curve
 
   # Of what may be anything: CKA_VALUE of other classes is a secret.
@@ -128,7 +128,7 @@ defmodule Cryptoki.PublicKey do
     search = search!(selector)
     half = Enum.find_value(search, fn {how, wanted} -> how != :object && wanted end)
 
-    with {:ok, target} <- Target.fetch(hsm, options) do
+    with {:ok, target} <- HSM.target(hsm, options) do
       case half && PublicHalf.fetch(target, half) do
         nil -> fetch(target, search)
         {:ok, {:proven, key}} -> {:ok, key}

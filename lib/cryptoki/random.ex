@@ -3,7 +3,7 @@ defmodule Cryptoki.Random do
   # Random numbers, and seeds, in pieces that the library takes: NSS gives 64 KiB a call, others 1 KiB or
   # less, and what they say to more differs. What is found out is remembered for the instance.
 
-  alias Cryptoki.{Error, Instances, Request, Target}
+  alias Cryptoki.{Call, Error, Instances, Target}
 
   # What is tried next when a library takes less than it was given.
   @pieces [64 * 1024, 1024, 256, 64, 32, 16]
@@ -20,7 +20,7 @@ defmodule Cryptoki.Random do
   def bytes(_target, 0), do: {:ok, ""}
 
   def bytes(target, count) do
-    get = fn _at, size, _limit -> Request.run(target, {:random, size}) end
+    get = fn _at, size, _limit -> Call.run(target, {:random, size}) end
 
     case pieces(target, :random_limit, count, get) do
       {:ok, [bytes]} -> {:ok, bytes}
@@ -38,7 +38,7 @@ defmodule Cryptoki.Random do
     mix = fn at, size, limit ->
       from = max(at + size - limit, 0)
       op = {:seed_random, binary_part(seed, from, at + size - from)}
-      with :ok <- Request.run(target, op), do: {:ok, ""}
+      with :ok <- Call.run(target, op), do: {:ok, ""}
     end
 
     with {:ok, _nothing} <- pieces(target, :seed_limit, byte_size(seed), mix), do: :ok

@@ -3,7 +3,8 @@ defmodule Cryptoki.Report do
   # What a token server says of its instance, which it does in one place: to callers who ask for the status
   # or are refused, to the log, to telemetry and to subscribers. Works on the state of the token server.
 
-  alias Cryptoki.{Health, Instances, Request, Target, Telemetry, Watch}
+  alias Cryptoki.{Events, Health, Instances, Target, Watch}
+  alias Cryptoki.Native.Wait
 
   @doc "The instance is absent, locked or ready from here on."
   @spec enter(state, :absent | :locked | :ready, open :: non_neg_integer) :: state when state: map
@@ -12,15 +13,15 @@ defmodule Cryptoki.Report do
     {health, why} = health(state, open)
     Instances.put_state(state.instance, now, health, why)
     Instances.put(state.instance, :facts, state.facts)
-    {:ok, :ok} = Request.instance_state(state.target.native, now)
+    {:ok, :ok} = Wait.instance_state(state.target.native, now)
     if now == before, do: state, else: announce(state, before, {health, why}, open)
   end
 
   # A change of state has a line of its own in the log.
   defp announce(state, before, {health, why}, open) do
     name = Target.called(state.target)
-    Telemetry.changed(name, {before, state.state}, state.reason, {open, state.options.sessions})
-    if health != elem(state.health, 0), do: Telemetry.health(name, health, why, nil)
+    Events.changed(name, {before, state.state}, state.reason, {open, state.options.sessions})
+    if health != elem(state.health, 0), do: Events.health(name, health, why, nil)
     Watch.notify(state.watch, {:state, state.state, state.reason})
     # It is connected anew, and whether operations succeed now has to be seen.
     if health == :failing, do: Watch.notify(state.watch, {:health, health, why})
@@ -45,13 +46,13 @@ defmodule Cryptoki.Report do
 
   defp tell(%{health: {health, why}} = state, open) do
     {line, told} = Health.line(health, state.told, {open, state.options.sessions})
-    Telemetry.health(Target.called(state.target), health, why, line)
+    Events.health(Target.called(state.target), health, why, line)
     Watch.notify(state.watch, {:health, health, why})
     %{state | told: told}
   end
 
   defp health(%{state: :ready} = state, open) do
-    {:ok, %{failing: failing}} = Request.instance_info(state.target.native)
+    {:ok, %{failing: failing}} = Wait.instance_info(state.target.native)
 
     Health.ready(
       %{
@@ -60,7 +61,7 @@ defmodule Cryptoki.Report do
         shortage: state.supply.shortage,
         failing: if(failing > 0, do: state.failing)
       },
-      fn -> Request.inside(state.target.native) end
+      fn -> Wait.inside(state.target.native) end
     )
   end
 

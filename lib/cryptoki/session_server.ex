@@ -5,7 +5,8 @@ defmodule Cryptoki.SessionServer do
 
   use GenServer, restart: :temporary, shutdown: 5_000
 
-  alias Cryptoki.{Error, Request, TokenServer}
+  alias Cryptoki.{Error, Instances}
+  alias Cryptoki.Native.Wait
 
   # Below the shutdown time of the child: a session that hangs is left to its thread.
   @close_timeout 2_000
@@ -33,11 +34,11 @@ defmodule Cryptoki.SessionServer do
 
   @impl true
   def handle_call({:open, facts}, _from, nil) do
-    deadline = Request.deadline(facts.timeout)
+    deadline = Wait.deadline(facts.timeout)
 
     with {:ok, session} <-
-           Request.session_open(facts.native, facts.place, deadline),
-         {:ok, id} <- Request.session_id(session) do
+           Wait.session_open(facts.native, facts.place, deadline),
+         {:ok, id} <- Wait.session_id(session) do
       state = %{session: session, id: id, instance: facts.instance, closes: true}
       {:reply, :ok, Map.merge(state, %{timeout: facts.timeout, cleaning: nil})}
     else
@@ -62,12 +63,12 @@ defmodule Cryptoki.SessionServer do
 
   # One that came in time after all is told so by the thread, and this does nothing.
   def handle_info(:overdue, state) do
-    Request.session_overdue(state.session)
+    Wait.session_overdue(state.session)
     {:noreply, state}
   end
 
   def handle_info({:cryptoki_session, id, event}, %{id: id} = state) do
-    TokenServer.session_event(state.instance, event)
+    Instances.tell(state.instance, {:session, self(), event})
 
     case event do
       {news, _failure} when news in [:reopened, :failing] -> {:noreply, state}
@@ -83,8 +84,8 @@ defmodule Cryptoki.SessionServer do
   @impl true
   def terminate(_reason, %{closes: true, session: session}) do
     with {:error, %Error{reason: :timeout}} <-
-           Request.session_close(session, Request.deadline(@close_timeout)),
-         do: Request.session_overdue(session)
+           Wait.session_close(session, Wait.deadline(@close_timeout)),
+         do: Wait.session_overdue(session)
   end
 
   def terminate(_reason, _state), do: :ok

@@ -1,6 +1,6 @@
 defmodule Cryptoki.SSL do
-  alias Cryptoki.{CallOptions, Certificates, Error, Keys, Options, SignatureAlgorithm}
-  alias Cryptoki.{Target, Traits}
+  alias Cryptoki.{CallOptions, Certificates, Error, HSM, Keys, Options, SignatureAlgorithm}
+  alias Cryptoki.{Traits}
   alias Cryptoki.SSL.SignFun
 
   @moduledoc """
@@ -152,7 +152,7 @@ defmodule Cryptoki.SSL do
   defp signs(_kind, _hsm, _key, _call), do: :ok
 
   defp signs_pss(hash, hsm, key, call) do
-    with {:ok, target} <- Target.fetch(hsm, Options.call!(call, @call)),
+    with {:ok, target} <- HSM.target(hsm, Options.call!(call, @call)),
          false <- Traits.always_authenticate?(target, Keys.wanted!(key, :sign)),
          digest = :crypto.hash(hash, :crypto.strong_rand_bytes(32)),
          {:ok, _signature} <-

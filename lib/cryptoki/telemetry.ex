@@ -52,13 +52,9 @@ defmodule Cryptoki.Telemetry do
   Never a PIN, never data, never key bytes. `guides/telemetry.md` has what to chart.
   """
 
-  require Logger
-
-  alias Cryptoki.{Error, Instance, Recovery, Target}
+  alias Cryptoki.{Error, Events, HSM, Instance, Target}
 
   @handler "cryptoki-default-logger"
-
-  @type times :: {queue_ns :: non_neg_integer, device_ns :: non_neg_integer}
 
   @doc """
   The names of all events, as `:telemetry.attach_many/4` takes them.
@@ -118,174 +114,14 @@ defmodule Cryptoki.Telemetry do
   """
   @spec measure(Cryptoki.hsm()) :: :ok
   def measure(hsm) do
-    with true <- on?(),
-         {:ok, target} <- Target.fetch(hsm),
+    with true <- Events.on?(),
+         {:ok, target} <- HSM.target(hsm),
          {:ok, status} <- Instance.status(target) do
       %{state: state, health: health, sessions: sessions, queue: queue} = status
       metadata = %{instance: Target.called(target), state: state, health: health}
-      execute([:cryptoki, :status], Map.put(sessions, :queue, queue), metadata)
+      Events.emit([:status], Map.put(sessions, :queue, queue), metadata)
     end
 
     :ok
   end
-
-  # Behind the others of this library.
-
-  @doc false
-  # Whether anybody can listen.
-  @spec on?() :: boolean
-  def on?, do: :erlang.function_exported(:telemetry, :execute, 3)
-
-  @doc false
-  # Emits one event.
-  @spec event([atom], map, map) :: :ok
-  def event(name, measurements \\ %{}, metadata) do
-    if on?() do
-      measurements = Map.put_new_lazy(measurements, :system_time, &System.system_time/0)
-      execute([:cryptoki | name], measurements, metadata)
-    end
-
-    :ok
-  end
-
-  @doc false
-  # Runs a call of the queue between its start and stop events.
-  @spec call(
-          (() -> metadata :: map),
-          (() -> {:ok | {:ok, term} | {:error, Cryptoki.Error.t()}, times})
-        ) :: :ok | {:ok, term} | {:error, Cryptoki.Error.t()}
-  def call(metadata, fun) do
-    if on?() do
-      measured(metadata.(), fun)
-    else
-      {result, _times} = fun.()
-      result
-    end
-  end
-
-  @doc false
-  # Says that an instance's token came, went or was locked.
-  @spec changed(term, {from :: atom, to :: atom}, Error.t() | nil, {integer, integer}) :: :ok
-  def changed(instance, {from, to}, reason, sessions) do
-    {level, sentence} = change(from, to, reason && Exception.message(reason), sessions)
-    Logger.log(level, fn -> "cryptoki #{inspect(instance)}: #{sentence}" end)
-    event([:token, to], %{instance: instance, reason: reason && reason.reason})
-  end
-
-  @doc false
-  # Says that the PIN is not used.
-  @spec login_not_wanted(term) :: :ok
-  def login_not_wanted(instance) do
-    Logger.notice(fn ->
-      "cryptoki #{inspect(instance)}: the token wants no login (CKF_LOGIN_REQUIRED is not set), " <>
-        "it is used without the PIN"
-    end)
-  end
-
-  @doc false
-  # Says what has become of an instance's health; `line` is nil where the log has said it already.
-  @spec health(term, atom, Error.t() | nil, {Logger.level(), String.t()} | nil) :: :ok
-  def health(instance, health, reason, line) do
-    with {level, sentence} <- line do
-      because = if reason, do: ": " <> Exception.message(reason), else: ""
-      Logger.log(level, fn -> "cryptoki #{inspect(instance)}: #{sentence}#{because}" end)
-    end
-
-    event([:health], %{instance: instance, health: health, reason: reason && reason.reason})
-  end
-
-  @doc false
-  # Says what became of a session: an event of the native side, or `:opened`.
-  @spec session(term, term) :: :ok
-  def session(instance, event) do
-    {name, reason} =
-      case event do
-        {name, {:rv, _, _, _} = failure} -> {name, Recovery.error(failure).reason}
-        {name, {:own, reason, _detail}} -> {name, reason}
-        {name, why} -> {name, why}
-        name -> {name, nil}
-      end
-
-    event([:session, name], %{instance: instance, reason: reason})
-  end
-
-  @doc false
-  # Says that the library was initialised anew, or why not; that others use it is news only once.
-  @spec reinitialized(term, :ok | {:error, Error.t()}, refused_before :: boolean) :: :ok
-  def reinitialized(instance, answer, refused_before) do
-    level = if refused_before and outcome(answer) == :busy, do: :debug, else: :warning
-
-    Logger.log(level, fn ->
-      "cryptoki #{inspect(instance)}: " <>
-        case answer do
-          :ok -> "the library was finalised and initialised anew, the token is looked for"
-          {:error, why} -> "the library could not be initialised anew: #{Exception.message(why)}"
-        end
-    end)
-
-    event([:library, :reinitialized], %{instance: instance, result: outcome(answer)})
-  end
-
-  defp change(:starting, :ready, nil, _sessions), do: {:debug, "ready"}
-  defp change(_from, :ready, nil, _sessions), do: {:notice, "ready again"}
-
-  defp change(_from, :ready, shortage, {open, wanted}),
-    do: {:warning, "ready with #{open} of #{wanted} sessions: #{shortage}"}
-
-  defp change(_from, :absent, why, _sessions),
-    do: {:warning, "no token, it is looked for again and again: #{why}"}
-
-  defp change(_from, :locked, why, _sessions),
-    do: {:warning, "locked until Cryptoki.unlock/3 is called: #{why}"}
-
-  defp measured(metadata, fun) do
-    start = System.monotonic_time()
-    times = %{system_time: System.system_time(), monotonic_time: start}
-    execute([:cryptoki, :call, :start], times, metadata)
-
-    try do
-      fun.()
-    catch
-      kind, reason ->
-        detail = %{kind: kind, reason: reason, stacktrace: without_data(__STACKTRACE__)}
-        duration = System.monotonic_time() - start
-        metadata = Map.merge(metadata, detail)
-        execute([:cryptoki, :call, :exception], %{duration: duration}, metadata)
-        :erlang.raise(kind, reason, __STACKTRACE__)
-    else
-      {result, {queue, device}} ->
-        measurements = %{
-          duration: System.monotonic_time() - start,
-          queue_time: native(queue),
-          device_time: native(device)
-        }
-
-        execute(
-          [:cryptoki, :call, :stop],
-          measurements,
-          Map.put(metadata, :result, outcome(result))
-        )
-
-        result
-    end
-  end
-
-  # A stack can carry the arguments of the call that failed.
-  defp without_data(stacktrace) do
-    for {module, function, arity_or_arguments, location} <- stacktrace do
-      arity =
-        if is_list(arity_or_arguments), do: length(arity_or_arguments), else: arity_or_arguments
-
-      {module, function, arity, location}
-    end
-  end
-
-  defp native(nanoseconds), do: System.convert_time_unit(nanoseconds, :nanosecond, :native)
-
-  defp outcome({:error, error}), do: error.reason
-  defp outcome(_ok), do: :ok
-
-  # apply/3 because the module is not a dependency of ours and need not exist.
-  defp execute(name, measurements, metadata),
-    do: apply(:telemetry, :execute, [name, measurements, metadata])
 end

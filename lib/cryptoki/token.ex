@@ -16,7 +16,8 @@ defmodule Cryptoki.Token do
   slot meanwhile, nothing is done to it: `:token_absent`.
   """
 
-  alias Cryptoki.{Error, Information, Instances, Names, Options, Pin, Request, Tries, URI}
+  alias Cryptoki.{Error, Information, Instances, Names, Options, Pin, Tries, URI}
+  alias Cryptoki.Native.Wait
 
   @library [:library, :init_args, :timeout]
 
@@ -86,7 +87,7 @@ defmodule Cryptoki.Token do
     options = Information.library!(start)
 
     Information.with_library(options, fn library, deadline ->
-      with {:ok, slots} <- Request.control(library, {:slots}, deadline),
+      with {:ok, slots} <- Wait.control(library, {:slots}, deadline),
            {:ok, %{id: id, token: token}} <- choose(slots, slot, options.token),
            {:ok, token} <- answering(token),
            :ok <- Pin.hidden(fn -> hand_over(library, {id, token}, pins, op, deadline) end) do
@@ -100,7 +101,7 @@ defmodule Cryptoki.Token do
   defp hand_over(library, {id, token}, pins, op, deadline) do
     with {:ok, pins} <- fetch(pins),
          {:ok, _now} <- still_there(library, id, token, deadline),
-         do: Request.control(library, op.(id, pins), deadline)
+         do: Wait.control(library, op.(id, pins), deadline)
   end
 
   defp token?(slot), do: not is_integer(slot) and slot != :free
@@ -124,7 +125,7 @@ defmodule Cryptoki.Token do
   defp one([slot], _sentence), do: {:ok, slot}
   defp one(_none_or_several, sentence), do: {:error, Error.new(:token_absent, sentence)}
 
-  defp answering({:error, failure}), do: {:error, Request.error(failure)}
+  defp answering({:error, failure}), do: {:error, Wait.error(failure)}
   defp answering(token), do: {:ok, token}
 
   defp flags(token), do: Names.flags(:token, token.flags)

@@ -12,9 +12,9 @@ defmodule Cryptoki.TokenServer do
 
   use GenServer, restart: :permanent, shutdown: 5_000
 
-  alias Cryptoki.{Attempts, Cache, Connector, Error, Instance, Instances, Job, Login, Pin}
-  alias Cryptoki.{Recovery, Report, Request, SessionServer, Supply, Target, Telemetry, Unlocks}
-  alias Cryptoki.Watch
+  alias Cryptoki.{Attempts, Cache, Connector, Error, Events, Instances, Job, Login, Pin}
+  alias Cryptoki.{Recovery, Report, Sessions, SessionServer, Supply, Target, Unlocks, Watch}
+  alias Cryptoki.Native.Wait
 
   ## Calls
 
@@ -22,7 +22,7 @@ defmodule Cryptoki.TokenServer do
   def start_link(instance), do: GenServer.start_link(__MODULE__, instance)
 
   @doc "Returns when the first attempt to reach the token is over, or the time is."
-  @spec await_first_attempt(pid, Request.deadline()) :: :ok
+  @spec await_first_attempt(pid, Wait.deadline()) :: :ok
   def await_first_attempt(instance, deadline) do
     _ = Instances.ask(instance, :await_first_attempt, deadline)
     :ok
@@ -47,15 +47,6 @@ defmodule Cryptoki.TokenServer do
       answer ->
         answer
     end
-  end
-
-  @doc "Tells what became of the session of the calling process."
-  @spec session_event(pid, term) :: :ok
-  def session_event(instance, event) do
-    with server when is_pid(server) <- Instances.get(instance, :server),
-         do: GenServer.cast(server, {:session, self(), event})
-
-    :ok
   end
 
   ## Start and end
@@ -110,13 +101,13 @@ defmodule Cryptoki.TokenServer do
 
   @impl true
   def handle_continue(:start, state) do
-    {:ok, :ok} = Request.instance_state(state.target.native, :absent)
+    {:ok, :ok} = Wait.instance_state(state.target.native, :absent)
     new_epoch(state)
     proceed(state)
   end
 
   @impl true
-  def terminate(_reason, state), do: Request.instance_state(state.target.native, :shutdown)
+  def terminate(_reason, state), do: Wait.instance_state(state.target.native, :shutdown)
 
   ## What callers ask
 
@@ -141,7 +132,7 @@ defmodule Cryptoki.TokenServer do
     do: proceed(%{state | unlocks: Unlocks.add(state.unlocks, from, pin, force)})
 
   def handle_call({:subscribe, pid, ref, deadline}, _from, state) do
-    if Request.remaining(deadline) == 0,
+    if Wait.remaining(deadline) == 0,
       do: {:noreply, state},
       else: proceed(%{state | watch: Watch.subscribe(state.watch, pid, ref)}, :ok)
   end
@@ -157,7 +148,7 @@ defmodule Cryptoki.TokenServer do
 
   # These are of all sessions, whichever has told of it.
   def handle_cast({:session, _pid, {:failing, failure}}, state),
-    do: proceed(%{state | failing: Request.error(failure)})
+    do: proceed(%{state | failing: Wait.error(failure)})
 
   def handle_cast({:session, _pid, :working}, state), do: proceed(state)
 
@@ -181,10 +172,10 @@ defmodule Cryptoki.TokenServer do
        do: %{state | login_due: facts != nil and facts.logged_in}
 
   defp session({:reopened, {:rv, _, _, :device} = failure}, _pid, %{state: :ready} = state) do
-    {:ok, %{worked: worked}} = Request.instance_info(state.target.native)
+    {:ok, %{worked: worked}} = Wait.instance_info(state.target.native)
 
     case Attempts.reopened(state.attempts, failure, worked) do
-      {:stuck, attempts} -> lose(%{state | attempts: attempts}, Request.error(failure))
+      {:stuck, attempts} -> lose(%{state | attempts: attempts}, Wait.error(failure))
       {:usual, attempts} -> %{state | attempts: attempts}
     end
   end
@@ -196,7 +187,7 @@ defmodule Cryptoki.TokenServer do
 
   defp session({:lost, failure}, pid, state) do
     state = %{state | sessions: Map.delete(state.sessions, pid), open_due: true}
-    error = Request.error(failure)
+    error = Wait.error(failure)
 
     if Recovery.lost(failure) == :absent and state.state == :ready,
       do: lose(state, error),
@@ -340,7 +331,7 @@ defmodule Cryptoki.TokenServer do
 
   defp done(:reinitialize, result, state) do
     attempts = Attempts.reinitialized(state.attempts, result)
-    Telemetry.reinitialized(Target.called(state.target), result, state.attempts.refused)
+    Events.reinitialized(Target.called(state.target), result, state.attempts.refused)
 
     case result do
       {:error, %Error{reason: reason} = error} when reason != :busy ->
@@ -422,13 +413,13 @@ defmodule Cryptoki.TokenServer do
 
   # Before sessions are opened, never after: a session remembers the epoch it was opened in.
   defp new_epoch(state) do
-    {:ok, :ok} = Request.bump_epoch(state.target.native)
+    {:ok, :ok} = Wait.bump_epoch(state.target.native)
     Cache.clear(state.target.cache)
   end
 
   defp close_sessions(servers), do: Enum.each(servers, &SessionServer.close/1)
 
-  defp stray_sessions(state), do: Instance.sessions(state.instance) -- Map.keys(state.sessions)
+  defp stray_sessions(state), do: Sessions.all(state.instance) -- Map.keys(state.sessions)
 
   defp enter(state, now, reason), do: Report.enter(%{state | reason: reason}, now, open(state))
 
@@ -452,7 +443,7 @@ defmodule Cryptoki.TokenServer do
   defp token(%{facts: nil}), do: nil
   defp token(%{facts: facts}), do: Connector.summary(facts.slot, facts.token)
 
-  defp tell_session(state, event), do: Telemetry.session(Target.called(state.target), event)
+  defp tell_session(state, event), do: Events.session(Target.called(state.target), event)
 
   ## Looks at the slots
 

@@ -13,7 +13,8 @@ defmodule Cryptoki.Tries do
   # | `doubtful` | handed over when the device failed            | once more
   # | `refused`  | refused, or nobody knows (with code, or zero) | when a person insists
 
-  alias Cryptoki.{Error, Recovery, Request, Sealed}
+  alias Cryptoki.{Error, Recovery, Sealed}
+  alias Cryptoki.Native.Wait
 
   @free 0
   @good 1
@@ -44,7 +45,7 @@ defmodule Cryptoki.Tries do
   Notes that the calling process hands the PIN over now; waits for whoever has done so. The error says
   why it must not, unless somebody insists.
   """
-  @spec hand(t, insists :: boolean, Request.deadline()) :: {:ok, before} | {:error, Error.t()}
+  @spec hand(t, insists :: boolean, Wait.deadline()) :: {:ok, before} | {:error, Error.t()}
   def hand(tries, insists, deadline) do
     case :atomics.get(tries, @state) do
       @handed -> wait(tries, insists, deadline)
@@ -73,7 +74,7 @@ defmodule Cryptoki.Tries do
         if :atomics.get(tries, @state) == @handed, do: refuse(tries, @handed, 0)
         hand(tries, insists, deadline)
     after
-      Request.remaining(deadline) ->
+      Wait.remaining(deadline) ->
         Process.demonitor(ref, [:flush])
         detail = "another login with this PIN has not returned"
         {:error, Error.new(:timeout, detail, executed: false)}

@@ -75,7 +75,7 @@ defmodule Cryptoki.AlwaysAuthenticateTest do
 
       test "the attribute is read once for a key", %{hsm: hsm, private: private} do
         {:ok, _} = Cryptoki.sign(hsm, private, :sha256_rsa_pkcs, "text")
-        {:ok, target} = Cryptoki.Target.fetch(hsm)
+        {:ok, target} = Cryptoki.HSM.target(hsm)
         key = {:traits, private.handle}
         assert {:ok, %{always_authenticate: true}} = Cryptoki.Cache.get(target.cache, key)
       end

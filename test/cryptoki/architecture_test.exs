@@ -64,8 +64,8 @@ defmodule Cryptoki.ArchitectureTest do
     %{calls: calls, imports: &imports(directory, &1)}
   end
 
-  test "only Request calls Native, whose functions are stubs", %{calls: calls} do
-    assert callers(calls, Cryptoki.Native) == [Cryptoki.Request]
+  test "only the wait for an answer calls Native, whose functions are stubs", %{calls: calls} do
+    assert callers(calls, Cryptoki.Native) == [Cryptoki.Native.Wait]
     assert calls[Cryptoki.Native] -- [:erlang, Cryptoki.Native.Loader, Cryptoki.Native] == []
   end
 
@@ -81,7 +81,7 @@ defmodule Cryptoki.ArchitectureTest do
       assert other not in [GenServer, Supervisor, Process, Agent, Task, :ets, :gen_server, :gen],
              "#{inspect(module)} calls #{inspect(other)}"
 
-      assert other not in @processes and other not in [Cryptoki.Native, Cryptoki.Request],
+      assert other not in @processes and other not in [Cryptoki.Native, Cryptoki.Native.Wait],
              "#{inspect(module)} calls #{inspect(other)}"
     end
   end
@@ -89,7 +89,7 @@ defmodule Cryptoki.ArchitectureTest do
   test "processes do not call what stands in front of them", %{calls: calls} do
     front = [Cryptoki.Objects, Cryptoki.Operations, Cryptoki.Keys, Cryptoki.Information]
 
-    for process <- @processes ++ [Cryptoki.Connector, Cryptoki.Request],
+    for process <- @processes ++ [Cryptoki.Connector, Cryptoki.Native.Wait],
         other <- calls[process],
         do: assert(other not in front, "#{inspect(process)} calls #{inspect(other)}")
   end
@@ -112,9 +112,9 @@ defmodule Cryptoki.ArchitectureTest do
     end
   end
 
-  test "the receive of Request skips the old mailbox" do
+  test "the wait for an answer skips the old mailbox" do
     {:ok, {_module, [abstract_code: {:raw_abstract_v1, forms}]}} =
-      Cryptoki.Request |> :code.which() |> :beam_lib.chunks([:abstract_code])
+      Cryptoki.Native.Wait |> :code.which() |> :beam_lib.chunks([:abstract_code])
 
     {:ok, _module, beam} = :compile.forms(forms, [:binary])
     assert beam |> :beam_disasm.file() |> inspect(limit: :infinity) =~ "recv_marker_use"

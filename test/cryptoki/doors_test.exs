@@ -57,7 +57,7 @@ defmodule Cryptoki.DoorsTest do
   end
 
   test "a subscription that comes too late is none", %{hsm: hsm} do
-    {:ok, target} = Cryptoki.Target.fetch(hsm, %{timeout: 50})
+    {:ok, target} = Cryptoki.HSM.target(hsm, %{timeout: 50})
     server = Instances.get(hsm, :server)
     :ok = :sys.suspend(server)
     assert {:error, %Error{reason: :timeout}} = Cryptoki.Subscriber.subscribe(target)

@@ -124,11 +124,11 @@ defmodule Cryptoki.PinLeakTest do
 
   test "nor the arguments of what the native code refuses" do
     {:ok, hsm} = Cryptoki.start_link(MainToken.options())
-    {:ok, target} = Cryptoki.Target.fetch(hsm)
+    {:ok, target} = Cryptoki.HSM.target(hsm)
 
     {error, trace} =
       try do
-        Cryptoki.Request.run(target, {:no_such_operation, "a PIN"})
+        Cryptoki.Call.run(target, {:no_such_operation, "a PIN"})
       rescue
         error in ArgumentError -> {error, __STACKTRACE__}
       end

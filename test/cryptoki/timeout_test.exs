@@ -64,7 +64,7 @@ defmodule Cryptoki.TimeoutTest do
 
   defp waits(caller) do
     case Process.info(caller, [:status, :current_function]) do
-      [status: :waiting, current_function: {Cryptoki.Request, _name, _arity}] -> :ok
+      [status: :waiting, current_function: {Cryptoki.Native.Wait, _name, _arity}] -> :ok
       _not_yet -> waits(caller)
     end
   end

@@ -18,7 +18,7 @@
    "sign: [:private_key, :secret_key],", "sign: nil,", "test/cryptoki/selector_test.exs"},
   {"signed data is signed by the key of its certificate", "lib/cryptoki/cms.ex",
    ":ok <- each_is_of_its_key(signers),\n", "", "test/cryptoki/cms_test.exs"},
-  {"a session belongs to one process", "lib/cryptoki/session.ex",
+  {"a session belongs to one process", "lib/cryptoki/hsm.ex",
    "target: target} = session) when owner == self(),",
    "target: target} = session) when owner != nil,", "test/cryptoki/session_test.exs"},
   {"a key that was destroyed is not looked for", "lib/cryptoki/keys.ex",

@@ -2,7 +2,7 @@ defmodule Cryptoki.Recovery.HangTest do
   # A library that does not return costs its callers a timeout and us a thread until it does.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.{Error, Instance, SessionServer}
+  alias Cryptoki.{Error, Sessions, SessionServer}
   alias Cryptoki.Test.{FaultyModule, Load, MainToken}
 
   @moduletag :capture_log
@@ -177,7 +177,7 @@ defmodule Cryptoki.Recovery.HangTest do
   test "a session whose end hangs counts as overdue, until it has ended", context do
     hsm = start(context.module, sessions: 2)
     FaultyModule.control(context.module, "C_CloseSession hang count=1")
-    [server | _] = Instance.sessions(hsm)
+    [server | _] = Sessions.all(hsm)
     ended = Process.monitor(server)
     SessionServer.close(server)
     assert_receive {:DOWN, ^ended, :process, ^server, _reason}, 20_000

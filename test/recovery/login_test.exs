@@ -2,7 +2,7 @@ defmodule Cryptoki.Recovery.LoginTest do
   # A token counts wrong PINs and locks: the journal counts the tries.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.{Error, Native, Target}
+  alias Cryptoki.{Error, HSM, Native}
   alias Cryptoki.Test.{FaultyModule, Load, MainToken, SoftHSM}
 
   @moduletag :capture_log
@@ -177,7 +177,7 @@ defmodule Cryptoki.Recovery.LoginTest do
       FaultyModule.control(context.module, "logout\nC_GetTokenInfo hang after=1")
       caller = Task.async(fn -> needs_login(context.hsm) end)
       FaultyModule.await(context.module, ~r/^C_GetTokenInfo hangs/)
-      {:ok, target} = Target.fetch(context.hsm)
+      {:ok, target} = HSM.target(context.hsm)
       {:ok, request} = Native.control(make_ref(), target.library, {:slots})
       FaultyModule.control(context.module, "C_GetSlotList hang")
       FaultyModule.await(context.module, ~r/^C_GetSlotList hangs/)

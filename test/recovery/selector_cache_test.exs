@@ -2,7 +2,7 @@ defmodule Cryptoki.Recovery.SelectorCacheTest do
   # What a selector has found is remembered: for a few seconds, and for what was asked.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.{Cache, Error, Target, URI}
+  alias Cryptoki.{Cache, Error, HSM, URI}
   alias Cryptoki.Test.{FaultyModule, MainToken}
 
   @moduletag :capture_log
@@ -10,7 +10,7 @@ defmodule Cryptoki.Recovery.SelectorCacheTest do
   setup do
     module = FaultyModule.new()
     hsm = start(module, :one)
-    {:ok, target} = Target.fetch(hsm)
+    {:ok, target} = HSM.target(hsm)
     %{module: module, hsm: hsm, target: target}
   end
 

@@ -2,7 +2,7 @@ defmodule Cryptoki.Recovery.SubscribeTest do
   # Insertion and removal are told within a second, with slot events of the library and without.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.{Connector, Error, Instances, Target, Watch}
+  alias Cryptoki.{Connector, Error, HSM, Instances, Watch}
   alias Cryptoki.Test.FaultyModule
 
   @moduletag :capture_log
@@ -141,7 +141,7 @@ defmodule Cryptoki.Recovery.SubscribeTest do
   test "a look at what has not changed is as cheap as can be" do
     module = FaultyModule.new()
     hsm = start_supervised!({Cryptoki, FaultyModule.options(module, sessions: 1)})
-    {:ok, target} = Target.fetch(hsm)
+    {:ok, target} = HSM.target(hsm)
     context = %{library: target.library, options: Instances.get(hsm, :options)}
     asked = fn -> FaultyModule.count(module, ~r/^C_GetSlotInfo ran/) end
 

@@ -338,7 +338,9 @@ defmodule Cryptoki.Recovery.TriesTest do
   # Those that wait for the library with a PIN in its hands.
   defp logins do
     for pid <- Process.list(),
-        {:current_function, {Cryptoki.Request, _, _}} <- [Process.info(pid, :current_function)],
+        {:current_function, {Cryptoki.Native.Wait, _, _}} <- [
+          Process.info(pid, :current_function)
+        ],
         {:group_leader, leader} <- [Process.info(pid, :group_leader)],
         leader == Process.whereis(:init),
         do: pid

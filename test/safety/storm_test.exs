@@ -3,7 +3,7 @@ defmodule Cryptoki.StormTest do
   # is (two seconds); with the CRYPTOKI_STORM_SEED that one printed its chances are the same again.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.{Instance, Instances}
+  alias Cryptoki.{Instances, Sessions}
   alias Cryptoki.Test.{FaultyModule, Load, Reliability, Storm}
   alias Cryptoki.Test.Storm.{Faults, Keys, Verbs}
 
@@ -112,7 +112,7 @@ defmodule Cryptoki.StormTest do
   end
 
   defp sessions(instance) do
-    [nil | Instance.sessions(instance)]
+    [nil | Sessions.all(instance)]
   catch
     # It was killed a moment ago.
     _kind, _gone -> [nil]

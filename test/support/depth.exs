@@ -1,12 +1,12 @@
 # What is nested without end, in a VM of its own. Run by test/cryptoki/depth_test.exs: the start options
 # as an RFC 7512 URI. What each call answers is a line; the status is 3 at the end.
-alias Cryptoki.{Native, Target}
+alias Cryptoki.{Native, HSM}
 
 [uri] = System.argv()
 Logger.configure(level: :none)
 {:ok, _} = Application.ensure_all_started(:cryptoki)
 {:ok, hsm} = Cryptoki.start_link(uri: uri)
-{:ok, target} = Target.fetch(hsm)
+{:ok, target} = HSM.target(hsm)
 
 deep = fn innermost, wrap ->
   Enum.reduce(1..100_000, innermost, fn _, inner -> wrap.(inner) end)

@@ -3,7 +3,7 @@ defmodule Cryptoki.Test.Panics do
   # A VM of its own whose native code panics where it is told to (native/cryptoki_nif/src/inject.rs). The
   # functions below `In that VM` run there.
 
-  alias Cryptoki.{Instances, Native, Target}
+  alias Cryptoki.{HSM, Instances, Native}
   alias Cryptoki.Test.SoftHSM
 
   @root Path.expand("../..", __DIR__)
@@ -86,7 +86,7 @@ defmodule Cryptoki.Test.Panics do
   @spec call(atom, pid, Path.t()) :: term
   def call(nif, hsm, library) do
     alone(fn ->
-      {:ok, target} = Target.fetch(hsm)
+      {:ok, target} = HSM.target(hsm)
       arguments = arguments(nif, %{target: target, library: library})
 
       try do

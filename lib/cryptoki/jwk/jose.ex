@@ -4,7 +4,7 @@ defmodule Cryptoki.JWK.JOSE do
   # `#{kty => Module}`, with the functions that its behaviours jose_jwk, jose_jwk_kty and
   # jose_jwk_use_sig ask for. They are not named as such: the library need not be there.
 
-  alias Cryptoki.{Error, Keys, Target}
+  alias Cryptoki.{Error, HSM, Keys}
   alias Cryptoki.JWS.Algorithm
 
   @compile {:no_warn_undefined, :jose_jwk}
@@ -93,7 +93,7 @@ defmodule Cryptoki.JWK.JOSE do
   defp choose!(%{hsm: hsm, key: key}, name) do
     wanted = Keys.wanted!(key, :sign)
 
-    with {:ok, target} <- Target.fetch(hsm),
+    with {:ok, target} <- HSM.target(hsm),
          {:ok, chosen} <- Algorithm.choose(target, wanted, name) do
       chosen
     else

@@ -3,7 +3,7 @@ defmodule Cryptoki.PublicHalf.Certificate do
   # The certificate of a key: among those with its id, with its label, and then all of them, the one with
   # its public key. A key of which nothing can be proven has the certificate with its id.
 
-  alias Cryptoki.{Attribute, Error, Key, Keys, PublicHalf, PublicKey, Request, Target, Unread}
+  alias Cryptoki.{Attribute, Call, Error, Key, Keys, PublicHalf, PublicKey, Target, Unread}
 
   @most 1000
 
@@ -42,7 +42,7 @@ defmodule Cryptoki.PublicHalf.Certificate do
   defp look(target, [names | rest], public, key) do
     template = Attribute.encode!([class: :certificate] ++ names)
 
-    with {:ok, handles} <- Request.run(target, {:find, template, @most}),
+    with {:ok, handles} <- Call.run(target, {:find, template, @most}),
          {:ok, ders, unread} <- ders(target, handles, public) do
       case Enum.uniq(ders) do
         [] when unread == [] or rest != [] -> look(target, rest, public, key)

@@ -4,7 +4,7 @@ defmodule Cryptoki.PublicHalf.Proof do
   # bytes by chance, or of a key that may not sign what it agrees on with another key (ECDH). No PIN is
   # spent on it, and no key that counts its signatures signs.
 
-  alias Cryptoki.{Attribute, Ecdsa, Error, Keys, Mechanism, Request, SignatureForm, Target}
+  alias Cryptoki.{Attribute, Call, Ecdsa, Error, Keys, Mechanism, SignatureForm, Target}
 
   # So that it can be taken for nothing else.
   @text "Which public key is that of this private key of a PKCS #11 token? "
@@ -37,7 +37,7 @@ defmodule Cryptoki.PublicHalf.Proof do
     named = Mechanism.name_or_code(scheme)
 
     with {:ok, signature} <-
-           Request.run(target, {:sign, Mechanism.encode!(scheme), handle, data, nil}),
+           Call.run(target, {:sign, Mechanism.encode!(scheme), handle, data, nil}),
          {:ok, signature} <-
            SignatureForm.repair(signature, SignatureForm.of(private), named, :C_Sign) do
       {:signed, scheme, data, signature}
@@ -99,12 +99,12 @@ defmodule Cryptoki.PublicHalf.Proof do
     readable = [sensitive: false, extractable: true, value_len: length(curve, public)]
 
     with {:ok, derived} <-
-           Request.run(
+           Call.run(
              target,
              {:derive_key, mechanism, handle, Attribute.encode!(kind ++ readable)}
            ),
          read = Keys.read(target, derived, [:value]),
-         _ = Request.run(target, {:destroy, derived}),
+         _ = Call.run(target, {:destroy, derived}),
          {:ok, %{value: <<_, _::binary>> = value}} <- read do
       {:agreed, curve, secret, value}
     else
@@ -163,7 +163,7 @@ defmodule Cryptoki.PublicHalf.Proof do
     do: {:unknown, "its signature cannot be verified here, and the token has no such public key"}
 
   defp by_token({:signed, scheme, data, signature}, target, handle) do
-    case Request.run(target, {:verify, Mechanism.encode!(scheme), handle, data, signature, nil}) do
+    case Call.run(target, {:verify, Mechanism.encode!(scheme), handle, data, signature, nil}) do
       :ok ->
         :yes
 

@@ -2,7 +2,8 @@ defmodule Cryptoki.Test.EveryCall.World do
   @moduledoc false
   # Where a scenario is run: a library with its fault, an instance, and what is counted around both.
 
-  alias Cryptoki.{Instances, Request, Target}
+  alias Cryptoki.{HSM, Instances}
+  alias Cryptoki.Native.Wait
   alias Cryptoki.Test.{FaultyModule, Load, SoftHSM}
   alias Cryptoki.Test.EveryCall.Scenario
 
@@ -58,7 +59,7 @@ defmodule Cryptoki.Test.EveryCall.World do
   def claims(%{hsm: hsm, module: module}) do
     FaultyModule.control(module, "token remove")
     _absent = Cryptoki.random(hsm, 1)
-    {:ok, target} = Target.fetch(hsm)
+    {:ok, target} = HSM.target(hsm)
 
     closed =
       until(fn -> match?(%{state: :absent, sessions: %{open: 0}}, Cryptoki.status!(hsm)) end)
@@ -71,7 +72,7 @@ defmodule Cryptoki.Test.EveryCall.World do
 
   # Sessions are looked at first; one that denied its C_Initialize was initialised by somebody else, to us.
   defp unclaimed?(library) do
-    case Request.control(library, {:reinitialize}, Request.deadline(5_000)) do
+    case Wait.control(library, {:reinitialize}, Wait.deadline(5_000)) do
       :ok -> true
       {:error, error} -> Exception.message(error) =~ "initialised by somebody else"
     end
@@ -149,7 +150,7 @@ defmodule Cryptoki.Test.EveryCall.World do
   # A look at the slots that is under way, or due, would be one more call in the next run. What a session has to
   # tell, such as that a login is due, reaches the token server by way of its process.
   defp quiet?(hsm) do
-    Enum.each(Cryptoki.Instance.sessions(hsm), &:sys.get_state/1)
+    Enum.each(Cryptoki.Sessions.all(hsm), &:sys.get_state/1)
     state = hsm |> Instances.get(:server) |> :sys.get_state()
     state.job == nil and state.looker == nil and state.look_timer == nil
   catch
@@ -179,7 +180,7 @@ defmodule Cryptoki.Test.EveryCall.World do
     children =
       for {_id, pid, _type, _modules} <- Supervisor.which_children(hsm), is_pid(pid), do: pid
 
-    processes = [hsm | children] ++ Cryptoki.Instance.sessions(hsm)
+    processes = [hsm | children] ++ Cryptoki.Sessions.all(hsm)
 
     for pid <- processes,
         {:messages, messages} <- [Process.info(pid, :messages)],

@@ -3,15 +3,7 @@ defmodule Cryptoki.Test.Fuzz.Targets do
   # What everything that decodes has to keep to, whatever it is given. Each target takes one input and
   # raises when a rule is broken; test/fuzz holds the inputs that the changes start from.
 
-  alias Cryptoki.{
-    Attribute,
-    Ecdsa,
-    Error,
-    Mechanism,
-    Native,
-    PublicKey,
-    Selector
-  }
+  alias Cryptoki.{Attribute, Ecdsa, Error, Mechanism, Native, PublicKey, Selector}
 
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.Test.Fuzz.Strangers
@@ -156,7 +148,7 @@ defmodule Cryptoki.Test.Fuzz.Targets do
   @doc "What the target `:native` runs on, an instance, and what verifies tokens."
   @spec on(GenServer.server()) :: :ok
   def on(hsm) do
-    {:ok, target} = Cryptoki.Target.fetch(hsm)
+    {:ok, target} = Cryptoki.HSM.target(hsm)
     :persistent_term.put({__MODULE__, :instance}, target.queue)
     {public, _private} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, curve: :secp256r1)
     :persistent_term.put({__MODULE__, :verifier}, {hsm, public})

@@ -1,28 +1,21 @@
-defmodule Cryptoki.Request do
+defmodule Cryptoki.Native.Wait do
   @moduledoc false
-  # The one place that talks to `Cryptoki.Native`: the reference, the receive, the deadline, and
-  # what is done about an error (decided by `Cryptoki.Recovery`).
+  # The one place that talks to `Cryptoki.Native`: the reference, the receive, the deadline.
   #
   # A caller whose deadline passes cancels its request. Exactly one side wins: either no message
   # will ever come, or it is certain to come and is received here. No mailbox sees a late reply.
 
-  alias Cryptoki.{Error, Health, Instances, Native, Recovery, Target, Telemetry, TokenServer}
+  alias Cryptoki.{Error, Health, Native, Recovery}
 
   @type deadline :: integer | :infinity
+  @type times :: {queue_ns :: non_neg_integer, device_ns :: non_neg_integer}
   @type answer :: :ok | {:ok, term} | {:error, Error.t()}
-  @type build :: (:cached | :fresh -> {:ok, tuple} | {:error, Error.t()})
+  @typedoc "As it came, and how long it took."
+  @type result :: {:ok | {:ok, term} | {:error, failure}, times}
+  @type failure :: Native.failure() | {:timeout, :queued | :running}
 
   @no_time {0, 0}
-  # Milliseconds after which a call is named as what the others wait for.
-  @noteworthy 1_000
   @withdrawn "the library had not begun the login, no PIN was tried"
-  # What names no key to look up is only run again after a login; what is a step of something begun
-  # before, never: after the failure there is nothing to go on with, and a second answer would hide the
-  # first. A key that is digested is looked up again, as long as the token was not asked.
-  @runs_again %{login: 0, resolve: 0, reopened: 0}
-  @runs_once %{login: 0, resolve: :never, reopened: :never}
-  @step %{login: :never, resolve: 1, reopened: :never}
-  @steps ~w[update digest_key dual_update final message message_begin message_next message_final save_state]a
 
   @doc "The moment at which `timeout` milliseconds from now are over."
   @spec deadline(timeout) :: deadline
@@ -34,127 +27,19 @@ defmodule Cryptoki.Request do
   def remaining(:infinity), do: :infinity
   def remaining(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
 
-  ## Calls of the queue
+  ## Queues
 
-  @doc "Runs an operation that names no key."
-  @spec run(Target.t(), tuple) :: answer
-  def run(%Target{} = target, op) do
-    operation = elem(op, 0)
-    call(target, operation, fn _keys -> {:ok, op} end, tried(operation, @runs_once))
-  end
+  @doc "Has a session of the queue, or the one that is leased, run an operation."
+  @spec run(Native.instance() | Native.pinned(), tuple, deadline) :: result
+  def run(queue, op, deadline), do: await(&Native.submit(&1, queue, op), deadline)
 
-  @doc """
-  Runs the operation that `build` makes, again when the recovery table says so. `build` resolves
-  the keys: from the cache, or afresh when the handles that the cache gave are stale.
-  """
-  @spec run(Target.t(), atom, build) :: answer
-  def run(%Target{} = target, operation, build),
-    do: call(target, operation, build, tried(operation, @runs_again))
-
-  defp tried(step, _else) when step in @steps, do: @step
-  defp tried(:attributes, @runs_once), do: %{@runs_once | reopened: :look}
-  defp tried(_operation, else_tried), do: else_tried
-
-  defp call(target, operation, build, tried) do
-    Telemetry.call(
-      fn -> metadata(target, operation) end,
-      fn -> attempt(target, build, :cached, tried, @no_time) end
-    )
-  end
-
-  defp metadata(target, operation) do
-    %{
-      instance: Target.called(target),
-      operation: operation,
-      mechanism: target.mechanism,
-      metadata: target.metadata
-    }
-  end
-
-  defp attempt(target, build, keys, tried, times) do
-    case build.(keys) do
-      {:ok, op} ->
-        {result, more} = await(&Native.submit(&1, target.queue, op), target.deadline)
-        answer(result, target, build, tried, add(times, more))
-
-      # The epoch ended while the keys were looked up.
-      {:error, %Error{reason: :stale_handle} = error} ->
-        answer({:error, {:own, :stale_handle, error.detail}}, target, build, tried, times)
-
-      {:error, %Error{}} = error ->
-        {error, times}
-    end
-  end
-
-  defp answer({:error, failure}, target, build, tried, times) do
-    case {Recovery.action(failure), tried} do
-      {:login, %{login: 0}} ->
-        case TokenServer.login(target) do
-          :ok -> attempt(target, build, :cached, %{tried | login: 1}, times)
-          # The call itself was refused for want of a login.
-          {:error, %Error{} = error} -> {{:error, %{error | executed: false}}, times}
-        end
-
-      {:reopened, %{reopened: 0}} ->
-        attempt(target, build, :fresh, %{tried | reopened: 1}, times)
-
-      # By a handle that nobody here can look up again: whoever did so before does it again.
-      {:reopened, %{reopened: :look}} ->
-        {{:error, Error.new(:stale_handle, "its session was opened anew", executed: false)},
-         times}
-
-      {{:resolve, limit}, %{resolve: n}} when is_integer(n) and n < limit ->
-        attempt(target, build, :fresh, %{tried | resolve: n + 1}, times)
-
-      _answer ->
-        {{:error, explained(failure, target)}, times}
-    end
-  end
-
-  defp answer(result, _target, _build, _tried, times), do: {result, times}
-
-  defp add({queue, device}, {more_queue, more_device}),
-    do: {queue + more_queue, device + more_device}
-
-  # The instance knows better than its queue why there is no token, and what keeps its sessions.
-  defp explained({:own, reason, _detail} = failure, target)
-       when reason in [:token_absent, :locked] do
-    case Instances.refusal(target) do
-      nil -> error(failure)
-      refusal -> refusal
-    end
-  end
-
-  defp explained({:timeout, :queued}, %Target{queue: queue, native: native} = target) do
-    case inside(target.native) do
-      _mine when queue != native ->
-        Error.new(:timeout, "the session is still busy with a call before it", executed: false)
-
-      %{sessions: {_function, age} = call} when age >= @noteworthy ->
-        detail = "no session was free, nothing was executed: #{Health.since(call)}"
-        Error.new(:timeout, detail, executed: false)
-
-      _nothing_hangs ->
-        error({:timeout, :queued})
-    end
-  end
-
-  defp explained(failure, _target), do: error(failure)
-
-  ## A session of one's own
-
-  @doc "Takes a session out of the queue for this process."
-  @spec pin(Target.t()) :: {:ok, Native.pinned()} | {:error, Error.t()}
-  def pin(%Target{} = target) do
-    case await(&Native.pin_session(&1, target.native), target.deadline) do
-      {{:ok, pinned}, _times} -> {:ok, pinned}
-      {{:error, failure}, _times} -> {:error, explained(failure, target)}
-    end
-  end
+  @doc "Takes a session out of the queue for the calling process."
+  @spec lease(Native.instance(), deadline) :: result
+  def lease(native, deadline), do: await(&Native.pin_session(&1, native), deadline)
 
   @doc "Gives it back."
-  @spec unpin(Native.pinned()) :: :ok
-  def unpin(pinned), do: Native.unpin(pinned)
+  @spec give_back(Native.pinned()) :: :ok
+  def give_back(leased), do: Native.unpin(leased)
 
   ## Libraries, tokens, sessions: for the processes that own them
 
@@ -261,7 +146,7 @@ defmodule Cryptoki.Request do
   defp at_once(value), do: {:ok, value}
 
   @doc "What a native failure is to a user."
-  @spec error(Native.failure() | {:timeout, :queued | :running}) :: Error.t()
+  @spec error(failure) :: Error.t()
   def error({:timeout, :queued}),
     do: Error.new(:timeout, "no session was free, nothing was executed", executed: false)
 
