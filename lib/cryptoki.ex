@@ -2,6 +2,7 @@ defmodule Cryptoki do
   alias Cryptoki.{
     Attribute,
     Beside,
+    Ciphers,
     Error,
     HSM,
     Import,
@@ -735,7 +736,7 @@ defmodule Cryptoki do
   @spec encrypt(hsm, key, mechanism, data, opts) ::
           {:ok, binary | {binary, digest_or_signature :: binary} | {iv :: binary, binary}} | error
   def encrypt(hsm, key, mechanism, data, opts \\ []),
-    do: Operations.encrypt(hsm, key, mechanism, data, opts)
+    do: Ciphers.encrypt(hsm, key, mechanism, data, opts)
 
   bang(encrypt(hsm, key, mechanism, data, opts) :: binary | {binary, binary})
 
@@ -761,7 +762,7 @@ defmodule Cryptoki do
   @spec decrypt(hsm, key, mechanism, data, opts) ::
           {:ok, binary | {binary, digest :: binary}} | error
   def decrypt(hsm, key, mechanism, data, opts \\ []),
-    do: Operations.decrypt(hsm, key, mechanism, data, opts)
+    do: Ciphers.decrypt(hsm, key, mechanism, data, opts)
 
   bang(decrypt(hsm, key, mechanism, data, opts) :: binary | {binary, binary})
 

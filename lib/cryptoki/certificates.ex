@@ -3,9 +3,9 @@ defmodule Cryptoki.Certificates do
   # Certificates as users give them: DER, PEM, what names one on the token, or a list of these; and
   # whether one is that of a key.
 
-  alias Cryptoki.{DER, Error, HSM, Keys, Mechanism, PEM, PublicHalf, PublicKey, SignatureAlgorithm}
+  alias Cryptoki.{DER, Error, HSM, Keys, Mechanism, PEM, PublicHalf, SignatureAlgorithm}
   alias Cryptoki.DER.Reader
-  alias Cryptoki.PublicKey.Info
+  alias Cryptoki.PublicKey.{Decode, Info}
   alias Cryptoki.X509.Certificate
 
   @type source :: binary | Cryptoki.key() | [binary | Cryptoki.key()]
@@ -107,7 +107,7 @@ defmodule Cryptoki.Certificates do
 
   # Kinds of keys that no certificate is issued for, but that somebody has one of.
   defp decoded(info, argument) do
-    with :error <- PublicKey.decode(%{public_key_info: info}) do
+    with :error <- Decode.attributes(%{public_key_info: info}) do
       text = "the key of its first certificate is none that OTP knows"
       {:error, Error.new(:unsupported, "#{argument}: #{text}")}
     end

@@ -3,7 +3,7 @@ defmodule Cryptoki.Dual do
   # Two operations fed by one update (PKCS #11 v3.2, section 5.17): encryption and a digest or a
   # signature of the plaintext, in one pass. Only for tokens that can.
 
-  alias Cryptoki.{Bytes, Chunks, Error, HSM, Operation, Operations}
+  alias Cryptoki.{Bytes, Chunks, Error, HSM, Operation, Operations, Steps}
 
   @functions %{
     {:encrypt, :digest} => :digest_encrypt,
@@ -91,13 +91,13 @@ defmodule Cryptoki.Dual do
   defp or_cancel(started, _op), do: started
 
   defp feed(one, two, %{function: function}, enumerable) do
-    step = &{:dual_update, function, Operation.begun(one), Operation.begun(two), &1}
+    step = &{:dual_update, function, Steps.begun(one), Steps.begun(two), &1}
 
     Chunks.feed(enumerable, fn piece ->
       piece
       |> IO.iodata_to_binary()
       |> Chunks.cut()
-      |> Chunks.send_all(&Operation.passed(one, &1, step.(&1)))
+      |> Chunks.send_all(&Steps.passed(one, &1, step.(&1)))
     end)
   end
 

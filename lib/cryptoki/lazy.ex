@@ -3,7 +3,7 @@ defmodule Cryptoki.Lazy do
   # Encryption and decryption as lazy streams: the session is taken when the stream is first asked
   # for something, by the process that asks, and given back when it ends, is halted or raises.
 
-  alias Cryptoki.{Chunks, Error, HSM, Operation, Operations}
+  alias Cryptoki.{Chunks, Ciphers, Error, HSM, Operation, Operations}
 
   @spec stream(term, :encrypt | :decrypt, term, term, Enumerable.t(), keyword) :: Enumerable.t()
   def stream(hsm, kind, key, mechanism, chunks, opts) do
@@ -15,7 +15,7 @@ defmodule Cryptoki.Lazy do
     allowed = Operations.start_options(kind)
     call = Operations.call!(kind, key, mechanism, {:stream, chunks}, opts, allowed)
     # The IV is known when the stream has gone by.
-    call = Operations.given!(call, "a lazy stream: encrypt/5 takes {:stream, enumerable}")
+    call = Ciphers.given!(call, "a lazy stream: encrypt/5 takes {:stream, enumerable}")
 
     chunks
     |> Chunks.regroup()

@@ -177,7 +177,10 @@ defmodule Cryptoki.Mechanism do
           {code, nil}
         else
           structure = structure(variants, given)
-          fields = structured!(structure, given, where, [mechanism: name] ++ context)
+
+          fields =
+            structured!(structure, given, where, [mechanism: name, nested: &encode!/1] ++ context)
+
           {code, Field.bounded!(fields, where)}
         end
     end

@@ -5,7 +5,7 @@ defmodule Cryptoki.Message do
 
   import Cryptoki.Names, only: [is_proper_list: 1]
 
-  alias Cryptoki.{Bytes, Chunks, Error, Operation}
+  alias Cryptoki.{Bytes, Chunks, Error, Operation, Steps}
   alias Cryptoki.Mechanism.Message
 
   @doc "Behind `Cryptoki.Operation.message/4`."
@@ -23,13 +23,13 @@ defmodule Cryptoki.Message do
 
     with {:ok, {wire, names}} <- encode(op, parameters, plaintext_size: byte_size(data)),
          {:ok, {bytes, written}} <-
-           Operation.step(op, {:message, Operation.begun(op), wire, binary!(extra), data}),
+           Steps.run(op, {:message, Steps.begun(op), wire, binary!(extra), data}),
          do: answer(op, bytes, names, written)
   end
 
   defp in_parts(op, wire, names, extra, enumerable) do
     with {:ok, written} <-
-           Operation.step(op, {:message_begin, Operation.begun(op), wire, associated(op, extra)}),
+           Steps.run(op, {:message_begin, Steps.begun(op), wire, associated(op, extra)}),
          wire = begun(wire, names, written),
          {:ok, out} <- parts(op, wire, enumerable),
          {:ok, {last, written}} <- next(op, wire, "", true, signature(op, extra)),
@@ -37,7 +37,7 @@ defmodule Cryptoki.Message do
   catch
     # The message cannot be finished, and there is no other way out of it.
     kind, reason ->
-      _ = Operation.cancel(op)
+      _ = Steps.cancel(op)
       :erlang.raise(kind, reason, __STACKTRACE__)
   end
 
@@ -53,7 +53,7 @@ defmodule Cryptoki.Message do
   end
 
   defp next(op, wire, data, last, signature),
-    do: Operation.step(op, {:message_next, Operation.begun(op), wire, data, last, signature})
+    do: Steps.run(op, {:message_next, Steps.begun(op), wire, data, last, signature})
 
   # The parts have to name the IV that the first call has made.
   defp begun(wire, [:iv | _names], [iv | _written]), do: Message.with_iv(wire, iv)
@@ -88,7 +88,7 @@ defmodule Cryptoki.Message do
   defp answer(%{kind: :message_verify}, _bytes, _names, _written), do: :ok
 
   defp answer(%{kind: :message_sign} = op, signature, _names, _written),
-    do: Operation.in_form(op, signature, :C_SignMessage)
+    do: Steps.in_form(op, signature, :C_SignMessage)
 
   defp answer(%{kind: :message_decrypt}, plaintext, _names, _written), do: {:ok, plaintext}
 

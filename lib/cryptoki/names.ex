@@ -185,6 +185,10 @@ defmodule Cryptoki.Names do
     max(String.jaro_distance(candidate, given), if(within?, do: 0.8, else: 0.0))
   end
 
+  # Whether a term is an atom that may be a name.
+  @doc false
+  defguard is_name(term) when is_atom(term) and term not in [nil, true, false]
+
   @doc "Whether it is a list to its end: `is_list/1` is true of `[1 | 2]` as well."
   defguard is_proper_list(term) when is_list(term) and length(term) >= 0
 

@@ -16,8 +16,8 @@ defmodule Cryptoki.Operation do
   that fails: the next one may be well.
   """
 
-  alias Cryptoki.{Bytes, Call, Chunks, Ecdsa, Error, HSM, Keys, Message, Options, Selector}
-  alias Cryptoki.{Session, SignatureForm, Target}
+  alias Cryptoki.{Bytes, Chunks, Ecdsa, Error, Keys, Message, Options, Selector}
+  alias Cryptoki.{Session, SignatureForm, Steps, Target}
   alias Cryptoki.Mechanism.{Ciphertext, IV}
 
   @enforce_keys [:session, :kind, :mechanism]
@@ -82,10 +82,10 @@ defmodule Cryptoki.Operation do
   def update(%__MODULE__{kind: :digest} = op, {:key, selector}) do
     wanted = Keys.wanted!(selector, :digest)
 
-    with {:ok, target} <- target(op),
+    with {:ok, target} <- Steps.target(op),
          do:
            Keys.run(target, :digest_key, [wanted], fn [key], nil ->
-             {:digest_key, begun(op), key}
+             {:digest_key, Steps.begun(op), key}
            end)
   end
 
@@ -95,7 +95,8 @@ defmodule Cryptoki.Operation do
   def update(%__MODULE__{} = op, data) do
     pieces = data |> Bytes.binary!("data") |> Chunks.cut()
 
-    with {:ok, out} <- Chunks.send_all(pieces, &passed(op, &1, {:update, begun(op), &1})),
+    with {:ok, out} <-
+           Chunks.send_all(pieces, &Steps.passed(op, &1, {:update, Steps.begun(op), &1})),
          do: if(op.kind in [:encrypt, :decrypt], do: {:ok, IO.iodata_to_binary(out)}, else: :ok)
   end
 
@@ -166,14 +167,15 @@ defmodule Cryptoki.Operation do
   def finish(op, signature \\ nil)
 
   def finish(%__MODULE__{kind: :verify} = op, signature) when is_binary(signature) do
-    with {:ok, signature} <- raw(signature, op.form), do: step(op, {:final, begun(op), signature})
+    with {:ok, signature} <- Steps.raw(signature, op.form),
+         do: Steps.run(op, {:final, Steps.begun(op), signature})
   end
 
   def finish(%__MODULE__{kind: kind} = op, nil) when kind in @messages,
-    do: step(op, {:message_final, begun(op)})
+    do: Steps.run(op, {:message_final, Steps.begun(op)})
 
   def finish(%__MODULE__{kind: :encrypt} = op, nil) do
-    with {:ok, result} <- step(op, {:final, begun(op), nil}),
+    with {:ok, result} <- Steps.run(op, {:final, Steps.begun(op), nil}),
          :none <- IV.answer(op.iv, result, total(op, 1), total(op, 2)),
          do: {:error, IV.none()}
   end
@@ -183,13 +185,13 @@ defmodule Cryptoki.Operation do
       _ = cancel(op)
       error
     else
-      :ok -> step(op, {:final, begun(op), nil})
+      :ok -> Steps.run(op, {:final, Steps.begun(op), nil})
     end
   end
 
   def finish(%__MODULE__{kind: kind} = op, nil) when kind != :verify do
-    with {:ok, result} <- step(op, {:final, begun(op), nil}),
-         {:ok, result} <- in_form(op, result, :C_SignFinal),
+    with {:ok, result} <- Steps.run(op, {:final, Steps.begun(op), nil}),
+         {:ok, result} <- Steps.in_form(op, result, :C_SignFinal),
          do: {:ok, if(op.form == :der, do: Ecdsa.to_der(result), else: result)}
   end
 
@@ -208,7 +210,7 @@ defmodule Cryptoki.Operation do
       :ok = Cryptoki.Operation.cancel(op)
   """
   @spec cancel(t) :: :ok | {:error, Error.t()}
-  def cancel(%__MODULE__{} = op), do: step(op, {:cancel, begun(op)})
+  def cancel(%__MODULE__{} = op), do: Steps.cancel(op)
 
   @doc """
   What the operation has come to, in the token's own format: `restore/4` goes on from there, on any
@@ -223,7 +225,7 @@ defmodule Cryptoki.Operation do
       {:ok, state} = Cryptoki.Operation.save(op)
   """
   @spec save(t) :: {:ok, binary} | {:error, Error.t()}
-  def save(%__MODULE__{} = op), do: step(op, {:save_state, begun(op)})
+  def save(%__MODULE__{} = op), do: Steps.run(op, {:save_state, Steps.begun(op)})
 
   @doc """
   Makes an operation of what `save/1` gave, on a session that is in none.
@@ -253,11 +255,11 @@ defmodule Cryptoki.Operation do
     op = %{op | options: options}
     wanted = Enum.reject([encryption, authentication], &is_nil/1)
 
-    with {:ok, target} <- target(op),
+    with {:ok, target} <- Steps.target(op),
          :ok <-
            Keys.run(target, :restore_state, wanted, fn handles, nil ->
              {one, rest} = if encryption, do: List.pop_at(handles, 0), else: {nil, handles}
-             {:restore_state, begun(op), state, one, List.first(rest)}
+             {:restore_state, Steps.begun(op), state, one, List.first(rest)}
            end),
          do: {:ok, op}
   end
@@ -266,51 +268,9 @@ defmodule Cryptoki.Operation do
     raise ArgumentError, "restore/4 takes one of #{inspect(@savable)} and the binary of save/1"
   end
 
-  @doc false
-  @spec in_form(t, binary, atom) :: {:ok, binary} | {:error, Error.t()}
-  def in_form(%__MODULE__{kind: kind} = op, signature, function)
-      when kind in [:sign, :message_sign],
-      do: SignatureForm.repair(signature, op.expected, op.mechanism, function)
-
-  def in_form(_op, result, _function), do: {:ok, result}
-
-  @doc false
-  @spec raw(binary, :raw | :der | {:der, pos_integer}) :: {:ok, binary} | {:error, Error.t()}
-  def raw(signature, {:der, size}), do: Ecdsa.from_der(signature, size)
-  def raw(signature, _raw), do: {:ok, signature}
-
-  @doc false
-  @spec target(t) :: {:ok, Target.t()} | {:error, Error.t()}
-  def target(op) do
-    with {:ok, target} <- HSM.target(op.session, op.options),
-         do: {:ok, %{target | mechanism: op.mechanism}}
-  end
-
   # A restored operation does not know what it has been given.
   defp total(%{passed: nil}, _which), do: 0
   defp total(%{passed: passed}, which), do: :counters.get(passed, which)
-
-  # A step of a cipher, which counts what goes in and what comes out.
-  @doc false
-  @spec passed(t, binary, tuple) :: :ok | {:ok, term} | {:error, Error.t()}
-  def passed(%__MODULE__{passed: nil} = op, _piece, native), do: step(op, native)
-
-  def passed(%__MODULE__{passed: passed} = op, piece, native) do
-    with {:ok, bytes} <- step(op, native) do
-      :counters.add(passed, 1, byte_size(piece))
-      :counters.add(passed, 2, byte_size(bytes))
-      {:ok, bytes}
-    end
-  end
-
-  # What the native side knows it by: when it is over its steps are nobody's.
-  @doc false
-  @spec begun(t) :: {atom, pos_integer}
-  def begun(%__MODULE__{kind: kind, number: number}), do: {kind, number}
-
-  @doc false
-  @spec step(t, tuple) :: :ok | {:ok, term} | {:error, Error.t()}
-  def step(op, native), do: with({:ok, target} <- target(op), do: Call.run(target, native))
 
   defimpl Inspect do
     def inspect(op, _opts) do

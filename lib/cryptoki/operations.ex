@@ -9,7 +9,6 @@ defmodule Cryptoki.Operations do
     Call,
     ContextPin,
     DataLimit,
-    Dual,
     Ecdsa,
     Error,
     Fitting,
@@ -28,10 +27,12 @@ defmodule Cryptoki.Operations do
     Salt,
     Session,
     SignatureForm,
+    Steps,
+    Target,
     Traits
   }
 
-  alias Cryptoki.Mechanism.{Ciphertext, IV}
+  alias Cryptoki.Mechanism.IV
 
   @keyed [:timeout, :pin, :metadata]
   @signing [:format | @keyed]
@@ -140,47 +141,7 @@ defmodule Cryptoki.Operations do
     run(hsm, call, &{:verify_recover, &2, &1, call.data, &3})
   end
 
-  ## Encryption, digests, random numbers
-
-  def encrypt(hsm, key, mechanism, data, opts),
-    do: cipher(hsm, :encrypt, key, mechanism, data, opts)
-
-  def decrypt(hsm, key, mechanism, data, opts),
-    do: cipher(hsm, :decrypt, key, mechanism, data, opts)
-
-  defp cipher(hsm, kind, key, mechanism, data, opts) do
-    call = kind |> call!(key, mechanism, data, opts) |> of_length()
-
-    case Dual.second!(kind, call.options) do
-      nil when kind == :encrypt -> encrypted(hsm, call)
-      nil -> run(hsm, call, &{kind, &2, &1, call.data, &3})
-      second -> Dual.run(hsm, given!(call, "two operations at once"), second)
-    end
-  end
-
-  defp encrypted(hsm, %{data: {:stream, _enumerable}} = call), do: stream(hsm, call)
-
-  defp encrypted(hsm, %{iv: iv} = call) do
-    op = &{:encrypt, &2, &1, call.data, &3}
-    answer = &IV.answer(iv, &1, byte_size(call.data))
-
-    if own_iv?(call) do
-      with {:ok, target} <- target(hsm, call) do
-        encrypt = &begin(target, %{call | mechanism: &1}, op)
-        OwnIV.run(target, call, encrypt, answer)
-      end
-    else
-      with {:ok, result} <- run(hsm, call, op), do: answer.(result)
-    end
-  end
-
-  defp own_iv?(call), do: match?(%{iv: %IV{given: :token}}, call)
-
-  @doc "The call, which must not leave the IV to the token."
-  @spec given!(map, String.t()) :: map
-  def given!(call, what) do
-    if own_iv?(call), do: raise(ArgumentError, "iv: :token is not for #{what}"), else: call
-  end
+  ## Digests, random numbers
 
   def digest(hsm, mechanism, data, opts) do
     call = call!(:digest, nil, mechanism, data, opts)
@@ -249,7 +210,7 @@ defmodule Cryptoki.Operations do
        when signature != nil do
     begun = {:verify_signature, number}
 
-    with {:ok, signature} <- Operation.raw(signature, form),
+    with {:ok, signature} <- Steps.raw(signature, form),
          :ok <- begin(target, call, &{:verify_signature_init, begun, &2, &1, signature, &3}),
          do: {:ok, :verify_signature}
   end
@@ -282,7 +243,10 @@ defmodule Cryptoki.Operations do
     {:error, IV.replaced()}
   end
 
-  defp begin(target, call, op) do
+  @doc "Runs an operation with the handle of its key, as the token takes it, and with the PIN for this use."
+  @spec begin(Target.t(), map, (term, term, term -> tuple)) ::
+          :ok | {:ok, term} | {:error, Error.t()}
+  def begin(target, call, op) do
     ContextPin.run(target, call, fn pin ->
       Fitting.run(target, call.kind, List.wrap(call.wanted), call.mechanism, fn handles,
                                                                                 mechanism ->
@@ -310,10 +274,12 @@ defmodule Cryptoki.Operations do
 
   # A stream is read by the calling process between the updates: what it raises passes through here
   # and leaves the session without an operation.
-  defp stream(hsm, call, signature \\ nil)
-  defp stream(_hsm, %{refusal: %Error{} = error}, _signature), do: {:error, error}
+  @doc "Runs it in parts, of a stream."
+  @spec stream(term, map, binary | nil) :: :ok | {:ok, term} | {:error, Error.t()}
+  def stream(hsm, call, signature \\ nil)
+  def stream(_hsm, %{refusal: %Error{} = error}, _signature), do: {:error, error}
 
-  defp stream(hsm, %{data: {:stream, enumerable}} = call, signature) do
+  def stream(hsm, %{data: {:stream, enumerable}} = call, signature) do
     HSM.with_session(hsm, call.options, fn session ->
       with {:ok, target} <- target(session, call) do
         # The signature has its final form already.
@@ -406,15 +372,6 @@ defmodule Cryptoki.Operations do
     error in Error -> {nil, error}
   end
 
-  defp of_length(%{refusal: nil, ciphertext: rule, data: data} = call) when is_binary(data) do
-    case Ciphertext.check(rule, byte_size(data)) do
-      :ok -> call
-      {:error, error} -> %{call | refusal: error}
-    end
-  end
-
-  defp of_length(call), do: call
-
   # The parameters come with each message.
   defp mechanism!(kind, mechanism, _context) when kind in @messages and not is_tuple(mechanism),
     do: {Mechanism.encode!({mechanism, ""}), []}
@@ -438,7 +395,9 @@ defmodule Cryptoki.Operations do
 
   defp named(mechanism), do: Mechanism.name_or_code(mechanism)
 
-  defp run(hsm, call, op) do
+  @doc "Runs it: `op` makes the operation of a handle, a mechanism and a PIN; a stream goes by parts."
+  @spec run(term, map, (term, term, term -> tuple)) :: :ok | {:ok, term} | {:error, Error.t()}
+  def run(hsm, call, op) do
     with {:ok, target} <- target(hsm, call), do: run(hsm, target, call, op)
   end
 
@@ -449,9 +408,11 @@ defmodule Cryptoki.Operations do
          do: {:error, DataLimit.explained(target, call, error)}
   end
 
-  defp target(_hsm, %{refusal: %Error{} = error}), do: {:error, error}
+  @doc "What it works on; an error when something is wrong with what came with its data."
+  @spec target(term, map) :: {:ok, Target.t()} | {:error, Error.t()}
+  def target(_hsm, %{refusal: %Error{} = error}), do: {:error, error}
 
-  defp target(hsm, call) do
+  def target(hsm, call) do
     with {:ok, target} <- HSM.target(hsm, call.options),
          do: {:ok, %{target | mechanism: call.named}}
   end

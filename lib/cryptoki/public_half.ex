@@ -5,7 +5,8 @@ defmodule Cryptoki.PublicHalf do
   # else what only it can make (`Cryptoki.PublicHalf.Proof`). Candidates are the public keys and the
   # certificates with its id, with its label, and then all of them. Once found it is known.
 
-  alias Cryptoki.{Attribute, Call, Error, Keys, PublicKey, Target, Unread}
+  alias Cryptoki.{Attribute, Call, Error, Keys, Target, Unread}
+  alias Cryptoki.PublicKey.Decode
   alias Cryptoki.PublicHalf.Proof
 
   @typedoc """
@@ -38,7 +39,7 @@ defmodule Cryptoki.PublicHalf do
 
   defp find(target, handle, given) do
     with {:ok, private} <- private(target, handle) do
-      case PublicKey.decode(private) do
+      case Decode.attributes(private) do
         {:ok, key} ->
           {:ok, {:proven, key}}
 
@@ -129,7 +130,7 @@ defmodule Cryptoki.PublicHalf do
   defp candidate(target, handle, class, private) do
     case Keys.read(target, handle, [:class | public(class, private[:key_type])]) do
       {:ok, %{class: ^class} = read} ->
-        case read |> Attribute.readable() |> PublicKey.decode() do
+        case read |> Attribute.readable() |> Decode.attributes() do
           {:ok, key} -> {:ok, for(key <- [key], fits?(private, key), do: {key, handle})}
           :error -> {:ok, []}
         end
@@ -160,7 +161,7 @@ defmodule Cryptoki.PublicHalf do
   defp fits?(%{key_type: :dsa}, key), do: match?({_y, {:"Dss-Parms", _, _, _}}, key)
 
   defp fits?(%{curve: curve, ec_params: params}, {{:ECPoint, _}, parameters}),
-    do: {:ok, parameters} == PublicKey.parameters(if(is_atom(curve), do: curve), params)
+    do: {:ok, parameters} == Decode.parameters(if(is_atom(curve), do: curve), params)
 
   defp fits?(%{curve: _curve}, _another), do: false
   defp fits?(_unknown, _key), do: true

@@ -112,7 +112,7 @@ defmodule Cryptoki.SSL do
          {:ok, algorithm, kind} <- kind(public),
          :ok <- Certificates.same_key(hsm, key, public),
          :ok <- signs(kind, hsm, key, opts) do
-      sign = SignFun.new([hsm, key, kind, opts])
+      sign = SignFun.new(__MODULE__, [hsm, key, kind, opts])
       {:ok, %{cert: chain, key: %{algorithm: algorithm, sign_fun: sign}}}
     end
   end

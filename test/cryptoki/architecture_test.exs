@@ -120,6 +120,22 @@ defmodule Cryptoki.ArchitectureTest do
     assert beam |> :beam_disasm.file() |> inspect(limit: :infinity) =~ "recv_marker_use"
   end
 
+  test "there is no circle of modules, nor of files", %{calls: calls} do
+    graph = :digraph.new()
+    for module <- Map.keys(calls), do: :digraph.add_vertex(graph, module)
+
+    for {module, called} <- calls,
+        other <- called,
+        other != module,
+        is_map_key(calls, other),
+        do: :digraph.add_edge(graph, module, other)
+
+    assert :digraph_utils.cyclic_strong_components(graph) == []
+
+    # Of the tests' own modules, too.
+    Mix.Task.rerun("xref", ["graph", "--format", "cycles", "--fail-above", "0"])
+  end
+
   defp callers(calls, module) do
     for {caller, called} <- calls, module in called, caller != module, do: caller
   end

@@ -140,7 +140,10 @@ defmodule Cryptoki.TelemetryTest do
     wrong = [label: label, library: SoftHSM.library_copy(), pin: "40414243"]
     start_supervised!({Cryptoki, SoftHSM.options(wrong)}, id: :wrong)
 
-    raises = fn -> Cryptoki.Events.call(fn -> call_metadata(hsm) end, fn -> raise "meanwhile" end) end
+    raises = fn ->
+      Cryptoki.Events.call(fn -> call_metadata(hsm) end, fn -> raise "meanwhile" end)
+    end
+
     assert_raise RuntimeError, raises
     for {name, _all} <- happened(), do: name
   end

@@ -6,7 +6,8 @@ defmodule Cryptoki.PKI.CMSTest do
 
   alias Cryptoki.{CMS, PEM, X509}
   alias Cryptoki.Test.{KeyPairs, MainToken, Referee, Scratch}
-  alias Cryptoki.Test.PKI.{Report, Requests}
+  alias Cryptoki.Test.PKI.Requests
+  alias Cryptoki.Test.Recorded
 
   @moduletag timeout: :infinity
   @text "some text\r\n\0 that is signed"
@@ -35,7 +36,7 @@ defmodule Cryptoki.PKI.CMSTest do
       assert {@text, ""} = nss(context.root, signed), "#{name} #{inspect(opts)}"
       assert {_, found} = nss(context.root, Referee.spoilt(signed))
       assert found != "", "NSS takes a spoilt signature of #{name} #{inspect(opts)}"
-      Report.record({:signed, :nss, 1})
+      Recorded.pki({:signed, :nss, 1})
     end
   end
 
@@ -60,7 +61,7 @@ defmodule Cryptoki.PKI.CMSTest do
       assert text =~ "Good signature", "#{name} #{inspect(opts)}: #{text}"
       assert {text, status} = verify.(Referee.spoilt(sign(context, name, opts)))
       assert status != 0 and not (text =~ "Good signature")
-      Report.record({:signed, :gpgsm, 1})
+      Recorded.pki({:signed, :gpgsm, 1})
     end
   end
 

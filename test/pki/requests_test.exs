@@ -8,7 +8,8 @@ defmodule Cryptoki.PKI.RequestsTest do
 
   alias Cryptoki.{Error, X509}
   alias Cryptoki.Test.{KeyPairs, MainToken}
-  alias Cryptoki.Test.PKI.{Judges, Report, Requests}
+  alias Cryptoki.Test.PKI.{Judges, Requests}
+  alias Cryptoki.Test.Recorded
 
   @moduletag timeout: :infinity
   # Every one of so many is judged where not all are.
@@ -60,7 +61,7 @@ defmodule Cryptoki.PKI.RequestsTest do
         issued: length(judged)
       }
 
-      Report.record({:requests, unquote(maker), counts})
+      Recorded.pki({:requests, unquote(maker), counts})
     end
   end
 

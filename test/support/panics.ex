@@ -154,7 +154,11 @@ defmodule Cryptoki.Test.Panics do
   def keep_sign_fun(hsm) do
     template = [curve: :secp256r1, token: false]
     {:ok, {_public, private}} = Cryptoki.generate_key_pair(hsm, :ec_key_pair_gen, template)
-    :persistent_term.put(:sign_fun, Cryptoki.SSL.SignFun.new([hsm, private, :ecdsa, []]))
+
+    :persistent_term.put(
+      :sign_fun,
+      Cryptoki.SSL.SignFun.new(Cryptoki.SSL, [hsm, private, :ecdsa, []])
+    )
   end
 
   @doc "Signs with it."

@@ -14,6 +14,10 @@ defmodule Cryptoki.Test.Recorded do
     :ok
   end
 
+  @doc "Keeps what was judged, where `bin/test --pki` asks for it."
+  @spec pki(tuple) :: :ok
+  def pki(line), do: keep("CRYPTOKI_TEST_PKI_REPORT", fn -> line end)
+
   @doc "All terms in a file."
   @spec read(Path.t()) :: [term]
   def read(file) do

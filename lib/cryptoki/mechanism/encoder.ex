@@ -28,7 +28,7 @@
 defmodule Cryptoki.Mechanism.Encoder do
   @moduledoc false
 
-  import Cryptoki.Names, only: [is_proper_list: 1]
+  import Cryptoki.Names, only: [is_name: 1, is_proper_list: 1]
 
   alias Cryptoki.Mechanism.{Field, Hash}
   alias Cryptoki.Names
@@ -178,24 +178,60 @@ defmodule Cryptoki.Mechanism.Encoder do
 
   defp field!(_, type, nil, _, _, _), do: {:absent, Field.absent(kind(type))}
 
-  defp field!(name, type, "", given, where, context) do
+  defp field!(name, type, value, given, where, context) do
     # None at all, which only makes sense where the token may choose one.
-    if options(type)[:none] && context[:direction] == :out,
+    if value == "" and options(type)[:none] && context[:direction] == :out,
       do: {:inout, ""},
-      else: field!(name, type, "", given, where)
+      else: given!(name, type, value, given, where, context[:nested])
   end
 
-  defp field!(name, type, value, given, where, _), do: field!(name, type, value, given, where)
-
-  defp field!(name, type, value, given, where) do
+  defp given!(name, type, value, given, where, nested) do
     other = options(type)[:not_with]
 
     if other && given[other] != nil do
       raise ArgumentError, "#{where}: give #{inspect(name)} or #{inspect(other)}, not both"
     end
 
-    Field.encode!(kind(type), options(type), value, where <> ": argument " <> Names.shown(name))
+    where = where <> ": argument " <> Names.shown(name)
+    value!(kind(type), options(type), value, where, nested)
   end
+
+  # What has others in it; whatever has not is a field.
+
+  defp value!(:struct, options, value, where, nested),
+    do: {:struct, encode!(options[:of], pairs!(value, where), where, nested: nested)}
+
+  defp value!(:mechanism, _, spec, where, nested) do
+    {code, parameter} = nested.(spec)
+    {:struct, [{:ulong, code} | Field.pointer_and_size(parameter)]}
+  rescue
+    error in ArgumentError ->
+      reraise ArgumentError, [message: "#{where}: #{error.message}"], __STACKTRACE__
+  end
+
+  defp value!(:tagged, options, values, where, nested) when is_proper_list(values),
+    do: {:array, Enum.map(values, &element!(&1, options, where, nested))}
+
+  defp value!(type, options, value, where, _nested),
+    do: Field.encode!(type, options, value, where)
+
+  defp element!(tag, options, where, nested) when is_name(tag),
+    do: element!({tag, nil}, options, where, nested)
+
+  defp element!({tag, value}, options, where, nested) when is_name(tag) do
+    type = options[:of][tag] || Field.no_tag!(tag, options, where)
+    settings = options(type)
+
+    field =
+      if value == nil and settings[:optional],
+        do: Field.absent(kind(type)),
+        else: value!(kind(type), settings, value, "#{where}: #{inspect(tag)}", nested)
+
+    Field.tagged(options[:kind], tag, field)
+  end
+
+  defp element!(value, _, where, _nested),
+    do: Field.fail(where, "a list of {tag, value}", Names.type_of(value))
 
   defp kind({type, _}), do: type
   defp kind(type), do: type

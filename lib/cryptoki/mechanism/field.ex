@@ -14,11 +14,10 @@
 defmodule Cryptoki.Mechanism.Field do
   @moduledoc false
 
-  import Cryptoki.Names, only: [is_proper_list: 1]
+  import Cryptoki.Names, only: [is_name: 1, is_proper_list: 1]
 
-  alias Cryptoki.{Attribute, Mechanism}
-  alias Cryptoki.Mechanism.{Encoder, Hash, OutOfRange}
-  alias Cryptoki.Names
+  alias Cryptoki.{Attribute, Names}
+  alias Cryptoki.Mechanism.{Hash, OutOfRange}
 
   @type t ::
           {:ulong | :byte, non_neg_integer}
@@ -34,8 +33,6 @@ defmodule Cryptoki.Mechanism.Field do
   # CK_ULONG and pointers are as wide as a word wherever the Erlang VM runs on a Unix.
   @word :erlang.system_info(:wordsize)
   @largest Bitwise.bsl(1, 8 * @word) - 1
-
-  defguardp is_name(term) when is_atom(term) and term not in [nil, true, false]
 
   @doc """
   The members of a structure; raises when structures, arrays and templates in it stand in each other
@@ -156,20 +153,6 @@ defmodule Cryptoki.Mechanism.Field do
     {:array, elements}
   end
 
-  def encode!(:struct, options, value, where),
-    do: {:struct, Encoder.encode!(options[:of], Encoder.pairs!(value, where), where, [])}
-
-  def encode!(:mechanism, _, spec, where) do
-    {code, parameter} = Mechanism.encode!(spec)
-    {:struct, [{:ulong, code} | pointer_and_size(parameter)]}
-  rescue
-    error in ArgumentError ->
-      reraise ArgumentError, [message: "#{where}: #{error.message}"], __STACKTRACE__
-  end
-
-  def encode!(:tagged, options, values, where) when is_proper_list(values),
-    do: {:array, Enum.map(values, &element!(&1, options, where))}
-
   def encode!(type, options, value, where),
     do: fail(where, expected(type, options), Names.type_of(value))
 
@@ -180,6 +163,11 @@ defmodule Cryptoki.Mechanism.Field do
       reraise ArgumentError, [message: "#{where}: #{error.message}"], __STACKTRACE__
   end
 
+  @doc "There is no such tag."
+  @spec no_tag!(atom, keyword, String.t()) :: no_return
+  def no_tag!(tag, options, where),
+    do: fail(where, "one of #{list(Keyword.keys(options[:of]))}", inspect(tag))
+
   @doc "The element `{type, pointer, length}` of an array, for a field and the name of its type."
   @spec tagged(Names.kind(), atom, t) :: [t]
   def tagged(kind, tag, field) do
@@ -187,36 +175,17 @@ defmodule Cryptoki.Mechanism.Field do
     [{:ulong, code} | pointer_and_size(field)]
   end
 
-  defp element!(tag, options, where) when is_name(tag), do: element!({tag, nil}, options, where)
+  @doc "A void pointer and what it points to the length of."
+  @spec pointer_and_size(t | [t] | binary | nil) :: [t]
+  def pointer_and_size({:bytes, bytes}), do: pointer_and_size(bytes)
+  def pointer_and_size({:struct, fields}), do: pointer_and_size(fields)
+  def pointer_and_size(nil), do: [{:bytes, nil}, {:ulong, 0}]
+  def pointer_and_size(field) when is_tuple(field), do: pointer_and_size([field])
 
-  defp element!({tag, value}, options, where) when is_name(tag) do
-    {type, settings} =
-      case options[:of][tag] do
-        nil -> fail(where, "one of #{list(Keyword.keys(options[:of]))}", inspect(tag))
-        {type, settings} -> {type, settings}
-        type -> {type, []}
-      end
-
-    field =
-      if value == nil and settings[:optional],
-        do: absent(type),
-        else: encode!(type, settings, value, "#{where}: #{inspect(tag)}")
-
-    tagged(options[:kind], tag, field)
-  end
-
-  defp element!(value, _, where), do: fail(where, "a list of {tag, value}", Names.type_of(value))
-
-  # A void pointer and what it points to the length of.
-  defp pointer_and_size({:bytes, bytes}), do: pointer_and_size(bytes)
-  defp pointer_and_size({:struct, fields}), do: pointer_and_size(fields)
-  defp pointer_and_size(nil), do: [{:bytes, nil}, {:ulong, 0}]
-  defp pointer_and_size(field) when is_tuple(field), do: pointer_and_size([field])
-
-  defp pointer_and_size(bytes) when is_binary(bytes),
+  def pointer_and_size(bytes) when is_binary(bytes),
     do: [{:bytes, bytes}, {:ulong, byte_size(bytes)}]
 
-  defp pointer_and_size(fields), do: [{:struct, fields}, {:ulong, sizeof(fields)}]
+  def pointer_and_size(fields), do: [{:struct, fields}, {:ulong, sizeof(fields)}]
 
   # What C's sizeof says of a structure with natural alignment.
   defp sizeof(fields) do
@@ -275,8 +244,9 @@ defmodule Cryptoki.Mechanism.Field do
   defp out_of_range(where, expected, got),
     do: raise(OutOfRange, message: "#{where}: expected #{expected}, got #{got}")
 
+  @doc "Says where, what was expected and what was given."
   @spec fail(String.t(), String.t(), String.t()) :: no_return
-  defp fail(where, expected, got) do
+  def fail(where, expected, got) do
     raise ArgumentError, "#{where}: expected #{expected}, got #{got}"
   end
 end

@@ -15,7 +15,7 @@ defmodule Cryptoki.Native.Loader do
   # priv/native/cryptoki_nif-<version>-<target>-<md5>.so and writes that name into priv/native/current.
 
   @version Mix.Project.config()[:version]
-  @key {Cryptoki.Native, :load_error}
+  @key {__MODULE__, :load_error}
   @again "Compile cryptoki again on this machine (mix deps.compile cryptoki --force)."
 
   @doc "The library to load: its path without `.so`, as load_nif wants it, and the version to agree on."

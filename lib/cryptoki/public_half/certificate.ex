@@ -4,6 +4,7 @@ defmodule Cryptoki.PublicHalf.Certificate do
   # its public key. A key of which nothing can be proven has the certificate with its id.
 
   alias Cryptoki.{Attribute, Call, Error, Key, Keys, PublicHalf, PublicKey, Target, Unread}
+  alias Cryptoki.PublicKey.Decode
 
   @most 1000
 
@@ -71,7 +72,7 @@ defmodule Cryptoki.PublicHalf.Certificate do
   end
 
   defp of(%{class: :certificate, value: <<_, _::binary>> = der} = read, public) do
-    if public == nil or PublicKey.decode(read) == {:ok, public}, do: [der], else: []
+    if public == nil or Decode.attributes(read) == {:ok, public}, do: [der], else: []
   end
 
   defp of(_something_else, _public), do: []

@@ -5,7 +5,6 @@ defmodule Cryptoki.Test.EveryCall.World do
   alias Cryptoki.{HSM, Instances}
   alias Cryptoki.Native.Wait
   alias Cryptoki.Test.{FaultyModule, Load, SoftHSM}
-  alias Cryptoki.Test.EveryCall.Scenario
 
   @sessions 2
   # What a call that nobody gives a deadline waits for a library that hangs.
@@ -16,8 +15,8 @@ defmodule Cryptoki.Test.EveryCall.World do
   def sessions, do: @sessions
 
   @doc "Makes one, for the calling process; the context of the scenario's functions."
-  @spec new(Scenario.t()) :: map
-  def new(%Scenario{} = scenario) do
+  @spec new(scenario :: struct) :: map
+  def new(%{} = scenario) do
     module = FaultyModule.new(token: scenario.token)
     pins = :counters.new(1, [])
 

@@ -5,7 +5,6 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
 
   alias Cryptoki.{Attribute, Certificates, DER, Error, JSON, JWK, JWS, PEM, PrivateKey, SSH, X509}
   alias Cryptoki.Options.Table
-  alias Cryptoki.Test.Fuzz.Targets
   alias Cryptoki.X509.{Authority, Extensions, Name, RevocationList}
 
   @targets [
@@ -23,6 +22,15 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   @doc "The targets, each with what its inputs are."
   @spec all :: [{atom, :bytes | :der}]
   def all, do: @targets
+
+  @doc "Makes the key that verifies tokens, in an instance."
+  @spec on(GenServer.server()) :: :ok
+  def on(hsm) do
+    {public, _private} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, curve: :secp256r1)
+    :persistent_term.put(__MODULE__, {hsm, public})
+  end
+
+  defp verifier, do: :persistent_term.get(__MODULE__)
 
   @spec run(atom, binary) :: :ok
   # Requests and certificates of strangers.
@@ -214,7 +222,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   end
 
   defp jws(jws) do
-    {hsm, key} = Targets.verifier()
+    {hsm, key} = verifier()
 
     with {:ok, %{header: %{"alg" => _}}} <- answer(JWS.verify(hsm, key, jws, crit: ["b64"])),
          do: :ok

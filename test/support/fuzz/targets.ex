@@ -3,7 +3,8 @@ defmodule Cryptoki.Test.Fuzz.Targets do
   # What everything that decodes has to keep to, whatever it is given. Each target takes one input and
   # raises when a rule is broken; test/fuzz holds the inputs that the changes start from.
 
-  alias Cryptoki.{Attribute, Ecdsa, Error, Mechanism, Native, PublicKey, Selector}
+  alias Cryptoki.{Attribute, Ecdsa, Error, Mechanism, Native, Selector}
+  alias Cryptoki.PublicKey.Decode
 
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.Test.Fuzz.Strangers
@@ -51,7 +52,7 @@ defmodule Cryptoki.Test.Fuzz.Targets do
           },
           %{key_type: :ec_montgomery, ec_params: der, curve: der, ec_point: <<size::256>>}
         ] do
-      case PublicKey.decode(attributes) do
+      case Decode.attributes(attributes) do
         {:ok, _key} -> :ok
         :error -> :ok
       end
@@ -150,13 +151,8 @@ defmodule Cryptoki.Test.Fuzz.Targets do
   def on(hsm) do
     {:ok, target} = Cryptoki.HSM.target(hsm)
     :persistent_term.put({__MODULE__, :instance}, target.queue)
-    {public, _private} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, curve: :secp256r1)
-    :persistent_term.put({__MODULE__, :verifier}, {hsm, public})
+    Strangers.on(hsm)
   end
-
-  @doc "An instance, and a key of it that verifies."
-  @spec verifier :: {GenServer.server(), Cryptoki.Key.t()}
-  def verifier, do: :persistent_term.get({__MODULE__, :verifier})
 
   defp hidden!(uri) do
     pin = "7391pin7391"

@@ -5,7 +5,8 @@ defmodule Cryptoki.Test.PKI.Judges do
 
   import ExUnit.Assertions
 
-  alias Cryptoki.Test.PKI.{Known, Programs, Report, Requests, Server}
+  alias Cryptoki.Test.PKI.{Known, Programs, Requests, Server}
+  alias Cryptoki.Test.Recorded
 
   # The judge, how it is asked, and whether it is one of those for `bin/test --pki` only.
   @judges [
@@ -45,7 +46,7 @@ defmodule Cryptoki.Test.PKI.Judges do
 
     assert [] == for({judge, finding, nil} <- found, do: {judge, finding})
     named = for {judge, _finding, reason} <- found, do: {judge, reason}
-    Report.record({:judged, Keyword.keys(judges()), length(certificates), length(lists), named})
+    Recorded.pki({:judged, Keyword.keys(judges()), length(certificates), length(lists), named})
   end
 
   @doc "The judges of this run."

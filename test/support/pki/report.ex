@@ -9,10 +9,6 @@ defmodule Cryptoki.Test.PKI.Report do
   @guide "guides/pki_judges.md"
   @begin "<!-- written by bin/test --pki -->\n"
 
-  @doc "Keeps what was judged, where `bin/test --pki` asks for it."
-  @spec record(tuple) :: :ok
-  def record(line), do: Recorded.keep("CRYPTOKI_TEST_PKI_REPORT", fn -> line end)
-
   @doc "Writes the guide anew."
   @spec publish(Path.t()) :: :ok
   def publish(file) do
