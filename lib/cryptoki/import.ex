@@ -3,10 +3,10 @@ defmodule Cryptoki.Import do
   # A private key of a file into a token: made, proven to be that one, and its public half beside it; or
   # nothing. When a later step fails, for whatever reason, what was made before it is destroyed again.
 
-  alias Cryptoki.{Attribute, Error, Key, Keys, KeyTemplate, Options, Pin, PrivateKey, Request}
+  alias Cryptoki.{Attribute, Call, Error, HSM, Key, Keys, KeyTemplate, Options, Pin, PrivateKey}
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.Import.Proof
-  alias Cryptoki.Target
+  alias Cryptoki.Native.Wait
 
   # What the file says of a key, or another kind of key would have said.
   @told ~w[class key_type modulus public_exponent private_exponent prime_1 prime_2 exponent_1 exponent_2
@@ -22,7 +22,7 @@ defmodule Cryptoki.Import do
 
     with {:ok, key} <- file |> file!() |> read(options.password),
          templates = templates(key, wished),
-         {:ok, target} <- Target.fetch(hsm, options),
+         {:ok, target} <- HSM.target(hsm, options),
          do: create(%{target | timeout: options.timeout || target.timeout}, key, templates)
   end
 
@@ -125,7 +125,7 @@ defmodule Cryptoki.Import do
   ## Making
 
   defp create(target, key, {private, public}) do
-    with {:ok, handle} <- Request.run(target, {:create, private}),
+    with {:ok, handle} <- Call.run(target, {:create, private}),
          {:ok, made} <- described(target, handle),
          {:ok, proof} <- target |> Proof.make(made, key) |> undone(target, made),
          :ok <- target |> twin(public, proof) |> undone(target, made),
@@ -135,7 +135,7 @@ defmodule Cryptoki.Import do
   defp twin(_target, nil, _proof), do: :ok
 
   defp twin(target, [template | others], proof) do
-    with {:ok, handle} <- Request.run(target, {:create, template}),
+    with {:ok, handle} <- Call.run(target, {:create, template}),
          {:ok, made} <- described(target, handle),
          :no <- target |> Proof.confirms(made, proof) |> undone(target, made),
          :ok <- destroy(target, made),
@@ -149,7 +149,7 @@ defmodule Cryptoki.Import do
 
   defp described(target, handle) do
     with {:error, error} <- Keys.made(target, handle) do
-      destroyed = Request.run(with_time(target), {:destroy, handle})
+      destroyed = Call.run(with_time(target), {:destroy, handle})
       {:error, withdrawn(%{error | executed: false}, destroyed)}
     end
   end
@@ -167,7 +167,7 @@ defmodule Cryptoki.Import do
   end
 
   # That of the call may be over: it gets as much once more.
-  defp with_time(target), do: %{target | deadline: Request.deadline(target.timeout)}
+  defp with_time(target), do: %{target | deadline: Wait.deadline(target.timeout)}
 
   defp withdrawn(error, :ok), do: error
 

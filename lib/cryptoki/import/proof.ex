@@ -3,7 +3,7 @@ defmodule Cryptoki.Import.Proof do
   # Whether a token that took a private key has that key: it signs, or agrees on something with another key,
   # or decrypts, and the public key of the file confirms it. And whether its public key verifies that.
 
-  alias Cryptoki.{Attribute, Error, Key, Keys, Mechanism, PrivateKey, PublicHalf, Request, Target}
+  alias Cryptoki.{Attribute, Call, Error, Key, Keys, Mechanism, PrivateKey, PublicHalf, Target}
 
   @may ~w[sign derive decrypt always_authenticate]a
 
@@ -51,7 +51,7 @@ defmodule Cryptoki.Import.Proof do
   defp decrypt(_target, _handle, _key, _may, why), do: unproven(why)
 
   defp decrypted(target, handle, text, [{mechanism, ciphertext} | others]) do
-    case Request.run(target, {:decrypt, Mechanism.encode!(mechanism), handle, ciphertext, nil}) do
+    case Call.run(target, {:decrypt, Mechanism.encode!(mechanism), handle, ciphertext, nil}) do
       {:ok, ^text} ->
         {:ok, :decrypted}
 
@@ -79,7 +79,7 @@ defmodule Cryptoki.Import.Proof do
   @spec confirms(Target.t(), Key.t(), PublicHalf.Proof.t() | :decrypted) ::
           :ok | :no | {:error, Error.t()}
   def confirms(target, %Key{handle: handle}, {:signed, scheme, data, signature}) do
-    case Request.run(target, {:verify, Mechanism.encode!(scheme), handle, data, signature, nil}) do
+    case Call.run(target, {:verify, Mechanism.encode!(scheme), handle, data, signature, nil}) do
       {:error, %Error{reason: no}} when no in [:signature_invalid, :signature_len_range] -> :no
       {:error, %Error{executed: false, code: code}} when code != nil -> :ok
       other -> other
