@@ -42,12 +42,12 @@ defmodule Cryptoki.Import do
     raise ArgumentError, text <> Pin.kind_of(other)
   end
 
-  defp read(file, nil), do: PrivateKey.read(file)
+  defp read(file, nil), do: PrivateKey.File.read(file)
 
   defp read(file, pin) do
     Pin.hidden(fn ->
       with {:ok, password} <- Pin.fetch(pin),
-           do: PrivateKey.read(file, password),
+           do: PrivateKey.File.read(file, password),
            else: ({:error, error} -> {:error, %{error | detail: "password: #{error.detail}"}})
     end)
   end

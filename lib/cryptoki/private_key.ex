@@ -1,11 +1,9 @@
 defmodule Cryptoki.PrivateKey do
   @moduledoc false
-  # A private key as others keep it in a file: PKCS #8, PKCS #1 or SEC 1, in DER or PEM. Strict, and what is
-  # read is one key: its parts fit each other. Nothing that an error, `inspect` or a log shows is secret. Pure.
+  # A private key that others have kept in a file: its parts fit each other. `inspect` shows nothing that is
+  # secret. Pure.
 
-  alias Cryptoki.{DER, Error, PEM}
-  alias Cryptoki.DER.Reader
-  alias Cryptoki.PrivateKey.{Encryption, Info}
+  alias Cryptoki.DER
 
   @enforce_keys [:type, :public, :public_attributes, :attributes]
   defstruct @enforce_keys
@@ -20,78 +18,6 @@ defmodule Cryptoki.PrivateKey do
           public_attributes: keyword,
           attributes: keyword
         }
-
-  @most 65_536
-
-  @pkcs8 "PRIVATE KEY"
-  @pkcs1 "RSA PRIVATE KEY"
-  @sec1 "EC PRIVATE KEY"
-  @parameters "EC PARAMETERS"
-  @encrypted "ENCRYPTED PRIVATE KEY"
-  @keys [@pkcs8, @pkcs1, @sec1, @encrypted]
-
-  # What stands in the place of a key, and what can be done.
-  @others %{
-    "OPENSSH PRIVATE KEY" =>
-      "private key: it is one of OpenSSH's own form; `ssh-keygen -p -m PKCS8 -f COPY` rewrites a copy of the " <>
-        "file as PKCS #8, which is read here",
-    "DSA PRIVATE KEY" => "private key: DSA is not imported"
-  }
-  @jwk "private key: it is JSON, and no JWK is read here; have it written as PKCS #8 by what made it"
-  @putty "private key: it is one of PuTTY's own form; `puttygen FILE -O private-openssh -o PEM` writes it as PEM"
-
-  @doc "The one key in a file, which a password opens when it is encrypted."
-  @spec read(binary, password :: binary | nil) :: {:ok, t} | {:error, Error.t()}
-  def read(bytes, password \\ nil)
-  def read("PuTTY-User-Key-File-" <> _rest, _password), do: unsupported(@putty)
-
-  def read(bytes, password) do
-    cond do
-      PEM.der?(bytes) -> der(bytes, &Info.any(&1, password))
-      bytes =~ ~r/\A\s*\{/ -> unsupported(@jwk)
-      true -> text(bytes, password)
-    end
-  end
-
-  defp der(bytes, read), do: Reader.read(bytes, "private key: ", &read.(Reader.secret(&1)), @most)
-
-  defp text(text, password) do
-    case PEM.decode(text, [@parameters | @keys]) do
-      {:ok, entries} -> entries(entries, password)
-      {:error, sentence} -> wrong(sentence)
-    end
-  end
-
-  defp entries(entries, password) do
-    case Enum.filter(entries, fn {label, _der} -> label in @keys or is_map_key(@others, label) end) do
-      [{label, der}] -> entry(label, der, entries, password)
-      [] when entries == [] -> wrong("it is neither DER nor PEM")
-      [] -> wrong("there is none in it, but #{PEM.others(entries)}")
-      several -> wrong("there are #{length(several)} in it, and one should be")
-    end
-  end
-
-  defp entry(label, _der, _entries, _password) when is_map_key(@others, label),
-    do: unsupported(@others[label])
-
-  # With the header of RFC 1421 that says so.
-  defp entry(_label, nil, _entries, _password), do: unsupported(Encryption.unknown())
-  defp entry(@pkcs8, der, _entries, _password), do: der(der, &Info.pkcs8/1)
-  defp entry(@pkcs1, der, _entries, _password), do: der(der, &Info.pkcs1/1)
-  defp entry(@encrypted, der, _entries, password), do: der(der, &Info.encrypted(&1, password))
-
-  # The curve in front of it, as OpenSSL writes it, says the same once more.
-  defp entry(@sec1, der, entries, _password) do
-    with {:ok, curve} <- curve(List.keyfind(entries, @parameters, 0)),
-         do: der(der, &Info.sec1(&1, curve))
-  end
-
-  defp curve(nil), do: {:ok, nil}
-  defp curve({@parameters, nil}), do: wrong("its EC PARAMETERS are encrypted")
-  defp curve({@parameters, der}), do: Reader.read(der, "EC PARAMETERS: ", &Info.curve/1, @most)
-
-  defp wrong(sentence), do: {:error, Error.new(:invalid_argument, "private key: " <> sentence)}
-  defp unsupported(sentence), do: {:error, Error.new(:unsupported, sentence)}
 
   @doc "A public key in the form that certificates have of it."
   @spec public_info([DER.t()], iodata) :: DER.t()

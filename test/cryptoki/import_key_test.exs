@@ -317,7 +317,7 @@ defmodule Cryptoki.ImportKeyTest do
     test "no byte of the key is in an error, a log or a stack trace", context do
       %{module: module, faulty: hsm, files: files, label: label} = context
       %{file: file} = files.ec
-      {:ok, key} = Cryptoki.PrivateKey.read(file)
+      {:ok, key} = Cryptoki.PrivateKey.File.read(file)
       secret = key.attributes[:value]
 
       log =

@@ -16,7 +16,7 @@ defmodule Cryptoki.PrivateKeyTest do
       @tag skip: missing
       test name do
         made = KeyFiles.make(unquote(name))
-        assert {:ok, key} = PrivateKey.read(made.file)
+        assert {:ok, key} = PrivateKey.File.read(made.file)
         assert key.type == unquote(kind)
         assert public(key) == made.public
         assert inspect(key) == "#Cryptoki.PrivateKey<#{key.type}>"
@@ -29,20 +29,20 @@ defmodule Cryptoki.PrivateKeyTest do
     for kind <- ["openssl genpkey, RSA", "openssl ecparam", "openssl genpkey, Ed25519"] do
       test kind do
         %{file: pem} = KeyFiles.make(unquote(kind))
-        {:ok, key} = PrivateKey.read(pem)
+        {:ok, key} = PrivateKey.File.read(pem)
 
         assert {:ok, ^key} =
-                 PrivateKey.read("text before\r\n" <> String.replace(pem, "\n", "\r\n"))
+                 PrivateKey.File.read("text before\r\n" <> String.replace(pem, "\n", "\r\n"))
 
         der =
           KeyFiles.changed(pem, "openssl pkcs8 -topk8 -nocrypt -in $IN -outform DER -out $OUT")
 
-        assert {:ok, ^key} = PrivateKey.read(der)
-        assert {:ok, ^key} = PrivateKey.read(PEM.encode(der, "PRIVATE KEY"))
+        assert {:ok, ^key} = PrivateKey.File.read(der)
+        assert {:ok, ^key} = PrivateKey.File.read(PEM.encode(der, "PRIVATE KEY"))
 
         if key.type != :ed25519 do
           old = KeyFiles.changed(pem, "openssl pkey -in $IN -traditional -out $OUT")
-          assert {:ok, ^key} = PrivateKey.read(old)
+          assert {:ok, ^key} = PrivateKey.File.read(old)
         end
       end
     end
@@ -56,7 +56,7 @@ defmodule Cryptoki.PrivateKeyTest do
       -----END PRIVATE KEY-----
       """
 
-      assert {:ok, %{type: :ed25519} = key} = PrivateKey.read(pem)
+      assert {:ok, %{type: :ed25519} = key} = PrivateKey.File.read(pem)
 
       assert "19BF44096984CDFE8541BAC167DC3B96C85086AA30B6B6CB0C5C38AD703166E1" =
                Base.encode16(key.public_attributes[:ec_point])
@@ -77,35 +77,35 @@ defmodule Cryptoki.PrivateKeyTest do
           "-outform DER"
         ] do
       test "openssl pkcs8 -topk8 #{options}", %{pem: pem} do
-        {:ok, key} = PrivateKey.read(pem)
+        {:ok, key} = PrivateKey.File.read(pem)
 
         commands =
           "openssl pkcs8 -topk8 -in $IN -passout pass:pässword #{unquote(options)} -out $OUT"
 
         file = KeyFiles.changed(pem, commands)
-        assert PrivateKey.read(file, "pässword") == {:ok, key}
-        assert PrivateKey.read(pem, "pässword") == {:ok, key}
+        assert PrivateKey.File.read(file, "pässword") == {:ok, key}
+        assert PrivateKey.File.read(pem, "pässword") == {:ok, key}
 
         for wrong <- ["password", "", "pässword "] do
           assert {:error, %Error{reason: :invalid_argument, detail: text}} =
-                   PrivateKey.read(file, wrong)
+                   PrivateKey.File.read(file, wrong)
 
           assert text =~ "with this password"
         end
 
-        assert {:error, %Error{reason: :unsupported, detail: text}} = PrivateKey.read(file)
+        assert {:error, %Error{reason: :unsupported, detail: text}} = PrivateKey.File.read(file)
         assert text =~ "say password:"
       end
     end
 
     @tag skip: !System.find_executable("certtool") && "there is no certtool"
     test "certtool", %{pem: pem} do
-      {:ok, key} = PrivateKey.read(pem)
+      {:ok, key} = PrivateKey.File.read(pem)
 
       commands =
         "certtool --to-p8 --load-privkey $IN --pkcs-cipher aes-256 --password abcdef --outfile $OUT"
 
-      assert PrivateKey.read(KeyFiles.changed(pem, commands), "abcdef") == {:ok, key}
+      assert PrivateKey.File.read(KeyFiles.changed(pem, commands), "abcdef") == {:ok, key}
     end
 
     test "what is not PBES2, and what asks for years", %{pem: pem} do
@@ -113,7 +113,7 @@ defmodule Cryptoki.PrivateKeyTest do
         commands = "openssl pkcs8 -topk8 -in $IN -passout pass:abcdef #{options} -out $OUT"
 
         assert {:error, %Error{reason: :unsupported, detail: text}} =
-                 PrivateKey.read(KeyFiles.changed(pem, commands), "abcdef")
+                 PrivateKey.File.read(KeyFiles.changed(pem, commands), "abcdef")
 
         assert text =~ "openssl pkcs8 -topk8 -nocrypt"
       end
@@ -135,7 +135,7 @@ defmodule Cryptoki.PrivateKeyTest do
             {[salt, DER.integer(1), DER.integer(32)], <<1::128>>, <<1::128>>, "this password"}
           ] do
         assert {:error, %Error{reason: :invalid_argument, detail: text}} =
-                 PrivateKey.read(sealed(kdf, iv, data), "abcdef")
+                 PrivateKey.File.read(sealed(kdf, iv, data), "abcdef")
 
         assert text =~ says
       end
@@ -168,20 +168,20 @@ defmodule Cryptoki.PrivateKeyTest do
                "there is no ssh-keygen"
       test name, %{pem: pem} do
         file = KeyFiles.changed(pem, unquote(commands))
-        assert {:error, %Error{reason: :unsupported, detail: text}} = PrivateKey.read(file)
+        assert {:error, %Error{reason: :unsupported, detail: text}} = PrivateKey.File.read(file)
         assert text =~ unquote(says)
       end
     end
 
     test "what the sentence about encrypted ones says does it", %{pem: pem} do
-      {:ok, key} = PrivateKey.read(pem)
+      {:ok, key} = PrivateKey.File.read(pem)
 
       for commands <- [
             "openssl pkcs8 -topk8 -in $IN -passout pass:abcdef -out $OUT.enc",
             "openssl rsa -in $IN -aes128 -passout pass:abcdef -traditional -out $OUT.enc"
           ] do
         plain = "; openssl pkcs8 -topk8 -nocrypt -in $OUT.enc -passin pass:abcdef -out $OUT"
-        assert {:ok, ^key} = PrivateKey.read(KeyFiles.changed(pem, commands <> plain))
+        assert {:ok, ^key} = PrivateKey.File.read(KeyFiles.changed(pem, commands <> plain))
       end
     end
 
@@ -198,7 +198,7 @@ defmodule Cryptoki.PrivateKeyTest do
             {PEM.encode("key", "DSA PRIVATE KEY"), "DSA"},
             {pkcs8([DER.oid({1, 2, 3})], "x"), "1.2.3"}
           ] do
-        assert {:error, %Error{reason: :unsupported, detail: text}} = PrivateKey.read(file)
+        assert {:error, %Error{reason: :unsupported, detail: text}} = PrivateKey.File.read(file)
         assert text =~ says
       end
     end
@@ -210,7 +210,7 @@ defmodule Cryptoki.PrivateKeyTest do
     end
 
     test "each number is held to the others", %{numbers: numbers} do
-      {:ok, _key} = PrivateKey.read(pkcs1(numbers))
+      {:ok, _key} = PrivateKey.File.read(pkcs1(numbers))
 
       for {name, index} <- Enum.with_index(~w[modulus publicExponent privateExponent prime1 prime2
                 exponent1 exponent2 coefficient]),
@@ -218,7 +218,9 @@ defmodule Cryptoki.PrivateKeyTest do
         changed = List.update_at(numbers, index, change)
 
         for file <- [pkcs1(changed), pkcs8([DER.oid(@rsa), DER.null()], pkcs1(changed))] do
-          assert {:error, %Error{reason: :invalid_argument, detail: text}} = PrivateKey.read(file)
+          assert {:error, %Error{reason: :invalid_argument, detail: text}} =
+                   PrivateKey.File.read(file)
+
           assert text =~ "private key: "
           refute_numbers(text, numbers)
           if index > 4, do: assert(text =~ name)
@@ -238,7 +240,7 @@ defmodule Cryptoki.PrivateKeyTest do
             {[p * p, e, d, p, p, dp, dp, qinv], ~r/prime2, byte \d+: it is the first/},
             {[n, 4, d, p, q, dp, dq, qinv], ~r/exponent of RSA is even/}
           ] do
-        assert {:error, %Error{detail: text}} = PrivateKey.read(pkcs1(numbers))
+        assert {:error, %Error{detail: text}} = PrivateKey.File.read(pkcs1(numbers))
         assert text =~ says
       end
     end
@@ -250,13 +252,13 @@ defmodule Cryptoki.PrivateKeyTest do
       {n, e} = {p * q * r, 65_537}
       d = inverse(e, (p * r - 1) * (q - 1))
       numbers = [n, e, d, p * r, q, rem(d, p * r - 1), rem(d, q - 1), inverse(q, p * r)]
-      assert {:error, %Error{detail: text}} = PrivateKey.read(pkcs1(numbers))
+      assert {:error, %Error{detail: text}} = PrivateKey.File.read(pkcs1(numbers))
       assert text =~ "prime1"
       assert text =~ "it is no prime"
     end
 
     test "weak ones, as in certificates" do
-      assert {:error, %Error{detail: text}} = PrivateKey.read(pkcs1(numbers(1024)))
+      assert {:error, %Error{detail: text}} = PrivateKey.File.read(pkcs1(numbers(1024)))
       assert text =~ "RSA of 1024 bits is too weak"
     end
 
@@ -266,7 +268,7 @@ defmodule Cryptoki.PrivateKeyTest do
       for at <- 0..(byte_size(der) - 1), bit <- [1, 128] do
         {before, <<byte, rest::binary>>} = :erlang.split_binary(der, at)
         changed = <<before::binary, Bitwise.bxor(byte, bit), rest::binary>>
-        assert {:error, %Error{} = error} = PrivateKey.read(changed)
+        assert {:error, %Error{} = error} = PrivateKey.File.read(changed)
         # A byte of it neither, as what a tag is called would be.
         refute Exception.message(error) =~ "0x"
       end
@@ -276,7 +278,7 @@ defmodule Cryptoki.PrivateKeyTest do
   describe "on curves" do
     test "the number is one from 1 to the order, whatever its length" do
       for key <- [<<5::256>>, <<5>>, <<5::512>>] do
-        assert {:ok, %{attributes: attributes}} = PrivateKey.read(sec1(key))
+        assert {:ok, %{attributes: attributes}} = PrivateKey.File.read(sec1(key))
         assert attributes[:value] == <<5::256>>
       end
 
@@ -284,13 +286,13 @@ defmodule Cryptoki.PrivateKeyTest do
 
       for key <- ["", <<0>>, <<0::256>>, order, <<255::8, 0::256>>, :binary.copy("x", 300)] do
         assert {:error, %Error{reason: :invalid_argument, detail: text}} =
-                 PrivateKey.read(sec1(key))
+                 PrivateKey.File.read(sec1(key))
 
         assert text =~ "it is no number from 1 to the order of secp256r1"
       end
 
       <<high::binary-31, low>> = order
-      assert {:ok, _} = PrivateKey.read(sec1(<<high::binary, low - 1>>))
+      assert {:ok, _} = PrivateKey.File.read(sec1(<<high::binary, low - 1>>))
     end
 
     test "every curve that OTP has and that is long enough" do
@@ -300,7 +302,7 @@ defmodule Cryptoki.PrivateKeyTest do
         {point, value} = :crypto.generate_key(:ecdh, curve)
         der = sec1(value, DER.explicit(0, DER.oid(oid)), [DER.explicit(1, DER.bit_string(point))])
 
-        case PrivateKey.read(der) do
+        case PrivateKey.File.read(der) do
           {:ok, %{public: {{:ECPoint, ^point}, {:namedCurve, ^oid}}}} -> :ok
           {:error, %Error{detail: text}} -> assert text =~ "too weak a curve"
         end
@@ -313,12 +315,14 @@ defmodule Cryptoki.PrivateKeyTest do
       curve = DER.explicit(0, DER.oid(@p256))
       public = &DER.explicit(1, DER.bit_string(&1))
       named = [DER.oid(@ec), DER.oid(@p256)]
-      assert {:ok, key} = PrivateKey.read(sec1(value, curve, [public.(point)]))
-      assert {:ok, ^key} = PrivateKey.read(pkcs8(named, sec1(value, "", [public.(point)])))
-      assert {:ok, ^key} = PrivateKey.read(pkcs8(named, sec1(value, curve)))
+      assert {:ok, key} = PrivateKey.File.read(sec1(value, curve, [public.(point)]))
+      assert {:ok, ^key} = PrivateKey.File.read(pkcs8(named, sec1(value, "", [public.(point)])))
+      assert {:ok, ^key} = PrivateKey.File.read(pkcs8(named, sec1(value, curve)))
 
       assert {:ok, ^key} =
-               PrivateKey.read(pkcs8(named, sec1(value, curve), [<<0x81, 66, 0>> <> point], 1))
+               PrivateKey.File.read(
+                 pkcs8(named, sec1(value, curve), [<<0x81, 66, 0>> <> point], 1)
+               )
 
       for {der, says} <- [
             {sec1(value, curve, [public.(other)]), "public key of another"},
@@ -331,7 +335,9 @@ defmodule Cryptoki.PrivateKeyTest do
             {sec1(value, ""), "it has no curve"},
             {pkcs8([DER.oid(@ec)], sec1(value)), "it has no curve"}
           ] do
-        assert {:error, %Error{reason: :invalid_argument, detail: text}} = PrivateKey.read(der)
+        assert {:error, %Error{reason: :invalid_argument, detail: text}} =
+                 PrivateKey.File.read(der)
+
         assert text =~ says
       end
     end
@@ -339,20 +345,22 @@ defmodule Cryptoki.PrivateKeyTest do
     test "EC PARAMETERS say the curve, and the same one" do
       parameters = &PEM.encode(DER.oid(&1), "EC PARAMETERS")
       key = PEM.encode(sec1(<<5::256>>, ""), "EC PRIVATE KEY")
-      assert {:ok, %{type: :ec}} = PrivateKey.read(parameters.(@p256) <> key)
+      assert {:ok, %{type: :ec}} = PrivateKey.File.read(parameters.(@p256) <> key)
       named = PEM.encode(sec1(<<5::256>>), "EC PRIVATE KEY")
-      assert {:ok, %{type: :ec}} = PrivateKey.read(parameters.(@p256) <> named)
-      assert {:error, %Error{detail: text}} = PrivateKey.read(parameters.(@p384) <> named)
+      assert {:ok, %{type: :ec}} = PrivateKey.File.read(parameters.(@p256) <> named)
+      assert {:error, %Error{detail: text}} = PrivateKey.File.read(parameters.(@p384) <> named)
       assert text =~ "another curve"
     end
 
     test "those of RFC 8410 have the length that they have" do
       algorithm = [DER.oid(@ed25519)]
-      assert {:ok, _key} = PrivateKey.read(pkcs8(algorithm, <<4, 32, 7::256>>))
+      assert {:ok, _key} = PrivateKey.File.read(pkcs8(algorithm, <<4, 32, 7::256>>))
       {point, _} = :crypto.generate_key(:eddsa, :ed25519, <<7::256>>)
 
       assert {:ok, _key} =
-               PrivateKey.read(pkcs8(algorithm, <<4, 32, 7::256>>, [<<0x81, 33, 0>> <> point], 1))
+               PrivateKey.File.read(
+                 pkcs8(algorithm, <<4, 32, 7::256>>, [<<0x81, 33, 0>> <> point], 1)
+               )
 
       for {algorithm, key} <- [
             {algorithm, <<7::256>>},
@@ -364,13 +372,13 @@ defmodule Cryptoki.PrivateKeyTest do
             {[DER.oid(@ed25519), DER.null()], <<4, 32, 7::256>>}
           ] do
         assert {:error, %Error{reason: :invalid_argument, detail: text}} =
-                 PrivateKey.read(pkcs8(algorithm, key))
+                 PrivateKey.File.read(pkcs8(algorithm, key))
 
         refute text =~ "0x"
       end
 
       another = pkcs8(algorithm, <<4, 32, 7::256>>, [<<0x81, 33, 0, 1::256>>], 1)
-      assert {:error, %Error{detail: text}} = PrivateKey.read(another)
+      assert {:error, %Error{detail: text}} = PrivateKey.File.read(another)
       assert text =~ "public key of another"
     end
   end
@@ -381,7 +389,7 @@ defmodule Cryptoki.PrivateKeyTest do
           %{file: file} = KeyFiles.make(name),
           size <- 0..(byte_size(String.trim(file)) - 2) do
         assert {:error, %Error{reason: :invalid_argument}} =
-                 PrivateKey.read(binary_part(file, 0, size))
+                 PrivateKey.File.read(binary_part(file, 0, size))
       end
     end
 
@@ -413,7 +421,9 @@ defmodule Cryptoki.PrivateKeyTest do
              "line 2: this is not base64"},
             {PEM.encode(:binary.copy(<<0x30>>, 70_000), "PRIVATE KEY"), "longer than 65536"}
           ] do
-        assert {:error, %Error{reason: :invalid_argument, detail: text}} = PrivateKey.read(file)
+        assert {:error, %Error{reason: :invalid_argument, detail: text}} =
+                 PrivateKey.File.read(file)
+
         assert text =~ says
       end
     end

@@ -92,10 +92,10 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
 
   # Private keys in each of their forms.
   def run(:pkcs8, bytes) do
-    private(PrivateKey.read(bytes))
+    private(PrivateKey.File.read(bytes))
     # As many iterations as OpenSSL has: others may be seconds of work.
     if :binary.match(bytes, <<2, 2, 2048::16>>) != :nomatch,
-      do: private(PrivateKey.read(bytes, "abcdef"))
+      do: private(PrivateKey.File.read(bytes, "abcdef"))
 
     :ok
   end
@@ -104,7 +104,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     asked(X509.request(text))
     answer(X509.revocation_list(text))
     answer(X509.certificate(text))
-    private(PrivateKey.read(text))
+    private(PrivateKey.File.read(text))
 
     case PEM.decode(text, :all) do
       # What is encrypted has a label only.
