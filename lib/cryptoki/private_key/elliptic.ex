@@ -31,20 +31,18 @@ defmodule Cryptoki.PrivateKey.Elliptic do
   end
 
   defp name(oid, key) do
-    with {:ok, curve} <- Curve.decode(DER.oid(oid)),
-         false <- is_map_key(@sizes, curve),
-         {:here, true} <- {:here, curve in :crypto.supports(:curves)} do
-      curve
-    else
-      true ->
+    case Curve.decode(DER.oid(oid)) do
+      {:ok, curve} when is_map_key(@sizes, curve) ->
         Reader.wrong!(key, "keys on this curve have a form of their own (RFC 8410)")
+
+      {:ok, curve} ->
+        if curve in :crypto.supports(:curves),
+          do: curve,
+          else: Reader.wrong!(key, "the curve is not known to this OTP", :unsupported)
 
       :error ->
         text = "the curve #{Enum.join(Tuple.to_list(oid), ".")} is not known here"
         Reader.wrong!(key, text, :unsupported)
-
-      {:here, false} ->
-        Reader.wrong!(key, "the curve is not known to this OTP", :unsupported)
     end
   end
 
