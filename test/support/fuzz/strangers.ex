@@ -160,7 +160,10 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     with {:ok, %{key: key, namespace: namespace}} <- answer(SSH.Signature.read(text)) do
       namespace = if Table.cast(:line, namespace), do: namespace, else: "file"
       line = SSH.Wire.line(key.type, key.blob, "")
-      verified(SSH.verify(line, "text", text, namespace: namespace))
+
+      # Most of the time would go by with the arithmetic.
+      if :erlang.phash2(text, 8) == 0,
+        do: verified(SSH.verify(line, "text", text, namespace: namespace))
     end
 
     :ok
