@@ -41,7 +41,7 @@ defmodule Cryptoki.MixProject do
       licenses: ["MIT", "Apache-2.0"],
       files:
         ~w(lib src build guides native Cargo.toml Cargo.lock clippy.toml) ++
-          ~w(mix.exs rebar.config rebar.config.script .formatter.exs README.md CHANGELOG.md SECURITY.md llms.txt) ++
+          ~w(mix.exs rebar.config rebar.config.script .formatter.exs README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md llms.txt) ++
           ~w(LICENSE LICENSE-MIT LICENSE-APACHE)
     ]
   end

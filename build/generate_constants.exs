@@ -1,4 +1,4 @@
-# Writes lib/cryptoki/names/constants.txt, the names and numbers of PKCS #11, from the crate
+# Writes lib/cryptoki/standard/names/constants.txt, the names and numbers of PKCS #11, from the crate
 # cryptoki-sys.
 #
 #     elixir build/generate_constants.exs [--check] [path/to/Cargo.toml]
@@ -8,7 +8,7 @@
 
 defmodule GenerateConstants do
   @root Path.expand("..", __DIR__)
-  @target Path.join(@root, "lib/cryptoki/names/constants.txt")
+  @target Path.join(@root, "lib/cryptoki/standard/names/constants.txt")
 
   # The bindings differ between platforms in struct layout only, never in a constant.
   @bindings "src/bindings/x86_64-unknown-linux-gnu.rs"

@@ -91,6 +91,7 @@ defmodule Cryptoki.Attribute do
 
   alias Cryptoki.Attribute.{Curve, Value}
   alias Cryptoki.Names
+  alias Cryptoki.Type
 
   @typedoc "The standard's name in lower case, `:curve`, or a number."
   @type name :: atom | non_neg_integer
@@ -149,13 +150,13 @@ defmodule Cryptoki.Attribute do
 
       other, _ ->
         raise ArgumentError,
-              "a template is made of {attribute, value}, got #{Names.type_of(other)}"
+              "a template is made of {attribute, value}, got #{Type.of(other)}"
     end)
     |> Enum.reverse()
   end
 
   defp encode!(other, _levels) do
-    raise ArgumentError, "a template is a keyword list or a map, got #{Names.type_of(other)}"
+    raise ArgumentError, "a template is a keyword list or a map, got #{Type.of(other)}"
   end
 
   defp value!(name, :template, template, levels)
@@ -200,7 +201,7 @@ defmodule Cryptoki.Attribute do
 
   def type!(other) do
     raise ArgumentError,
-          "an attribute is an atom or a number of at most 64 bits, got #{Names.type_of(other)}"
+          "an attribute is an atom or a number of at most 64 bits, got #{Type.of(other)}"
   end
 
   defp near(name), do: Names.hint([:curve | Keyword.keys(Names.all(:attribute))], name)

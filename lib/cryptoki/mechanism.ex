@@ -20,7 +20,7 @@ defmodule Cryptoki.Mechanism do
     OutOfRange
   }
 
-  alias Cryptoki.{Beside, Error, Names}
+  alias Cryptoki.{Beside, Error, Names, Type}
 
   @tables [
     RSA,
@@ -155,7 +155,7 @@ defmodule Cryptoki.Mechanism do
   def encode!(other, _) do
     raise ArgumentError,
           "a mechanism is an atom, a number, or one of these and its parameter in a tuple, " <>
-            "got #{Names.type_of(other)}"
+            "got #{Type.of(other)}"
   end
 
   defp named!(name, arguments, context) do
@@ -447,7 +447,7 @@ defmodule Cryptoki.Mechanism do
 
   defp code!(other) do
     raise ArgumentError,
-          "a mechanism is an atom or a number of at most 64 bits, got #{Names.type_of(other)}"
+          "a mechanism is an atom or a number of at most 64 bits, got #{Type.of(other)}"
   end
 
   defp label(code), do: "mechanism 0x" <> Integer.to_string(code, 16)

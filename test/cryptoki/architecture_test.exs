@@ -120,6 +120,62 @@ defmodule Cryptoki.ArchitectureTest do
     assert beam |> :beam_disasm.file() |> inspect(limit: :infinity) =~ "recv_marker_use"
   end
 
+  # The floors of ARCHITECTURE.md, the lowest first: {name, files and folders}.
+  defp floors do
+    rows = Regex.scan(~r/^\| (\w+) \| (`[^|]+) \| [^|]+ \|$/m, File.read!("ARCHITECTURE.md"))
+
+    rows =
+      for [_row, name, where] <- rows,
+          name not in ~w(new),
+          do: {name, Regex.scan(~r/`([^`]+)`/, where)}
+
+    for {name, where} <- Enum.reverse(rows), do: {name, Enum.map(where, &List.last/1)}
+  end
+
+  # The floor of a module, by its file.
+  defp floor(module, floors) do
+    source = to_string(module.module_info(:compile)[:source])
+
+    place =
+      case source |> String.split("/lib/") |> List.last() |> Path.split() do
+        ["cryptoki.ex"] -> "cryptoki.ex"
+        ["cryptoki", file] -> file
+        ["cryptoki", folder | _file] -> folder <> "/"
+        ["mix" | _task] -> nil
+      end
+
+    place &&
+      (Enum.find_index(floors, fn {_name, where} -> place in where end) ||
+         flunk("#{source} is on no floor"))
+  end
+
+  test "each floor calls only itself and those under it; the picture shows who calls whom", %{
+    calls: calls
+  } do
+    floors = floors()
+    assert length(floors) > 5
+    at = for {module, _} <- calls, floor = floor(module, floors), into: %{}, do: {module, floor}
+
+    for {module, called} <- calls,
+        from = at[module],
+        other <- called,
+        to = at[other],
+        do: assert(to <= from, "#{inspect(module)} calls #{inspect(other)}, which is above it")
+
+    edges =
+      for {module, called} <- calls,
+          from = at[module],
+          other <- called,
+          to = at[other],
+          to != from,
+          uniq: true,
+          do: {elem(Enum.at(floors, from), 0), elem(Enum.at(floors, to), 0)}
+
+    drawn = Regex.scan(~r/^  (\w+) --> (.+)$/m, File.read!("ARCHITECTURE.md"))
+    drawn = for [_line, from, to] <- drawn, to <- String.split(to, " & "), do: {from, to}
+    assert Enum.sort(drawn) == Enum.sort(edges)
+  end
+
   test "there is no circle of modules, nor of files", %{calls: calls} do
     graph = :digraph.new()
     for module <- Map.keys(calls), do: :digraph.add_vertex(graph, module)

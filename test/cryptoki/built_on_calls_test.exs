@@ -97,7 +97,7 @@ defmodule Cryptoki.BuiltOnCallsTest do
       {[signers: [{@key, 5}]],
        "signers: is PEM, DER, what names a certificate, or a list of these"},
       {[signers: [{@key, []}]], "signers: is empty"},
-      {[signers: [{5, @key}]], "signers: a number names no key"},
+      {[signers: [{5, @key}]], "signers: an integer names no key"},
       {[signers: [{@nobody, [lable: "x"], @key}]], "signers: there is no attribute :lable"},
       {[chain: 5], "chain: is PEM, DER, what names a certificate, or a list of these"},
       {[chain: [@key | 5]], "chain: is PEM, DER, what names a certificate, or a list of these"},
@@ -145,10 +145,10 @@ defmodule Cryptoki.BuiltOnCallsTest do
           {fn -> CMS.sign(@nobody, @key, [@key | 5], "") end, "certificate: is PEM, DER"},
           {fn -> CMS.sign(@nobody, @key, [[lable: "x"]], "") end,
            "certificate: there is no attribute :lable"},
-          {fn -> CMS.sign(@nobody, 5, @key, "") end, "key: a number names no key"},
+          {fn -> CMS.sign(@nobody, 5, @key, "") end, "key: an integer names no key"},
           {fn -> JWK.set(@nobody, :x) end, "keys: must be a list"},
           {fn -> JWK.set(@nobody, [@key | :x]) end, "keys: must be a list"},
-          {fn -> JWK.set(@nobody, [@key, 5]) end, "a number names no key"},
+          {fn -> JWK.set(@nobody, [@key, 5]) end, "an integer names no key"},
           {fn -> JWK.set(@nobody, label: "x") end, "a tuple of 2 names no key"}
         ] do
       error = assert_raise ArgumentError, call

@@ -135,7 +135,7 @@ defmodule Cryptoki.ImportKeyTest do
             {"x", :label, [], ~r/a template is/},
             {"x", [], [how: :unwrap], ~r/unknown option :how/},
             {"x", [], [password: :protected_path], ~r/password: must be what pin: may be/},
-            {"x", [], [password: 1234], ~r/password: must be.*got: a number/},
+            {"x", [], [password: 1234], ~r/password: must be.*got: an integer/},
             {"x", [], [pasword: "abc"], ~r/did you mean :password/},
             {{:aes, "0123"}, [], [], ~r/Cryptoki.create\/3/},
             {~c"x", [], [], ~r/got: a list/},

@@ -115,7 +115,7 @@ defmodule Cryptoki.JSONTest do
           {{1}, "JSON has no form of a tuple of 1"},
           {:atom, "JSON has no form of an atom"},
           {%{1 => 2}, "the names of a map are strings or atoms"},
-          {~D[2026-01-01], "JSON has no form of a struct"},
+          {~D[2026-01-01], "JSON has no form of a %Date{}"},
           {<<255>>, "must be UTF-8"},
           {%{"a" => 1, a: 2}, "twice"}
         ],

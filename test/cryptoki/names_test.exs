@@ -137,25 +137,5 @@ defmodule Cryptoki.NamesTest do
     assert Names.hint([:first, :second], :xyz) == ""
   end
 
-  test "types of terms are told without showing them" do
-    terms = [nil, true, :a, -1, 1, 1.0, "s", <<1::3>>, [], {}, %{}, Date.utc_today(), &is_atom/1]
-
-    assert Enum.map(terms, &Names.type_of/1) == [
-             "nil",
-             "a boolean",
-             "an atom",
-             "a negative integer",
-             "an integer",
-             "a float",
-             "a binary",
-             "a bitstring",
-             "a list",
-             "a tuple",
-             "a map",
-             "a %Date{}",
-             "a function"
-           ]
-  end
-
   defp manifest, do: Path.expand("../../Cargo.toml", __DIR__)
 end

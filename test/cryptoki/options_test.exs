@@ -137,7 +137,7 @@ defmodule Cryptoki.OptionsTest do
             {[token: [label: nil]], "token: label: must be UTF-8 text, got: nil"},
             {[token: [label: <<255>>]], "token: label: must be UTF-8 text, got: <<255>>"},
             {[token: [slot: "3"]], ~s(token: slot: must be the id of a slot, got: "3")},
-            {[uri: 3], "uri: must be a PKCS #11 URI, got: a number"},
+            {[uri: 3], "uri: must be a PKCS #11 URI, got: an integer"},
             {[uri: "pkcs11:token"], ~r/^uri: no name=value begins at character 8/}
           ] do
         refused(option ++ @least, message)

@@ -118,11 +118,11 @@ defmodule Cryptoki.PinTest do
             {[], "a list"},
             {[0x110000, ?s], "a list"},
             {%{pin: @secret}, "a map"},
-            {~D[2024-01-01], "a struct"},
-            {7777, "a number"},
+            {~D[2024-01-01], "a %Date{}"},
+            {7777, "an integer"},
             {<<7::3>>, "a bitstring"},
             {fn -> @secret end, "a function"},
-            {self(), "a term of another type"}
+            {self(), "something else"}
           ] do
         assert {:error, error} = Pin.fetch(Pin.wrap({__MODULE__, :bad, [value]}))
         assert error.detail == "Cryptoki.PinTest.bad/1 returned #{kind}, not a string"

@@ -70,13 +70,13 @@ defmodule Cryptoki.SelectorTest do
     for {wrong, message} <- [
           {:invoice, ~r/^an atom names no key: give attributes such as \[label: "invoice"\]/},
           {nil, ~r/^nil names no key/},
-          {3, ~r/^a number names no key/},
+          {3, ~r/^an integer names no key/},
           {{:label, "a"}, ~r/^a tuple of 2 names no key/},
           {[:label], ~r/^a list names no key/},
           {[{"label", "a"}], ~r/^a list names no key/},
           {[{-1, "a"}], ~r/^a list names no key/},
           {%{"label" => "a"}, ~r/^a map names no key/},
-          {~D[2024-01-01], ~r/^a struct names no key/},
+          {~D[2024-01-01], ~r/^a %Date{} names no key/},
           {"invoice", ~r/^a PKCS #11 URI begins with pkcs11:; give/},
           {"pkcs11:object=a b", ~r/must have character 16 percent-encoded; give/},
           {"pkcs11:object=a;x-zone=1", ~r/found by x-zone/}

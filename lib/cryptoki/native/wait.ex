@@ -5,7 +5,7 @@ defmodule Cryptoki.Native.Wait do
   # A caller whose deadline passes cancels its request. Exactly one side wins: either no message
   # will ever come, or it is certain to come and is received here. No mailbox sees a late reply.
 
-  alias Cryptoki.{Error, Health, Native, Recovery}
+  alias Cryptoki.{Error, Native, Recovery}
 
   @type deadline :: integer | :infinity
   @type times :: {queue_ns :: non_neg_integer, device_ns :: non_neg_integer}
@@ -173,14 +173,25 @@ defmodule Cryptoki.Native.Wait do
     end
   end
 
-  defp behind(:running, {_function, _age} = call), do: Recovery.of_look(Health.not_returned(call))
+  defp behind(:running, {_function, _age} = call), do: Recovery.of_look(not_returned(call))
   defp behind(:running, nil), do: error({:timeout, :running})
 
   defp behind(:queued, call) do
-    detail =
-      if call, do: Health.since(call), else: "the library was busy with what was asked before"
+    detail = if call, do: since(call), else: "the library was busy with what was asked before"
 
     Error.new(:timeout, detail <> "; what was asked now was not begun", executed: false)
+  end
+
+  @doc "The error of a call that has not returned."
+  @spec not_returned({atom, non_neg_integer}) :: Error.t()
+  def not_returned({function, _age} = call),
+    do: Error.new(:timeout, since(call), function: function, executed: :maybe)
+
+  @doc "That it has not, as a sentence that stays true."
+  @spec since({atom, non_neg_integer}) :: String.t()
+  def since({function, age}) do
+    then = DateTime.utc_now() |> DateTime.add(-age, :millisecond) |> DateTime.truncate(:second)
+    "#{function} has not returned since #{then}"
   end
 
   ## The handshake

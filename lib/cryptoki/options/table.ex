@@ -10,6 +10,7 @@ defmodule Cryptoki.Options.Table do
   # value that no message shows) may be there.
 
   alias Cryptoki.Pin
+  alias Cryptoki.Type
 
   # The longest time that a `receive` can wait.
   @forever 0xFFFFFFFF
@@ -23,7 +24,7 @@ defmodule Cryptoki.Options.Table do
   @spec cast!(term, t, what :: String.t(), cast) :: %{atom => term}
   def cast!(options, table, what, cast \\ &cast/2) do
     unless is_map(options) or Keyword.keyword?(options) do
-      raise ArgumentError, "expected a keyword list or a map, got: #{Pin.kind_of(options)}"
+      raise ArgumentError, "expected a keyword list or a map, got: #{Type.of(options)}"
     end
 
     :ok = known!(options, Keyword.keys(table), what)
@@ -86,7 +87,7 @@ defmodule Cryptoki.Options.Table do
     end
   end
 
-  defp shown(row, given), do: if(row[:secret], do: Pin.kind_of(given), else: inspect(given))
+  defp shown(row, given), do: if(row[:secret], do: Type.of(given), else: inspect(given))
 
   @doc "The value of a kind that any table may have."
   @spec cast(term, term) :: casted

@@ -16,7 +16,7 @@ defmodule Cryptoki.Mechanism.Field do
 
   import Cryptoki.Names, only: [is_name: 1, is_proper_list: 1]
 
-  alias Cryptoki.{Attribute, Names}
+  alias Cryptoki.{Attribute, Names, Type}
   alias Cryptoki.Mechanism.{Hash, OutOfRange}
 
   @type t ::
@@ -127,7 +127,7 @@ defmodule Cryptoki.Mechanism.Field do
 
     bits =
       for value <- values do
-        if not is_name(value), do: fail(where, "names of flags", Names.type_of(value))
+        if not is_name(value), do: fail(where, "names of flags", Type.of(value))
         code!(Names.code(kind, value), "the name of a flag", kind, value, where)
       end
 
@@ -154,7 +154,7 @@ defmodule Cryptoki.Mechanism.Field do
   end
 
   def encode!(type, options, value, where),
-    do: fail(where, expected(type, options), Names.type_of(value))
+    do: fail(where, expected(type, options), Type.of(value))
 
   defp template!(template, where) do
     Attribute.encode!(template)

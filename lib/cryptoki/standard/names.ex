@@ -218,23 +218,6 @@ defmodule Cryptoki.Names do
   def shown(name) when is_atom(name), do: ":" <> Atom.to_string(name)
   def shown(code), do: inspect(code)
 
-  @doc "What a term is, for messages that must not show it."
-  @spec type_of(term) :: String.t()
-  def type_of(nil), do: "nil"
-  def type_of(term) when is_boolean(term), do: "a boolean"
-  def type_of(term) when is_atom(term), do: "an atom"
-  def type_of(term) when is_integer(term) and term < 0, do: "a negative integer"
-  def type_of(term) when is_integer(term), do: "an integer"
-  def type_of(term) when is_float(term), do: "a float"
-  def type_of(term) when is_binary(term), do: "a binary"
-  def type_of(term) when is_bitstring(term), do: "a bitstring"
-  def type_of(term) when is_list(term), do: "a list"
-  def type_of(term) when is_tuple(term), do: "a tuple"
-  def type_of(%name{}), do: "a %#{inspect(name)}{}"
-  def type_of(term) when is_map(term), do: "a map"
-  def type_of(term) when is_function(term), do: "a function"
-  def type_of(_), do: "something else"
-
   defp codes, do: @codes
   defp names, do: @names
 end

@@ -8,6 +8,7 @@ defmodule Cryptoki.Attribute.Value do
 
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.Names
+  alias Cryptoki.Type
 
   @type type ::
           :boolean
@@ -65,7 +66,7 @@ defmodule Cryptoki.Attribute.Value do
 
   def encode(:any, value) when is_boolean(value) or value in 0..@unavailable, do: {:ok, value}
   def encode(:any, values) when is_proper_list(values), do: list(values, :ulong)
-  def encode(type, value), do: {:error, "#{expected(type)}, got #{Names.type_of(value)}"}
+  def encode(type, value), do: {:error, "#{expected(type)}, got #{Type.of(value)}"}
 
   # The first element that does not fit decides, so that the message can be about it.
   defp list(values, type) do

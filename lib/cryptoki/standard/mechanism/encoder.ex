@@ -32,6 +32,7 @@ defmodule Cryptoki.Mechanism.Encoder do
 
   alias Cryptoki.Mechanism.{Field, Hash}
   alias Cryptoki.Names
+  alias Cryptoki.Type
 
   # Nobody asks a token for more in a parameter.
   @room 65_536
@@ -83,7 +84,7 @@ defmodule Cryptoki.Mechanism.Encoder do
   end
 
   def pairs!(other, where) do
-    type = Names.type_of(other)
+    type = Type.of(other)
     raise ArgumentError, "#{where}: expected a keyword list or a map, got #{type}"
   end
 
@@ -231,7 +232,7 @@ defmodule Cryptoki.Mechanism.Encoder do
   end
 
   defp element!(value, _, where, _nested),
-    do: Field.fail(where, "a list of {tag, value}", Names.type_of(value))
+    do: Field.fail(where, "a list of {tag, value}", Type.of(value))
 
   defp kind({type, _}), do: type
   defp kind(type), do: type

@@ -7,7 +7,7 @@ defmodule Cryptoki.Pin do
 
   require Logger
 
-  alias Cryptoki.{Error, Sealed}
+  alias Cryptoki.{Error, Sealed, Type}
 
   @enforce_keys [:given, :source]
   defstruct [:given, :source]
@@ -49,7 +49,7 @@ defmodule Cryptoki.Pin do
   def wrap(source) do
     case cast(source) do
       {:ok, pin} -> pin
-      :error -> raise ArgumentError, "a PIN must be #{@expected}, got: #{kind_of(source)}"
+      :error -> raise ArgumentError, "a PIN must be #{@expected}, got: #{Type.of(source)}"
     end
   end
 
@@ -97,20 +97,6 @@ defmodule Cryptoki.Pin do
     end
   end
 
-  @doc "The type of a value that must not be shown."
-  @spec kind_of(term) :: String.t()
-  def kind_of(nil), do: "nil"
-  def kind_of(term) when is_atom(term), do: "an atom"
-  def kind_of(term) when is_binary(term), do: "a string"
-  def kind_of(term) when is_bitstring(term), do: "a bitstring"
-  def kind_of(term) when is_number(term), do: "a number"
-  def kind_of(term) when is_tuple(term), do: "a tuple of #{tuple_size(term)}"
-  def kind_of(term) when is_list(term), do: "a list"
-  def kind_of(term) when is_struct(term), do: "a struct"
-  def kind_of(term) when is_map(term), do: "a map"
-  def kind_of(term) when is_function(term), do: "a function"
-  def kind_of(_other), do: "a term of another type"
-
   defp new(given, source) do
     source = if is_function(source), do: source, else: Sealed.seal(source)
     {:ok, %__MODULE__{given: given, source: source}}
@@ -142,7 +128,7 @@ defmodule Cryptoki.Pin do
       # As a variable or a file that is empty.
       {:ok, ""} -> error("#{name} returned an empty string")
       {:ok, pin} -> {:ok, pin}
-      :error -> error("#{name} returned #{kind_of(result)}, not a string")
+      :error -> error("#{name} returned #{Type.of(result)}, not a string")
     end
   rescue
     exception -> error("#{name} raised #{inspect(exception.__struct__)}")

@@ -5,7 +5,7 @@ defmodule Cryptoki.Selector do
 
   import Cryptoki.Names, only: [is_proper_list: 1]
 
-  alias Cryptoki.{Error, Key, Names, Pin, URI}
+  alias Cryptoki.{Error, Key, Names, Type, URI}
 
   # The classes a verb looks for when the selector has none; nil for all.
   @classes %{
@@ -134,5 +134,5 @@ defmodule Cryptoki.Selector do
 
   # Only its type: it may be key bytes in the wrong place.
   @spec no!(term) :: no_return
-  defp no!(other), do: raise(ArgumentError, "#{Pin.kind_of(other)} names no key: #{@example}")
+  defp no!(other), do: raise(ArgumentError, "#{Type.of(other)} names no key: #{@example}")
 end

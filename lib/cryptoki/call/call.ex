@@ -3,7 +3,7 @@ defmodule Cryptoki.Call do
   # One call of the queue, and what is done about an error (decided by `Cryptoki.Recovery`): how often it was
   # run again, for which reason, and how long all of that took.
 
-  alias Cryptoki.{Error, Events, Health, Instances, Native, Recovery, Target, TokenServer}
+  alias Cryptoki.{Error, Events, Instances, Native, Recovery, Target, TokenServer}
   alias Cryptoki.Native.Wait
 
   @type build :: (:cached | :fresh -> {:ok, tuple} | {:error, Error.t()})
@@ -141,7 +141,7 @@ defmodule Cryptoki.Call do
         Error.new(:timeout, "the session is still busy with a call before it", executed: false)
 
       %{sessions: {_function, age} = call} when age >= @noteworthy ->
-        detail = "no session was free, nothing was executed: #{Health.since(call)}"
+        detail = "no session was free, nothing was executed: #{Wait.since(call)}"
         Error.new(:timeout, detail, executed: false)
 
       _nothing_hangs ->

@@ -12,6 +12,7 @@ defmodule Cryptoki.Health do
   # | `:down`         | absent, locked      | all else
 
   alias Cryptoki.{Error, Native}
+  alias Cryptoki.Native.Wait
 
   @type t :: :ok | :degraded | :failing | :unresponsive | :down
   @type state :: :ready | :absent | :locked
@@ -48,7 +49,7 @@ defmodule Cryptoki.Health do
   def connecting(known, inside, timeout) do
     case oldest(inside) do
       {_function, age} = call when age >= @patience or age >= timeout / 2 ->
-        {:unresponsive, not_returned(call)}
+        {:unresponsive, Wait.not_returned(call)}
 
       _soon_enough ->
         known
@@ -63,7 +64,7 @@ defmodule Cryptoki.Health do
   defp hanging(%{sessions: nil}),
     do: Error.new(:timeout, "no session is left: calls have not returned", executed: false)
 
-  defp hanging(%{sessions: call}), do: not_returned(call)
+  defp hanging(%{sessions: call}), do: Wait.not_returned(call)
 
   @doc """
   The line of the log for what it has become, and what was told then: one for each thing that is wrong,
@@ -87,16 +88,4 @@ defmodule Cryptoki.Health do
 
   defp words(:unresponsive, _sessions), do: {:warning, "the library does not return"}
   defp words(:down, _sessions), do: {:notice, "the library returns again, and there is no token"}
-
-  @doc "The error of a call that has not returned."
-  @spec not_returned({atom, non_neg_integer}) :: Error.t()
-  def not_returned({function, _age} = call),
-    do: Error.new(:timeout, since(call), function: function, executed: :maybe)
-
-  @doc "That it has not, as a sentence that stays true."
-  @spec since({atom, non_neg_integer}) :: String.t()
-  def since({function, age}) do
-    then = DateTime.utc_now() |> DateTime.add(-age, :millisecond) |> DateTime.truncate(:second)
-    "#{function} has not returned since #{then}"
-  end
 end

@@ -3,7 +3,20 @@ defmodule Cryptoki.Import do
   # A private key of a file into a token: made, proven to be that one, and its public half beside it; or
   # nothing. When a later step fails, for whatever reason, what was made before it is destroyed again.
 
-  alias Cryptoki.{Attribute, Call, Error, HSM, Key, Keys, KeyTemplate, Options, Pin, PrivateKey}
+  alias Cryptoki.{
+    Attribute,
+    Call,
+    Error,
+    HSM,
+    Key,
+    Keys,
+    KeyTemplate,
+    Options,
+    Pin,
+    PrivateKey,
+    Type
+  }
+
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.Import.Proof
   alias Cryptoki.Native.Wait
@@ -39,7 +52,7 @@ defmodule Cryptoki.Import do
 
   def file!(other) do
     text = "import_key takes the PEM or the DER of a private key, a binary, got: "
-    raise ArgumentError, text <> Pin.kind_of(other)
+    raise ArgumentError, text <> Type.of(other)
   end
 
   defp read(file, nil), do: PrivateKey.File.read(file)

@@ -14,7 +14,7 @@ defmodule Cryptoki.Instances do
 
   require Logger
 
-  alias Cryptoki.{Error, Health, Native, Pin, Recovery, Target}
+  alias Cryptoki.{Error, Health, Native, Pin, Recovery, Target, Type}
   alias Cryptoki.Native.Wait
 
   @table __MODULE__
@@ -140,7 +140,7 @@ defmodule Cryptoki.Instances do
   def whereis(other) do
     raise ArgumentError,
           "expected an instance (a pid, a name, {:global, term} or {:via, module, term}) " <>
-            "or a session of with_session/3, got: #{Pin.kind_of(other)}"
+            "or a session of with_session/3, got: #{Type.of(other)}"
   end
 
   @doc "One of the facts about an instance."

@@ -65,7 +65,7 @@ defmodule Cryptoki.JSON do
 
   # Only what kind of thing it is: it may be a secret in the wrong place.
   defp value(other, _levels),
-    do: raise(ArgumentError, "JSON has no form of #{Cryptoki.Pin.kind_of(other)}")
+    do: raise(ArgumentError, "JSON has no form of #{Cryptoki.Type.of(other)}")
 
   defp name(name) when is_binary(name), do: name
   defp name(name) when is_atom(name) and name not in [nil, true, false], do: Atom.to_string(name)
