@@ -1,5 +1,3 @@
-Code.require_file("json.ex", __DIR__)
-
 defmodule Mix.Tasks.Compile.CryptokiNative do
   @moduledoc false
   # Builds native/cryptoki_nif with cargo and installs the library below the application's priv in
@@ -20,18 +18,15 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
 
   use Mix.Task.Compiler
 
-  alias Cryptoki.Build.JSON
   alias Mix.Task.Compiler.Diagnostic
 
   @impl true
-  def run(args) do
+  def run(_args) do
     with :ok <- check_target(),
-         {:ok, library, target, diagnostics} <- library(),
+         {:ok, library, target} <- library(),
          {:ok, status} <- install(library, target) do
-      strict = "--warnings-as-errors" in args and diagnostics != []
-      {if(strict, do: :error, else: status), diagnostics}
+      {status, []}
     else
-      {:error, diagnostics} when is_list(diagnostics) -> {:error, diagnostics}
       {:error, sentence} -> refuse(sentence)
     end
   end
@@ -53,7 +48,7 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
   defp library do
     case System.get_env("CRYPTOKI_NATIVE_LIBRARY", "") do
       "" -> build()
-      path -> {:ok, path, "ready", []}
+      path -> {:ok, path, "ready"}
     end
   end
 
@@ -90,8 +85,11 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
 
   defp build(cargo) do
     same_source!(cargo)
-    format = if IO.ANSI.enabled?(), do: "json-diagnostic-rendered-ansi", else: "json"
-    args = ~w(build --release --locked -p cryptoki_nif --message-format=#{format})
+
+    # What cargo has built stands where it did not before: in release, or below the target that a variable or a
+    # configuration file of cargo's names.
+    Enum.each(built(), &File.rm!/1)
+    colour = if IO.ANSI.enabled?(), do: "always", else: "never"
 
     port =
       Port.open({:spawn_executable, cargo}, [
@@ -99,21 +97,22 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
         :exit_status,
         :stderr_to_stdout,
         :hide,
-        args: args,
+        args: ~w(build --release --locked -p cryptoki_nif --color #{colour}),
         cd: root(),
         env: [{~c"CARGO_TARGET_DIR", to_charlist(cache())}],
         line: 65_536
       ])
 
-    {status, messages} = collect(port, "", [])
-    diagnostics = for %{"reason" => "compiler-message"} = m <- messages, d <- diagnostic(m), do: d
-    library = Enum.find_value(messages, &artifact/1)
-
-    cond do
-      status == 0 and is_binary(library) -> {:ok, library, target_of(library), diagnostics}
-      Enum.any?(diagnostics, &(&1.severity == :error)) -> {:error, diagnostics}
-      true -> {:error, failure(cargo, status)}
+    case {passed_on(port), built()} do
+      {0, [library]} -> {:ok, library, target_of(library)}
+      {status, _libraries} -> {:error, failure(cargo, status)}
     end
+  end
+
+  defp built do
+    for folder <- ["release", "*/release"],
+        file <- Path.wildcard(Path.join([cache(), folder, "libcryptoki_nif.{so,dylib}"])),
+        do: file
   end
 
   # The same cache after the dependency moved, say from a path to git: see above.
@@ -133,72 +132,22 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
     System.cmd(cargo, args, cd: root(), env: env, stderr_to_stdout: true)
   end
 
-  # cargo's own lines go to the terminal as they come, its messages are kept.
-  defp collect(port, start, messages) do
+  # cargo's own lines go to the terminal as they come; its exit status.
+  defp passed_on(port) do
     receive do
       {^port, {:data, {:noeol, part}}} ->
-        collect(port, start <> part, messages)
+        IO.write(:stderr, part)
+        passed_on(port)
 
-      {^port, {:data, {:eol, part}}} ->
-        collect(port, "", line(start <> part, messages))
+      {^port, {:data, {:eol, line}}} ->
+        # Said by every run that had nothing to do.
+        unless line =~ ~r/^(\e\[[\d;]*m)*\s*Finished/, do: IO.puts(:stderr, line)
+        passed_on(port)
 
       {^port, {:exit_status, status}} ->
-        {status, Enum.reverse(line(start, messages))}
+        status
     end
   end
-
-  defp line("", messages), do: messages
-
-  defp line("{" <> _ = text, messages) do
-    case JSON.decode(text) do
-      {:ok, message} ->
-        with %{"message" => %{"rendered" => rendered}} <- message, do: IO.write(:stderr, rendered)
-        [message | messages]
-
-      :error ->
-        IO.puts(:stderr, text)
-        messages
-    end
-  end
-
-  defp line(text, messages) do
-    # Said by every run that had nothing to do.
-    unless text =~ ~r/^(\e\[[\d;]*m)*\s*Finished/, do: IO.puts(:stderr, text)
-    messages
-  end
-
-  defp artifact(%{
-         "reason" => "compiler-artifact",
-         "target" => %{"name" => "cryptoki_nif", "crate_types" => types},
-         "filenames" => files
-       }) do
-    if "cdylib" in types, do: Enum.find(files, &(Path.extname(&1) in [".so", ".dylib", ".dll"]))
-  end
-
-  defp artifact(_), do: nil
-
-  defp diagnostic(%{"message" => %{"level" => level, "message" => text} = message})
-       when level in ["error", "warning"] do
-    # The last message of each crate only counts the others: "aborting due to 1 previous error".
-    case Enum.find(message["spans"] || [], & &1["is_primary"]) do
-      nil ->
-        []
-
-      span ->
-        [
-          %Diagnostic{
-            compiler_name: "cargo",
-            file: Path.expand(span["file_name"], root()),
-            severity: String.to_existing_atom(level),
-            message: text,
-            position: span["line_start"],
-            details: message["code"]["code"]
-          }
-        ]
-    end
-  end
-
-  defp diagnostic(_), do: []
 
   # Asked only after a failure: cargo's own sentence about an edition it does not know helps nobody.
   defp failure(cargo, status) do

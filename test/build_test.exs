@@ -122,27 +122,32 @@ defmodule Cryptoki.BuildTest do
     assert File.exists?(library(Path.join(project, "_build/prod/lib/cryptoki/priv/native")))
   end
 
-  test "messages of the compiler become diagnostics", %{project: project} do
-    source(project, "pub fn one() {}\npub fn wrong() -> u32 {\n    \"é\\t\\u{1F600}\"\n}")
-    assert {:error, [diagnostic]} = result(project)
-    assert diagnostic.severity == :error
-    assert diagnostic.compiler_name == "cargo"
-    assert diagnostic.message == "mismatched types"
-    assert diagnostic.file == Path.join(project, "native/cryptoki_nif/src/lib.rs")
-    assert diagnostic.position == 3
-    assert diagnostic.details == "E0308"
-
-    source(project, "pub fn one() {}\nfn unused() {}")
-    assert {_, [%{severity: :warning, position: 2} = warning]} = result(project)
-    assert warning.message =~ "never used"
-    assert {:error, [_]} = result(project, ["--warnings-as-errors"])
-  end
-
   test "a person sees what rustc said, and mix fails", %{project: project} do
-    source(project, "pub fn wrong() -> u32 { \"é\" }")
+    source(project, "pub fn wrong() -> u32 {\n    \"é\"\n}")
     assert {text, 1} = mix(project, "Mix.Task.run(:compile)")
     assert text =~ "mismatched types"
     assert text =~ "\"é\""
+    assert text =~ "native/cryptoki_nif/src/lib.rs:2"
+    assert {:error, [%{compiler_name: "cargo", message: message}]} = result(project)
+    assert message =~ "cargo could not build"
+  end
+
+  test "a target of cargo's own configuration is found, too", %{project: project, folder: folder} do
+    {text, 0} = System.cmd("rustc", ["-vV"])
+    [_, triple] = Regex.run(~r/^host: (.+)$/m, text)
+    source(project, "pub fn one() {}\npub fn two() {}")
+    assert {:ok, []} = result(project)
+    File.mkdir_p!(Path.join(project, ".cargo"))
+    File.write!(Path.join(project, ".cargo/config.toml"), "[build]\ntarget = \"#{triple}\"\n")
+    source(project, "pub fn one() {}\npub fn three() {}")
+    assert {:ok, []} = result(project)
+
+    [built] = Path.wildcard(Path.join(project, "_build/native/**/release/libcryptoki_nif.so"))
+
+    assert built =~ triple
+    assert File.read!(built) == File.read!(library(folder))
+  after
+    File.rm_rf!(Path.join(project, ".cargo"))
   end
 
   test "refuses to build for this machine when another is asked for", %{project: project} do
