@@ -23,7 +23,7 @@
    ~S|raised #{inspect(exception.__struct__)}|, ~S|raised #{inspect(exception)}|,
    "test/cryptoki/pin_test.exs"},
   {"what a PIN function returns is not quoted", "lib/cryptoki/options/pin.ex",
-   ~S|returned #{kind_of(result)}|, ~S|returned #{inspect(result)}|,
+   ~S|returned #{Type.of(result)}|, ~S|returned #{inspect(result)}|,
    "test/cryptoki/pin_test.exs"},
   {"the stack trace of a refused call has no arguments", "lib/cryptoki/native/wait.ex",
    "{module, name, length(arguments), place}", "{module, name, arguments, place}",

@@ -25,7 +25,8 @@ defmodule Cryptoki.Job do
   Starts one for the calling token server, in its state; it answers as `Cryptoki.Connector.start/1` says,
   or is given up with `{:job_limit, pid}`. A PIN that was given by hand has a caller of its own.
   """
-  @spec start(map, kind, [GenServer.from()], Unlocks.unlock() | nil) :: t
+  @spec start(Cryptoki.TokenServer.State.t(), kind, [GenServer.from()], Unlocks.unlock() | nil) ::
+          t
   def start(state, kind, serves, unlock \\ nil) do
     context = Map.merge(context(state), Unlocks.context(unlock))
     facts = state.facts
@@ -41,7 +42,7 @@ defmodule Cryptoki.Job do
   defp run({:open, count}, context, facts), do: Connector.open(context, facts, count)
 
   @doc "What the slow work has to know of the instance."
-  @spec context(map) :: map
+  @spec context(Cryptoki.TokenServer.State.t()) :: map
   def context(state) do
     %{
       instance: state.instance,

@@ -5,9 +5,10 @@ defmodule Cryptoki.Report do
 
   alias Cryptoki.{Events, Health, Instances, Target, Watch}
   alias Cryptoki.Native.Wait
+  alias Cryptoki.TokenServer.State
 
   @doc "The instance is absent, locked or ready from here on."
-  @spec enter(state, :absent | :locked | :ready, open :: non_neg_integer) :: state when state: map
+  @spec enter(State.t(), :absent | :locked | :ready, open :: non_neg_integer) :: State.t()
   def enter(%{state: before} = state, now, open) do
     state = %{state | state: now}
     {health, why} = health(state, open)
@@ -29,7 +30,7 @@ defmodule Cryptoki.Report do
   end
 
   @doc "Says what has become of its health, if anything has."
-  @spec judge(state, open :: non_neg_integer) :: state when state: map
+  @spec judge(State.t(), open :: non_neg_integer) :: State.t()
   def judge(%{state: :starting} = state, _open), do: state
 
   def judge(%{health: {before, _why} = known} = state, open) do

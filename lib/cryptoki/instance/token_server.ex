@@ -12,9 +12,12 @@ defmodule Cryptoki.TokenServer do
 
   use GenServer, restart: :permanent, shutdown: 5_000
 
+  import Cryptoki.TokenServer.State, only: [open: 1, token: 1]
+
   alias Cryptoki.{Attempts, Cache, Connector, Error, Events, Instances, Job, Login, Pin}
   alias Cryptoki.{Recovery, Report, Sessions, SessionServer, Supply, Target, Unlocks, Watch}
   alias Cryptoki.Native.Wait
+  alias Cryptoki.TokenServer.State
 
   ## Calls
 
@@ -59,44 +62,12 @@ defmodule Cryptoki.TokenServer do
       {:ok, target} ->
         # Before the start is over: whoever asks at once after it waits for the first attempt.
         Instances.introduce(instance)
-        {:ok, new(target, Instances.get(instance, :options)), {:continue, :start}}
+        {:ok, State.new(target, Instances.get(instance, :options)), {:continue, :start}}
 
       # The instance is being stopped.
       :error ->
         :ignore
     end
-  end
-
-  defp new(target, options) do
-    %{
-      instance: target.instance,
-      target: target,
-      options: options,
-      # :starting, then :absent, :locked or :ready
-      state: :starting,
-      reason: nil,
-      facts: nil,
-      # pid => :open | :overdue
-      sessions: %{},
-      supply: Supply.new(options.sessions),
-      # the last device error, while they are all that operations end with
-      failing: nil,
-      # what is said of the instance, and what of it the log has said since all was well
-      health: {:down, nil},
-      told: [],
-      job: nil,
-      connect_due: true,
-      login_due: false,
-      open_due: true,
-      attempts: %Attempts{},
-      first_waiters: [],
-      login_waiters: [],
-      unlocks: %Unlocks{},
-      watch: %Watch{},
-      looker: nil,
-      look_timer: nil,
-      connect_timer: nil
-    }
   end
 
   @impl true
@@ -295,8 +266,6 @@ defmodule Cryptoki.TokenServer do
     max(min(state.supply.limit, Connector.room(Job.context(state))) - open, 0)
   end
 
-  defp open(state), do: Enum.count(state.sessions, &match?({_pid, :open}, &1))
-
   ## What a job has brought
 
   defp finish(%{unlock: nil, kind: kind}, result, state), do: done(kind, result, state)
@@ -439,9 +408,6 @@ defmodule Cryptoki.TokenServer do
   end
 
   defp remind(state), do: state
-
-  defp token(%{facts: nil}), do: nil
-  defp token(%{facts: facts}), do: Connector.summary(facts.slot, facts.token)
 
   defp tell_session(state, event), do: Events.session(Target.called(state.target), event)
 
