@@ -11,7 +11,8 @@ defmodule Cryptoki.Key do
     * `key_type` - `:rsa`, `:ec`, `:aes` ..., nil when the object is not a key
     * `label`, `id` - as stored, nil when the object has none
     * `unique_id` - the token's own name for the object (PKCS #11 3.0 and newer), or nil
-    * `token` - true for an object stored on the token, false for one of a session
+    * `token` - true for an object stored on the token, false for one of a session, which ends with it
+      (`:key_not_found` from then on, whatever has its names); nil when the token does not say
 
   Its other fields are private and may change.
   """
@@ -35,7 +36,7 @@ defmodule Cryptoki.Key do
           label: String.t() | nil,
           id: binary | nil,
           unique_id: String.t() | nil,
-          token: boolean,
+          token: boolean | nil,
           handle: Cryptoki.Native.handle() | nil,
           token_info: map | nil,
           fingerprint: binary | nil
@@ -106,12 +107,13 @@ defmodule Cryptoki.Key do
   def new(attributes, private \\ []) do
     read =
       for name <- @named,
-          value = known(attributes[name]),
-          # A token's answer may be no number.
-          name not in [:class, :key_type] or not is_binary(value),
+          value <- [known(attributes[name])],
+          value != nil,
+          # A token's answer may be no number, and no boolean.
+          name not in [:class, :key_type, :token] or not is_binary(value),
           do: {name, value}
 
-    struct!(%__MODULE__{token: false}, read ++ private)
+    struct!(__MODULE__, read ++ private)
   end
 
   @doc false

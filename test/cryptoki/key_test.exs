@@ -32,7 +32,10 @@ defmodule Cryptoki.KeyTest do
     end
 
     test "knows nothing of what it does not have" do
-      assert Key.new(%{}) == %Key{token: false}
+      assert Key.new(%{}) == %Key{token: nil}
+      assert Key.new(%{token: false}) == %Key{token: false}
+      assert Key.new(%{token: <<1, 1>>}) == %Key{token: nil}
+      assert Key.new(%{token: {:error, :attribute_type_invalid}}) == %Key{token: nil}
       assert_raise KeyError, fn -> Key.new(%{}, handel: 1) end
     end
 

@@ -23,6 +23,7 @@ defmodule Cryptoki.Keys do
   }
 
   alias Cryptoki.{Target, TokenServer, Unread, URI}
+  alias Cryptoki.Keys.Identity
   alias Cryptoki.Native.Wait
 
   @type handle :: Cryptoki.Native.handle()
@@ -156,8 +157,10 @@ defmodule Cryptoki.Keys do
         {:ok, key.handle}
 
       {:ok, :gone} ->
-        detail = "#{inspect(key)} was destroyed, or has ended with its session"
-        {:error, Error.new(:key_not_found, detail, executed: false)}
+        gone(key, "was destroyed, or has ended with its session")
+
+      {:ok, :over} ->
+        gone(key, "has ended with its session, or is one of another instance")
 
       {:ok, :unknown} ->
         with {:ok, handle} <- look(target, wanted) do
@@ -170,8 +173,14 @@ defmodule Cryptoki.Keys do
     end
   end
 
-  defp standing(target, %Key{handle: {_, _, _} = handle}),
-    do: Wait.standing(target.native, handle)
+  defp gone(key, why),
+    do: {:error, Error.new(:key_not_found, "#{inspect(key)} #{why}", executed: false)}
+
+  # The names of a key that has ended with its session may be those of one on the token.
+  defp standing(target, %Key{handle: {_, _, _} = handle, token: token}) do
+    with {:ok, :unknown} when token == false <- Wait.standing(target.native, handle),
+         do: {:ok, :over}
+  end
 
   defp standing(_target, _key), do: {:ok, :unknown}
 
@@ -241,7 +250,7 @@ defmodule Cryptoki.Keys do
   defp cache_key(target, {:key, key}) do
     if ours?(target, key),
       do: key.handle,
-      else: {key.class, key.unique_id, key.id, key.label, key.fingerprint}
+      else: {key.class, key.unique_id, key.id, key.label, key.fingerprint, key.token}
   end
 
   defp known(target, {:key, key} = wanted) do
@@ -266,7 +275,7 @@ defmodule Cryptoki.Keys do
 
   defp look(target, {:key, key}) do
     with :ok <- same_token(target, key),
-         {:ok, template} <- identity(key),
+         {:ok, template} <- Identity.template(key),
          {:ok, handles} <- search(target, [template], 0),
          {:ok, handles} <- same(target, key, handles),
          do: one(handles, inspect(key))
@@ -321,28 +330,14 @@ defmodule Cryptoki.Keys do
 
   defp same_token(_target, _key), do: :ok
 
-  # What a key is known by: its unique id where the token gives one, else class, label and id.
-  defp identity(%Key{unique_id: unique_id} = key) when unique_id not in [nil, ""],
-    do: {:ok, template(class: key.class, unique_id: unique_id)}
-
-  defp identity(%Key{label: label, id: id} = key) do
-    if label in [nil, ""] and id in [nil, ""] do
-      detail = "#{inspect(key)} has neither label nor id and was found before the token restarted"
-      {:error, Error.new(:key_not_found, detail)}
-    else
-      {:ok, template(class: key.class, key_type: key.key_type, label: label, id: id)}
-    end
-  end
-
-  defp template(attributes),
-    do: attributes |> Enum.reject(&match?({_name, nil}, &1)) |> Attribute.encode!()
-
-  defp same(_target, %Key{fingerprint: nil}, handles), do: {:ok, handles}
-
   defp same(target, key, handles) do
-    with {:ok, candidates} <- describe_all(target, handles),
-         do:
-           {:ok, for(found <- candidates, found.fingerprint == key.fingerprint, do: found.handle)}
+    with true <- Identity.compared?(key),
+         {:ok, candidates} <- describe_all(target, handles) do
+      {:ok, for(found <- candidates, Identity.same?(found, key), do: found.handle)}
+    else
+      false -> {:ok, handles}
+      {:error, _error} = error -> error
+    end
   end
 
   @doc "The handles of all objects that fit one of the templates; at most `max` each, 0 for all."

@@ -76,7 +76,7 @@ defmodule Cryptoki.Listing do
           key.label,
           id(key),
           uses,
-          if(key.token, do: nil, else: "session")
+          if(key.token == false, do: "session")
         ]
       end
 
