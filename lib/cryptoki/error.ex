@@ -175,10 +175,7 @@ defmodule Cryptoki.Error do
   ]
 
   # The token may have done what was asked, or part of it. Of a vendor's code nobody can know.
-  # A library that is out of memory may be so when it hands over what the token has made.
-  @maybe ~w[timeout session_lost session_closed module_misbehaved panic general_error function_failed
-       device_error device_removed function_canceled pending host_memory device_memory token_not_present token_not_recognized
-       cryptoki_not_initialized]a
+  @maybe ~w[timeout session_lost module_misbehaved panic]a ++ Cryptoki.Answers.maybe()
 
   @moduledoc """
   What went wrong, in `{:error, error}` of every function and raised by its `!` twin.

@@ -3,7 +3,7 @@ defmodule Cryptoki.Recovery.TableTest do
   # function was called, and how often the token really ran it.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.{Error, Names}
+  alias Cryptoki.{Answers, Error, Names}
   alias Cryptoki.Test.{FaultyModule, MainToken, SoftHSM}
 
   @moduletag :capture_log
@@ -36,22 +36,26 @@ defmodule Cryptoki.Recovery.TableTest do
   # Verbs of several calls on one session: what was done before is lost with it.
   @streams [:sign_stream, :encrypt_stream, :digest_stream]
 
+  # The rows of a class, by name and code.
+  rows = fn class -> for row <- Answers.rows(), row.class == class, do: {row.name, row.code} end
   # "At the time that the function was invoked", says the standard, and "during the execution".
-  @session [session_handle_invalid: 0xB3]
-  @closed [session_closed: 0xB0]
-  @absent [token_not_present: 0xE0, device_removed: 0x32, token_not_recognized: 0xE1]
-  @device [device_error: 0x30, function_failed: 0x06, general_error: 0x05]
-  @others [
-    mechanism_invalid: 0x70,
-    data_len_range: 0x21,
-    host_memory: 0x02,
-    function_canceled: 0x50,
-    encrypted_data_invalid: 0x40,
-    key_function_not_permitted: 0x68,
-    session_read_only: 0xB5,
-    token_write_protected: 0xE2,
-    vendor: 0x80000123
-  ]
+  @session rows.(:session)
+  @closed rows.(:session_closed)
+  @absent rows.(:absent)
+  @device rows.(:device)
+  # Those of keys and objects are looked up once more.
+  @looked_up for row <- Answers.rows(), row.again == :lookup, do: {row.name, row.code}
+  # What the table has no row for.
+  @others (rows.(:other) -- @looked_up) ++
+            [
+              mechanism_invalid: 0x70,
+              data_len_range: 0x21,
+              encrypted_data_invalid: 0x40,
+              key_function_not_permitted: 0x68,
+              session_read_only: 0xB5,
+              token_write_protected: 0xE2,
+              vendor: 0x80000123
+            ]
 
   setup_all do
     module = FaultyModule.new()

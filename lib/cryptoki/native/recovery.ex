@@ -1,24 +1,16 @@
 defmodule Cryptoki.Recovery do
   @moduledoc false
-  # What an error means for the caller and for the instance: the one table.
+  # What an error means for the caller and for the instance: what the table says (`Cryptoki.Answers`), and what
+  # stands beside it.
   #
   # | failure                                | action       | again | what happens
   # |----------------------------------------|--------------|-------|-------------------------------
-  # | `:session_closed` during the call      | `:answer`    | 0     | the session thread has reopened; it may have been executed
-  # | `:session` session handle invalid      | `:reopened`  | 1     | the session thread has reopened, and tried again if the call names no object; else look the keys up, run again; other sessions are looked at first
-  # | `:operation_active`                    | `:answer`    | 0     | the session thread has cancelled and tried again once
-  # | `:login` user not logged in            | `:login`     | 1     | log in, run again
   # | `:stale_handle`, nothing executed      | `:resolve`   | 100   | look the keys up in the new epoch, run again
-  # | object or key handle invalid           | `:resolve`   | 1     | somebody else destroyed it; look it up, run again
-  # | the same, of a login                   | `:answer`    | 0     | whatever it means, the PIN may have cost a try
-  # | `:absent` token gone, another there    | `:answer`    | 0     | the session ends and the instance goes absent, see `lost/1`
-  # | `:not_initialized` somebody finalised  | `:answer`    | 0     | the same
-  # | `:pin` at a context-specific login     | `:answer`    | 0     | the caller's PIN, the caller's error
   # | the caller's deadline has passed       | `:answer`    | 0     | the session is overdue if it was running
-  # | `:device`, everything else             | `:answer`    | 0     | the caller gets the error
+  # | any answer of a login                  | `:answer`    | 0     | whatever it means, the PIN may have cost a try
   #
   # A PIN refused at the instance's own login never comes this way: see `Cryptoki.Login`.
-  # Running again is safe in all of these, also when other calls on the session came before: by the
+  # Running again is safe in all rows that say so, also when other calls on the session came before: by the
   # standard the function has refused before it did anything, and what was begun is gone with the session,
   # or was cancelled. "Session handle invalid" is the handle at the time of the call, "user not logged in"
   # and "operation active" say what the call wants first, an invalid handle of an object is no object.
@@ -26,12 +18,9 @@ defmodule Cryptoki.Recovery do
   # than one `:resolve` for stale handles. The caller's deadline ends it before that.
   # What the instance does when it cannot connect, or can and nothing else works: `Cryptoki.Attempts`.
 
-  alias Cryptoki.{Error, Names}
+  alias Cryptoki.{Answers, Error}
 
   @type action :: :answer | :login | :reopened | {:resolve, attempts :: pos_integer}
-
-  @object_handle_invalid 0x82
-  @key_handle_invalid 0x60
 
   # With all C_...Init: functions that only look or prepare.
   # A login is none of them: it may have cost a try.
@@ -41,41 +30,16 @@ defmodule Cryptoki.Recovery do
 
   @login_functions ~w(C_Login C_LoginUser)a
 
-  # What a login's failure says of the PIN. Of every other code nobody knows: the PIN may have cost a try.
-  #
-  # | code                                                      | the PIN      | since, by the standard
-  # |-----------------------------------------------------------|--------------|------------------------
-  # | session handle invalid                                    | was not tried | it was no session "at the time that the function was invoked"
-  # | token not present, not recognised, no such slot           | was not tried | there was no token to try it on
-  # | library not initialised, no such function                 | was not tried | nothing was called
-  # | logged in already, as this user, as another, as too many  | was not tried | that is looked at before the PIN
-  # | a read-only session keeps the security officer out        | was not tried | the same
-  # | the user has no PIN yet                                   | was not tried | there is none to compare it with
-  # | device error, device removed, out of memory               | is in doubt  | it may have come before or after
-  @not_tried ~w(session_handle_invalid token_not_present token_not_recognized slot_id_invalid
-                cryptoki_not_initialized function_not_supported user_already_logged_in
-                user_another_already_logged_in user_too_many_types session_read_only_exists
-                user_pin_not_initialized)a
-  @in_doubt ~w(device_error device_removed host_memory device_memory)a
-
-  @logins (for {names, outcome} <- [{@not_tried, :not_tried}, {@in_doubt, :doubtful}],
-               name <- names,
-               into: %{} do
-             {:ok, code} = Names.code(:rv, name)
-             {code, outcome}
-           end)
+  # Of a code that is not in the table nobody knows: the PIN may have cost a try.
+  @tried %{untried: :not_tried, doubtful: :doubtful, refused: :refused}
 
   @typedoc "What became of a PIN that was handed over."
   @type tried :: :accepted | :not_tried | :doubtful | :refused
 
-  @doc "The codes after which a PIN is not taken for refused."
-  @spec logins() :: %{non_neg_integer => :not_tried | :doubtful}
-  def logins, do: @logins
-
   @doc "What an error of a login, or of an operation with one in it, says of the PIN."
   @spec tried(Error.t()) :: tried
   def tried(%Error{function: function, code: code}) when function in @login_functions,
-    do: Map.get(@logins, code, :refused)
+    do: @tried[(Answers.row(code) || %{pin: :refused}).pin]
 
   # Before the login, or in it.
   def tried(%Error{reason: :panic}), do: :doubtful
@@ -89,12 +53,10 @@ defmodule Cryptoki.Recovery do
   def action({:rv, _code, _function, :login}), do: :login
   def action({:rv, _code, _function, :session}), do: :reopened
 
-  def action({:rv, code, function, _class})
-      when function not in @login_functions and
-             code in [@object_handle_invalid, @key_handle_invalid],
-      do: {:resolve, 1}
+  def action({:rv, _code, function, _class}) when function in @login_functions, do: :answer
 
-  def action({:rv, _code, _function, _class}), do: :answer
+  def action({:rv, code, _function, _class}),
+    do: if(match?(%{again: :lookup}, Answers.row(code)), do: {:resolve, 1}, else: :answer)
 
   @doc "The error as users get it: one from looking or preparing has executed nothing."
   @spec error(Cryptoki.Native.failure()) :: Error.t()

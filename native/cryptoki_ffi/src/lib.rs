@@ -36,6 +36,7 @@ pub mod numbers;
 pub mod objects;
 pub mod otp;
 pub mod panics;
+pub mod recovery;
 pub mod sessions;
 pub mod sizes;
 mod symbols;

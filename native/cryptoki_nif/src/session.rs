@@ -15,6 +15,7 @@ use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::panics::guarded;
+use cryptoki_ffi::recovery::{Decision, Situation, Then, decide};
 use cryptoki_sys as ck;
 use cryptoki_sys::{CK_FLAGS, CK_SESSION_HANDLE};
 use rustler::{Atom, Encoder, Env, LocalPid, Term};
@@ -420,35 +421,35 @@ impl Session {
             Ok(term) => return Ok(term),
             Err(failure) => failure,
         };
-        match failure.class() {
-            class if class.is_loss() => {
+        let situation = Situation {
+            in_operation,
+            step: work.operation.is_step(),
+            names_objects: !work.operation.handles().is_empty(),
+        };
+        match decide(failure.class(), situation) {
+            Decision::HandOver => Err(failure),
+            Decision::Reopen(then) => {
                 self.instance().end_epoch(self.epoch);
                 self.instance().note_loss();
                 let reopened = self.reopen(&failure);
-                if in_operation {
-                    return Err(Failure::own(Reason::SessionLost, failure.to_string()));
+                match then {
+                    Then::HandOver => Err(failure),
+                    Then::TellLoss => Err(lost(&failure)),
+                    Then::LookUp => reopened.and(Err(failure)),
+                    Then::Again => {
+                        reopened?;
+                        self.attempt(env, work)
+                    }
                 }
-                if class == Class::SessionClosed {
-                    // It may have been executed.
-                    return Err(failure);
-                }
-                reopened?;
-                if !work.operation.handles().is_empty() {
-                    // Its handles are void: whoever gave them looks the keys up and tries again.
-                    return Err(failure);
-                }
-                self.attempt(env, work)
             }
-            // What was begun went with the login: nothing that could be tried again is left.
-            Class::Login if work.operation.is_step() => {
-                self.clean();
-                Err(Failure::own(Reason::SessionLost, failure.to_string()))
-            }
-            Class::OperationActive if !in_operation => {
+            Decision::CancelAndAgain => {
                 self.cancel(flags(&Kind::ALL))?;
                 self.attempt(env, work)
             }
-            _ => Err(failure),
+            Decision::GiveUp => {
+                self.clean();
+                Err(lost(&failure))
+            }
         }
     }
 
@@ -488,4 +489,9 @@ impl Session {
             _ => {}
         }
     }
+}
+
+/// An operation of several parts went with its session, or its login.
+fn lost(failure: &Failure) -> Failure {
+    Failure::own(Reason::SessionLost, failure.to_string())
 }
