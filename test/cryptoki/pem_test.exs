@@ -98,6 +98,94 @@ defmodule Cryptoki.PEMTest do
     end
   end
 
+  # The judge is the timeout: each byte of a header was looked at as often as there are bytes in it.
+  @tag timeout: 20_000
+  test "headers cost what their bytes do, whatever is in them" do
+    for {filler, behind} <- [
+          {" ", "\r"},
+          {"\t ", "\r"},
+          {" ", "\n \r"},
+          {"x", "\r"},
+          {"x:", "\n:"},
+          {" \n ", "\r"},
+          {"A:\n", "\r"}
+        ] do
+      block =
+        "-----BEGIN X509 CRL-----\nA:\n " <>
+          String.duplicate(filler, 6_000) <> behind <> "QUJD\n-----END X509 CRL-----\n"
+
+      answer = PEM.decode(String.duplicate(block, 500), :all)
+
+      # It is read as what it is, or there is base64 that is none.
+      if filler in [" ", "\t ", " \n ", "A:\n"] and behind == "\r",
+        do: assert({:ok, [{"X509 CRL", "ABC"} | _]} = answer),
+        else: assert(elem(answer, 0) in [:ok, :error])
+    end
+
+    # As long as there may be.
+    long = String.duplicate(" ", 16_000_000)
+
+    for {headers, wanted} <- [
+          {"A:\n#{long}\n", {:ok, [{"X509 CRL", "ABC"}]}},
+          {"A:#{long}\n", {:ok, [{"X509 CRL", "ABC"}]}},
+          {"Proc-Type: 4,#{long}ENCRYPTED\n", {:ok, [{"X509 CRL", nil}]}},
+          {String.duplicate("A:\n", 5_000_000), {:ok, [{"X509 CRL", "ABC"}]}},
+          {"A:\n#{long}", {:error, "line 4: nothing stands here"}}
+        ] do
+      text = "-----BEGIN X509 CRL-----\n#{headers}QUJD\n-----END X509 CRL-----\n"
+      answer = PEM.decode(text, ["X509 CRL"])
+      assert answer == wanted, inspect({answer, String.slice(headers, 0, 20)})
+    end
+  end
+
+  test "lines with a colon, and those that go on from them, are headers" do
+    for {content, wanted} <- [
+          {"A: b\n\nQUJD", "ABC"},
+          {"A: b\r\n\r\nQUJD", "ABC"},
+          {"A: b\n c\n\td: e\nB:\nQUJD", "ABC"},
+          {"\n \n A: b\n\nQUJD", "ABC"},
+          {"A-1: b\n   \n\nQUJD", "ABC"},
+          {"A: b\n QUJD", "line 4: nothing stands here"},
+          {"Proc-Type: 4,ENCRYPTED\n\nQUJD", nil},
+          {"A: b\nProc-Type: 4,ENCRYPTED\nDEK-Info: x\n\nQUJD", nil},
+          {"A: b\n Proc-Type: 4,ENCRYPTED\n\nQUJD", "ABC"},
+          {"A: Proc-Type: 4,ENCRYPTED\n\nQUJD", "ABC"},
+          {"Proc-Type: 4,\n ENCRYPTED\n\nQUJD", "ABC"},
+          {"A: b\rQUJD", "line 2: this is not base64"},
+          {"A b\nQUJD: x\n", "line 3: this is not base64"},
+          {": b\nQUJD", "line 2: this is not base64"},
+          {"A_B: b\nQUJD", "line 2: this is not base64"},
+          {"A: b\n", "line 3: nothing stands here"},
+          {"\n", "line 1: nothing stands here"},
+          {"A:", "line 3: nothing stands here"}
+        ] do
+      text = "-----BEGIN X-----\n#{content}\n-----END X-----\n"
+
+      case PEM.decode(text, :all) do
+        {:ok, [{"X", der}]} -> assert {content, der} == {content, wanted}
+        {:error, said} -> assert {content, said} == {content, wanted}
+      end
+    end
+  end
+
+  test "where one may be there, what stands behind the second is not looked at" do
+    behind = "-----BEGIN CERTIFICATE REQUEST-----\n!"
+    key = PEM.encode("a key", "PRIVATE KEY")
+    several = @pem <> key <> @pem
+    assert PEM.ders(several <> behind, :request, 2) == {:ok, [@der, @der]}
+    assert {:error, _} = PEM.ders(several <> behind, :request)
+    assert {:error, _} = PEM.ders(@pem <> behind, :request, 2)
+    assert PEM.ders(several, :request, 3) == {:ok, [@der, @der]}
+
+    for {read, pem} <- [
+          {&Cryptoki.X509.revocation_list/1, PEM.encode("x", "X509 CRL")},
+          {&Cryptoki.X509.request/1, @pem}
+        ] do
+      assert {:error, %{reason: :invalid_argument, detail: "there is more than one" <> _}} =
+               read.(pem <> pem <> behind)
+    end
+  end
+
   test "a text by chance is read or is an error" do
     :rand.seed(:exsss, ExUnit.configuration()[:seed])
     parts = ["-----BEGIN ", "-----END ", "-----", "CERTIFICATE REQUEST", "\n", "AAAA", "=", "0"]

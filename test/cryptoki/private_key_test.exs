@@ -419,7 +419,13 @@ defmodule Cryptoki.PrivateKeyTest do
              "there are 2"},
             {String.replace(PEM.encode(key, "RSA PRIVATE KEY"), "M", "*"),
              "line 2: this is not base64"},
-            {PEM.encode(:binary.copy(<<0x30>>, 70_000), "PRIVATE KEY"), "longer than 65536"}
+            {PEM.encode(:binary.copy(<<0x30>>, 70_000), "PRIVATE KEY"), "longer than 65536"},
+            # Of the text, too, whatever it is.
+            {String.duplicate(" ", 66_000) <> PEM.encode(key, "RSA PRIVATE KEY"),
+             "private key: it is longer than 65536"},
+            {String.duplicate(" ", 66_000) <> "{", "longer than 65536"},
+            {PEM.encode(key, "RSA PRIVATE KEY") <>
+               PEM.encode(:binary.copy("x", 60_000), "CERTIFICATE"), "longer than 65536"}
           ] do
         assert {:error, %Error{reason: :invalid_argument, detail: text}} =
                  PrivateKey.File.read(file)

@@ -276,6 +276,25 @@ defmodule Cryptoki.SSHSignatureTest do
     end
   end
 
+  # The judge is the timeout: a digit of a number of 48 000 bytes cost as much as all of it.
+  @tag timeout: 20_000
+  test "numbers as long as a text may be cost what their bytes do", %{line: line} do
+    for {type, fields} <- [
+          {"ssh-rsa", [<<1, 0, 1>>, :binary.copy(<<0x7F>>, 44_000)]},
+          {"ssh-rsa", [:binary.copy(<<0x7F>>, 44_000), <<1, 0, 1>>]},
+          {"ssh-rsa", List.duplicate("", 11_000)}
+        ] do
+      key = for field <- [type | fields], into: "", do: string(field)
+      parts = [head: <<"SSHSIG", 1::32>>, key: key, namespace: "file", reserved: ""]
+      parts = parts ++ [hash: "sha512", algorithm: "rsa-sha2-512", raw: "x"]
+      signature = make(parts ++ [in_signature: "", behind: ""])
+      assert byte_size(signature) < 65_536
+
+      for _again <- 1..5,
+          do: assert(refused(line, signature) in [:key_size_range, :invalid_argument])
+    end
+  end
+
   test "arguments are looked at by name", %{line: line, text: text} do
     for {opts, sentence} <- [
           {[namespace: ""], "namespace: must be text on one line"},

@@ -7,6 +7,9 @@ defmodule Cryptoki.PEM do
 
   @most 16 * 1_048_576
 
+  # As regular expressions have them: \\s.
+  @blanks [?\s, ?\t, ?\r, ?\n, ?\v, ?\f]
+
   # What files call what they hold; what of it follows the certificate in OpenSSL's own is cut off.
   @trusted "TRUSTED CERTIFICATE"
   @labels %{
@@ -52,18 +55,21 @@ defmodule Cryptoki.PEM do
     for field <- Reader.values(first), do: field.tag
   end
 
-  @doc "The DER of everything of a kind in a file that is DER or PEM: one at least."
-  @spec ders(binary, kind) :: {:ok, [binary, ...]} | {:error, String.t()}
-  def ders(bytes, kind) do
+  @doc """
+  The DER of everything of a kind in a file that is DER or PEM: one at least. Where only so many may be there
+  `most` is one more, and what stands behind them is not looked at.
+  """
+  @spec ders(binary, kind, pos_integer) :: {:ok, [binary, ...]} | {:error, String.t()}
+  def ders(bytes, kind, most \\ @most) do
     cond do
       byte_size(bytes) > @most -> {:error, "it is longer than #{@most} bytes"}
       der?(bytes) -> {:ok, [bytes]}
-      true -> in_text(bytes, kind)
+      true -> in_text(bytes, kind, most)
     end
   end
 
-  defp in_text(text, kind) do
-    with {:ok, entries} <- decode(text, @labels[kind]) do
+  defp in_text(text, kind, most) do
+    with {:ok, entries} <- decode(text, @labels[kind], most) do
       case {for({_label, der} <- entries, is_binary(der), do: der), entries} do
         {[_ | _] = ders, _entries} -> {:ok, ders}
         {[], []} -> {:error, "it is neither DER nor PEM"}
@@ -91,29 +97,31 @@ defmodule Cryptoki.PEM do
 
   @doc """
   The entries of a text in their order: label and DER, or `nil` for those with other labels, which are
-  only looked over. `:all` is every label. The error says what is wrong and in which line.
+  only looked over; up to the one that is number `most` of those with DER. `:all` is every label. The error
+  says what is wrong first and in which line.
   """
-  @spec decode(binary, [String.t()] | :all) ::
+  @spec decode(binary, [String.t()] | :all, pos_integer) ::
           {:ok, [{label :: String.t(), binary | nil}]} | {:error, String.t()}
-  def decode(text, _labels) when byte_size(text) > @most,
+  def decode(text, labels, most \\ @most)
+
+  def decode(text, _labels, _most) when byte_size(text) > @most,
     do: {:error, "it is longer than #{@most} bytes"}
 
-  def decode(text, labels) do
-    text = utf8(text)
+  def decode(text, labels, most), do: text |> utf8() |> entries(0, labels, most, [])
 
-    with {:ok, blocks} <- blocks(text, 0, []) do
-      Enum.reduce_while(blocks, {:ok, []}, fn {label, from, size}, {:ok, entries} ->
-        case entry(label, binary_part(text, from, size), labels) do
-          {:ok, der} -> {:cont, {:ok, [{label, der} | entries]}}
-          {:error, at, what} -> {:halt, wrong(text, from + at, what)}
-        end
-      end)
-      |> reverse()
+  defp entries(_text, _from, _labels, 0, done), do: {:ok, Enum.reverse(done)}
+
+  defp entries(text, from, labels, most, done) do
+    with {label, from, to, next} <- block(text, from),
+         {_from, {:ok, der}} <- {from, entry(label, binary_part(text, from, to - from), labels)} do
+      most = if der, do: most - 1, else: most
+      entries(text, next, labels, most, [{label, der} | done])
+    else
+      :none -> {:ok, Enum.reverse(done)}
+      {:error, at, what} -> wrong(text, at, what)
+      {from, {:error, at, what}} -> wrong(text, from + at, what)
     end
   end
-
-  defp reverse({:ok, entries}), do: {:ok, Enum.reverse(entries)}
-  defp reverse(error), do: error
 
   # What Windows' shell writes. A mark of UTF-8 is before everything, as any other text.
   defp utf8(<<mark::binary-size(2), rest::binary>> = text)
@@ -131,25 +139,26 @@ defmodule Cryptoki.PEM do
   @begin "-----BEGIN "
   @stop "-----END "
 
-  # Label, and where the text of a block is.
-  defp blocks(text, from, found) do
+  # Of the next block: label, where its text is, and where what follows begins.
+  defp block(text, from) do
     case match(text, @begin, from) do
-      nil -> {:ok, Enum.reverse(found)}
-      at -> if own_line?(text, at), do: block(text, at, found), else: blocks(text, at + 11, found)
+      nil ->
+        :none
+
+      at ->
+        from = at + byte_size(@begin)
+        # A line of text may look like one only.
+        if own_line?(text, at), do: begun(text, at, from), else: block(text, from)
     end
   end
 
-  defp block(text, at, found) do
-    from = at + byte_size(@begin)
-
-    with {:ok, label, from} <- label(text, from),
-         {:ok, to} <- rest(text, from, label, at) do
-      next = to + byte_size(@stop) + byte_size(label) + 5
-      blocks(text, next, [{label, from, to - from} | found])
+  defp begun(text, at, from) do
+    with {:ok, label, inside} <- label(text, from),
+         {:ok, to} <- rest(text, inside, label, at) do
+      {label, inside, to, to + byte_size(@stop) + byte_size(label) + 5}
     else
-      # A line of text that only looks like one.
-      :none -> blocks(text, from, found)
-      {:error, at, what} -> wrong(text, at, what)
+      :none -> block(text, from)
+      error -> error
     end
   end
 
@@ -199,31 +208,64 @@ defmodule Cryptoki.PEM do
   end
 
   defp open(label, content) do
-    {headers, from} = headers(content, 0)
+    first = blanks(content)
+    {behind, encrypted?} = headers(first, false, false)
+    from = if behind == first, do: 0, else: byte_size(content) - byte_size(behind)
 
     cond do
-      encrypted?(headers) -> {:ok, nil}
+      encrypted? -> {:ok, nil}
       label == @trusted -> with {:ok, der} <- base64(content, from), do: first(der)
       true -> base64(content, from)
     end
   end
 
-  # RFC 1421's, of which old keys have two: lines with a colon, and those that go on from them.
-  defp headers(content, from) do
-    case Regex.run(~r/\A\s*(?:[A-Za-z0-9-]+:[^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*\r?\n)+/, content) do
-      [headers] -> {headers, byte_size(headers)}
-      nil -> {"", from}
+  # RFC 1421's, of which old keys have two: lines with a colon, and those that go on from them. Each byte is
+  # looked at once, whatever it is: what stands behind them, and whether one says that it is encrypted.
+  defp headers(text, some?, encrypted?) do
+    with true <- header?(text) or (some? and goes_on?(text)),
+         {line, rest} <- line(text) do
+      headers(rest, true, encrypted? or encrypted?(line))
+    else
+      _none -> {text, encrypted?}
     end
   end
 
-  defp encrypted?(headers), do: headers =~ ~r/^Proc-Type:.*ENCRYPTED/m
+  defguardp is_name(c) when c in ?A..?Z or c in ?a..?z or c in ?0..?9 or c == ?-
+
+  defp header?(<<c, rest::binary>>) when is_name(c), do: named?(rest)
+  defp header?(_text), do: false
+
+  defp named?(<<?:, _::binary>>), do: true
+  defp named?(text), do: header?(text)
+
+  defp goes_on?(<<c, _::binary>>), do: c in [?\s, ?\t]
+  defp goes_on?(""), do: false
+
+  # It ends with LF or CRLF: with CR alone it is none.
+  defp line(text) do
+    size = size(text, 0)
+
+    case text do
+      <<line::binary-size(size), ?\n, rest::binary>> -> {line, rest}
+      <<line::binary-size(size), "\r\n", rest::binary>> -> {line, rest}
+      _other -> :none
+    end
+  end
+
+  defp size(<<c, rest::binary>>, size) when c not in [?\r, ?\n], do: size(rest, size + 1)
+  defp size(_end, size), do: size
+
+  defp encrypted?("Proc-Type:" <> rest), do: :binary.match(rest, "ENCRYPTED") != :nomatch
+  defp encrypted?(_line), do: false
+
+  defp blanks(<<c, rest::binary>>) when c in @blanks, do: blanks(rest)
+  defp blanks(text), do: text
 
   defp base64(content, from) do
     text = binary_part(content, from, byte_size(content) - from)
 
     with nil <- Regex.run(~r/[^A-Za-z0-9+\/=\s]/, text, return: :index),
-         text =
-           for(<<c <- text>>, c not in [?\s, ?\t, ?\r, ?\n, ?\v, ?\f], into: <<>>, do: <<c>>),
+         text = for(<<c <- text>>, c not in @blanks, into: <<>>, do: <<c>>),
          {:ok, <<_, _::binary>> = der} <- Base.decode64(text) do
       {:ok, der}
     else

@@ -6,6 +6,7 @@ defmodule Cryptoki.JWS.Algorithm do
 
   alias Cryptoki.{Attribute, Error, Keys, Mechanism, Target}
   alias Cryptoki.Mechanism.Hash
+  alias Cryptoki.PublicKey.Info
 
   @edwards %{ed25519: :eddsa, ed448: {:eddsa, prehash: false}}
 
@@ -99,7 +100,7 @@ defmodule Cryptoki.JWS.Algorithm do
     do: no(:key_type_inconsistent, "#{name} is for #{words(wanted)}, this is #{shown(key)}")
 
   defp long_enough(:rsa, %{modulus: <<_, _::binary>> = modulus}, name) do
-    bits = modulus |> :binary.decode_unsigned() |> Integer.digits(2) |> length()
+    bits = modulus |> :binary.decode_unsigned() |> Info.bit_length()
     enough(bits, @least_modulus, name)
   end
 

@@ -187,7 +187,7 @@ defmodule Cryptoki.SSH.Wire do
     do: unsupported("there are no keys of type #{inspect(type, printable_limit: 60)} here")
 
   defp check_rsa(exponent, modulus) when is_integer(exponent) and is_integer(modulus) do
-    bits = modulus |> Integer.digits(2) |> length()
+    bits = Info.bit_length(modulus)
 
     cond do
       exponent not in 3..@most_exponent -> malformed("ssh-rsa")

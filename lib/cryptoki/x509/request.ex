@@ -44,7 +44,7 @@ defmodule Cryptoki.X509.Request do
   @doc "Reads a request in DER or PEM, looks at what it asks for, and verifies its signature."
   @spec read(binary) :: {:ok, t} | {:error, Error.t()}
   def read(bytes) do
-    case PEM.ders(bytes, :request) do
+    case PEM.ders(bytes, :request, 2) do
       {:ok, [der]} ->
         read_der(der)
 

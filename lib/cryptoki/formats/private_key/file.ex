@@ -7,6 +7,7 @@ defmodule Cryptoki.PrivateKey.File do
   alias Cryptoki.DER.Reader
   alias Cryptoki.PrivateKey.{Encryption, Info}
 
+  # Of the file, whatever stands around the key in it.
   @most 65_536
 
   @pkcs8 "PRIVATE KEY"
@@ -29,6 +30,10 @@ defmodule Cryptoki.PrivateKey.File do
   @doc "The one key in a file, which a password opens when it is encrypted."
   @spec read(binary, password :: binary | nil) :: {:ok, PrivateKey.t()} | {:error, Error.t()}
   def read(bytes, password \\ nil)
+
+  def read(bytes, _password) when byte_size(bytes) > @most,
+    do: wrong("it is longer than #{@most} bytes")
+
   def read("PuTTY-User-Key-File-" <> _rest, _password), do: unsupported(@putty)
 
   def read(bytes, password) do

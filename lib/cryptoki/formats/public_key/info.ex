@@ -131,12 +131,14 @@ defmodule Cryptoki.PublicKey.Info do
 
   defp bits(_ec, _oid), do: nil
 
-  defp bit_length(number) when number > 0 do
+  @doc "How many bits a number has; not digit by digit, which takes seconds of a long one."
+  @spec bit_length(integer) :: non_neg_integer
+  def bit_length(number) when number > 0 do
     <<first, rest::binary>> = :binary.encode_unsigned(number)
     length(Integer.digits(first, 2)) + 8 * byte_size(rest)
   end
 
-  defp bit_length(_number), do: 0
+  def bit_length(_number), do: 0
 
   # What is signed here has one hash for both, and a salt as long as it; a key asks for so much at least
   # (RFC 4055, section 3.3).

@@ -31,7 +31,7 @@ defmodule Cryptoki.X509.RevocationList.Read do
   @doc "Reads the one list in these bytes; nothing is verified."
   @spec read(binary) :: {:ok, t} | {:error, Error.t()}
   def read(bytes) do
-    case PEM.ders(bytes, :crl) do
+    case PEM.ders(bytes, :crl, 2) do
       {:ok, [der]} ->
         Reader.read(der, @what, &list/1, @most)
 
