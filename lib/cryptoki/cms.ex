@@ -125,13 +125,13 @@ defmodule Cryptoki.CMS do
 
   ## Arguments
 
-  defp data!({:stream, _chunks} = data, true), do: data
+  defp data!({:stream, _chunks} = data, true), do: Chunks.data!(data)
 
   defp data!({:stream, _chunks}, false),
     do: raise(ArgumentError, "a stream is signed with detached: true")
 
   defp data!(data, _detached?) when is_binary(data) or is_list(data),
-    do: Cryptoki.Bytes.binary!(data, "data")
+    do: Chunks.data!(data)
 
   defp data!(_other, _detached?),
     do: raise(ArgumentError, "data is iodata or {:stream, enumerable}")

@@ -161,7 +161,7 @@ defmodule Cryptoki.SSH do
 
     with {:ok, signer} <- Signer.fetch(hsm, key, hash, call),
          digest = Chunks.digest(hash, data),
-         signed = Signature.to_be_signed(own[:namespace], "", hash, digest),
+         signed = Signature.to_be_signed(own[:namespace], hash, digest),
          {:ok, signature} <- Signer.sign(signer, signed),
          do: {:ok, Signature.armored(signer.public, own[:namespace], hash, signature)}
   end
@@ -181,7 +181,7 @@ defmodule Cryptoki.SSH do
   Errors: `:signature_invalid` for one by another key, for something else or of other data; `:invalid_argument`
   for what is no signature or no public key, with the part that is not as it should be: one signature with
   nothing around it, at most 64 KiB; `:key_size_range` as in `public_key/3`; `:unsupported` for other keys,
-  certificates, and `ssh-rsa`, which is SHA-1. OpenSSH's PROTOCOL.sshsig.
+  certificates, `ssh-rsa`, which is SHA-1, and something in the reserved field. OpenSSH's PROTOCOL.sshsig.
 
       iex> line = Cryptoki.SSH.public_key!(MyApp.HSM, label: "contract")
       iex> signature = Cryptoki.SSH.sign!(MyApp.HSM, [label: "contract"], "text")
@@ -229,7 +229,7 @@ defmodule Cryptoki.SSH do
   defp given(_other),
     do: raise(ArgumentError, "public_key: must be a line of OpenSSH or a key of :public_key")
 
-  defp data!({:stream, _chunks} = data), do: data
-  defp data!(data) when is_binary(data) or is_list(data), do: Cryptoki.Bytes.binary!(data, "data")
+  defp data!({:stream, _chunks} = data), do: Chunks.data!(data)
+  defp data!(data) when is_binary(data) or is_list(data), do: Chunks.data!(data)
   defp data!(_other), do: raise(ArgumentError, "data is iodata or {:stream, enumerable}")
 end

@@ -118,7 +118,9 @@ defmodule Cryptoki.SSHSignatureTest do
             {[namespace: ""], :signature_invalid, ~s(it is for "", not for "file")},
             {[namespace: <<255>>], :signature_invalid, "it is for <<255>>"},
             {[namespace: String.duplicate("x", 9_000)], :signature_invalid, "not for"},
-            {[reserved: "x"], :signature_invalid, "not of this data"},
+            {[reserved: "x"], :unsupported,
+             "its reserved field is \"x\", and here it has to be empty"},
+            {[reserved: <<0>>], :unsupported, "its reserved field is"},
             {[hash: "sha1"], :unsupported, ~s(the hash is "sha1")},
             {[hash: ""], :unsupported, "the hash is"},
             {[hash: "sha256"], :signature_invalid, "not of this data"},
@@ -138,7 +140,7 @@ defmodule Cryptoki.SSHSignatureTest do
         assert detail =~ sentence
         assert "signature: " <> _ = detail
 
-        # OpenSSH takes version 0, and ignores the reserved field, which here is signed as it stands.
+        # OpenSSH takes version 0, and ignores a reserved field that is not signed; one that is it refuses.
         lax? = changed[:head] == <<"SSHSIG", 0::32>> or changed[:reserved] != nil
         assert Keygen.valid?(context.directory, line, text, "text", "file") == lax?
       end
@@ -175,6 +177,66 @@ defmodule Cryptoki.SSHSignatureTest do
         # OpenSSH reads numbers with zeros before them, as they must not be written.
         lax? = raw == string(<<0>> <> r) <> string(s)
         assert Keygen.valid?(directory, line, changed, "text", "file") == lax?
+      end
+    end
+
+    test "a reserved field that is signed is refused, as OpenSSH does", %{directory: directory} do
+      {edwards, secret} = :crypto.generate_key(:eddsa, :ed25519)
+      key = string("ssh-ed25519") <> string(edwards)
+      line = "ssh-ed25519 #{Base.encode64(key)}"
+
+      for reserved <- ["", "x", <<0>>, String.duplicate("x", 1_000)] do
+        what = string("file") <> string(reserved) <> string("sha512")
+        signed = "SSHSIG" <> what <> string(:crypto.hash(:sha512, "text"))
+
+        parts = [head: <<"SSHSIG", 1::32>>, key: key, namespace: "file", reserved: reserved]
+        parts = parts ++ [hash: "sha512", algorithm: "ssh-ed25519", in_signature: "", behind: ""]
+        raw = :crypto.sign(:eddsa, :none, signed, [secret, :ed25519])
+        text = make(parts ++ [raw: raw])
+
+        assert Keygen.valid?(directory, line, text, "text", "file") == (reserved == "")
+
+        if reserved == "",
+          do: assert(SSH.verify(line, "text", text) == :ok),
+          else: assert(refused(line, text) == :unsupported)
+      end
+    end
+
+    test "RSA without the zeros before it is the same number, as for OpenSSH", context do
+      private = :public_key.generate_key({:rsa, 1024, 65_537})
+      {:RSAPrivateKey, _, modulus, exponent, _, _, _, _, _, _, _} = private
+      {:ok, public} = SSH.Wire.encode({:RSAPublicKey, modulus, exponent})
+      line = "ssh-rsa #{Base.encode64(public.blob)}"
+
+      # One in 256 has a zero there.
+      {data, raw} =
+        Enum.find_value(1..20_000, fn number ->
+          signed = ["SSHSIG", string("file"), string(""), string("sha512")]
+          signed = [signed, string(:crypto.hash(:sha512, "#{number}"))]
+          raw = :public_key.sign(IO.iodata_to_binary(signed), :sha512, private)
+          if :binary.first(raw) == 0, do: {"#{number}", raw}
+        end)
+
+      <<0, short::binary>> = raw
+
+      parts = [head: <<"SSHSIG", 1::32>>, key: public.blob, namespace: "file", reserved: ""]
+      parts = parts ++ [hash: "sha512", algorithm: "rsa-sha2-512", in_signature: "", behind: ""]
+
+      for {raw, valid?} <- [
+            {raw, true},
+            {short, true},
+            {<<0>> <> raw, false},
+            {binary_part(short, 0, byte_size(short) - 1), false},
+            {"", false},
+            {<<0>>, false}
+          ] do
+        text = make(parts ++ [raw: raw])
+        assert Keygen.valid?(context.directory, line, text, data, "file") == valid?
+        answer = SSH.verify(line, data, text)
+
+        if valid?,
+          do: assert(answer == :ok),
+          else: assert({:error, %Error{reason: :signature_invalid}} = answer)
       end
     end
 
@@ -226,6 +288,40 @@ defmodule Cryptoki.SSHSignatureTest do
               )
       end
     end
+  end
+
+  # A field of one type may have the bytes that another type has there.
+  test "the type of a key says what its fields are, not their contents" do
+    begins = ["nistp", "nistp256", "nistp384", "nistp521", "ssh-ed25519"]
+
+    for begin <- begins, type <- ["ssh-ed25519", "sk-ssh-ed25519@openssh.com"] do
+      fields = [point(begin) | if(type == "ssh-ed25519", do: [], else: ["nistp256"])]
+      key = for field <- [type | fields], into: "", do: string(field)
+      line = "#{type} #{Base.encode64(key)}"
+      assert {:ok, "SHA256:" <> _} = SSH.fingerprint(line)
+      touched = if type == "ssh-ed25519", do: "", else: <<1, 0::32>>
+
+      parts = [head: <<"SSHSIG", 1::32>>, key: key, namespace: "file", reserved: ""]
+      parts = parts ++ [hash: "sha512", algorithm: type, raw: :binary.copy(<<1>>, 64)]
+
+      assert refused(line, make(parts ++ [in_signature: touched, behind: ""])) ==
+               :signature_invalid
+
+      if touched == "", do: assert({:ok, _} = SSH.Wire.encode(key(line)))
+    end
+  end
+
+  defp key(line) do
+    {:ok, key} = SSH.Wire.decode(line)
+    SSH.Wire.public_key(key)
+  end
+
+  # A point of Edwards25519 that begins so.
+  defp point(begin) do
+    Enum.find_value(0..1000, fn number ->
+      point = begin <> <<number::unit(8)-size(32 - byte_size(begin))>>
+      if Cryptoki.PublicKey.Edwards.check(:ed25519, point) == :ok, do: point
+    end)
   end
 
   describe "what is no signature" do
@@ -311,7 +407,29 @@ defmodule Cryptoki.SSHSignatureTest do
 
     assert_raise ArgumentError, ~r/signature: must be text/, fn -> SSH.verify(line, "x", nil) end
     assert_raise ArgumentError, ~r/public_key: must be/, fn -> SSH.verify(nil, "x", text) end
-    assert_raise ArgumentError, ~r/data is iodata/, fn -> SSH.verify(line, :x, text) end
+
+    # Before anything of others is looked at: each of them is none, too.
+    for {data, sentence} <- [
+          {:x, "data is iodata or {:stream, enumerable}"},
+          {nil, "data is iodata or {:stream, enumerable}"},
+          {{:stream, ["a"], 1}, "data is iodata or {:stream, enumerable}"},
+          {{:file, "x"}, "data is iodata or {:stream, enumerable}"},
+          {[300], "data must be iodata"},
+          {["a" | :b], "data must be iodata"},
+          {[:a], "data must be iodata"},
+          {{:stream, 5}, "{:stream, enumerable} needs something that can be enumerated"},
+          {{:stream, nil}, "{:stream, enumerable} needs something that can be enumerated"},
+          {{:stream, "text"}, "{:stream, enumerable} needs something that can be enumerated"},
+          {{:stream, fn -> "x" end},
+           "{:stream, enumerable} needs something that can be enumerated"},
+          {{:stream, {:a, :b}}, "{:stream, enumerable} needs something that can be enumerated"}
+        ],
+        run <- [&SSH.verify("none", &1, "none"), &SSH.sign(:no_such_instance, [label: "x"], &1)] do
+      assert_raise ArgumentError, ~r/\A#{Regex.escape(sentence)}/, fn -> run.(data) end
+    end
+
+    for data <- [{:stream, []}, {:stream, fn _, _ -> {:done, nil} end}, {:stream, %{}}, []],
+        do: assert({:error, %Error{}} = SSH.verify("none", data, "none"))
 
     for none <- ["", "x", "ssh-ed25519 AAAA", text] do
       assert {:error, %Error{reason: :invalid_argument, detail: "public_key: " <> _}} =

@@ -7,6 +7,21 @@ defmodule Cryptoki.Chunks do
 
   @piece 64 * 1024
 
+  @doc "Data that callers give, checked: a binary, or a stream of which nothing is read yet."
+  @spec data!(term) :: binary | {:stream, Enumerable.t()}
+  def data!({:stream, enumerable} = stream) do
+    if enumerable?(enumerable),
+      do: stream,
+      else: raise(ArgumentError, "{:stream, enumerable} needs something that can be enumerated")
+  end
+
+  def data!(data), do: Bytes.binary!(data, "data")
+
+  @doc "Whether it can be enumerated: of functions those with two arguments."
+  @spec enumerable?(term) :: boolean
+  def enumerable?(function) when is_function(function), do: is_function(function, 2)
+  def enumerable?(other), do: Enumerable.impl_for(other) != nil
+
   @doc """
   Pieces of at least 64 KiB, but for the last one; one of no data when there is none, for a
   multi-part operation has one update at least (PKCS #11 v3.2, section 5.13.1).

@@ -2,7 +2,7 @@ defmodule Cryptoki.JWS.Options do
   @moduledoc false
   # The options of `Cryptoki.JWS`, as tables. Pure.
 
-  alias Cryptoki.{JSON, Options.Table}
+  alias Cryptoki.{Chunks, JSON, Options.Table}
 
   # RFC 7515, section 4.1: what `crit` must not list.
   @registered ~w[alg jku jwk kid x5u x5c x5t x5t#S256 typ cty crit]
@@ -120,7 +120,7 @@ defmodule Cryptoki.JWS.Options do
     do: strings?(names) and Enum.all?(names, &(&1 not in @registered)) and {:ok, names}
 
   defp payload({:stream, chunks} = payload),
-    do: Enumerable.impl_for(chunks) != nil and {:ok, payload}
+    do: Chunks.enumerable?(chunks) and {:ok, payload}
 
   defp payload(payload), do: Table.cast(:iodata, payload)
 

@@ -25,7 +25,6 @@ defmodule Cryptoki.SSH.Signature do
   @type t :: %{
           key: Wire.key(),
           namespace: binary,
-          reserved: binary,
           hash: :sha256 | :sha512,
           algorithm: String.t(),
           with: atom,
@@ -34,18 +33,18 @@ defmodule Cryptoki.SSH.Signature do
         }
 
   @doc "What is signed: the digest of the data, and what it is for."
-  @spec to_be_signed(binary, binary, atom, binary) :: iodata
-  def to_be_signed(namespace, reserved, hash, digest) do
-    [@magic, about(namespace, reserved, hash), Wire.string(digest)]
-  end
+  @spec to_be_signed(binary, atom, binary) :: iodata
+  def to_be_signed(namespace, hash, digest),
+    do: [@magic, about(namespace, hash), Wire.string(digest)]
 
-  defp about(namespace, reserved, hash),
-    do: Enum.map([namespace, reserved, Atom.to_string(hash)], &Wire.string/1)
+  # Between them is a field that is reserved.
+  defp about(namespace, hash),
+    do: Enum.map([namespace, "", Atom.to_string(hash)], &Wire.string/1)
 
   @doc "The text of a signature: of the key, with two strings, the name of the algorithm first."
   @spec armored(Wire.key(), binary, atom, iodata) :: String.t()
   def armored(key, namespace, hash, signature) do
-    about = about(namespace, "", hash)
+    about = about(namespace, hash)
     blob = [@magic, <<1::32>>, Wire.string(key.blob), about, Wire.string(signature)]
     PEM.encode(blob, @label, 70)
   end
@@ -60,11 +59,10 @@ defmodule Cryptoki.SSH.Signature do
          {:ok, [key, namespace, reserved, hash, signature]} <-
            fields(fields, ["public key", "namespace", "reserved field", "hash", "signature"]),
          {:ok, key} <- key(key),
+         :ok <- reserved(reserved),
          {:ok, hash} <- hash(hash),
-         {:ok, signature} <- signature(signature, key.type) do
-      {:ok,
-       Map.merge(signature, %{key: key, namespace: namespace, reserved: reserved, hash: hash})}
-    end
+         {:ok, signature} <- signature(signature, key.type),
+         do: {:ok, Map.merge(signature, %{key: key, namespace: namespace, hash: hash})}
   end
 
   # OpenSSH wants nothing before and behind it; lines may have any length.
@@ -103,6 +101,12 @@ defmodule Cryptoki.SSH.Signature do
   defp key(blob) do
     with {:error, error} <- Wire.read(blob), do: {:error, in_signature(error)}
   end
+
+  # OpenSSH verifies as if nothing stood there, so that one that is signed is none for it.
+  defp reserved(""), do: :ok
+
+  defp reserved(other),
+    do: unsupported("its reserved field is #{shown(other)}, and here it has to be empty")
 
   defp hash("sha256"), do: {:ok, :sha256}
   defp hash("sha512"), do: {:ok, :sha512}
@@ -161,7 +165,7 @@ defmodule Cryptoki.SSH.Signature do
   defp touched?(<<flags, _counter::32>>), do: Bitwise.band(flags, 1) == 1
 
   defp signed?(signature, digest) do
-    data = to_be_signed(signature.namespace, signature.reserved, signature.hash, digest)
+    data = to_be_signed(signature.namespace, signature.hash, digest)
     data = data |> IO.iodata_to_binary() |> by_hardware(signature)
     key = Wire.public_key(signature.key)
 
@@ -177,9 +181,12 @@ defmodule Cryptoki.SSH.Signature do
     :crypto.hash(:sha256, application) <> touched <> :crypto.hash(:sha256, data)
   end
 
-  # As OTP verifies it.
+  # As OTP verifies it. Of RSA some leave zeros out that stand before the number, as OpenSSH does not mind.
   defp plain({:RSAPublicKey, modulus, _exponent}, raw) do
-    if byte_size(raw) == byte_size(:binary.encode_unsigned(modulus)), do: {:ok, raw}, else: :error
+    case byte_size(:binary.encode_unsigned(modulus)) - byte_size(raw) do
+      missing when missing >= 0 -> {:ok, <<0::unit(8)-size(missing), raw::binary>>}
+      _longer -> :error
+    end
   end
 
   defp plain({_point, {:namedCurve, {1, 3, 101, 112}}}, raw), do: {:ok, raw}

@@ -14,6 +14,10 @@ defmodule Cryptoki.SSH.Wire do
   ]
   @ed25519 {1, 3, 101, 112}
 
+  # The types whose fields are a curve's name and a point of it.
+  @named_curve for({type, oid, _curve, _otp, _size} <- @curves, into: %{}, do: {type, oid})
+               |> Map.put("sk-ecdsa-sha2-nistp256@openssh.com", {1, 2, 840, 10045, 3, 1, 7})
+
   # What OpenSSH takes by default, and the most that it reads of a number.
   @least_modulus 1024
   @most_modulus 16_384
@@ -113,16 +117,16 @@ defmodule Cryptoki.SSH.Wire do
   @doc "The key as `:public_key` has it; that of a security key without what else it signs."
   @spec public_key(key) :: :public_key.public_key()
   def public_key(%{type: type, fields: fields}) do
-    case {type, strings(fields)} do
-      {"ssh-rsa", [exponent, modulus]} ->
+    # By the type, never by what stands in a field: a point may begin as the name of a curve does.
+    case {@named_curve[type], strings(fields)} do
+      {nil, [exponent, modulus]} when type == "ssh-rsa" ->
         {:RSAPublicKey, number(modulus), number(exponent)}
 
-      {_ecdsa, ["nistp" <> _ = name, point | _]} ->
-        {_type, curve, _name, _otp, _size} = List.keyfind(@curves, name, 2)
-        {{:ECPoint, point}, {:namedCurve, curve}}
-
-      {_ed25519, [point | _]} ->
+      {nil, [point | _]} ->
         {{:ECPoint, point}, {:namedCurve, @ed25519}}
+
+      {curve, [_name, point | _]} ->
+        {{:ECPoint, point}, {:namedCurve, curve}}
     end
   end
 

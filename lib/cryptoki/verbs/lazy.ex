@@ -7,7 +7,7 @@ defmodule Cryptoki.Lazy do
 
   @spec stream(term, :encrypt | :decrypt, term, term, Enumerable.t(), keyword) :: Enumerable.t()
   def stream(hsm, kind, key, mechanism, chunks, opts) do
-    if Enumerable.impl_for(chunks) == nil do
+    unless Chunks.enumerable?(chunks) do
       raise ArgumentError,
             "#{kind}_stream needs something that can be enumerated, with iodata in it"
     end

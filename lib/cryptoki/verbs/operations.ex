@@ -7,6 +7,7 @@ defmodule Cryptoki.Operations do
   alias Cryptoki.{
     Bytes,
     Call,
+    Chunks,
     ContextPin,
     DataLimit,
     Ecdsa,
@@ -341,7 +342,7 @@ defmodule Cryptoki.Operations do
   @spec call!(atom, term, term, term, keyword | map, [atom] | nil) :: map
   def call!(kind, key, mechanism, data, opts, allowed \\ nil) do
     options = Options.call!(opts, allowed || options(kind))
-    data = data!(data)
+    data = Chunks.data!(data)
     context = context(kind, data)
     {encoded, refusal} = encoded(kind, mechanism, context)
 
@@ -438,14 +439,6 @@ defmodule Cryptoki.Operations do
   @spec enumerable({:stream, Enumerable.t()} | binary) :: Enumerable.t()
   def enumerable({:stream, enumerable}), do: enumerable
   def enumerable(data), do: [data]
-
-  defp data!({:stream, enumerable} = stream) do
-    if Enumerable.impl_for(enumerable),
-      do: stream,
-      else: raise(ArgumentError, "{:stream, enumerable} needs something that can be enumerated")
-  end
-
-  defp data!(data), do: binary!(data, "data")
 
   defp binary!(data, what), do: Bytes.binary!(data, what)
 end
