@@ -65,8 +65,8 @@ defmodule Cryptoki.PanicTest do
 
   test "a session of one's own", context do
     answer =
-      armed(context, "session pinned", fn ->
-        call(context, Panics, :random_pinned, [context.hsm])
+      armed(context, "session leased", fn ->
+        call(context, Panics, :random_leased, [context.hsm])
       end)
 
     assert {:error, %Error{reason: :panic}} = answer
@@ -142,15 +142,15 @@ defmodule Cryptoki.PanicTest do
     well(context)
   end
 
-  for place <- ["PinnedResource down", "PinnedResource destructor"] do
+  for place <- ["LeaseResource down", "LeaseResource destructor"] do
     test "#{place}: the session of a dead caller is given back", context do
       armed(context, unquote(place), fn ->
-        call(context, Panics, :die_pinned, [context.hsm])
+        call(context, Panics, :die_leased, [context.hsm])
         fired(context)
       end)
 
       # Both sessions at once.
-      assert {:ok, _} = call(context, Panics, :random_beside_pinned, [context.hsm])
+      assert {:ok, _} = call(context, Panics, :random_beside_leased, [context.hsm])
 
       well(context)
     end

@@ -182,19 +182,19 @@ defmodule Cryptoki.Test.Panics do
   end
 
   @doc "A process that holds a session of its own and is killed."
-  @spec die_pinned(pid) :: :ok
-  def die_pinned(hsm) do
+  @spec die_leased(pid) :: :ok
+  def die_leased(hsm) do
     caller = self()
 
     {pid, monitor} =
       spawn_monitor(fn ->
         Cryptoki.with_session(hsm, fn _session ->
-          send(caller, :pinned)
+          send(caller, :leased)
           Process.sleep(:infinity)
         end)
       end)
 
-    receive(do: (:pinned -> Process.exit(pid, :kill)))
+    receive(do: (:leased -> Process.exit(pid, :kill)))
     receive(do: ({:DOWN, ^monitor, _, _, _} -> :ok))
   end
 
@@ -203,13 +203,13 @@ defmodule Cryptoki.Test.Panics do
   def random_alone(hsm), do: alone(fn -> Cryptoki.random(hsm, 8) end)
 
   @doc "A call in a session of one's own."
-  @spec random_pinned(pid) :: term
-  def random_pinned(hsm),
+  @spec random_leased(pid) :: term
+  def random_leased(hsm),
     do: Cryptoki.with_session(hsm, fn session -> Cryptoki.random(session, 8) end)
 
   @doc "A call that needs a second session."
-  @spec random_beside_pinned(pid) :: term
-  def random_beside_pinned(hsm),
+  @spec random_beside_leased(pid) :: term
+  def random_beside_leased(hsm),
     do: Cryptoki.with_session(hsm, fn _session -> Cryptoki.random(hsm, 8) end)
 
   @doc "Leaves an operation half done in a session of one's own."
@@ -243,13 +243,13 @@ defmodule Cryptoki.Test.Panics do
   defp arguments(:session_overdue, context), do: [session(context)]
   defp arguments(:session_close, context), do: [make_ref(), session(context)]
   defp arguments(:submit, %{target: target}), do: [make_ref(), target.native, {:random, 8}]
-  defp arguments(:pin_session, %{target: target}), do: [make_ref(), target.native]
+  defp arguments(:lease_session, %{target: target}), do: [make_ref(), target.native]
 
-  defp arguments(:unpin, %{target: target}) do
+  defp arguments(:end_lease, %{target: target}) do
     ref = make_ref()
-    {:ok, _request, pinned} = Native.pin_session(ref, target.native)
+    {:ok, _request, leased} = Native.lease_session(ref, target.native)
     :ok = await(ref)
-    [pinned]
+    [leased]
   end
 
   defp arguments(give_up, %{target: target}) when give_up in [:cancel, :withdraw] do

@@ -116,7 +116,7 @@ defmodule Cryptoki.Call do
   ## A session of one's own
 
   @doc "Takes a session out of the queue for this process."
-  @spec lease(Target.t()) :: {:ok, Native.pinned()} | {:error, Error.t()}
+  @spec lease(Target.t()) :: {:ok, Native.lease()} | {:error, Error.t()}
   def lease(%Target{} = target) do
     case Wait.lease(target.native, target.deadline) do
       {{:ok, leased}, _times} -> {:ok, leased}

@@ -28,7 +28,7 @@ defmodule Cryptoki.Target do
           instance: pid,
           name: atom,
           native: Native.instance(),
-          queue: Native.instance() | Native.pinned(),
+          queue: Native.instance() | Native.lease(),
           library: Native.library(),
           cache: Cache.t(),
           timeout: timeout,

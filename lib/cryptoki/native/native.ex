@@ -13,7 +13,7 @@ defmodule Cryptoki.Native do
   @type library :: reference
   @type instance :: reference
   @type session :: reference
-  @type pinned :: reference
+  @type lease :: reference
   @type request :: reference
   @typedoc "The number of an object, and the epoch and the generation in which it was given."
   @type handle :: {non_neg_integer, epoch :: non_neg_integer, generation :: non_neg_integer}
@@ -135,16 +135,16 @@ defmodule Cryptoki.Native do
   def session_close(_ref, _session), do: :erlang.nif_error(Loader.missing())
 
   # Queues an operation.
-  @spec submit(reference, instance | pinned, tuple) :: {:ok, request} | {:error, failure}
+  @spec submit(reference, instance | lease, tuple) :: {:ok, request} | {:error, failure}
   def submit(_ref, _target, _op), do: :erlang.nif_error(Loader.missing())
 
   # Asks for a session of one's own; `:ok` comes when there is one.
-  @spec pin_session(reference, instance) :: {:ok, request, pinned} | {:error, failure}
-  def pin_session(_ref, _instance), do: :erlang.nif_error(Loader.missing())
+  @spec lease_session(reference, instance) :: {:ok, request, lease} | {:error, failure}
+  def lease_session(_ref, _instance), do: :erlang.nif_error(Loader.missing())
 
   # Gives the session back to the queue.
-  @spec unpin(pinned) :: :ok
-  def unpin(_pinned), do: :erlang.nif_error(Loader.missing())
+  @spec end_lease(lease) :: :ok
+  def end_lease(_leased), do: :erlang.nif_error(Loader.missing())
 
   # Gives up: never executed, perhaps executed, or the message comes for certain.
   @spec cancel(request) :: {:queued | :running, times} | :sent | {:error, failure}

@@ -30,16 +30,16 @@ defmodule Cryptoki.Native.Wait do
   ## Queues
 
   @doc "Has a session of the queue, or the one that is leased, run an operation."
-  @spec run(Native.instance() | Native.pinned(), tuple, deadline) :: result
+  @spec run(Native.instance() | Native.lease(), tuple, deadline) :: result
   def run(queue, op, deadline), do: await(&Native.submit(&1, queue, op), deadline)
 
   @doc "Takes a session out of the queue for the calling process."
   @spec lease(Native.instance(), deadline) :: result
-  def lease(native, deadline), do: await(&Native.pin_session(&1, native), deadline)
+  def lease(native, deadline), do: await(&Native.lease_session(&1, native), deadline)
 
   @doc "Gives it back."
-  @spec give_back(Native.pinned()) :: :ok
-  def give_back(leased), do: Native.unpin(leased)
+  @spec give_back(Native.lease()) :: :ok
+  def give_back(leased), do: Native.end_lease(leased)
 
   ## Libraries, tokens, sessions: for the processes that own them
 
@@ -252,9 +252,9 @@ defmodule Cryptoki.Native.Wait do
 
   defp without_arguments(entry), do: entry
 
-  defp granted(:ok, {:ok, _request, pinned}), do: {:ok, pinned}
+  defp granted(:ok, {:ok, _request, leased}), do: {:ok, leased}
   defp granted(result, _accepted), do: result
 
-  defp abandon({:ok, _request, pinned}), do: Native.unpin(pinned)
+  defp abandon({:ok, _request, leased}), do: Native.end_lease(leased)
   defp abandon(_accepted), do: :ok
 end

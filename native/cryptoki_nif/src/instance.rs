@@ -1,8 +1,8 @@
 //! What the sessions of one instance share: the queue, the state, the epoch.
 
+use crate::lease::Lease;
 use crate::library::Library;
 use crate::operation::Operation;
-use crate::pin::Pin;
 use crate::request::{Cancel, Request, Served};
 use crate::trouble::Trouble;
 use crate::unheard::Unheard;
@@ -30,7 +30,7 @@ pub enum SessionJob {
     /// Run one operation.
     Run(Operation),
     /// Serve only these requests until the sender is gone.
-    Pin(Pin<SessionRequest>),
+    Lease(Lease<SessionRequest>),
 }
 
 /// A request for a session thread.

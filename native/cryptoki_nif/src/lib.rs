@@ -28,11 +28,11 @@ mod inject;
 #[path = "inject_nothing.rs"]
 mod inject;
 mod instance;
+mod lease;
 mod library;
 #[allow(unsafe_code)] // The macro's entry points; what they run is behind `guard`.
 mod nifs;
 mod operation;
-mod pin;
 mod place;
 mod quirks;
 mod request;

@@ -6,12 +6,12 @@ use crate::encoded::Encoded;
 use crate::guard::guard;
 use crate::inject;
 use crate::instance::{Instance, SessionJob, SessionRequest, State};
+use crate::lease::{Lease, Refused};
 use crate::library::{Library, Opening};
 use crate::operation::Operation;
-use crate::pin::{Pin, Refused};
 use crate::request::{Request, encode_failure, panic_failure};
 use crate::resources::{
-    InstanceResource, LibraryResource, PinnedResource, RequestResource, SessionResource, give_up,
+    InstanceResource, LeaseResource, LibraryResource, RequestResource, SessionResource, give_up,
 };
 use crate::session::{self, Command};
 use crate::status::Status;
@@ -383,11 +383,11 @@ fn submit<'a>(env: Env<'a>, reference: Term<'a>, target: Term<'a>, operation: Te
             let outcome = instance.0.submit(&request);
             (request, outcome)
         } else {
-            let pinned = resource::<PinnedResource>(target)?;
+            let leased = resource::<LeaseResource>(target)?;
             let request = Request::new(env.pid(), reference, None, |place| {
                 Operation::decode(operation, place).map(SessionJob::Run)
             })?;
-            let outcome = to_pinned(&pinned, request.clone());
+            let outcome = to_leased(&leased, request.clone());
             (request, outcome)
         };
         Some(match outcome {
@@ -397,34 +397,34 @@ fn submit<'a>(env: Env<'a>, reference: Term<'a>, target: Term<'a>, operation: Te
     })
 }
 
-fn to_pinned(pinned: &PinnedResource, request: SessionRequest) -> Result<()> {
-    pinned
+fn to_leased(leased: &LeaseResource, request: SessionRequest) -> Result<()> {
+    leased
         .requests
         .put(request)
         .map_err(|refused| match refused {
-            Refused::Shut(_) => Failure::own(Reason::SessionLost, "the pinned session has ended"),
+            Refused::Shut(_) => Failure::own(Reason::SessionLost, "the leased session has ended"),
             Refused::Full(_) => Failure::own(Reason::Busy, "the queue of the session is full"),
         })
 }
 
 #[rustler::nif]
-fn pin_session<'a>(env: Env<'a>, reference: Term<'a>, instance: Term<'a>) -> Encoded {
+fn lease_session<'a>(env: Env<'a>, reference: Term<'a>, instance: Term<'a>) -> Encoded {
     guard(env, || {
         let instance = resource::<InstanceResource>(instance)?.0.clone();
-        let (pin, requests) = Pin::new(instance.limit());
+        let (lease, requests) = Lease::new(instance.limit());
         let request = Request::new(env.pid(), reference, Some(instance.tombstones()), |_| {
-            Some(SessionJob::Pin(pin))
+            Some(SessionJob::Lease(lease))
         })?;
-        let pinned = ResourceArc::new(PinnedResource {
+        let leased = ResourceArc::new(LeaseResource {
             requests,
             instance: instance.clone(),
         });
-        env.monitor(&pinned, &env.pid());
-        Some(match pinned.instance.submit(&request) {
+        env.monitor(&leased, &env.pid());
+        Some(match leased.instance.submit(&request) {
             Ok(()) => (
                 atoms::ok(),
                 ResourceArc::new(RequestResource(request)),
-                pinned,
+                leased,
             )
                 .encode(env),
             Err(failure) => refused(env, &failure),
@@ -433,9 +433,9 @@ fn pin_session<'a>(env: Env<'a>, reference: Term<'a>, instance: Term<'a>) -> Enc
 }
 
 #[rustler::nif]
-fn unpin<'a>(env: Env<'a>, pinned: Term<'a>) -> Encoded {
+fn end_lease<'a>(env: Env<'a>, leased: Term<'a>) -> Encoded {
     guard(env, || {
-        resource::<PinnedResource>(pinned)?.release();
+        resource::<LeaseResource>(leased)?.release();
         Some(atoms::ok().encode(env))
     })
 }

@@ -3,8 +3,8 @@
 use crate::control::Message;
 use crate::inject;
 use crate::instance::{Instance, SessionRequest};
+use crate::lease::Inbox;
 use crate::library::Library;
-use crate::pin::Inbox;
 use crate::request::Cancel;
 use crate::session::Command;
 use crate::status::Status;
@@ -53,14 +53,14 @@ pub struct SessionResource {
 }
 
 /// A session that serves one caller; letting go, or the caller's death, gives it back.
-pub struct PinnedResource {
+pub struct LeaseResource {
     /// Where its calls go.
     pub requests: Inbox<SessionRequest>,
     /// Whose session it is.
     pub instance: Arc<Instance>,
 }
 
-impl PinnedResource {
+impl LeaseResource {
     /// Gives it back.
     pub fn release(&self) {
         self.requests.shut();
@@ -114,7 +114,7 @@ impl Resource for RequestResource {
     }
 }
 #[rustler::resource_impl]
-impl Resource for PinnedResource {
+impl Resource for LeaseResource {
     const IMPLEMENTS_DOWN: bool = true;
     const IMPLEMENTS_DESTRUCTOR: bool = true;
 

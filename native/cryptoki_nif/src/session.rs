@@ -252,29 +252,29 @@ impl Session {
         inject::place("session loop");
         let instance = self.instance().clone();
         let _busy = instance.busy();
-        let mut pinned = None;
+        let mut leased = None;
         let status = self.status.clone();
         let served = request.serve(Some(&status), |env, job| match job {
             SessionJob::Run(operation) => self.perform(env, &Work::new(&operation, request)),
-            SessionJob::Pin(pin) => {
-                pinned = Some(pin);
+            SessionJob::Lease(lease) => {
+                leased = Some(lease);
                 self.ensure_open()?;
                 Ok(crate::request::ok(env))
             }
         });
         instance.served(served);
         self.judge(served);
-        if let Some(pin) = pinned {
+        if let Some(lease) = leased {
             if served == Served::Answered
                 && self.fate.is_none()
-                && guarded(|| self.serve_pinned(&pin.requests, commands)).is_none()
+                && guarded(|| self.serve_leased(&lease.requests, commands)).is_none()
             {
                 self.fate = Some(End::Panicked);
             }
-            pin.end(|request| {
+            lease.end(|request| {
                 request.refuse(Failure::own(
                     Reason::SessionLost,
-                    "the pinned session has ended",
+                    "the leased session has ended",
                 ));
             });
         }
@@ -294,7 +294,7 @@ impl Session {
     }
 
     /// Serves one caller only, until it is done or dead.
-    fn serve_pinned(&mut self, requests: &Receiver<SessionRequest>, commands: &Receiver<Command>) {
+    fn serve_leased(&mut self, requests: &Receiver<SessionRequest>, commands: &Receiver<Command>) {
         let status = self.status.clone();
         while self.fate.is_none() {
             select_biased! {
@@ -303,14 +303,14 @@ impl Session {
                 }
                 recv(requests) -> request => {
                     let Ok(request) = request else { break };
-                    if guarded(|| inject::place("session pinned")).is_none() {
+                    if guarded(|| inject::place("session leased")).is_none() {
                         request.refuse(panic_failure());
                         self.fate = Some(End::Panicked);
                         break;
                     }
                     let served = request.serve(Some(&status), |env, job| match job {
                         SessionJob::Run(operation) => self.perform(env, &Work::new(&operation, &request)),
-                        SessionJob::Pin(_) => Err(Failure::own(Reason::InvalidArgument, "a session is pinned already")),
+                        SessionJob::Lease(_) => Err(Failure::own(Reason::InvalidArgument, "a session is leased already")),
                     });
                     self.judge(served);
                 }

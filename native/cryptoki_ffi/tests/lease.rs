@@ -92,13 +92,13 @@ mod channel {
     }
 }
 
-#[path = "../../cryptoki_nif/src/pin.rs"]
-mod pin;
+#[path = "../../cryptoki_nif/src/lease.rs"]
+mod lease;
 
+use lease::{Lease, Refused};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use loom::thread;
-use pin::{Pin, Refused};
 
 /// How often a request was answered.
 type Request = Arc<AtomicUsize>;
@@ -114,7 +114,7 @@ fn model(body: impl Fn() + Sync + Send + 'static) {
 }
 
 /// As `Session::serve_pinned`; `limit` is how many it serves before its own fate ends it.
-fn serve(pin: Pin<Request>, limit: usize) {
+fn serve(pin: Lease<Request>, limit: usize) {
     for _ in 0..limit {
         match pin.requests.recv() {
             Ok(request) => answer(&request),
@@ -125,7 +125,7 @@ fn serve(pin: Pin<Request>, limit: usize) {
 }
 
 fn caller_and_thread(limit: usize, room: usize, others_release: bool) {
-    let (pin, inbox) = Pin::new(room);
+    let (pin, inbox) = Lease::new(room);
     let inbox = Arc::new(inbox);
     let session = thread::spawn(move || serve(pin, limit));
     let releaser = others_release.then(|| {

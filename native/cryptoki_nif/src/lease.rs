@@ -1,6 +1,6 @@
-//! Where the requests of a pinned session go in and come out: each is served, or given back, once.
+//! Where the requests of a leased session go in and come out: each is served, or given back, once.
 //!
-//! `../cryptoki_ffi/tests/pin.rs` checks every interleaving.
+//! `../cryptoki_ffi/tests/lease.rs` checks every interleaving.
 
 use super::channel::{Receiver, Sender, unbounded};
 use super::sync::{Arc, Mutex, MutexGuard};
@@ -44,23 +44,23 @@ impl<R> Inbox<R> {
 }
 
 /// What a session thread needs to serve one caller only.
-pub struct Pin<R> {
+pub struct Lease<R> {
     /// The requests of that caller; they end when the inbox is shut.
     pub requests: Receiver<R>,
     inbox: Inbox<R>,
 }
 
-impl<R> Pin<R> {
-    /// A pin and where its requests are put in, of which so many may wait.
+impl<R> Lease<R> {
+    /// A lease and where its requests are put in, of which so many may wait.
     pub fn new(limit: usize) -> (Self, Inbox<R>) {
         let (sender, requests) = unbounded();
         let sender = Arc::new(Mutex::new(Some(sender)));
         let inbox = |sender| Inbox { sender, limit };
-        let pin = Self {
+        let lease = Self {
             requests,
             inbox: inbox(sender.clone()),
         };
-        (pin, inbox(sender))
+        (lease, inbox(sender))
     }
 
     /// Shuts the inbox, then gives back what is in it: a request is refused there or here, never lost.
