@@ -593,7 +593,9 @@ defmodule Cryptoki do
   more). The key on the token is proven by the public one before `{:ok, key}`, without a PIN: it signs, or
   agrees (ECDH), or decrypts (RSA); one that may do nothing of that, or wants its PIN at each use, is
   `:unsupported`. After a failure nothing is left on the token, as far as the error is not `executed:
-  :maybe`: then C_CreateObject may have made what the template names.
+  :maybe`: then C_CreateObject may have made what the template names, or what it made could not be taken
+  away, as after a restart of the token: it is looked for by `unique_id`, where there is one, and never by
+  names that another key may have. A caller that is killed meanwhile leaves a key that is not proven.
 
   Key and file have been in the memory of this VM, which cannot be overwritten. A token that takes no
   private key in the clear, as HSMs in FIPS mode do, answers `:attribute_value_invalid`,

@@ -5,21 +5,19 @@ defmodule Cryptoki.Import do
 
   alias Cryptoki.{
     Attribute,
-    Call,
     Error,
     HSM,
     Key,
-    Keys,
     KeyTemplate,
     Options,
     Pin,
     PrivateKey,
+    PublicHalf,
     Type
   }
 
   alias Cryptoki.Attribute.Curve
-  alias Cryptoki.Import.Proof
-  alias Cryptoki.Native.Wait
+  alias Cryptoki.Import.{Made, Proof}
 
   # What the file says of a key, or another kind of key would have said.
   @told ~w[class key_type modulus public_exponent private_exponent prime_1 prime_2 exponent_1 exponent_2
@@ -138,55 +136,56 @@ defmodule Cryptoki.Import do
   ## Making
 
   defp create(target, key, {private, public}) do
-    with {:ok, handle} <- Call.run(target, {:create, private}),
-         {:ok, made} <- described(target, handle),
-         {:ok, proof} <- target |> Proof.make(made, key) |> undone(target, made),
-         :ok <- target |> twin(public, proof) |> undone(target, made),
-         do: {:ok, made}
+    with {:ok, made} <- Made.new(target, private),
+         {:ok, proof} <- target |> Proof.make(made.handle, key) |> Made.undone(target, made),
+         :ok <- target |> twin(public, proof) |> Made.undone(target, made),
+         do: {:ok, made.key}
   end
 
   defp twin(_target, nil, _proof), do: :ok
 
-  defp twin(target, [template | others], proof) do
-    with {:ok, handle} <- Call.run(target, {:create, template}),
-         {:ok, made} <- described(target, handle),
-         :no <- target |> Proof.confirms(made, proof) |> undone(target, made),
-         :ok <- destroy(target, made),
-         do: if(others == [], do: misbehaved(), else: twin(target, others, proof))
+  defp twin(target, [only], proof) do
+    case tried(target, only, proof) do
+      {:refused, _made} -> :ok
+      {:no, made} -> with :ok <- taken_away(target, made), do: misbehaved()
+      ok_or_error -> ok_or_error
+    end
+  end
+
+  # The form that verifies; the standard's where the token verifies nothing with any.
+  defp twin(target, [standard, other], proof) do
+    with {first, made} when first != :error <- tried(target, standard, proof),
+         :ok <- taken_away(target, made),
+         {second, made} when second != :error <- target |> tried(other, proof) |> not_taken(),
+         :ok <- taken_away(target, made) do
+      if {first, second} == {:refused, :refused},
+        do: with({:ok, _made} <- Made.new(target, standard), do: :ok),
+        else: misbehaved()
+    end
+  end
+
+  defp tried(target, form, proof) do
+    with {:ok, made} <- Made.new(target, form),
+         verdict when verdict in [:no, :refused] <-
+           target |> Proof.confirms(made.handle, proof) |> Made.undone(target, made),
+         do: {verdict, made}
+  end
+
+  defp not_taken({:error, %Error{function: :C_CreateObject} = error}),
+    do: if(PublicHalf.Proof.refused?(error), do: {:refused, nil}, else: {:error, error})
+
+  defp not_taken(another), do: another
+
+  defp taken_away(_target, nil), do: :ok
+
+  # As if it had failed, and nothing is left of it.
+  defp taken_away(target, made) do
+    with {:error, error} = unchanged <- Made.undone(misbehaved(), target, made),
+         do: if(error.executed == false, do: :ok, else: unchanged)
   end
 
   defp misbehaved do
     text = "the token took the public key, and verifies no signature of the private one with it"
     {:error, Error.new(:module_misbehaved, text, executed: false)}
-  end
-
-  defp described(target, handle) do
-    with {:error, error} <- Keys.made(target, handle) do
-      destroyed = Call.run(with_time(target), {:destroy, handle})
-      {:error, withdrawn(%{error | executed: false}, destroyed)}
-    end
-  end
-
-  defp undone({:error, error}, target, made),
-    do: {:error, withdrawn(error, destroy(target, made))}
-
-  defp undone(done, _target, _made), do: done
-
-  # By the key, which is found again after a reconnect.
-  defp destroy(target, made) do
-    Keys.run(with_time(target), :destroy, [{:key, made}], fn [handle], nil ->
-      {:destroy, handle}
-    end)
-  end
-
-  # That of the call may be over: it gets as much once more.
-  defp with_time(target), do: %{target | deadline: Wait.deadline(target.timeout)}
-
-  defp withdrawn(error, :ok), do: error
-
-  defp withdrawn(error, {:error, why}) do
-    left = "what was made before it is on the token perhaps: #{Exception.message(why)}"
-    detail = Enum.join(Enum.reject([error.detail, left], &is_nil/1), "; ")
-    %{error | detail: detail, executed: :maybe}
   end
 end

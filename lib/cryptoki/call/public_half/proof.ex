@@ -73,7 +73,9 @@ defmodule Cryptoki.PublicHalf.Proof do
        template_inconsistent template_incomplete attribute_value_invalid attribute_type_invalid
        action_prohibited curve_not_supported domain_params_invalid function_rejected]a
 
-  defp refused?(%Error{reason: reason}), do: reason in @refusals
+  @doc "Whether an error is such a refusal."
+  @spec refused?(Error.t()) :: boolean
+  def refused?(%Error{reason: reason}), do: reason in @refusals
 
   ## What two keys agree on
 

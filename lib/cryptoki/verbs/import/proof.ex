@@ -3,14 +3,14 @@ defmodule Cryptoki.Import.Proof do
   # Whether a token that took a private key has that key: it signs, or agrees on something with another key,
   # or decrypts, and the public key of the file confirms it. And whether its public key verifies that.
 
-  alias Cryptoki.{Attribute, Call, Error, Key, Keys, Mechanism, PrivateKey, PublicHalf, Target}
+  alias Cryptoki.{Attribute, Call, Error, Keys, Mechanism, PrivateKey, PublicHalf, Target}
 
   @may ~w[sign derive decrypt always_authenticate]a
 
   @doc "What it has done with the key, which is of no consequence when it is an error."
-  @spec make(Target.t(), Key.t(), PrivateKey.t()) ::
+  @spec make(Target.t(), Keys.handle(), PrivateKey.t()) ::
           {:ok, PublicHalf.Proof.t() | :decrypted} | {:error, Error.t()}
-  def make(target, %Key{handle: handle}, %PrivateKey{} = key) do
+  def make(target, handle, %PrivateKey{} = key) do
     with {:ok, read} <- Keys.read(target, handle, @may),
          may = Map.merge(Attribute.readable(read), Map.new(key.public_attributes)),
          {:ok, proof} <- made(target, handle, key, may) do
@@ -75,16 +75,26 @@ defmodule Cryptoki.Import.Proof do
     {:error, Error.new(:unsupported, text)}
   end
 
-  @doc "Whether the public key on the token verifies what was proven; `:ok` also when it verifies nothing."
-  @spec confirms(Target.t(), Key.t(), PublicHalf.Proof.t() | :decrypted) ::
-          :ok | :no | {:error, Error.t()}
-  def confirms(target, %Key{handle: handle}, {:signed, scheme, data, signature}) do
+  @doc """
+  Whether the public key on the token verifies what was proven; `:refused` when the token verifies no such
+  signature.
+  """
+  @spec confirms(Target.t(), Keys.handle(), PublicHalf.Proof.t() | :decrypted) ::
+          :ok | :no | :refused | {:error, Error.t()}
+  def confirms(target, handle, {:signed, scheme, data, signature}) do
     case Call.run(target, {:verify, Mechanism.encode!(scheme), handle, data, signature, nil}) do
-      {:error, %Error{reason: no}} when no in [:signature_invalid, :signature_len_range] -> :no
-      {:error, %Error{executed: false, code: code}} when code != nil -> :ok
-      other -> other
+      :ok ->
+        :ok
+
+      {:error, %Error{reason: no}} when no in [:signature_invalid, :signature_len_range] ->
+        :no
+
+      {:error, error} ->
+        if PublicHalf.Proof.refused?(error),
+          do: :refused,
+          else: {:error, %{error | executed: false}}
     end
   end
 
-  def confirms(_target, _twin, _another), do: :ok
+  def confirms(_target, _handle, _another), do: :ok
 end
