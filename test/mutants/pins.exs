@@ -39,7 +39,7 @@
    ":doubtful when before in [@free, @good] -> put(tries, @doubtful)",
    ":doubtful -> put(tries, @doubtful)", "test/recovery/tries_test.exs"},
   {"a login that failed with an unknown code locks", "lib/cryptoki/native/recovery.ex",
-   "do: Map.get(@logins, code, :refused)", "do: Map.get(@logins, code, :not_tried)",
+   "(Answers.row(code) || %{pin: :refused}).pin", "(Answers.row(code) || %{pin: :untried}).pin",
    "test/recovery/tries_test.exs"},
   {"the process of a login is of no application's group", "lib/cryptoki/instance/login.ex",
    "Process.group_leader(self(), Process.whereis(:init))", ":ok", "test/recovery/tries_test.exs"},

@@ -1,7 +1,8 @@
 # A reference is the object that it was given for, or an error.
 [
-  {"a key that is found again is compared by its fingerprint", "lib/cryptoki/call/keys.ex",
-   "found.fingerprint == key.fingerprint", "true", "test/cryptoki/found_again_test.exs"},
+  {"a key that is found again is compared by its fingerprint",
+   "lib/cryptoki/call/keys/identity.ex", "found.fingerprint == key.fingerprint", "true",
+   "test/cryptoki/found_again_test.exs"},
   {"several objects that fit are no key", "lib/cryptoki/call/keys.ex",
    "defp one(_several, shown), do: {:error, Error.new(:key_ambiguous, shown)}",
    "defp one([handle | _], _shown), do: {:ok, handle}", "test/cryptoki/objects_test.exs"},
@@ -9,8 +10,8 @@
    "with :ok <- on_this_token(target, place, shown),\n         {:ok, handles} <- search(target, templates, 2),",
    "with {:ok, handles} <- search(target, templates, 2),", "test/cryptoki/objects_test.exs"},
   {"a key of another token is not looked for by its name", "lib/cryptoki/call/keys.ex",
-   "with :ok <- same_token(target, key),\n         {:ok, template} <- identity(key),",
-   "with {:ok, template} <- identity(key),", "test/cryptoki/found_again_test.exs"},
+   "with :ok <- same_token(target, key),\n         {:ok, template} <- Identity.template(key),",
+   "with {:ok, template} <- Identity.template(key),", "test/cryptoki/found_again_test.exs"},
   {"a search that finds nothing asks whether the login is gone", "lib/cryptoki/call/keys.ex",
    "if Names.name(:session_state, state) in [:ro_public_session, :rw_public_session],",
    "if state == :gone,", "test/cryptoki/search_test.exs"},

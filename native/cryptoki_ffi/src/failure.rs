@@ -203,4 +203,10 @@ mod tests {
         }
         assert_eq!(row("0xB3 session_handle_invalid sesion no"), None);
     }
+
+    #[test]
+    fn a_session_is_lost_before_a_call_or_in_it() {
+        assert!(class("C_Sign", 0xB3).is_loss() && class("C_Sign", 0xB0).is_loss());
+        assert!(!class("C_Sign", 0x30).is_loss() && !class("C_Sign", 0x101).is_loss());
+    }
 }
