@@ -352,14 +352,15 @@ defmodule Cryptoki.X509 do
     * `days:` until the next list (7), or `next_update:` a `DateTime`; `this_update:` (a second ago)
     * `number:` of the list, which grows from one to the next. Default: the nanoseconds since 1970 and a
       count, 16 bytes, which grow as long as the clock is not set back between two lives of the VM
-    * `previous:` the list before, DER or PEM: the number is greater than its, whatever the clock says, and a
-      `number:` that is not is refused. What stood on it is not taken over: `revocation_list/1` reads it
-    * `crl_urls:` where it is found, critical; then the certificates must have one of these, too (RFC 5280,
-      section 5.2.5). NSS takes no list that says so
+    * `previous:` the list before, DER or PEM: the number is greater than its, whatever the clock says; a `number:`
+      that is not is refused, as is an earlier `this_update`. What stood on it, as `revocation_list/1` reads it,
+      can be given again: entries that are the same are one, and what no list can have is an error (a certificate
+      twice, a time after the list, a serial number below 0, `:remove_from_crl`); both raise without `previous:`
+    * `crl_urls:` where it is found, critical; certificates need one of these, too (section 5.2.5). NSS takes no such list
     * `ca_issuers_url:` where the certificate of its issuer is
 
   Signatures: see above. Errors: as `issue/5`; and `:invalid_argument` for a certificate among `revoked`
-  that is of another issuer, and for a `previous:` that is no list, of another, or not signed by its key;
+  that is of another issuer, and for a `previous:` that is no list, of another, later, or not signed by its key;
   `:unsupported` when it is signed with SHA-1, say. PKCS #11 v3.2, section 5.13 (C_Sign).
 
       iex> root = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root", ca: true)
@@ -372,8 +373,8 @@ defmodule Cryptoki.X509 do
   def crl(hsm, ca_key, ca_certificate, revoked, opts \\ []) do
     {own, call} = Options.split!(opts, :crl)
 
-    with {:ok, list} <- RevocationList.new(revoked, own),
-         {:ok, previous} <- RevocationList.previous(own[:previous]),
+    with {:ok, previous} <- RevocationList.previous(own[:previous]),
+         {:ok, list} <- RevocationList.new(revoked, own, previous),
          {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
          :ok <- Authority.revokes(authority),
          :ok <- RevocationList.of_authority(list, authority),
@@ -392,14 +393,13 @@ defmodule Cryptoki.X509 do
   Reads a list of revoked certificates, DER or PEM, of at most 16 MiB. Nothing is verified, and no token is
   asked:
 
-    * `:revoked` as `crl/5` takes them, `{serial, at, reason}`, in their order and as often as they are there;
-      without a reason `:unspecified`
+    * `:revoked`, `{serial, at, reason}` (none is `:unspecified`), as `crl/5` takes them with this list as `previous:`
     * `:this_update`, `:next_update` (`nil` where no next one is promised), `:number` (`nil`)
     * `:base_number` is `nil` but for delta lists, which say only what is new since the list with that number:
       what is taken off again is `:remove_from_crl`. `crl/5` makes no such lists
     * `:issuer` as text, `:authority_key_identifier`, `:signature_algorithm`, `:version`
     * `:extensions` all of the list, as in `request/1`, and `:entry_extensions` those of entries but their
-      reasons, `[{serial, extensions}]`. A critical one that you do not know says that the list is not about
+      reasons, `[{serial, extensions}]`, which `crl/5` does not write. A critical one that you do not know says that the list is not about
       what it seems to be: one with `{2, 5, 29, 28}` for some certificates only, an entry with `{2, 5, 29, 29}`
       for one of another issuer (RFC 5280, sections 5.2.5 and 5.3.3)
 

@@ -302,12 +302,91 @@ defmodule Cryptoki.X509ListTest do
       assert text =~ "previous: it is signed with ecdsa_sha1, and that hash is broken"
     end
 
+    test "is not later than the one that follows", %{hsm: hsm, ca: ca, root: root} do
+      later = DateTime.utc_now() |> DateTime.add(3 * @day) |> DateTime.truncate(:second)
+      before = X509.crl!(hsm, ca, root, [], this_update: later)
+      say = &X509.crl(hsm, ca, root, [], [previous: before] ++ &1)
+
+      # The clock is behind, and a time that is said.
+      for opts <- [[], [this_update: DateTime.add(later, -1)], [number: Integer.pow(2, 130)]] do
+        text = detail(say.(opts))
+        assert text =~ "is earlier than that of previous:, #{later}"
+        assert text =~ "this_update: #{opts[:this_update] || DateTime.utc_now().year}"
+      end
+
+      for this <- [later, DateTime.add(later, 1)], do: assert({:ok, _} = say.(this_update: this))
+
+      # Two in one second, of which the first one says now.
+      for _ <- 1..3 do
+        now = X509.crl!(hsm, ca, root, [], this_update: DateTime.utc_now())
+        assert {:ok, next} = X509.crl(hsm, ca, root, [], previous: now)
+        [now, next] = for list <- [now, next], do: X509.revocation_list!(list).this_update
+        assert DateTime.compare(now, next) != :gt
+      end
+    end
+
+    # A list of another program, whose clock is ahead, signed by this authority.
+    test "says what can be given again, and what cannot is an error", context do
+      %{hsm: hsm, ca: ca, root: root} = context
+      ahead = DateTime.utc_now() |> DateTime.add(2 * @day) |> DateTime.truncate(:second)
+      early = ~U[2026-01-02 03:04:05Z]
+      before = X509.crl!(hsm, ca, root, [{7, ahead, :superseded}], this_update: ahead)
+      list = X509.revocation_list!(before)
+      say = &X509.crl(hsm, ca, root, &1, [previous: before, this_update: ahead] ++ &2)
+
+      # Without a time of its own the list is the one that is too early, not what stands on it.
+      assert detail(X509.crl(hsm, ca, root, list.revoked, previous: before)) =~
+               "this_update: "
+
+      for {revoked, wanted} <- [
+            {list.revoked, list.revoked},
+            # As OpenSSL and others write them.
+            {[{5, early, :superseded}, {5, early, :superseded}], [{5, early, :superseded}]},
+            {[{5, early}, {6, early}, {5, early, :unspecified}],
+             [{5, early, :unspecified}, {6, early, :unspecified}]}
+          ] do
+        assert {:ok, der} = say.(revoked, [])
+        assert X509.revocation_list!(der).revoked == wanted
+      end
+
+      for {entry, text} <- [
+            {{5, DateTime.add(ahead, 1), :superseded}, "is later than now"},
+            {{-5, early, :superseded}, "-5 is less than 0"},
+            {{5, early, :remove_from_crl}, "no reason :remove_from_crl"}
+          ] do
+        assert detail(say.([entry], [])) =~ ~r/\Arevoked: .*#{text}/
+        assert detail(say.([{1, early}, entry], [])) =~ text
+
+        # Without a list before nobody but the program can have said it.
+        assert_raise ArgumentError, ~r/revoked: .*#{text}/, fn ->
+          X509.crl(hsm, ca, root, [entry], this_update: ahead)
+        end
+      end
+
+      for other <- [{5, DateTime.add(early, 1)}, {5, early, :superseded}],
+          do: assert(detail(say.([{5, early}, other], [])) =~ ~r/\Arevoked: .*twice.* 0x05/)
+
+      # What no list has is a mistake in any case.
+      for {revoked, text} <- [
+            {:all, "revoked: must be a list"},
+            {[:x], "revoked: is serial numbers"},
+            {[{1, :now}], "revoked: must be a DateTime"},
+            {[{1, early, :lost}], "there is no reason :lost"}
+          ] do
+        assert_raise ArgumentError, ~r/#{text}/, fn -> say.(revoked, []) end
+      end
+    end
+
     test "is looked at before anything is asked, and is bytes" do
       answer = X509.crl(:no_such_instance, [label: "x"], [label: "x"], [], previous: "x")
       assert detail(answer) =~ "previous: this is no revocation list"
 
       for {opts, text} <- [
             {[previous: :list], "previous: must be the list before, DER or PEM"},
+            # What a store answers that has none yet, or none any more: the number would not be looked at.
+            {[previous: nil],
+             "previous: must be the list before, DER or PEM, got: nil; leave it out"},
+            {%{previous: nil}, "previous: must be the list before"},
             {[previus: "x"], "did you mean :previous"}
           ] do
         assert_raise ArgumentError, ~r/#{text}/, fn ->

@@ -196,7 +196,7 @@ defmodule Cryptoki.X509.Options do
   def split!(opts, function) do
     call = if function == :review, do: [], else: [:timeout, :pin, :metadata]
     {own, call} = CallOptions.split!(opts, @tables[function], call)
-    if function != :crl, do: Extensions.check!(own)
+    if function == :crl, do: previous!(opts), else: Extensions.check!(own)
 
     if own[:copy] && own[:subject_alt_name],
       do:
@@ -227,6 +227,14 @@ defmodule Cryptoki.X509.Options do
   @doc false
   @spec previous(term) :: Table.casted()
   def previous(list), do: is_binary(list) and {:ok, list}
+
+  # Elsewhere it is an option not given: here a number would go without being looked at.
+  defp previous!(opts) do
+    if Enum.member?(opts, {:previous, nil}) do
+      raise ArgumentError,
+            "previous: must be the list before, DER or PEM, got: nil; leave it out for the first list of all"
+    end
+  end
 
   # Tag, length, and twenty bytes.
   defp fits?(number), do: byte_size(DER.integer(number)) <= 22

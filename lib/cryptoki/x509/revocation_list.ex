@@ -24,18 +24,23 @@ defmodule Cryptoki.X509.RevocationList do
           entries: [DER.t()]
         }
 
-  @doc "A list, from what users give; mistakes raise `ArgumentError`, a certificate that is none is an error."
-  @spec new(list, keyword) :: {:ok, t} | {:error, Error.t()}
-  def new(revoked, options) do
-    {:ok, list!(revoked, options)}
+  @doc """
+  A list, from what users give; mistakes raise `ArgumentError`, a certificate that is none is an error. With
+  the list before it is what stood on one, too: what of that cannot stand on another is an error.
+  """
+  @spec new(list, keyword, Read.t() | nil) :: {:ok, t} | {:error, Error.t()}
+  def new(revoked, options, previous \\ nil) do
+    {:ok, list!(revoked, options, previous)}
   rescue
     error in Error -> {:error, error}
   end
 
-  defp list!(revoked, options) do
+  defp list!(revoked, options, previous) do
     unless is_list(revoked), do: wrong!("revoked: must be a list")
     now = Validity.now()
-    {this, next} = Validity.period!(options, :this_update, :next_update, 7)
+
+    {this, next} =
+      options |> begins(previous, now) |> Validity.period!(:this_update, :next_update, 7)
 
     if DateTime.compare(next, now) != :gt,
       do:
@@ -43,9 +48,10 @@ defmodule Cryptoki.X509.RevocationList do
           "#{if options[:next_update], do: "next_update", else: "days"}: ended at #{next}, before now"
         )
 
-    revoked = Enum.map(revoked, &entry!(&1, earlier(this, now), later(this, now)))
-    serials = Enum.map(revoked, & &1.serial)
-    unless Enum.uniq(serials) == serials, do: wrong!("revoked: has a certificate twice")
+    # When none is said a certificate was revoked at `at`, and none was after `latest`.
+    latest = this |> later(now) |> later(if previous, do: previous.shown.this_update, else: this)
+    limits = %{at: earlier(this, now), latest: latest, previous: previous}
+    revoked = Enum.map(revoked, &entry!(&1, limits))
 
     %{
       this_update: this,
@@ -54,8 +60,32 @@ defmodule Cryptoki.X509.RevocationList do
       urls: options[:crl_urls] || [],
       issuers_urls: options[:ca_issuers_url] || [],
       certificates: Enum.filter(revoked, & &1.issuer),
-      entries: Enum.map(revoked, & &1.der)
+      entries: once!(revoked, previous)
     }
+  end
+
+  # By itself not before the list before, which may say now.
+  defp begins(options, nil, _now), do: options
+
+  defp begins(options, previous, now) do
+    begins = now |> DateTime.add(-1) |> later(previous.shown.this_update) |> earlier(now)
+    Keyword.put_new(options, :this_update, begins)
+  end
+
+  # Others' lists have entries twice.
+  defp once!(revoked, previous) do
+    entries = for %{serial: serial, der: der} <- revoked, do: {serial, der}
+    entries = if previous, do: Enum.uniq(entries), else: entries
+    twice = entries -- Enum.uniq_by(entries, &elem(&1, 0))
+
+    with [{serial, _der} | _] <- twice,
+         do:
+           unfit!(
+             "revoked: has a certificate twice, with the serial number #{hex(serial)}",
+             previous
+           )
+
+    for {_serial, der} <- entries, do: der
   end
 
   # Grows from one list to the next, two in one moment included: the time, which in one VM never goes back,
@@ -69,38 +99,40 @@ defmodule Cryptoki.X509.RevocationList do
   defp earlier(one, other), do: if(DateTime.compare(one, other) == :gt, do: other, else: one)
   defp later(one, other), do: if(DateTime.compare(one, other) == :lt, do: other, else: one)
 
-  # When none is said it was `at`, and nothing was revoked after `latest`.
-  defp entry!({revoked, %DateTime{} = at, reason}, _at, latest)
-       when is_map_key(@reasons, reason) do
+  defp entry!({revoked, %DateTime{} = at, reason}, limits) when is_map_key(@reasons, reason) do
     at = Validity.time!(at, "revoked")
 
-    if DateTime.compare(at, latest) == :gt,
-      do: wrong!("revoked: #{at} is later than now, and than this list")
+    if DateTime.compare(at, limits.latest) == :gt,
+      do: unfit!("revoked: #{at} is later than now, and than this list", limits.previous)
 
     code = DER.value(10, [@reasons[reason]])
     # The one that says nothing is left out.
     reason = if reason == :unspecified, do: [], else: [{@reason_code, false, code}]
     extensions = if reason == [], do: [], else: [Extensions.encode(reason)]
-    named = named!(revoked)
+    named = named!(revoked, limits.previous)
     Map.put(named, :der, DER.sequence([named.serial, DER.time(at)] ++ extensions))
   end
 
-  defp entry!({_revoked, %DateTime{}, reason}, _at, _latest) do
+  defp entry!({_revoked, %DateTime{}, reason}, limits) do
     known = Enum.map_join(Map.keys(@reasons), ", ", &inspect/1)
-    wrong!("revoked: there is no reason #{inspect(reason)}; known: #{known}")
+    text = "revoked: there is no reason #{inspect(reason)}; known: #{known}"
+    # Which delta lists have.
+    if reason == :remove_from_crl, do: unfit!(text, limits.previous), else: wrong!(text)
   end
 
-  defp entry!({_revoked, _at, _reason}, _, _latest), do: wrong!("revoked: must be a DateTime")
+  defp entry!({_revoked, _at, _reason}, _limits), do: wrong!("revoked: must be a DateTime")
+  defp entry!({revoked, given}, limits), do: entry!({revoked, given, :unspecified}, limits)
+  defp entry!(revoked, limits), do: entry!({revoked, limits.at, :unspecified}, limits)
 
-  defp entry!({revoked, given}, at, latest),
-    do: entry!({revoked, given, :unspecified}, at, latest)
+  @named "revoked: is serial numbers or certificates, with when and why"
 
-  defp entry!(revoked, at, latest), do: entry!({revoked, at, :unspecified}, at, latest)
-
-  defp named!(number) when is_integer(number) and number >= 0,
+  defp named!(number, _previous) when is_integer(number) and number >= 0,
     do: %{serial: DER.integer(number), issuer: nil}
 
-  defp named!(certificate) when is_binary(certificate) do
+  defp named!(number, previous) when is_integer(number),
+    do: unfit!(@named <> "; #{number} is less than 0", previous)
+
+  defp named!(certificate, _previous) when is_binary(certificate) do
     with {:ok, der} <- Certificates.first(certificate, "revoked"),
          {:ok, fields} <- Certificates.fields(der, "revoked") do
       Map.take(fields, [:serial, :issuer])
@@ -109,23 +141,24 @@ defmodule Cryptoki.X509.RevocationList do
     end
   end
 
-  defp named!(_other),
-    do: wrong!("revoked: is serial numbers or certificates, with when and why")
+  defp named!(_other, _previous), do: wrong!(@named)
 
   @doc "Whether the certificates that are on it are of who signs it."
   @spec of_authority(t, Authority.t()) :: :ok | {:error, Error.t()}
   def of_authority(list, authority) do
     with %{issuer: issuer, serial: serial} <-
            Enum.find(list.certificates, &(not Subtree.same?(&1.issuer, authority.subject))) do
-      {:ok, serial} = Reader.read(serial, "", &Reader.integer_bytes/1)
-      number = Base.encode16(serial)
-
       invalid(
-        "revoked: the certificate with the serial number 0x#{number} is of another issuer, #{name(issuer)}"
+        "revoked: the certificate with the serial number #{hex(serial)} is of another issuer, #{name(issuer)}"
       )
     else
       nil -> :ok
     end
+  end
+
+  defp hex(serial) do
+    {:ok, serial} = Reader.read(serial, "", &Reader.integer_bytes/1, :infinity)
+    "0x" <> Base.encode16(serial)
   end
 
   defp name(issuer) do
@@ -147,7 +180,10 @@ defmodule Cryptoki.X509.RevocationList do
   # Twenty bytes, of which the first bit is the sign.
   @last_number Bitwise.bsl(1, 159) - 1
 
-  @doc "The list with a number that follows that of the one before, which has to be of the same authority."
+  @doc """
+  The list with a number that follows that of the one before, which has to be of the same authority, and not
+  later.
+  """
   @spec after_previous(t, Read.t() | nil, Authority.t(), asked :: non_neg_integer | nil) ::
           {:ok, t} | {:error, Error.t()}
   def after_previous(list, nil, _authority, _asked), do: {:ok, list}
@@ -167,6 +203,12 @@ defmodule Cryptoki.X509.RevocationList do
 
       before == @last_number ->
         invalid("previous: its number is the last one that there is, of 20 bytes")
+
+      DateTime.compare(list.this_update, previous.shown.this_update) == :lt ->
+        invalid(
+          "this_update: #{list.this_update} is earlier than that of previous:, " <>
+            "#{previous.shown.this_update}; set the clock, or say this_update:"
+        )
 
       true ->
         {:ok, %{list | number: asked || max(list.number, before + 1)}}
@@ -207,6 +249,11 @@ defmodule Cryptoki.X509.RevocationList do
         entries ++ [DER.explicit(0, Extensions.encode(extensions))]
     )
   end
+
+  # Nobody but who writes the program has said it, or it was read with the list before.
+  @spec unfit!(String.t(), Read.t() | nil) :: no_return
+  defp unfit!(text, nil), do: wrong!(text)
+  defp unfit!(text, _previous), do: raise(Error.new(:invalid_argument, text))
 
   @spec wrong!(String.t()) :: no_return
   defp wrong!(text), do: raise(ArgumentError, text)

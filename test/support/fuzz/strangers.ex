@@ -73,7 +73,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     with {:ok, list} <- answer(X509.revocation_list(bytes)) do
       true = String.valid?(list.issuer)
       {:ok, previous} = RevocationList.previous(bytes)
-      {:ok, next} = RevocationList.new([], [])
+      {:ok, next} = RevocationList.new([], [], previous)
 
       follows(
         RevocationList.after_previous(next, previous, authority(previous.issuer), nil),
@@ -85,6 +85,9 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
             do: {n, at, reason}
 
       given!(Enum.uniq_by(given, &elem(&1, 0)), next.this_update)
+
+      with {:error, error} <- RevocationList.new(list.revoked, [], previous),
+           do: answer({:error, error})
     end
 
     :ok
