@@ -109,6 +109,38 @@ defmodule Cryptoki.DERReaderTest do
     end
   end
 
+  test "an error says what it is about, whatever its reason is" do
+    unsupported = &Reader.wrong!(&1, "it is another one", :unsupported)
+
+    for {what, one, other} <- [
+          {"this is no certificate: ", "this is no certificate: ", "certificate: "},
+          {"it is no name: ", "it is no name: ", "name: "},
+          {"public_key: this is none: ", "public_key: this is none: ", "public_key: "},
+          {"private key: ", "private key: ", "private key: "},
+          {"", "", ""}
+        ] do
+      assert {:error, %{reason: :unsupported, detail: detail}} =
+               Reader.read(DER.null(), what, unsupported)
+
+      assert detail == other <> "byte 0: it is another one"
+
+      assert {:error, %{reason: :invalid_argument, detail: detail}} =
+               Reader.read(DER.null(), what, &Reader.integer/1)
+
+      assert detail == one <> "byte 0: an INTEGER should stand here, not a NULL"
+      assert {:error, %{detail: detail}} = Reader.read(DER.null(), what, & &1, 1)
+      assert detail == one <> "it is longer than 1 bytes"
+    end
+
+    # Of the functions that read, DER in PEM too.
+    large = DER.value(4, :binary.copy("x", 1_100_000))
+
+    for bytes <- [DER.sequence([large]), PEM.encode(large, "CERTIFICATE")] do
+      assert {:error, %{detail: detail}} = Cryptoki.X509.certificate(bytes)
+      assert detail =~ "this is no certificate: it is longer than 1048576 bytes"
+    end
+  end
+
   test "there are limits, and what is large costs no more than its size" do
     nested = fn depth -> Enum.reduce(1..depth, "", fn _, der -> DER.sequence([der]) end) end
     assert Reader.one?(nested.(31))

@@ -54,29 +54,30 @@ defmodule Cryptoki.DER.Reader do
   @strings [12, 18, 19, 20, 22, 26, 28, 30]
 
   @doc """
-  What `fun` makes of the one value that these bytes are; `what` begins the sentence of an error. Others'
-  bytes are no more than `most`.
+  What `fun` makes of the one value that these bytes are; `what` begins the sentence of an error, as in
+  "this is no certificate: ", which is "certificate: " where it may well be one. Others' bytes are no more
+  than `most`.
   """
   @spec read(binary, String.t(), (t -> answer), pos_integer | :infinity) ::
           {:ok, answer} | {:error, Error.t()}
         when answer: term
   def read(bytes, what, fun, most \\ @most)
 
-  def read(bytes, _what, _fun, most) when byte_size(bytes) > most,
-    do: {:error, Error.new(:invalid_argument, "it is longer than #{most} bytes")}
+  def read(bytes, what, _fun, most) when byte_size(bytes) > most,
+    do: {:error, Error.new(:invalid_argument, "#{what}it is longer than #{most} bytes")}
 
   def read(bytes, what, fun, _most) do
     {:ok, bytes |> top() |> fun.()}
   catch
-    :throw, {__MODULE__, :invalid_argument, place, text} ->
-      {:error, Error.new(:invalid_argument, what <> place <> text)}
-
     :throw, {__MODULE__, reason, place, text} ->
-      {:error, Error.new(reason, place <> text)}
+      what = if reason == :invalid_argument, do: what, else: subject(what)
+      {:error, Error.new(reason, what <> place <> text)}
 
     :throw, {__MODULE__, %Error{} = error} ->
       {:error, error}
   end
+
+  defp subject(what), do: String.replace(what, ["this is no ", "it is no ", "this is none: "], "")
 
   defp top(bytes) do
     outside = %__MODULE__{tag: 0, contents: bytes, der: bytes, at: 0, inside: 0, path: []}
