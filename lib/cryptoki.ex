@@ -578,7 +578,8 @@ defmodule Cryptoki do
   Takes the private key of a file into the token: PKCS #8 (RFC 5958), PKCS #1 or SEC 1, as DER or PEM.
   RSA with two primes, elliptic curves by their names, Ed25519, Ed448, X25519, X448. PKCS #8 may be
   encrypted as programs do it today (PBES2 with PBKDF2, AES or Triple DES): `password:` opens it, given in
-  any form that `pin:` of `start_link/1` may have; of a file that is not encrypted it is not needed.
+  any form that `pin:` of `start_link/1` may have; of a file that is not encrypted it is not needed. Up to two
+  million rounds are computed, which count for `timeout:`, and when it is over then nothing is made.
 
   What the template says wins over `private: true, sensitive: true, extractable: false`, `sign: true`
   for the private half (`derive: true` for X25519 and X448) and `verify: true` for the public one. The
@@ -586,13 +587,14 @@ defmodule Cryptoki do
   `public: [...]` and `private: [...]` are for one half, as in `generate_key_pair/4`, and `public: false`
   leaves it out. What the key is comes from the file: an attribute that says otherwise raises
   `ArgumentError`. Without `token: true` the keys end with their session. On a token of before 3.0 that
-  has X25519, such as SoftHSM, say `key_type: :ec_edwards`.
+  has X25519, such as SoftHSM, say `key_type: :ec_edwards`. A name may be in use: then there are two keys of
+  it, which a line in the log says, and a selector that says no more than `label:` is `:key_ambiguous`.
 
   The file is held to the standards: its numbers belong together, a public key in it is the key's own, and
   the key is one that a certificate could be made for (RSA of 2048 to 16384 bits, curves of 224 bits or
   more). The key on the token is proven by the public one before `{:ok, key}`, without a PIN: it signs, or
-  agrees (ECDH), or decrypts (RSA); one that may do nothing of that, or wants its PIN at each use, is
-  `:unsupported`. After a failure nothing is left on the token, as far as the error is not `executed:
+  agrees (ECDH), or decrypts (RSA), as `allowed_mechanisms:` lets it; one that may do nothing of that, or
+  wants its PIN at each use, is `:unsupported`. After a failure nothing is left on the token, as far as the error is not `executed:
   :maybe`: then C_CreateObject may have made what the template names, or what it made could not be taken
   away, as after a restart of the token: it is looked for by `unique_id`, where there is one, and never by
   names that another key may have. A caller that is killed meanwhile leaves a key that is not proven.
@@ -602,7 +604,7 @@ defmodule Cryptoki do
   `:template_inconsistent`, `:function_not_supported` or a code like these.
 
   Errors: `:invalid_argument` when the file holds no such key, `:unsupported` for forms and kinds of keys
-  that are not read here (OpenSSH's, PKCS #12, JWK, other encryption), both with what is the matter;
+  that are not read here (OpenSSH's, PKCS #12, JWK, other encryption) and for keys that cannot be proven, both with what is the matter;
   `:pin_unavailable` when the password cannot be had; `:module_misbehaved` when the token has made another key of it; `:template_inconsistent`,
   `:curve_not_supported`, `:session_read_only`. PKCS #11 v3.2, sections 5.7.1 (C_CreateObject) and 5.13
   (C_Sign).

@@ -121,8 +121,16 @@ defmodule Cryptoki.PrivateKeyTest do
       salt = DER.octet_string("12345678")
       sha = DER.sequence([DER.oid({1, 2, 840, 113_549, 2, 9}), DER.null()])
 
+      for count <- [2_000_001, 10_000_001, Integer.pow(2, 60)] do
+        file = sealed([salt, DER.integer(count), sha], <<1::128>>, <<1::128>>)
+
+        assert {:error, %Error{reason: :unsupported, detail: text}} =
+                 PrivateKey.File.read(file, "abcdef")
+
+        assert text =~ "more than 2000000 rounds"
+      end
+
       for {kdf, iv, data, says} <- [
-            {[salt, DER.integer(10_000_001), sha], <<1::128>>, <<1::128>>, "iterationCount"},
             {[salt, DER.integer(0), sha], <<1::128>>, <<1::128>>, "iterationCount"},
             {[salt, DER.integer(-1), sha], <<1::128>>, <<1::128>>, "iterationCount"},
             {[salt, DER.integer(1), DER.integer(16), sha], <<1::128>>, <<1::128>>, "keyLength"},
@@ -161,15 +169,19 @@ defmodule Cryptoki.PrivateKeyTest do
           {"PKCS #12",
            "openssl pkcs12 -export -nocerts -inkey $IN -passout pass:abcdef -out $OUT",
            "openssl pkcs12"},
-          {"PSS only", "openssl genpkey -algorithm RSA-PSS -out $OUT", "PSS"}
+          {"PSS only", "openssl genpkey -algorithm RSA-PSS -out $OUT", "PSS"},
+          {"OpenSSH, Ed25519",
+           "ssh-keygen -q -t ed25519 -N '' -f $OUT; ssh-keygen -q -p -m PKCS8 -P '' -N '' -f $OUT",
+           "for RSA and ECDSA, and not for Ed25519"}
         ] do
       @tag skip:
-             name == "OpenSSH" and !System.find_executable("ssh-keygen") &&
+             name =~ "OpenSSH" and !System.find_executable("ssh-keygen") &&
                "there is no ssh-keygen"
       test name, %{pem: pem} do
         file = KeyFiles.changed(pem, unquote(commands))
         assert {:error, %Error{reason: :unsupported, detail: text}} = PrivateKey.File.read(file)
         assert text =~ unquote(says)
+        assert text =~ ~r/\Aprivate key: /
       end
     end
 

@@ -3,8 +3,11 @@ defmodule Cryptoki.Import do
   # A private key of a file into a token: made, proven to be that one, and its public half beside it; or
   # nothing. When a later step fails, for whatever reason, what was made before it is destroyed again.
 
+  require Logger
+
   alias Cryptoki.{
     Attribute,
+    Call,
     Error,
     HSM,
     Key,
@@ -13,11 +16,13 @@ defmodule Cryptoki.Import do
     Pin,
     PrivateKey,
     PublicHalf,
+    Target,
     Type
   }
 
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.Import.{Made, Proof}
+  alias Cryptoki.Native.Wait
 
   # What the file says of a key, or another kind of key would have said.
   @told ~w[class key_type modulus public_exponent private_exponent prime_1 prime_2 exponent_1 exponent_2
@@ -31,10 +36,55 @@ defmodule Cryptoki.Import do
     options = Options.call!(opts, [:timeout, :metadata, :password])
     wished = template!(template)
 
-    with {:ok, key} <- file |> file!() |> read(options.password),
-         templates = templates(key, wished),
-         {:ok, target} <- HSM.target(hsm, options),
-         do: create(%{target | timeout: options.timeout || target.timeout}, key, templates)
+    file = file!(file)
+
+    with {:ok, target} <- HSM.target(hsm, options),
+         {:ok, key} <- read(file, options.password),
+         {private, _public} = templates = templates(key, wished),
+         :ok <- provable(private),
+         :ok <- in_time(target) do
+      told(target, private)
+      create(%{target | timeout: options.timeout || target.timeout}, key, templates)
+    end
+  end
+
+  defp provable(template) do
+    text =
+      "that the token has this key cannot be proven, and nothing was made: always_authenticate: true wants " <>
+        "its PIN at each use, which is not spent on a proof"
+
+    if Attribute.encode!(always_authenticate: true) -- template == [],
+      do: {:error, Error.new(:unsupported, text)},
+      else: :ok
+  end
+
+  # A password takes as long as the file says.
+  defp in_time(target) do
+    text = "it was over when the file was read; nothing was made"
+
+    if Wait.remaining(target.deadline) == 0,
+      do: {:error, Error.new(:timeout, text, executed: false)},
+      else: :ok
+  end
+
+  # Two keys of one name are no error, until somebody asks for one of them.
+  defp told(target, template) do
+    [class | names] = Attribute.types!([:class, :label, :id])
+    asked = for {code, value} <- template, code in [class | names], do: {code, value}
+
+    with true <- Enum.any?(asked, fn {code, value} -> code in names and value != "" end),
+         {:ok, [_ | _]} <- Call.run(target, {:find, asked, 1}) do
+      Logger.warning(
+        "cryptoki #{inspect(Target.called(target))}: import_key: there is a private key with the label " <>
+          "#{inspect(label(asked))} and the id of this one already; a selector that says no more finds both"
+      )
+    end
+  end
+
+  defp label(asked) do
+    [code] = Attribute.types!([:label])
+    {_code, label} = List.keyfind(asked, code, 0, {code, ""})
+    label
   end
 
   @doc "The file, if it can be one; raises `ArgumentError`."

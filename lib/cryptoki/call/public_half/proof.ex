@@ -4,7 +4,8 @@ defmodule Cryptoki.PublicHalf.Proof do
   # bytes by chance, or of a key that may not sign what it agrees on with another key (ECDH). No PIN is
   # spent on it, and no key that counts its signatures signs.
 
-  alias Cryptoki.{Attribute, Call, Ecdsa, Error, Keys, Mechanism, SignatureForm, Target}
+  alias Cryptoki.{Attribute, Call, Error, Keys, Mechanism, SignatureForm, Target}
+  alias Cryptoki.PublicHalf.Scheme
 
   # So that it can be taken for nothing else.
   @text "Which public key is that of this private key of a PKCS #11 token? "
@@ -20,7 +21,7 @@ defmodule Cryptoki.PublicHalf.Proof do
     do: {:none, "it wants its PIN at each use, which is not spent on a proof"}
 
   def make(target, handle, private) do
-    with {:none, why} <- sign(target, handle, private, schemes(private)),
+    with {:none, why} <- sign(target, handle, private, Scheme.all(private)),
          do: agree(target, handle, private, why)
   end
 
@@ -32,8 +33,7 @@ defmodule Cryptoki.PublicHalf.Proof do
   defp sign(_target, _handle, _private, []), do: {:none, "keys of its kind sign nothing here"}
 
   defp sign(target, handle, private, [scheme | rest]) do
-    text = @text <> :crypto.strong_rand_bytes(32)
-    data = if hash = digested(scheme), do: :crypto.hash(hash, text), else: text
+    data = Scheme.prepared(scheme, @text <> :crypto.strong_rand_bytes(32))
     named = Mechanism.name_or_code(scheme)
 
     with {:ok, signature} <-
@@ -50,22 +50,6 @@ defmodule Cryptoki.PublicHalf.Proof do
         end
     end
   end
-
-  defp schemes(%{curve: curve}) when curve in [:ed25519, :edwards25519], do: [:eddsa]
-
-  defp schemes(%{curve: curve}) when curve in [:ed448, :edwards448],
-    do: [{:eddsa, prehash: false}]
-
-  defp schemes(%{key_type: :ec}), do: [:ecdsa, :ecdsa_sha256]
-  defp schemes(%{key_type: :rsa}), do: [:sha256_rsa_pkcs]
-  defp schemes(%{key_type: :dsa}), do: [:dsa, :dsa_sha1]
-  defp schemes(%{key_type: type}) when type in [:ml_dsa, :slh_dsa], do: [type]
-  # Others sign a number of times and never again (HSS, XMSS), or agree.
-  defp schemes(_other), do: []
-
-  defp digested(:ecdsa), do: :sha256
-  defp digested(:dsa), do: :sha
-  defp digested(_hashes_itself), do: nil
 
   # What the token cannot or will not do with the key, in contrast to what it cannot do just now.
   @refusals ~w[mechanism_invalid mechanism_param_invalid key_function_not_permitted data_len_range
@@ -137,29 +121,11 @@ defmodule Cryptoki.PublicHalf.Proof do
   end
 
   def confirms({:signed, scheme, data, signature} = proof, target, key, handle) do
-    if verified?(Mechanism.name_or_code(scheme), data, signature, key), do: :yes, else: :no
+    if Scheme.signed?(scheme, data, signature, key), do: :yes, else: :no
   rescue
     # OTP does not know such keys, or has no such curve: then the token may.
     _not_here -> by_token(proof, target, handle)
   end
-
-  defp verified?(:ecdsa, digest, raw, key),
-    do: :public_key.verify({:digest, digest}, :sha256, Ecdsa.to_der(raw), key)
-
-  defp verified?(:dsa, digest, raw, key),
-    do: :public_key.verify({:digest, digest}, :sha, Ecdsa.to_der(raw), key)
-
-  defp verified?(:ecdsa_sha256, text, raw, key),
-    do: :public_key.verify(text, :sha256, Ecdsa.to_der(raw), key)
-
-  defp verified?(:dsa_sha1, text, raw, key),
-    do: :public_key.verify(text, :sha, Ecdsa.to_der(raw), key)
-
-  defp verified?(:sha256_rsa_pkcs, text, signature, key),
-    do: :public_key.verify(text, :sha256, signature, key)
-
-  defp verified?(_hashes_itself, text, signature, key),
-    do: :public_key.verify(text, :none, signature, key)
 
   defp by_token(_proof, _target, nil),
     do: {:unknown, "its signature cannot be verified here, and the token has no such public key"}

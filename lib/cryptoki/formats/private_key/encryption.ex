@@ -23,11 +23,12 @@ defmodule Cryptoki.PrivateKey.Encryption do
     {1, 2, 840, 113_549, 3, 7} => {:des_ede3_cbc, 24, 8}
   }
 
-  # Seconds of work; a file may ask for years.
-  @most 10_000_000
+  # A second or two of work; a file may ask for years.
+  @most 2_000_000
 
   @openssl "`openssl pkcs8 -topk8 -nocrypt -in FILE -out PLAIN` asks for the password and writes it as PKCS #8"
   @needed "private key: it is encrypted; say password:, or #{@openssl}"
+  @too_many "private key: it is encrypted with more than #{@most} rounds, which are not computed here; #{@openssl}"
   @unknown "private key: it is encrypted in a way that is not read here; #{@openssl}, which is"
 
   @doc "The sentence for what is encrypted when there is no password."
@@ -86,13 +87,13 @@ defmodule Cryptoki.PrivateKey.Encryption do
 
     count = Reader.integer(iterations)
 
-    if count not in 1..@most,
-      do: Reader.wrong!(iterations, "it is not from 1 to #{@most}")
+    if count < 1, do: Reader.wrong!(iterations, "there are none")
+    if count > @most, do: Reader.refuse!(:unsupported, @too_many)
 
     if length && Reader.integer(length) != size,
       do: Reader.wrong!(length, "it is not that of the cipher")
 
-    :crypto.pbkdf2_hmac(hash(prf), password, Reader.octets(salt), count, size)
+    derived(hash(prf), password, Reader.octets(salt), count, size)
   end
 
   defp key(_another, _size, _password), do: unknown!()
@@ -105,7 +106,13 @@ defmodule Cryptoki.PrivateKey.Encryption do
     @hashes[oid] || unknown!()
   end
 
-  # What :crypto raises has the key in its stack trace.
+  # What :crypto raises has the password, or the key, in its stack trace.
+  defp derived(hash, password, salt, count, size) do
+    :crypto.pbkdf2_hmac(hash, password, salt, count, size)
+  rescue
+    _no_such_hash -> unknown!()
+  end
+
   defp decrypt(cipher, key, iv, data) do
     :crypto.crypto_one_time(cipher, key, iv, data, false)
   rescue

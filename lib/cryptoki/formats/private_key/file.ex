@@ -9,6 +9,7 @@ defmodule Cryptoki.PrivateKey.File do
 
   # Of the file, whatever stands around the key in it.
   @most 65_536
+  @what "private key: "
 
   @pkcs8 "PRIVATE KEY"
   @pkcs1 "RSA PRIVATE KEY"
@@ -21,7 +22,7 @@ defmodule Cryptoki.PrivateKey.File do
   @others %{
     "OPENSSH PRIVATE KEY" =>
       "private key: it is one of OpenSSH's own form; `ssh-keygen -p -m PKCS8 -f COPY` rewrites a copy of the " <>
-        "file as PKCS #8, which is read here",
+        "file as PKCS #8, which is read here, for RSA and ECDSA, and not for Ed25519",
     "DSA PRIVATE KEY" => "private key: DSA is not imported"
   }
   @jwk "private key: it is JSON, and no JWK is read here; have it written as PKCS #8 by what made it"
@@ -44,22 +45,28 @@ defmodule Cryptoki.PrivateKey.File do
     end
   end
 
-  defp der(bytes, read), do: Reader.read(bytes, "private key: ", &read.(Reader.secret(&1)), @most)
+  defp der(bytes, read), do: Reader.read(bytes, @what, &read.(Reader.secret(&1)), @most)
 
   defp text(text, password) do
     case PEM.decode(text, [@parameters | @keys]) do
-      {:ok, entries} -> entries(entries, password)
+      {:ok, entries} -> entries(entries, text, password)
       {:error, sentence} -> wrong(sentence)
     end
   end
 
-  defp entries(entries, password) do
+  defp entries(entries, text, password) do
     case Enum.filter(entries, fn {label, _der} -> label in @keys or is_map_key(@others, label) end) do
       [{label, der}] -> entry(label, der, entries, password)
-      [] when entries == [] -> wrong("it is neither DER nor PEM")
+      [] when entries == [] -> wrong(neither(text))
       [] -> wrong("there is none in it, but #{PEM.others(entries)}")
       several -> wrong("there are #{length(several)} in it, and one should be")
     end
+  end
+
+  defp neither(text) do
+    if String.printable?(text) and text =~ ~r/\A[^\r\n]{1,4096}\z/,
+      do: "it is neither DER nor PEM; what File.read!/1 gives is wanted, not a path",
+      else: "it is neither DER nor PEM"
   end
 
   defp entry(label, _der, _entries, _password) when is_map_key(@others, label),
@@ -81,6 +88,6 @@ defmodule Cryptoki.PrivateKey.File do
   defp curve({@parameters, nil}), do: wrong("its EC PARAMETERS are encrypted")
   defp curve({@parameters, der}), do: Reader.read(der, "EC PARAMETERS: ", &Info.curve/1, @most)
 
-  defp wrong(sentence), do: {:error, Error.new(:invalid_argument, "private key: " <> sentence)}
+  defp wrong(sentence), do: {:error, Error.new(:invalid_argument, @what <> sentence)}
   defp unsupported(sentence), do: {:error, Error.new(:unsupported, sentence)}
 end

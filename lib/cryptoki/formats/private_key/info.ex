@@ -18,7 +18,7 @@ defmodule Cryptoki.PrivateKey.Info do
   }
   @called %{
     {1, 2, 840, 113_549, 1, 1, 10} =>
-      "RSA for PSS only, a limit that no token keeps; `openssl rsa -traditional` writes it without",
+      "RSA for PSS only, a limit that no token keeps; `openssl rsa -in FILE -traditional -outform DER -out PLAIN` writes it without",
     {1, 2, 840, 10_040, 4, 1} => "DSA, which is not imported",
     {1, 2, 840, 113_549, 1, 3, 1} => "Diffie-Hellman, which is not imported"
   }
@@ -68,14 +68,20 @@ defmodule Cryptoki.PrivateKey.Info do
   @doc "PKCS #8. Attributes are looked over and left."
   @spec pkcs8(Reader.t()) :: PrivateKey.t()
   def pkcs8(value) do
-    [version, algorithm, key, attributes, public] =
+    [version, algorithm, key, attributes, implicit, explicit] =
       Reader.fields(Reader.is!(value, 0x30), [
         {"version", 2},
         {"algorithm", 0x30},
         {"privateKey", 4},
         {:maybe, "attributes", 0xA0},
-        {:maybe, "publicKey", 0x81}
+        {:maybe, "publicKey", 0x81},
+        {:maybe, "publicKey", 0xA1}
       ])
+
+    if implicit && explicit, do: Reader.wrong!(explicit, "it has a publicKey before")
+    # As the standard has it, and as ring wrote it once.
+    public =
+      (implicit && %{implicit | tag: 3}) || (explicit && Reader.is!(Reader.only(explicit), 3))
 
     case {Reader.integer(version), public} do
       {0, nil} -> :ok
@@ -87,7 +93,6 @@ defmodule Cryptoki.PrivateKey.Info do
 
     if attributes, do: Reader.check(attributes)
     {oid, parameters} = Identifier.parts(algorithm)
-    public = public && %{public | tag: 3}
     key(oid, parameters, key, public, algorithm)
   end
 

@@ -5,7 +5,7 @@ defmodule Cryptoki.Import.Proof do
 
   alias Cryptoki.{Attribute, Call, Error, Keys, Mechanism, PrivateKey, PublicHalf, Target}
 
-  @may ~w[sign derive decrypt always_authenticate]a
+  @may ~w[sign derive decrypt always_authenticate allowed_mechanisms]a
 
   @doc "What it has done with the key, which is of no consequence when it is an error."
   @spec make(Target.t(), Keys.handle(), PrivateKey.t()) ::
@@ -62,11 +62,12 @@ defmodule Cryptoki.Import.Proof do
       {:error, %Error{reason: :encrypted_data_invalid}} ->
         confirmed(:no, nil)
 
-      {:error, %Error{executed: false, code: code}} when code != nil and others != [] ->
-        decrypted(target, handle, text, others)
-
-      {:error, _error} = error ->
-        error
+      {:error, error} ->
+        cond do
+          not PublicHalf.Proof.refused?(error) -> {:error, error}
+          others == [] -> unproven("nor does it decrypt: #{Exception.message(error)}")
+          true -> decrypted(target, handle, text, others)
+        end
     end
   end
 

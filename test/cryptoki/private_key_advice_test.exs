@@ -1,0 +1,67 @@
+defmodule Cryptoki.PrivateKeyAdviceTest do
+  # What is said of a file that is not read does what it says; and what one program wrote in a way of its own.
+  use ExUnit.Case, async: true
+
+  alias Cryptoki.{DER, Error, PrivateKey}
+  alias Cryptoki.Test.KeyFiles
+
+  test "what the sentence about PSS says does it" do
+    for options <- [
+          "",
+          "-pkeyopt rsa_pss_keygen_md:sha256 -pkeyopt rsa_pss_keygen_mgf1_md:sha256"
+        ] do
+      made = "openssl genpkey -algorithm RSA-PSS #{options} -out $OUT.pss"
+      commands = made <> "; openssl rsa -in $OUT.pss -traditional -outform DER -out $OUT"
+      assert {:ok, %{type: :rsa}} = PrivateKey.File.read(KeyFiles.changed("", commands))
+    end
+
+    file = KeyFiles.changed("", "openssl genpkey -algorithm RSA-PSS -out $OUT")
+    assert {:error, %Error{detail: text}} = PrivateKey.File.read(file)
+    assert text =~ "`openssl rsa -in FILE -traditional -outform DER -out PLAIN`"
+  end
+
+  test "a path, which is not the file" do
+    for path <- ["/etc/keys/payments.pem", "payments.der", "a key.pem"] do
+      assert {:error, %Error{reason: :invalid_argument, detail: text}} =
+               PrivateKey.File.read(path)
+
+      assert text =~ "File.read!/1"
+      refute text =~ "payments"
+    end
+
+    for text <- ["", "two\nlines", String.duplicate("x", 5000), <<1, 2>>] do
+      assert {:error, %Error{detail: text}} = PrivateKey.File.read(text)
+      refute text =~ "File.read!/1"
+    end
+  end
+
+  describe "PKCS #8 as ring wrote it, with the public key in a tag of its own around a BIT STRING," do
+    setup do
+      {point, secret} = :crypto.generate_key(:eddsa, :ed25519)
+      head = [DER.integer(1), DER.sequence([DER.oid({1, 3, 101, 112})])]
+      %{head: head ++ [DER.octet_string(DER.octet_string(secret))], point: point}
+    end
+
+    defp file(head, more), do: IO.iodata_to_binary(DER.sequence(head ++ more))
+
+    test "is read", %{head: head, point: point} do
+      ring = <<0xA1, 35, 3, 33, 0>> <> point
+      assert {:ok, key} = PrivateKey.File.read(file(head, [ring]))
+      assert {:ok, ^key} = PrivateKey.File.read(file(head, [<<0x81, 33, 0>> <> point]))
+      assert {{:ECPoint, ^point}, _curve} = key.public
+    end
+
+    test "and is held to what it says", %{head: head, point: point} do
+      for {more, says} <- [
+            {[<<0xA1, 35, 3, 33, 0, 9::256>>], "public key of another"},
+            {[<<0xA1, 35, 4, 33, 0>> <> point], "BIT STRING"},
+            {[<<0xA1, 0>>], "publicKey"},
+            {[<<0x81, 33, 0>> <> point, <<0xA1, 35, 3, 33, 0>> <> point], "before"}
+          ] do
+        answer = PrivateKey.File.read(file(head, more))
+        assert {:error, %Error{reason: :invalid_argument, detail: text}} = answer
+        assert text =~ says
+      end
+    end
+  end
+end
