@@ -429,6 +429,24 @@ defmodule Cryptoki.URITest do
     end
   end
 
+  # What a piece costs does not grow with how many there are.
+  test "attributes of vendors may be any number" do
+    for {before, separator} <- [{"pkcs11:", ";"}, {"pkcs11:object=a?", "&"}] do
+      [some, twice] =
+        for count <- [8_000, 16_000] do
+          text = before <> Enum.map_join(1..count, separator, &"x-#{&1}=a")
+          {:reductions, at} = Process.info(self(), :reductions)
+          assert {:ok, uri} = URI.parse(text)
+          {:reductions, now} = Process.info(self(), :reductions)
+          assert length(uri.vendor ++ uri.vendor_query) == count
+          assert hd(uri.vendor ++ uri.vendor_query) == {"x-1", "a"}
+          now - at
+        end
+
+      assert twice < 3 * some
+    end
+  end
+
   # No NUL: paths have none.
   defp random_string do
     List.to_string(

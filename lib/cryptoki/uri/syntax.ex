@@ -74,10 +74,12 @@ defmodule Cryptoki.URI.Syntax do
   @spec read(binary) :: {:ok, map} | {:error, String.t()}
   def read(text) do
     with {:ok, path, query} <- split(text),
-         {:ok, uri} <- add_all(path, Map.new(@empty), :path) do
-      add_all(query, uri, :query)
-    end
+         {:ok, uri} <- add_all(path, Map.new([seen: %{}] ++ @empty), :path),
+         {:ok, uri} <- add_all(query, uri, :query),
+         do: {:ok, uri |> Map.delete(:seen) |> in_order(:vendor) |> in_order(:vendor_query)}
   end
+
+  defp in_order(uri, field), do: Map.update!(uri, field, &Enum.reverse/1)
 
   @doc "The canonical text; `show` may replace the encoded value of a query attribute."
   @spec write(map, show) :: String.t()
@@ -167,13 +169,14 @@ defmodule Cryptoki.URI.Syntax do
   defp vendor_room(_name, _uri, :query, _subject), do: {:ok, :vendor_query, :bytes}
 
   defp vendor_room(name, uri, :path, subject) do
-    if List.keymember?(uri.vendor, name, 0), do: twice(subject), else: {:ok, :vendor, :bytes}
+    if is_map_key(uri.seen, name), do: twice(subject), else: {:ok, :vendor, :bytes}
   end
 
   defp twice(subject), do: {:error, "#{subject} is given twice"}
 
+  # The last one first: a text may have any number of them.
   defp put(uri, field, name, value) when field in [:vendor, :vendor_query],
-    do: %{uri | field => Map.fetch!(uri, field) ++ [{name, value}]}
+    do: %{uri | :seen => Map.put(uri.seen, name, field), field => [{name, value} | uri[field]]}
 
   defp put(uri, field, _name, value), do: %{uri | field => value}
 
