@@ -32,8 +32,8 @@
    "|> then(fn _ -> {:ok, proof} end)", "test/cryptoki/import_key_test.exs"},
   {"a private key's file has an end, as text too", "lib/cryptoki/formats/private_key/file.ex",
    "byte_size(bytes) > @most,", "byte_size(bytes) < 0,", "test/cryptoki/private_key_test.exs"},
-  {"what failed to be imported is taken away again", "lib/cryptoki/verbs/import.ex",
-   "do: {:error, withdrawn(error, destroy(target, made))}",
-   "do: {:error, withdrawn(error, if(is_nil(target), do: destroy(target, made), else: :ok))}",
+  {"what failed to be imported is taken away again", "lib/cryptoki/verbs/import/made.ex",
+   "do: {:error, withdrawn(error, destroy(with_time(target), made))}",
+   "do: {:error, withdrawn(error, if(is_nil(target), do: destroy(with_time(target), made), else: :ok))}",
    "test/cryptoki/import_key_test.exs"}
 ]

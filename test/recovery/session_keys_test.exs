@@ -89,6 +89,28 @@ defmodule Cryptoki.Recovery.SessionKeysTest do
     for {_name, key} <- later, do: assert({:ok, [%Key{token: false}]} = Cryptoki.find(other, key))
   end
 
+  test "another instance has it as long as there is its session, and then none of its names",
+       context do
+    %{hsm: hsm, module: module} = context
+    FaultyModule.control(module, "")
+    maker = start(module, :maker)
+    [key, namesake] = for at <- [maker, hsm], do: keys!(at, [token: false] ++ @names)
+    signature = Cryptoki.sign!(hsm, key.ec, :ecdsa, <<1::256>>)
+    assert Cryptoki.verify(hsm, key.ec_public, :ecdsa, <<1::256>>, signature) == :ok
+    assert Cryptoki.verify(maker, key.ec_public, :ecdsa, <<1::256>>, signature) == :ok
+    assert {:ok, [%Key{}]} = Cryptoki.find(hsm, key.aes)
+    twin = keys!(maker, [token: false] ++ @names)
+
+    for %{ec: private, ec_public: public} <- [twin, key, twin, namesake, key] do
+      signature = Cryptoki.sign!(hsm, private, :ecdsa, <<1::256>>)
+      assert Cryptoki.verify(hsm, public, :ecdsa, <<1::256>>, signature) == :ok
+    end
+
+    stop_supervised!(:maker)
+    for call <- calls(hsm, key), do: assert(not_found?(call.()))
+    for {_name, key} <- namesake, do: assert({:ok, [_]} = Cryptoki.find(hsm, key))
+  end
+
   test "a key of which the token did not say where it is, is one of which it says so no more",
        context do
     %{hsm: hsm, module: module} = context

@@ -160,7 +160,7 @@ defmodule Cryptoki.Keys do
         gone(key, "was destroyed, or has ended with its session")
 
       {:ok, :over} ->
-        gone(key, "has ended with its session, or is one of another instance")
+        gone(key, "has ended with its session")
 
       {:ok, :unknown} ->
         with {:ok, handle} <- look(target, wanted) do
@@ -177,9 +177,9 @@ defmodule Cryptoki.Keys do
     do: {:error, Error.new(:key_not_found, "#{inspect(key)} #{why}", executed: false)}
 
   # The names of a key that has ended with its session may be those of one on the token.
-  defp standing(target, %Key{handle: {_, _, _} = handle, token: token}) do
-    with {:ok, :unknown} when token == false <- Wait.standing(target.native, handle),
-         do: {:ok, :over}
+  defp standing(target, %Key{handle: {_, _, _} = handle} = key) do
+    with {:ok, :unknown} <- Wait.standing(target.native, handle),
+         do: {:ok, if(key.token == false and ours?(target, key), do: :over, else: :unknown)}
   end
 
   defp standing(_target, _key), do: {:ok, :unknown}
@@ -250,7 +250,7 @@ defmodule Cryptoki.Keys do
   defp cache_key(target, {:key, key}) do
     if ours?(target, key),
       do: key.handle,
-      else: {key.class, key.unique_id, key.id, key.label, key.fingerprint, key.token}
+      else: {key.class, key.unique_id, key.id, key.label, key.fingerprint, key.token, key.handle}
   end
 
   defp known(target, {:key, key} = wanted) do
@@ -277,7 +277,7 @@ defmodule Cryptoki.Keys do
     with :ok <- same_token(target, key),
          {:ok, template} <- Identity.template(key),
          {:ok, handles} <- search(target, [template], 0),
-         {:ok, handles} <- same(target, key, handles),
+         {:ok, handles} <- same(target, key, Identity.of_session(handles, key)),
          do: one(handles, inspect(key))
   end
 

@@ -3,7 +3,7 @@ defmodule Cryptoki.Keys.Identity do
   # By what a key is found again when its handle is not good any more, and what has to agree then. Where
   # it is, on the token or in a session, is part of it: the names of the one may be those of the other.
 
-  alias Cryptoki.{Attribute, Error, Key}
+  alias Cryptoki.{Attribute, Error, Key, Keys}
 
   @doc "Its unique id where the token gives one, else class, label and id; and where it is."
   @spec template(Key.t()) :: {:ok, Attribute.wire()} | {:error, Error.t()}
@@ -22,6 +22,13 @@ defmodule Cryptoki.Keys.Identity do
 
   defp encoded(attributes),
     do: attributes |> Enum.reject(&match?({_name, nil}, &1)) |> Attribute.encode!()
+
+  @doc "Of what the template finds the key itself, when it is of a session, which another instance may have here."
+  @spec of_session([Keys.handle()], Key.t()) :: [Keys.handle()]
+  def of_session(handles, %Key{token: false, handle: {_number, _epoch, generation}}),
+    do: for({_, _, ^generation} = handle <- handles, do: handle)
+
+  def of_session(handles, _key), do: handles
 
   @doc "Whether what the template finds has to be compared with the key."
   @spec compared?(Key.t()) :: boolean
