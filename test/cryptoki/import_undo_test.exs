@@ -21,6 +21,7 @@ defmodule Cryptoki.ImportUndoTest do
 
   setup do
     module = FaultyModule.new()
+
     # With another session, that finds its loss later, keys are looked up again in the middle of what is looked at.
     options = [sessions: 1, reconnect: [min: 5, max: 50], locking: @locking[MainToken.name()]]
     hsm = start_supervised!({Cryptoki, FaultyModule.options(module, options)})

@@ -33,7 +33,7 @@ defmodule Cryptoki.SSH.Signature do
         }
 
   @doc "What is signed: the digest of the data, and what it is for."
-  @spec to_be_signed(binary, atom, binary) :: iodata
+  @spec to_be_signed(binary, atom, binary) :: iolist
   def to_be_signed(namespace, hash, digest),
     do: [@magic, about(namespace, hash), Wire.string(digest)]
 
