@@ -136,7 +136,7 @@ defmodule Cryptoki.BuildTest do
     {text, 0} = System.cmd("rustc", ["-vV"])
     [_, triple] = Regex.run(~r/^host: (.+)$/m, text)
     source(project, "pub fn one() {}\npub fn two() {}")
-    assert {:ok, []} = result(project)
+    build(project)
     File.mkdir_p!(Path.join(project, ".cargo"))
     File.write!(Path.join(project, ".cargo/config.toml"), "[build]\ntarget = \"#{triple}\"\n")
     source(project, "pub fn one() {}\npub fn three() {}")

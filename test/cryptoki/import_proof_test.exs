@@ -13,10 +13,10 @@ defmodule Cryptoki.ImportProofTest do
     module = FaultyModule.new()
     hsm = start_supervised!({Cryptoki, FaultyModule.options(module, sessions: 1)})
     rsa = KeyFiles.make("openssl genpkey, RSA").file
-    %{module: module, hsm: hsm, rsa: rsa, ec: KeyFiles.make("openssl ecparam").file}
+    %{faulty: module, hsm: hsm, rsa: rsa, ec: KeyFiles.make("openssl ecparam").file}
   end
 
-  setup %{module: module} do
+  setup %{faulty: module} do
     on_exit(fn -> FaultyModule.control(module, "") end)
     %{label: "proof #{System.unique_integer([:positive])}"}
   end
@@ -35,7 +35,7 @@ defmodule Cryptoki.ImportProofTest do
       @tag skip:
              (mechanism == :ecdsa_sha384 and
                 MainToken.lacks(:softhsm2, "it hashes nothing for ECDSA")) || nil
-      test "#{mechanism}", %{module: module, hsm: hsm, label: label} = context do
+      test "#{mechanism}", %{faulty: module, hsm: hsm, label: label} = context do
         template = [label: label, allowed_mechanisms: [unquote(mechanism)]]
 
         {answer, calls} =
@@ -50,7 +50,7 @@ defmodule Cryptoki.ImportProofTest do
     end
 
     # Without a word of the key, by what the token has.
-    test "what the token has", %{module: module, hsm: hsm, label: label, rsa: rsa} do
+    test "what the token has", %{faulty: module, hsm: hsm, label: label, rsa: rsa} do
       for missing <- [0x40, 0x41, 0x43], missing != 0x40 or MainToken.name() == :softhsm2 do
         number = Integer.to_string(missing, 16)
         FaultyModule.control(module, "C_SignInit rv=0x70 mechanism=0x#{number}")
@@ -67,7 +67,7 @@ defmodule Cryptoki.ImportProofTest do
   end
 
   test "what nothing proves is unsupported, and says why", context do
-    %{module: module, hsm: hsm, label: label, rsa: rsa} = context
+    %{faulty: module, hsm: hsm, label: label, rsa: rsa} = context
     FaultyModule.control(module, "C_SignInit rv=0x70\nC_DecryptInit rv=0x70")
 
     for uses <- [[], [decrypt: true], [private: [decrypt: true, sign: false]]] do
@@ -84,7 +84,7 @@ defmodule Cryptoki.ImportProofTest do
   end
 
   test "what is known from the template to be proven by nothing is not made", context do
-    %{module: module, hsm: hsm, label: label, rsa: rsa} = context
+    %{faulty: module, hsm: hsm, label: label, rsa: rsa} = context
 
     for uses <- [[always_authenticate: true], [private: [always_authenticate: true]]] do
       {answer, calls} =
@@ -122,7 +122,7 @@ defmodule Cryptoki.ImportProofTest do
 
   describe "time" do
     test "is that of the file as well: nothing is made when it is over", context do
-      %{module: module, hsm: hsm, label: label, rsa: rsa} = context
+      %{faulty: module, hsm: hsm, label: label, rsa: rsa} = context
       commands = "openssl pkcs8 -topk8 -in $IN -passout pass:geheim -iter 1500000 -out $OUT"
       file = KeyFiles.changed(rsa, commands)
 

@@ -20,7 +20,7 @@ defmodule Cryptoki.SSHSignatureTest do
       keys: KeyPairs.make(hsm, ~w(rsa secp256r1 secp384r1 secp521r1 ed25519)a)
     }
 
-    Map.merge(context, %{directory: directory, line: line, file: file, text: text})
+    Map.merge(context, %{directory: directory, public: line, private: file, text: text})
   end
 
   describe "signatures of ssh-keygen" do
@@ -49,7 +49,7 @@ defmodule Cryptoki.SSHSignatureTest do
           for {answer, text} <- [
                 {verify.("text "), "not of this data"},
                 {SSH.verify(line, "text", signature, namespace: "mail"), "not for \"mail\""},
-                {SSH.verify(context.line, "text", signature, namespace: namespace),
+                {SSH.verify(context.public, "text", signature, namespace: namespace),
                  "by another key"}
               ] do
             assert {:error, %Error{reason: :signature_invalid, detail: detail}} = answer
@@ -99,7 +99,7 @@ defmodule Cryptoki.SSHSignatureTest do
       PEM.encode(blob, "SSH SIGNATURE", 70)
     end
 
-    test "every field has to be as it should be", %{line: line, text: text} = context do
+    test "every field has to be as it should be", %{public: line, text: text} = context do
       parts = parts(text)
       assert make(parts) == text
       cut = &binary_part(parts[&1], 0, byte_size(parts[&1]) - 1)
@@ -325,7 +325,7 @@ defmodule Cryptoki.SSHSignatureTest do
   end
 
   describe "what is no signature" do
-    test "is refused wherever it is cut off", %{line: line, text: text} do
+    test "is refused wherever it is cut off", %{public: line, text: text} do
       for size <- 0..(byte_size(text) - 2),
           do: assert(refused(line, binary_part(text, 0, size)) == :invalid_argument)
 
@@ -337,7 +337,7 @@ defmodule Cryptoki.SSHSignatureTest do
       end
     end
 
-    test "has another form", %{line: line, text: text} do
+    test "has another form", %{public: line, text: text} do
       [head | lines] = String.split(text, "\n", trim: true)
       body = Enum.drop(lines, -1)
       whole = Enum.join(body)
@@ -374,7 +374,7 @@ defmodule Cryptoki.SSHSignatureTest do
 
   # The judge is the timeout: a digit of a number of 48 000 bytes cost as much as all of it.
   @tag timeout: 20_000
-  test "numbers as long as a text may be cost what their bytes do", %{line: line} do
+  test "numbers as long as a text may be cost what their bytes do", %{public: line} do
     for {type, fields} <- [
           {"ssh-rsa", [<<1, 0, 1>>, :binary.copy(<<0x7F>>, 44_000)]},
           {"ssh-rsa", [:binary.copy(<<0x7F>>, 44_000), <<1, 0, 1>>]},
@@ -391,7 +391,7 @@ defmodule Cryptoki.SSHSignatureTest do
     end
   end
 
-  test "arguments are looked at by name", %{line: line, text: text} do
+  test "arguments are looked at by name", %{public: line, text: text} do
     for {opts, sentence} <- [
           {[namespace: ""], "namespace: must be text on one line"},
           {[namespace: :git], "namespace: must be text on one line"},

@@ -243,11 +243,9 @@ defmodule Cryptoki.PEM do
 
   # It ends with LF or CRLF: with CR alone it is none.
   defp line(text) do
-    size = size(text, 0)
-
-    case text do
-      <<line::binary-size(size), ?\n, rest::binary>> -> {line, rest}
-      <<line::binary-size(size), "\r\n", rest::binary>> -> {line, rest}
+    case :erlang.split_binary(text, size(text, 0)) do
+      {line, <<?\n, rest::binary>>} -> {line, rest}
+      {line, <<"\r\n", rest::binary>>} -> {line, rest}
       _other -> :none
     end
   end
