@@ -7,9 +7,11 @@ defmodule Cryptoki.SSHSignatureTest do
 
   alias Cryptoki.{Error, PEM, SSH}
   alias Cryptoki.Test.SSH, as: Keygen
-  alias Cryptoki.Test.{KeyPairs, MainToken, Scratch}
+  alias Cryptoki.Test.{KeyPairs, MainToken, Scratch, TLS}
 
   setup_all do
+    # Its reader of public keys is one more referee.
+    :ok = TLS.start(:ssh)
     hsm = start_supervised!({Cryptoki, MainToken.options(sessions: 2)})
     directory = Scratch.directory("ssh-signatures")
     {file, line} = Keygen.key(directory, ~w(-t ed25519))
