@@ -22,7 +22,7 @@
    "with [purpose | _] <- asked -- asked,", "test/cryptoki/x509_authority_test.exs"},
   {"what is copied of a request is what was said", "lib/cryptoki/x509/issuance.ex",
    "is_list(options[:copy]) -> kind in options[:copy]",
-   "is_list(options[:copy]) -> is_atom(kind)", "test/cryptoki/x509_programs_test.exs"},
+   "is_list(options[:copy]) -> is_atom(kind)", "test/cryptoki/x509_review_test.exs"},
   {"a list follows one of the same issuer", "lib/cryptoki/x509/revocation_list.ex",
    "not Subtree.same?(previous.issuer, authority.subject) ->", "previous.issuer == nil ->",
    "test/cryptoki/x509_list_test.exs"},

@@ -7,7 +7,6 @@ defmodule Cryptoki.Test.Mutants do
 
   alias Cryptoki.Test.{Reliability, Scratch}
 
-  @root Path.expand("../..", __DIR__)
   @slowest "600"
 
   @type mutant :: %{
@@ -22,7 +21,8 @@ defmodule Cryptoki.Test.Mutants do
   @doc "All of them, or those whose claim, file or tests contain a text."
   @spec all(String.t()) :: [mutant]
   def all(text \\ "") do
-    for list <- [@root, "test/mutants/*.exs"] |> Path.join() |> Path.wildcard() |> Enum.sort(),
+    for list <-
+          [File.cwd!(), "test/mutants/*.exs"] |> Path.join() |> Path.wildcard() |> Enum.sort(),
         {claim, file, from, to, tests} <- list |> Code.eval_file() |> elem(0),
         mutant = mutant(claim, file, from, to, List.wrap(tests)),
         Enum.any?([claim, file | mutant.tests], &String.contains?(&1, text)),
@@ -41,15 +41,22 @@ defmodule Cryptoki.Test.Mutants do
     source = read(file)
 
     cond do
-      from == to or tests == [] -> "changes nothing, or no test is to notice it"
-      missing = Enum.find(tests, &(not File.exists?(Path.join(@root, &1)))) -> "no #{missing}"
-      (count = count(source, from)) != 1 -> "stands #{count} times in #{file}: #{from}"
-      true -> unreadable(file, mutated(source, mutant))
+      from == to or tests == [] ->
+        "changes nothing, or no test is to notice it"
+
+      missing = Enum.find(tests, &(not File.exists?(Path.join(File.cwd!(), &1)))) ->
+        "no #{missing}"
+
+      (count = count(source, from)) != 1 ->
+        "stands #{count} times in #{file}: #{from}"
+
+      true ->
+        unreadable(file, mutated(source, mutant))
     end
   end
 
   defp read(file) do
-    case File.read(Path.join(@root, file)) do
+    case File.read(Path.join(File.cwd!(), file)) do
       {:ok, source} -> source
       {:error, :enoent} -> ""
     end
@@ -160,15 +167,15 @@ defmodule Cryptoki.Test.Mutants do
   # The files that git knows, and what was built of them.
   defp copy(number) do
     directory = Scratch.directory("mutants-#{number}")
-    {files, 0} = System.cmd("git", ["ls-files"], cd: @root)
+    {files, 0} = System.cmd("git", ["ls-files"], cd: File.cwd!())
 
     for file <- String.split(files, "\n", trim: true) do
       to = Path.join(directory, file)
       File.mkdir_p!(Path.dirname(to))
-      File.cp!(Path.join(@root, file), to)
+      File.cp!(Path.join(File.cwd!(), file), to)
     end
 
-    {_output, 0} = System.cmd("cp", ["-a", Path.join(@root, "_build"), directory])
+    {_output, 0} = System.cmd("cp", ["-a", Path.join(File.cwd!(), "_build"), directory])
     directory
   end
 
