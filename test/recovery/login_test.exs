@@ -178,7 +178,8 @@ defmodule Cryptoki.Recovery.LoginTest do
       caller = Task.async(fn -> needs_login(context.hsm) end)
       FaultyModule.await(context.module, ~r/^C_GetTokenInfo hangs/)
       {:ok, target} = HSM.target(context.hsm)
-      {:ok, request} = Native.control(make_ref(), target.library, {:slots})
+      # In the lane of the login, before it.
+      {:ok, request} = Native.job(make_ref(), target.library, {:slots})
       FaultyModule.control(context.module, "C_GetSlotList hang")
       FaultyModule.await(context.module, ~r/^C_GetSlotList hangs/)
       assert {:error, %Error{reason: :timeout, executed: false}} = Task.await(caller)
