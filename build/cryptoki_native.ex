@@ -86,9 +86,10 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
   defp build(cargo) do
     same_source!(cargo)
 
-    # What cargo has built stands where it did not before: in release, or below the target that a variable or a
-    # configuration file of cargo's names.
-    Enum.each(built(), &File.rm!/1)
+    # In release, or below the target that a variable or a configuration file of cargo's names. Where there are
+    # both from before, the one that cargo puts there again is meant.
+    if match?([_, _ | _], built()), do: Enum.each(built(), &File.rm/1)
+    before = built()
     colour = if IO.ANSI.enabled?(), do: "always", else: "never"
 
     port =
@@ -103,9 +104,10 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
         line: 65_536
       ])
 
-    case {passed_on(port), built()} do
-      {0, [library]} -> {:ok, library, target_of(library)}
-      {status, _libraries} -> {:error, failure(cargo, status)}
+    case {passed_on(port), built() -- before, before} do
+      {0, [library], _before} -> {:ok, library, target_of(library)}
+      {0, [], [library]} -> {:ok, library, target_of(library)}
+      {status, _new, _before} -> {:error, failure(cargo, status)}
     end
   end
 

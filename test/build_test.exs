@@ -135,17 +135,21 @@ defmodule Cryptoki.BuildTest do
   test "a target of cargo's own configuration is found, too", %{project: project, folder: folder} do
     {text, 0} = System.cmd("rustc", ["-vV"])
     [_, triple] = Regex.run(~r/^host: (.+)$/m, text)
-    source(project, "pub fn one() {}\npub fn two() {}")
+    source(project, exported(2))
     build(project)
     File.mkdir_p!(Path.join(project, ".cargo"))
     File.write!(Path.join(project, ".cargo/config.toml"), "[build]\ntarget = \"#{triple}\"\n")
-    source(project, "pub fn one() {}\npub fn three() {}")
+    # There, and nowhere else from then on, also where both have been built before.
+    for number <- 3..4 do
+      source(project, exported(number))
+      assert {:ok, []} = result(project)
+      assert File.read!(library(folder)) == File.read!(built(project, triple))
+      assert result(project) == {:noop, []}
+    end
+
+    File.rm_rf!(Path.join(project, ".cargo"))
     assert {:ok, []} = result(project)
-
-    [built] = Path.wildcard(Path.join(project, "_build/native/**/release/libcryptoki_nif.so"))
-
-    assert built =~ triple
-    assert File.read!(built) == File.read!(library(folder))
+    assert File.read!(library(folder)) == File.read!(built(project, ""))
   after
     File.rm_rf!(Path.join(project, ".cargo"))
   end
@@ -324,6 +328,13 @@ defmodule Cryptoki.BuildTest do
       {reason, Loader.explain(reason, to_string(text))}
     end
   end
+
+  # What stays in the library, whatever the linker thinks of it.
+  defp exported(number),
+    do: "#[unsafe(no_mangle)]\npub extern \"C\" fn number() -> u32 { #{number} }"
+
+  defp built(project, target),
+    do: Path.join([project, "_build/native", target, "release/libcryptoki_nif.so"])
 
   defp build(project), do: assert({_, 0} = mix(project, "Mix.Task.run(:compile)"))
 
