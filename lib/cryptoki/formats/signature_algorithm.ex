@@ -47,26 +47,6 @@ defmodule Cryptoki.SignatureAlgorithm do
     ]
   end
 
-  @doc "Looks at `hash:` and `padding:` among options; mistakes raise `ArgumentError`."
-  @spec options!(keyword) :: :ok
-  def options!(options) do
-    unless options[:hash] in [nil | hashes()],
-      do:
-        raise(
-          ArgumentError,
-          "hash: must be :sha256, :sha384 or :sha512, got: #{inspect(options[:hash])}"
-        )
-
-    unless options[:padding] in [nil, :pkcs1, :pss],
-      do:
-        raise(
-          ArgumentError,
-          "padding: must be :pkcs1 or :pss, got: #{inspect(options[:padding])}"
-        )
-
-    :ok
-  end
-
   @doc "The AlgorithmIdentifier of a hash, without parameters (RFC 5754, section 2)."
   @spec digest(atom) :: DER.t()
   def digest(hash), do: DER.sequence([DER.oid(elem(@hashes[hash], 0))])
@@ -165,8 +145,7 @@ defmodule Cryptoki.SignatureAlgorithm do
   def verify(public_key, mechanism, data, signature) do
     hash = Mechanism.hash(mechanism) || :none
     pss? = mechanism |> Mechanism.name_or_code() |> Atom.to_string() |> String.ends_with?("_pss")
-    salt = [rsa_padding: :rsa_pkcs1_pss_padding, rsa_pss_saltlen: Hash.size(hash)]
-    options = if pss?, do: [rsa_mgf1_md: hash] ++ salt, else: []
+    options = if pss?, do: pss_options(hash, Hash.size(hash)), else: []
 
     # A curve that this OTP does not have is nobody's fault.
     if signed?(IO.iodata_to_binary(data), hash, signature, bare(public_key), options) != false do
@@ -189,6 +168,11 @@ defmodule Cryptoki.SignatureAlgorithm do
     error ->
       if match?(%ErlangError{original: {:notsup, _, _}}, error), do: :unsupported, else: false
   end
+
+  @doc "What `:public_key` has to know of PSS: the hash of its mask, and the bytes of its salt."
+  @spec pss_options(atom, non_neg_integer) :: keyword
+  def pss_options(mask, salt),
+    do: [rsa_padding: :rsa_pkcs1_pss_padding, rsa_pss_saltlen: salt, rsa_mgf1_md: mask]
 
   @doc "A public key without what it is restricted to."
   @spec bare(term) :: term

@@ -59,7 +59,7 @@ defmodule Cryptoki.X509.Signature do
   end
 
   defp options(%{scheme: :pss, mgf: mgf, salt: salt}),
-    do: [rsa_padding: :rsa_pkcs1_pss_padding, rsa_pss_saltlen: salt, rsa_mgf1_md: mgf]
+    do: SignatureAlgorithm.pss_options(mgf, salt)
 
   defp options(_other), do: []
 end

@@ -130,7 +130,14 @@ defmodule Cryptoki.PublicHalf.Proof do
   defp by_token(_proof, _target, nil),
     do: {:unknown, "its signature cannot be verified here, and the token has no such public key"}
 
-  defp by_token({:signed, scheme, data, signature}, target, handle) do
+  defp by_token(proof, target, handle) do
+    with {:error, error} <- verified(proof, target, handle),
+         do: {:unknown, "its signature cannot be verified: #{Exception.message(error)}"}
+  end
+
+  @doc "Whether the token verifies the signature with the public key behind the handle."
+  @spec verified(t, Target.t(), Keys.handle()) :: :yes | :no | {:error, Error.t()}
+  def verified({:signed, scheme, data, signature}, target, handle) do
     case Call.run(target, {:verify, Mechanism.encode!(scheme), handle, data, signature, nil}) do
       :ok ->
         :yes
@@ -138,8 +145,8 @@ defmodule Cryptoki.PublicHalf.Proof do
       {:error, %Error{reason: no}} when no in [:signature_invalid, :signature_len_range] ->
         :no
 
-      {:error, error} ->
-        {:unknown, "its signature cannot be verified: #{Exception.message(error)}"}
+      {:error, _error} = error ->
+        error
     end
   end
 end

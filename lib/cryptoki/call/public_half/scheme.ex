@@ -3,7 +3,8 @@ defmodule Cryptoki.PublicHalf.Scheme do
   # By which mechanisms a private key signs to prove which it is: what its token has, and what the key may.
   # What they sign, and whether it is signed, by the public key. Pure.
 
-  alias Cryptoki.{DER, Ecdsa, Mechanism}
+  alias Cryptoki.{Ecdsa, Mechanism, SignatureAlgorithm}
+  alias Cryptoki.Prehash.RSA
 
   @type t :: Mechanism.spec()
 
@@ -14,8 +15,6 @@ defmodule Cryptoki.PublicHalf.Scheme do
                 do: :"#{hash}_#{way}"
   @ec [:ecdsa, :ecdsa_sha256]
   @more_ec ~w[ecdsa_sha384 ecdsa_sha512 ecdsa_sha224 ecdsa_sha1]a
-
-  @sha256 {2, 16, 840, 1, 101, 3, 4, 2, 1}
 
   @doc "Those for a private key with these attributes, the likeliest first."
   @spec all(private :: map) :: [t]
@@ -45,15 +44,10 @@ defmodule Cryptoki.PublicHalf.Scheme do
   def prepared(scheme, text) do
     case Mechanism.name_or_code(scheme) do
       :dsa -> :crypto.hash(:sha, text)
-      :rsa_pkcs -> digest_info(:crypto.hash(:sha256, text))
+      :rsa_pkcs -> IO.iodata_to_binary(RSA.digest_info(:sha256, :crypto.hash(:sha256, text)))
       name when name in [:ecdsa, :rsa_pkcs_pss] -> :crypto.hash(:sha256, text)
       _hashes_itself -> text
     end
-  end
-
-  defp digest_info(digest) do
-    algorithm = DER.sequence([DER.oid(@sha256), DER.null()])
-    IO.iodata_to_binary(DER.sequence([algorithm, DER.octet_string(digest)]))
   end
 
   @doc "Whether it is signed. Raises for keys that this OTP does not know."
@@ -97,8 +91,5 @@ defmodule Cryptoki.PublicHalf.Scheme do
   defp verify(data, hash, signature, key, options \\ []),
     do: :public_key.verify(data, hash, signature, key, options)
 
-  defp pss(hash) do
-    size = byte_size(:crypto.hash(hash, ""))
-    [rsa_padding: :rsa_pkcs1_pss_padding, rsa_pss_saltlen: size, rsa_mgf1_md: hash]
-  end
+  defp pss(hash), do: SignatureAlgorithm.pss_options(hash, :crypto.hash_info(hash).size)
 end

@@ -82,12 +82,12 @@ defmodule Cryptoki.Import.Proof do
   """
   @spec confirms(Target.t(), Keys.handle(), PublicHalf.Proof.t() | :decrypted) ::
           :ok | :no | :refused | {:error, Error.t()}
-  def confirms(target, handle, {:signed, scheme, data, signature}) do
-    case Call.run(target, {:verify, Mechanism.encode!(scheme), handle, data, signature, nil}) do
-      :ok ->
+  def confirms(target, handle, {:signed, _scheme, _data, _signature} = proof) do
+    case PublicHalf.Proof.verified(proof, target, handle) do
+      :yes ->
         :ok
 
-      {:error, %Error{reason: no}} when no in [:signature_invalid, :signature_len_range] ->
+      :no ->
         :no
 
       {:error, error} ->
