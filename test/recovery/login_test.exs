@@ -2,7 +2,9 @@ defmodule Cryptoki.Recovery.LoginTest do
   # A token counts wrong PINs and locks: the journal counts the tries.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.{Error, HSM, Native}
+  alias Cryptoki.{Error, HSM, Native, Options}
+  alias Cryptoki.Native.Wait
+  alias Cryptoki.Test.EveryCall.World
   alias Cryptoki.Test.{FaultyModule, Load, MainToken, SoftHSM}
 
   @moduletag :capture_log
@@ -41,6 +43,27 @@ defmodule Cryptoki.Recovery.LoginTest do
     FaultyModule.control(context.module, "")
     assert {:ok, _} = Cryptoki.encrypt(hsm, key, :aes_ecb, <<0::128>>, timeout: 5_000)
     Cryptoki.stop(hsm)
+  end
+
+  # Nothing else says so: as long as somebody holds on to the instance, no destructor closes it.
+  test "the session of a login whose instance has ended meanwhile is closed", context do
+    opts = options(context.module, timeout: 300)
+    {:ok, library} = opts |> Options.start!() |> Wait.open(Wait.deadline(5_000))
+    FaultyModule.control(context.module, "C_OpenSession hang")
+    hsm = in_haste(opts)
+    FaultyModule.await(context.module, ~r/^C_OpenSession hangs/)
+    {:ok, target} = HSM.target(hsm)
+    Process.unlink(hsm)
+    kill(hsm)
+    assert World.until(fn -> HSM.target(hsm) |> elem(0) == :error end)
+    FaultyModule.control(context.module, "")
+
+    assert World.until(fn ->
+             Wait.control(library, {:reinitialize}, Wait.deadline(5_000)) == :ok
+           end)
+
+    assert is_reference(target.native)
+    :ok = Wait.close(library, Wait.deadline(5_000))
   end
 
   test "a wrong PIN is tried once in a VM, whatever is started again", context do

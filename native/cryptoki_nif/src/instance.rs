@@ -343,13 +343,20 @@ impl Instance {
         })
     }
 
-    /// Keeps another one. The epoch begins before anybody can see it, see `epoch_for_new_session`.
-    pub fn keep_login_session(&self, session: LoginSession) {
+    /// Keeps another one, unless the instance is over; whether it does. The epoch begins before anybody can see it,
+    /// see `epoch_for_new_session`.
+    pub fn keep_login_session(&self, session: LoginSession) -> bool {
         self.bump_epoch();
-        *self
+        let mut kept = self
             .login_session
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(session);
+            .unwrap_or_else(PoisonError::into_inner);
+        // The state is looked at under the lock: whoever ends the instance takes away what is there then.
+        let keeps = self.state() != State::Shutdown;
+        if keeps {
+            *kept = Some(session);
+        }
+        keeps
     }
 
     /// The same, unless somebody has already noticed the loss of what was opened in `epoch`.

@@ -5,7 +5,7 @@ use crate::instance::{Instance, LoginSession};
 use crate::place::Place;
 use crate::quirks;
 use crate::request::{Cancel, Request, Served, ok};
-use cryptoki_ffi::failure::{Class, Result};
+use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
 use cryptoki_ffi::values::Secret;
 use cryptoki_sys::{CK_SESSION_HANDLE, CK_USER_TYPE};
 
@@ -74,11 +74,15 @@ impl Control {
             self.library.close_session(session.handle, session.claim);
         }
         let (handle, claim) = place.open_session(&self.library)?;
-        instance.keep_login_session(LoginSession {
+        let session = LoginSession {
             slot: place.slot,
             handle,
             claim,
-        });
-        Ok(handle)
+        };
+        if instance.keep_login_session(session) {
+            return Ok(handle);
+        }
+        self.library.close_session(handle, claim);
+        Err(Failure::own(Reason::Shutdown, "the instance is stopping"))
     }
 }
