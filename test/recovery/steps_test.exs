@@ -68,7 +68,8 @@ defmodule Cryptoki.Recovery.StepsTest do
         {answers, calls} =
           FaultyModule.calls(context.faulty, fn -> [Operation.update(op, ""), finish(op)] end)
 
-        assert calls == []
+        # The instance may still log in after what the test before has done.
+        assert for({function, _, _} <- calls, function =~ ~r/Update|Final/, do: function) == []
 
         for answer <- answers do
           assert {:error, %Error{reason: :operation_not_initialized} = error} = answer
