@@ -1,9 +1,6 @@
 defmodule Cryptoki.X509 do
-  alias Cryptoki.{Certificates, DER, Error, Key, PEM, PublicKey, SignatureAlgorithm}
-  alias Cryptoki.X509.{AltName, Authority, Certificate, Extensions, Issuance, Name, Options}
-  alias Cryptoki.X509.{PublicKeyInfo, Request, RevocationList, Validity}
-
-  @nobody DER.sequence([])
+  alias Cryptoki.{Error, Key, PEM}
+  alias Cryptoki.X509.{AltName, Name, Options, Verbs}
 
   @moduledoc """
   Certificates, requests and revocation lists (X.509, RFC 5280) with keys that stay on the token: what a
@@ -89,21 +86,7 @@ defmodule Cryptoki.X509 do
       {"/CN=www.acme.test", [dns: "www.acme.test", ip: "192.0.2.1"]}
   """
   @spec csr(hsm, key, opts) :: {:ok, binary} | {:error, Error.t()}
-  def csr(hsm, key, opts) do
-    {own, call} = Options.split!(opts, :csr)
-    subject = subject!(own)
-
-    with {:ok, public_key} <- PublicKey.to_sign(hsm, key, Keyword.delete(call, :pin)),
-         {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own),
-         {:ok, info} <- PublicKeyInfo.checked(Extensions.public_key_info(public_key)),
-         holder = Issuance.holder(subject, info, own),
-         {:ok, extensions} <- Extensions.request(own, holder),
-         to_be_signed = Request.info(subject, holder.info, extensions),
-         {:ok, der} <- Certificates.signed(hsm, key, public_key, algorithm, to_be_signed, call) do
-      Issuance.tell(hsm, "csr", [], Issuance.warnings(holder, own))
-      {:ok, der}
-    end
-  end
+  def csr(hsm, key, opts), do: Verbs.csr(hsm, key, opts)
 
   bang(csr(hsm, key, opts) :: binary)
 
@@ -136,9 +119,7 @@ defmodule Cryptoki.X509 do
       true
   """
   @spec request(binary) :: {:ok, map} | {:error, Error.t()}
-  def request(csr) do
-    with {:ok, request} <- Request.read(binary!(csr, "csr")), do: {:ok, Request.shown(request)}
-  end
+  def request(csr), do: Verbs.request(csr)
 
   bang(request(binary) :: map)
 
@@ -158,10 +139,7 @@ defmodule Cryptoki.X509 do
       {"/CN=root", 7, true, [:key_cert_sign, :crl_sign]}
   """
   @spec certificate(binary) :: {:ok, map} | {:error, Error.t()}
-  def certificate(certificate) do
-    with {:ok, der} <- Certificates.first(binary!(certificate, "certificate"), "certificate"),
-         do: Certificate.read(der)
-  end
+  def certificate(certificate), do: Verbs.certificate(certificate)
 
   bang(certificate(binary) :: map)
 
@@ -181,27 +159,7 @@ defmodule Cryptoki.X509 do
       true
   """
   @spec self_signed(hsm, key, opts) :: {:ok, binary} | {:error, Error.t()}
-  def self_signed(hsm, key, opts) do
-    {own, call} = Options.split!(opts, :self_signed)
-    subject = subject!(own)
-    valid = Validity.period!(own, :not_before, :not_after, 365)
-
-    with {:ok, public_key} <- PublicKey.to_sign(hsm, key, Keyword.delete(call, :pin)),
-         {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own),
-         {:ok, info} <- PublicKeyInfo.checked(Extensions.public_key_info(public_key)),
-         holder = Issuance.holder(subject, info, own),
-         {:ok, extensions} <- Extensions.certificate(own, holder) do
-      own_key = Extensions.key_identifier(holder.info)
-      # Only an authority can do without (RFC 5280, section 4.2.1.1).
-      issuer = if own[:ca] == true, do: [], else: [Extensions.authority_key_identifier(own_key)]
-      issuance = %{holder: holder, valid: valid, extensions: extensions ++ issuer}
-
-      to_be_signed =
-        Certificate.to_be_signed(issuance, subject, algorithm.identifier, own[:serial])
-
-      Certificates.signed(hsm, key, public_key, algorithm, to_be_signed, call)
-    end
-  end
+  def self_signed(hsm, key, opts), do: Verbs.self_signed(hsm, key, opts)
 
   bang(self_signed(hsm, key, opts) :: binary)
 
@@ -235,22 +193,8 @@ defmodule Cryptoki.X509 do
   """
   @spec issue(hsm, ca_key :: key, ca_certificate :: certificate, csr :: binary, opts) ::
           {:ok, binary} | {:error, Error.t()}
-  def issue(hsm, ca_key, ca_certificate, csr, opts \\ []) do
-    csr = binary!(csr, "csr")
-    {own, call} = Options.split!(opts, :issue)
-    said = said!(own)
-
-    with {:ok, request} <- Request.read(csr),
-         {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
-         choice = Issuance.choose(request, own),
-         {:ok, issuance} <-
-           Issuance.new(authority, Issuance.holder(said, request, choice, own), own),
-         {:ok, der} <- by_authority(hsm, ca_key, authority, issuance, own, call) do
-      dropped = if own[:subject_alt_name], do: [], else: choice.dropped
-      Issuance.tell(hsm, "issue", dropped, issuance.warnings)
-      {:ok, der}
-    end
-  end
+  def issue(hsm, ca_key, ca_certificate, csr, opts \\ []),
+    do: Verbs.issue(hsm, ca_key, ca_certificate, csr, opts)
 
   bang(issue(hsm, ca_key :: key, ca_certificate :: certificate, csr :: binary, opts) :: binary)
 
@@ -280,20 +224,8 @@ defmodule Cryptoki.X509 do
   """
   @spec review(hsm, ca_certificate :: certificate, csr :: binary, opts) ::
           {:ok, map} | {:error, Error.t()}
-  def review(hsm, ca_certificate, csr, opts \\ []) do
-    csr = binary!(csr, "csr")
-    {own, []} = Options.split!(opts, :review)
-    said = said!(own)
-
-    with {:ok, request} <- Request.read(csr),
-         {:ok, authority} <- Authority.read(hsm, ca_certificate),
-         choice = Issuance.choose(request, own),
-         {:ok, issuance} <-
-           Issuance.new(authority, Issuance.holder(said, request, choice, own), own),
-         {:ok, _algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
-      Issuance.review(issuance, request, choice)
-    end
-  end
+  def review(hsm, ca_certificate, csr, opts \\ []),
+    do: Verbs.review(hsm, ca_certificate, csr, opts)
 
   bang(review(hsm, ca_certificate :: certificate, csr :: binary, opts) :: map)
 
@@ -320,18 +252,8 @@ defmodule Cryptoki.X509 do
           public_key :: key | binary | :public_key.public_key(),
           opts
         ) :: {:ok, binary} | {:error, Error.t()}
-  def certify(hsm, ca_key, ca_certificate, public_key, opts) do
-    {own, call} = Options.split!(opts, :certify)
-    subject = subject!(own)
-
-    with {:ok, info} <- PublicKeyInfo.fetch(hsm, public_key, Keyword.delete(call, :pin)),
-         {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
-         {:ok, issuance} <- Issuance.new(authority, Issuance.holder(subject, info, own), own),
-         {:ok, der} <- by_authority(hsm, ca_key, authority, issuance, own, call) do
-      Issuance.tell(hsm, "certify", [], issuance.warnings)
-      {:ok, der}
-    end
-  end
+  def certify(hsm, ca_key, ca_certificate, public_key, opts),
+    do: Verbs.certify(hsm, ca_key, ca_certificate, public_key, opts)
 
   bang(
     certify(
@@ -370,20 +292,8 @@ defmodule Cryptoki.X509 do
   """
   @spec crl(hsm, ca_key :: key, ca_certificate :: certificate, [revoked], opts) ::
           {:ok, binary} | {:error, Error.t()}
-  def crl(hsm, ca_key, ca_certificate, revoked, opts \\ []) do
-    {own, call} = Options.split!(opts, :crl)
-
-    with {:ok, previous} <- RevocationList.previous(own[:previous]),
-         {:ok, list} <- RevocationList.new(revoked, own, previous),
-         {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
-         :ok <- Authority.revokes(authority),
-         :ok <- RevocationList.of_authority(list, authority),
-         {:ok, list} <- RevocationList.after_previous(list, previous, authority, own[:number]),
-         {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
-      to_be_signed = RevocationList.to_be_signed(list, authority, algorithm.identifier)
-      Certificates.signed(hsm, ca_key, authority.public, algorithm, to_be_signed, call)
-    end
-  end
+  def crl(hsm, ca_key, ca_certificate, revoked, opts \\ []),
+    do: Verbs.crl(hsm, ca_key, ca_certificate, revoked, opts)
 
   bang(
     crl(hsm, ca_key :: key, ca_certificate :: certificate, revoked :: [revoked], opts) :: binary
@@ -417,9 +327,7 @@ defmodule Cryptoki.X509 do
       {"/CN=root", 3, true}
   """
   @spec revocation_list(binary) :: {:ok, map} | {:error, Error.t()}
-  def revocation_list(crl) do
-    with {:ok, list} <- RevocationList.Read.read(binary!(crl, "crl")), do: {:ok, list.shown}
-  end
+  def revocation_list(crl), do: Verbs.revocation_list(crl)
 
   bang(revocation_list(binary) :: map)
 
@@ -438,15 +346,7 @@ defmodule Cryptoki.X509 do
       true
   """
   @spec store(hsm, binary, opts) :: {:ok, Key.t()} | {:error, Error.t()}
-  def store(hsm, certificate, attributes \\ []) do
-    certificate = binary!(certificate, "certificate")
-
-    unless Keyword.keyword?(attributes),
-      do: raise(ArgumentError, "attributes: must be a keyword list")
-
-    with {:ok, own} <- Certificates.attributes(certificate),
-         do: Cryptoki.create(hsm, Keyword.merge(own, attributes))
-  end
+  def store(hsm, certificate, attributes \\ []), do: Verbs.store(hsm, certificate, attributes)
 
   bang(store(hsm, certificate :: binary, attributes :: opts) :: Key.t())
 
@@ -466,35 +366,5 @@ defmodule Cryptoki.X509 do
     with :error <- PEM.label(der),
          do: raise(ArgumentError, "der: is no certificate, request or revocation list"),
          else: ({:ok, label} -> label)
-  end
-
-  ## What is signed
-
-  defp by_authority(hsm, key, authority, issuance, own, call) do
-    with {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
-      issuer = authority.subject
-
-      to_be_signed =
-        Certificate.to_be_signed(issuance, issuer, algorithm.identifier, own[:serial])
-
-      Certificates.signed(hsm, key, authority.public, algorithm, to_be_signed, call)
-    end
-  end
-
-  ## Arguments
-
-  defp binary!(bytes, _argument) when is_binary(bytes), do: bytes
-  defp binary!(_other, argument), do: raise(ArgumentError, "#{argument}: must be DER or PEM")
-
-  defp said!(own), do: if(own[:subject], do: Name.encode!(own[:subject], "subject"))
-
-  # An authority has a subject (RFC 5280, section 4.1.2.6), others may have alternative names only.
-  defp subject!(own) do
-    subject = said!(own) || @nobody
-
-    if subject == @nobody and (own[:ca] == true or own[:subject_alt_name] in [nil, []]),
-      do: raise(ArgumentError, "subject: is needed")
-
-    subject
   end
 end

@@ -1,0 +1,176 @@
+defmodule Cryptoki.X509.Verbs do
+  @moduledoc false
+  # What each function of `Cryptoki.X509` does: arguments looked at first, then what is asked of the token.
+
+  alias Cryptoki.{Certificates, DER, Error, Key, PublicKey, SignatureAlgorithm}
+  alias Cryptoki.X509.{Authority, Certificate, Extensions, Issuance, Name, Options}
+  alias Cryptoki.X509.{PublicKeyInfo, Request, RevocationList, Validity}
+
+  @nobody DER.sequence([])
+
+  @typep hsm :: Cryptoki.hsm()
+  @typep key :: Cryptoki.key()
+  @typep made :: {:ok, binary} | {:error, Error.t()}
+  @typep shown :: {:ok, map} | {:error, Error.t()}
+
+  @spec csr(hsm, key, keyword) :: made
+  def csr(hsm, key, opts) do
+    {own, call} = Options.split!(opts, :csr)
+    subject = subject!(own)
+
+    with {:ok, public_key} <- PublicKey.to_sign(hsm, key, Keyword.delete(call, :pin)),
+         {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own),
+         {:ok, info} <- PublicKeyInfo.checked(Extensions.public_key_info(public_key)),
+         holder = Issuance.holder(subject, info, own),
+         {:ok, extensions} <- Extensions.request(own, holder),
+         to_be_signed = Request.info(subject, holder.info, extensions),
+         {:ok, der} <- Certificates.signed(hsm, key, public_key, algorithm, to_be_signed, call) do
+      Issuance.tell(hsm, "csr", [], Issuance.warnings(holder, own))
+      {:ok, der}
+    end
+  end
+
+  @spec request(term) :: shown
+  def request(csr) do
+    with {:ok, request} <- Request.read(binary!(csr, "csr")), do: {:ok, Request.shown(request)}
+  end
+
+  @spec certificate(term) :: shown
+  def certificate(certificate) do
+    with {:ok, der} <- Certificates.first(binary!(certificate, "certificate"), "certificate"),
+         do: Certificate.read(der)
+  end
+
+  @spec self_signed(hsm, key, keyword) :: made
+  def self_signed(hsm, key, opts) do
+    {own, call} = Options.split!(opts, :self_signed)
+    subject = subject!(own)
+    valid = Validity.period!(own, :not_before, :not_after, 365)
+
+    with {:ok, public_key} <- PublicKey.to_sign(hsm, key, Keyword.delete(call, :pin)),
+         {:ok, algorithm} <- SignatureAlgorithm.choose(public_key, own),
+         {:ok, info} <- PublicKeyInfo.checked(Extensions.public_key_info(public_key)),
+         holder = Issuance.holder(subject, info, own),
+         {:ok, extensions} <- Extensions.certificate(own, holder) do
+      own_key = Extensions.key_identifier(holder.info)
+      # Only an authority can do without (RFC 5280, section 4.2.1.1).
+      issuer = if own[:ca] == true, do: [], else: [Extensions.authority_key_identifier(own_key)]
+      issuance = %{holder: holder, valid: valid, extensions: extensions ++ issuer}
+
+      to_be_signed =
+        Certificate.to_be_signed(issuance, subject, algorithm.identifier, own[:serial])
+
+      Certificates.signed(hsm, key, public_key, algorithm, to_be_signed, call)
+    end
+  end
+
+  @spec issue(hsm, key, Certificates.source(), term, keyword) :: made
+  def issue(hsm, ca_key, ca_certificate, csr, opts) do
+    csr = binary!(csr, "csr")
+    {own, call} = Options.split!(opts, :issue)
+    said = said!(own)
+
+    with {:ok, request} <- Request.read(csr),
+         {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
+         choice = Issuance.choose(request, own),
+         {:ok, issuance} <-
+           Issuance.new(authority, Issuance.holder(said, request, choice, own), own),
+         {:ok, der} <- by_authority(hsm, ca_key, authority, issuance, own, call) do
+      dropped = if own[:subject_alt_name], do: [], else: choice.dropped
+      Issuance.tell(hsm, "issue", dropped, issuance.warnings)
+      {:ok, der}
+    end
+  end
+
+  @spec review(hsm, Certificates.source(), term, keyword) :: shown
+  def review(hsm, ca_certificate, csr, opts) do
+    csr = binary!(csr, "csr")
+    {own, []} = Options.split!(opts, :review)
+    said = said!(own)
+
+    with {:ok, request} <- Request.read(csr),
+         {:ok, authority} <- Authority.read(hsm, ca_certificate),
+         choice = Issuance.choose(request, own),
+         {:ok, issuance} <-
+           Issuance.new(authority, Issuance.holder(said, request, choice, own), own),
+         {:ok, _algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
+      Issuance.review(issuance, request, choice)
+    end
+  end
+
+  @spec certify(hsm, key, Certificates.source(), term, keyword) :: made
+  def certify(hsm, ca_key, ca_certificate, public_key, opts) do
+    {own, call} = Options.split!(opts, :certify)
+    subject = subject!(own)
+
+    with {:ok, info} <- PublicKeyInfo.fetch(hsm, public_key, Keyword.delete(call, :pin)),
+         {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
+         {:ok, issuance} <- Issuance.new(authority, Issuance.holder(subject, info, own), own),
+         {:ok, der} <- by_authority(hsm, ca_key, authority, issuance, own, call) do
+      Issuance.tell(hsm, "certify", [], issuance.warnings)
+      {:ok, der}
+    end
+  end
+
+  @spec crl(hsm, key, Certificates.source(), list, keyword) :: made
+  def crl(hsm, ca_key, ca_certificate, revoked, opts) do
+    {own, call} = Options.split!(opts, :crl)
+
+    with {:ok, previous} <- RevocationList.previous(own[:previous]),
+         {:ok, list} <- RevocationList.new(revoked, own, previous),
+         {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
+         :ok <- Authority.revokes(authority),
+         :ok <- RevocationList.of_authority(list, authority),
+         {:ok, list} <- RevocationList.after_previous(list, previous, authority, own[:number]),
+         {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
+      to_be_signed = RevocationList.to_be_signed(list, authority, algorithm.identifier)
+      Certificates.signed(hsm, ca_key, authority.public, algorithm, to_be_signed, call)
+    end
+  end
+
+  @spec revocation_list(term) :: shown
+  def revocation_list(crl) do
+    with {:ok, list} <- RevocationList.Read.read(binary!(crl, "crl")), do: {:ok, list.shown}
+  end
+
+  @spec store(hsm, term, keyword) :: {:ok, Key.t()} | {:error, Error.t()}
+  def store(hsm, certificate, attributes) do
+    certificate = binary!(certificate, "certificate")
+
+    unless Keyword.keyword?(attributes),
+      do: raise(ArgumentError, "attributes: must be a keyword list")
+
+    with {:ok, own} <- Certificates.attributes(certificate),
+         do: Cryptoki.create(hsm, Keyword.merge(own, attributes))
+  end
+
+  ## What is signed
+
+  defp by_authority(hsm, key, authority, issuance, own, call) do
+    with {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
+      issuer = authority.subject
+
+      to_be_signed =
+        Certificate.to_be_signed(issuance, issuer, algorithm.identifier, own[:serial])
+
+      Certificates.signed(hsm, key, authority.public, algorithm, to_be_signed, call)
+    end
+  end
+
+  ## Arguments
+
+  defp binary!(bytes, _argument) when is_binary(bytes), do: bytes
+  defp binary!(_other, argument), do: raise(ArgumentError, "#{argument}: must be DER or PEM")
+
+  defp said!(own), do: if(own[:subject], do: Name.encode!(own[:subject], "subject"))
+
+  # An authority has a subject (RFC 5280, section 4.1.2.6), others may have alternative names only.
+  defp subject!(own) do
+    subject = said!(own) || @nobody
+
+    if subject == @nobody and (own[:ca] == true or own[:subject_alt_name] in [nil, []]),
+      do: raise(ArgumentError, "subject: is needed")
+
+    subject
+  end
+end
