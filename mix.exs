@@ -55,7 +55,7 @@ defmodule Cryptoki.MixProject do
       groups_for_extras: [Guides: ~r"^guides/"],
       groups_for_modules: [
         "Keys and objects": [Cryptoki.Key, Cryptoki.URI, Cryptoki.Token],
-        "Around it": [Cryptoki.IEx, Cryptoki.Telemetry],
+        "Around it": [Cryptoki.IEx, Cryptoki.Telemetry, Cryptoki.Testing],
         "Where keys are used": ~r/^Elixir\.Cryptoki\.(X509|JWS|JWK|CMS|SSL|SSH|SSH\.ClientKey)$/
       ]
     ]
@@ -63,7 +63,9 @@ defmodule Cryptoki.MixProject do
 
   # In the order in which to read them; those that are not named come last.
   defp guides do
-    first = for name <- ~w(first_signature keys_and_uris sessions iex), do: "guides/#{name}.md"
+    first =
+      for name <- ~w(first_signature testing keys_and_uris sessions iex), do: "guides/#{name}.md"
+
     first ++ (Path.wildcard("guides/*.md") -- first)
   end
 end

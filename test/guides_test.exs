@@ -77,6 +77,58 @@ defmodule Cryptoki.GuidesTest do
     Guide.run("guides/#{guide}.md", %{"/etc/acme" => directory})
   end
 
+  @tag skip: @starts_softhsm
+  test "testing.md, as an application whose tests run" do
+    directory = Path.join(SoftHSM.directory(), "testing")
+    text = File.read!("guides/testing.md")
+    files = Regex.scan(~r/^```elixir\n# (\S+)\n(.*?)^```/ms, text, capture: :all_but_first)
+    for [file, code] <- files, do: write(Path.join(directory, file), code)
+
+    [faulty] = Regex.run(~r/"(deps\S+\.so)"/, text, capture: :all_but_first)
+    write(Path.join(directory, faulty), File.read!(FaultyModule.build()))
+    [softhsm] = Regex.run(~r/@softhsm "(.+)"/, text, capture: :all_but_first)
+    assert softhsm == @library
+
+    # What Mix does: the application, then the helper, then the tests.
+    code = """
+    files = &(&1 |> Path.wildcard() |> Enum.sort() |> Enum.each(fn file -> Code.require_file(file) end))
+    :ok = Application.load(:ex_unit)
+    Application.put_env(:ex_unit, :autorun, false)
+    files.("lib/**/*.ex")
+    :ok = :application.load({:application, :my_app, mod: {MyApp.Application, []}, applications: [:cryptoki]})
+    files.("test/support/*.ex")
+    files.("test/test_helper.exs")
+    files.("test/my_app/*_test.exs")
+    ExUnit.run()
+    """
+
+    ebin = Application.app_dir(:cryptoki, "ebin")
+    [variable] = Regex.run(~r/SOFTHSM2_CONF=\$PWD\/(\S+) mix test/, text, capture: :all_but_first)
+    configuration = Path.join(directory, variable)
+    opts = [cd: directory, stderr_to_stdout: true, env: [{"SOFTHSM2_CONF", configuration}]]
+    assert {output, 0} = System.cmd("elixir", ["-pa", ebin, "-e", code], opts)
+    assert output =~ "8 tests, 0 failures", output
+    assert File.ls!(configuration <> ".tokens") == []
+  end
+
+  @tag skip: @starts_softhsm
+  test "testing.md, from Erlang" do
+    [code] = Regex.run(~r/^init_per_testcase.*?(?=^```)/ms, File.read!("guides/testing.md"))
+    exports = "-export([init_per_testcase/2, end_per_testcase/2]).\n"
+    file = Path.join(SoftHSM.directory(), "hsm_suite.erl")
+    File.write!(file, "-module(hsm_suite).\n" <> exports <> code)
+    {:ok, module, beam} = :compile.file(to_charlist(file), [:binary])
+    {:module, ^module} = :code.load_binary(module, to_charlist(file), beam)
+    config = apply(module, :init_per_testcase, [:signs, []])
+    assert {:ok, %{state: :ready}} = Cryptoki.status(config[:hsm])
+    assert :ok = apply(module, :end_per_testcase, [:signs, config])
+  end
+
+  defp write(file, content) do
+    File.mkdir_p!(Path.dirname(file))
+    File.write!(file, content)
+  end
+
   test "operations.md has a health check that tells what is the matter" do
     module = FaultyModule.new()
 

@@ -20,6 +20,7 @@ defmodule Cryptoki.DoctestTest do
   doctest Cryptoki.JWS
   doctest Cryptoki.Operation
   doctest Cryptoki.SSH
+  doctest Cryptoki.Testing, only: [child_spec: 1]
   doctest Cryptoki.X509
   unless TLS.missing(), do: doctest(Cryptoki.SSL)
 end
