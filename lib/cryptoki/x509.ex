@@ -1,6 +1,6 @@
 defmodule Cryptoki.X509 do
   alias Cryptoki.{Error, Key, PEM}
-  alias Cryptoki.X509.{AltName, Name, Options, Verbs}
+  alias Cryptoki.X509.{AltName, Name, OCSP, Options, Verbs}
 
   @moduledoc """
   Certificates, requests and revocation lists (X.509, RFC 5280) with keys that stay on the token: what a
@@ -49,6 +49,13 @@ defmodule Cryptoki.X509 do
   @type opts :: keyword
   @type name :: Name.source()
   @type alt_name :: AltName.source()
+  @typedoc "What is known of a serial number."
+  @type status ::
+          :good
+          | :unknown
+          | :try_later
+          | {:revoked, DateTime.t()}
+          | {:revoked, DateTime.t(), reason}
   @typedoc "A certificate: DER, PEM, or what names one on the token, as for `Cryptoki.certificate/3`."
   @type certificate :: binary | key
   @typedoc "A certificate that is revoked: its serial number or itself, when, and why."
@@ -330,6 +337,79 @@ defmodule Cryptoki.X509 do
   def revocation_list(crl), do: Verbs.revocation_list(crl)
 
   bang(revocation_list(binary) :: map)
+
+  @doc """
+  Answers whether certificates are revoked (OCSP, RFC 6960), by the key of their authority or of whom it
+  lets answer.
+
+  `certificate` is that of the key, which goes along: of an authority; or one for `:ocsp_signing`, with that
+  of the authority behind it, which issued both this and what is asked about. `request` is what a client
+  sent, any bytes. `fun` is asked for each serial number of this authority:
+
+    * `:good`, `{:revoked, at}` or `{:revoked, at, reason}` as in `crl/5`, `:unknown` for a number that was
+      never issued: who says `:good` of those answers for certificates that somebody forged
+    * `:try_later` for all of the request, when nobody knows just now
+
+  Everything else about the request is an answer as well, in `{:ok, der}`, and then the token is not
+  asked for a signature: `malformedRequest` for what is none, of more than 64 KiB or 100 certificates, with a
+  nonce of none or more than 128 bytes (RFC 9654) or a critical extension that is not known; `unauthorized` when
+  none of the certificates is of this authority. In one with others those are unknown. Issuers are
+  named by SHA-1, SHA-256, SHA-384 or SHA-512; a nonce stands in the answer.
+
+    * `this_update:` when what is said was known to be so, a `DateTime` (a second ago)
+    * `next_update:` until when it holds, a `DateTime`. Without it, which is the default, there always is a newer
+      answer, and clients keep none; an answer that a server staples needs one
+
+  Signatures: see above. Errors: `:invalid_argument` for a certificate that is not of this key, that has ended, or
+  that is neither of an authority nor for `:ocsp_signing` and issued by the one behind it; and those of
+  `Cryptoki.certificate/3` and `Cryptoki.sign/5`. PKCS #11 v3.2, section 5.13 (C_Sign).
+
+      iex> root = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root", ca: true)
+      iex> {:ok, der} = Cryptoki.X509.ocsp_response(MyApp.HSM, [label: "contract"], root, "?", fn _serial -> :good end)
+      iex> der == <<0x30, 3, 0x0A, 1, 1>> # malformedRequest
+      true
+  """
+  @spec ocsp_response(
+          hsm,
+          key,
+          certificate | [certificate],
+          request :: binary,
+          (integer -> status),
+          opts
+        ) ::
+          {:ok, binary} | {:error, Error.t()}
+  def ocsp_response(hsm, key, certificate, request, fun, opts \\ []),
+    do: OCSP.respond(hsm, key, certificate, request, fun, opts)
+
+  bang(
+    ocsp_response(
+      hsm,
+      key,
+      certificate :: certificate | [certificate],
+      request :: binary,
+      fun :: (integer -> status),
+      opts
+    ) :: binary
+  )
+
+  @doc """
+  Reads what a client asks `ocsp_response/6`: the `:nonce` (`nil`) and the `:certificates`, of each its `:serial`,
+  `:issuer_name_hash`, `:issuer_key_hash` and the `:hash` of both (`nil` when it is not known). No token is asked.
+
+  Errors: `:invalid_argument` for what is no request, with the part that is not as it should be; `:unsupported`
+  for other versions. RFC 6960, section 4.1.
+
+      iex> [name, key] = for byte <- [1, 2], do: :binary.copy(<<byte>>, 20)
+      iex> head = Base.decode16!("3040303E303C303A3038300706052B0E03021A")
+      iex> request = <<head::binary, 4, 20, name::binary, 4, 20, key::binary, 2, 1, 7>>
+      iex> {:ok, %{certificates: [asked], nonce: nil}} = Cryptoki.X509.ocsp_request(request)
+      iex> {asked.serial, asked.hash}
+      {7, :sha}
+  """
+  @spec ocsp_request(binary) :: {:ok, map} | {:error, Error.t()}
+  def ocsp_request(request), do: OCSP.request(request)
+
+  bang(ocsp_request(binary) :: map)
 
   @doc """
   Stores a certificate on the token, with the subject, issuer and serial number that others find it by.

@@ -35,6 +35,8 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.X509.Extensions,
     Cryptoki.X509.Name,
     Cryptoki.X509.NameConstraints,
+    Cryptoki.X509.OCSP.Request,
+    Cryptoki.X509.OCSP.Response,
     Cryptoki.X509.Options,
     Cryptoki.X509.Policies,
     Cryptoki.X509.Request,

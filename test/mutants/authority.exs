@@ -43,5 +43,17 @@
    "test/cryptoki/x509_programs_test.exs"},
   {"a key is not for what it cannot do", "lib/cryptoki/x509/extensions/usage.ex",
    "with [usage | _] <- usages -- possible,", "with [usage | _] <- usages -- usages,",
-   "test/cryptoki/x509_programs_test.exs"}
+   "test/cryptoki/x509_programs_test.exs"},
+  {"who answers was let by the purpose of its certificate", "lib/cryptoki/x509/ocsp/responder.ex",
+   "true <- :ocsp_signing in purposes do", "true <- is_list(purposes) do",
+   "test/cryptoki/x509_ocsp_test.exs"},
+  {"who answers was let by this authority", "lib/cryptoki/x509/signature.ex",
+   ":ok <- verify(key, algorithm, signed, signature, \"the key of its issuer\") do",
+   "_any <- {key, algorithm, signed, signature} do", "test/cryptoki/x509_ocsp_test.exs"},
+  {"nobody answers for the certificates of others", "lib/cryptoki/x509/ocsp/request.ex",
+   "id.issuer_key_hash == :crypto.hash(hash, key)", "is_binary(key)",
+   "test/cryptoki/x509_ocsp_test.exs"},
+  {"what is critical and not known is not passed over in a question",
+   "lib/cryptoki/x509/ocsp/request.ex", "for {oid, true, value} <- list, oid not in known do",
+   "for {oid, true, value} <- list, oid == known do", "test/cryptoki/x509_ocsp_test.exs"}
 ]

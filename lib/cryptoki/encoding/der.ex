@@ -119,10 +119,17 @@ defmodule Cryptoki.DER do
   @doc "A time, in the form that its year has in X.509 and CMS (RFC 5280, section 4.1.2.5)."
   @spec time(DateTime.t()) :: t
   def time(%DateTime{} = time) do
-    time = time |> DateTime.shift_zone!("Etc/UTC") |> DateTime.truncate(:second)
+    time = DateTime.shift_zone!(time, "Etc/UTC")
 
     if time.year in 1950..2049,
       do: value(23, Calendar.strftime(time, "%y%m%d%H%M%SZ")),
-      else: value(24, Calendar.strftime(time, "%Y%m%d%H%M%SZ"))
+      else: generalized_time(time)
+  end
+
+  @doc "A time, in the one form that it has in answers of OCSP and in time stamps."
+  @spec generalized_time(DateTime.t()) :: t
+  def generalized_time(%DateTime{} = time) do
+    time = DateTime.shift_zone!(time, "Etc/UTC")
+    value(24, Calendar.strftime(time, "%Y%m%d%H%M%SZ"))
   end
 end

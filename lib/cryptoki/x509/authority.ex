@@ -41,11 +41,12 @@ defmodule Cryptoki.X509.Authority do
   end
 
   @doc "Reads it."
-  @spec read(Cryptoki.hsm(), Certificates.source()) :: {:ok, t} | {:error, Error.t()}
-  def read(hsm, certificate) do
-    with {:ok, [der | _]} <- Certificates.fetch(hsm, certificate, "ca_certificate"),
-         {:ok, public} <- Certificates.public_key(der, "ca_certificate"),
-         {:ok, fields} <- Certificates.fields(der, "ca_certificate"),
+  @spec read(Cryptoki.hsm(), Certificates.source(), argument :: String.t()) ::
+          {:ok, t} | {:error, Error.t()}
+  def read(hsm, certificate, argument \\ "ca_certificate") do
+    with {:ok, [der | _]} <- Certificates.fetch(hsm, certificate, argument),
+         {:ok, public} <- Certificates.public_key(der, argument),
+         {:ok, fields} <- Certificates.fields(der, argument),
          {:ok, {not_before, not_after}} <- Certificate.validity(fields.validity),
          {:ok, extensions} <- Read.read(fields.extensions) do
       {:ok,
@@ -103,6 +104,28 @@ defmodule Cryptoki.X509.Authority do
         do: :ok,
         else:
           invalid("the issuer's certificate does not allow revocation lists (key usage crl_sign)")
+    end
+  end
+
+  @doc "Whether it may answer for its certificates: any authority may (RFC 6960, section 4.2.2.2)."
+  @spec answers(t) :: :ok | {:error, Error.t()}
+  def answers(%__MODULE__{} = authority) do
+    signs(
+      authority,
+      &Read.basic_constraints/1,
+      "the issuer's certificate is not that of an authority"
+    )
+  end
+
+  @doc "Whether a certificate, that of an authority or another, holds now."
+  @spec now(t) :: :ok | {:error, Error.t()}
+  def now(%__MODULE__{not_before: from, not_after: to}) do
+    now = DateTime.utc_now()
+
+    cond do
+      DateTime.compare(now, to) == :gt -> invalid("the certificate has ended, at #{to}")
+      DateTime.compare(now, from) == :lt -> invalid("the certificate begins later, at #{from}")
+      true -> :ok
     end
   end
 

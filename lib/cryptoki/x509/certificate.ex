@@ -83,7 +83,7 @@ defmodule Cryptoki.X509.Certificate do
   end
 
   defp parts(certificate) do
-    [signed, algorithm, _signature] = Reader.signed_parts(certificate)
+    [signed, algorithm, signature] = Reader.signed_parts(certificate)
 
     [version, serial, _algorithm, issuer, validity, subject, key, _, _, extensions] =
       Reader.fields(signed, @fields)
@@ -99,7 +99,9 @@ defmodule Cryptoki.X509.Certificate do
       subject: subject,
       key: key,
       extensions: extensions && extensions |> Reader.only() |> Reader.is!(0x30),
-      algorithm: algorithm
+      algorithm: algorithm,
+      signed: signed,
+      signature: signature
     }
   end
 
@@ -113,6 +115,29 @@ defmodule Cryptoki.X509.Certificate do
       number when number in 0..2 -> number + 1
       _unknown -> Reader.wrong!(version, "it is of a version that is not known", :unsupported)
     end
+  end
+
+  @typedoc "Who signed what with which algorithm."
+  @type signed :: %{
+          issuer: DER.t(),
+          algorithm: Identifier.t(),
+          signed: DER.t(),
+          signature: binary
+        }
+
+  @doc "What it takes to verify the signature of a certificate."
+  @spec signed(binary) :: {:ok, signed} | {:error, Error.t()}
+  def signed(der) do
+    Reader.read(der, @what, fn certificate ->
+      parts = parts(certificate)
+
+      %{
+        issuer: parts.issuer.der,
+        algorithm: Identifier.read(parts.algorithm),
+        signed: parts.signed.der,
+        signature: Reader.bytes(parts.signature)
+      }
+    end)
   end
 
   @doc "From when until when."

@@ -182,13 +182,29 @@ defmodule Cryptoki.X509.Options do
     ca_issuers_url: @extensions[:ca_issuers_url]
   ]
 
+  @answer [
+    this_update: [
+      cast: :datetime,
+      type: "DateTime.t()",
+      must: "a DateTime",
+      doc: "when what is said was known to be so (now)"
+    ],
+    next_update: [
+      cast: :datetime,
+      type: "DateTime.t()",
+      must: "a DateTime",
+      doc: "until when it holds"
+    ]
+  ]
+
   @tables %{
     csr: @subject ++ @extensions ++ @signing,
     self_signed: @subject ++ @validity ++ @extensions ++ @signing,
     certify: @subject ++ @validity ++ @extensions ++ @signing,
     issue: @subject ++ @copy ++ @validity ++ @extensions ++ @signing,
     review: @subject ++ @copy ++ @validity ++ @extensions ++ @signing,
-    crl: @list ++ @signing
+    crl: @list ++ @signing,
+    ocsp_response: @answer ++ @signing
   }
 
   @doc "The own options of a function and those of calls, checked; mistakes raise `ArgumentError`."

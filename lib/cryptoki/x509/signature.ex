@@ -1,11 +1,15 @@
 defmodule Cryptoki.X509.Signature do
   @moduledoc false
-  # Whether what others signed, a request or a list, is signed by a key, with an algorithm that such a key
-  # signs with and that is believed. Pure.
+  # Whether what others signed, a request, a list or a certificate, is signed by a key, with an algorithm that
+  # such a key signs with and that is believed. Pure.
 
+  alias Cryptoki.{DER, Error}
+  alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.Info
   alias Cryptoki.SignatureAlgorithm
   alias Cryptoki.SignatureAlgorithm.Identifier
+  alias Cryptoki.X509.Certificate
+  alias Cryptoki.X509.NameConstraints.Subtree
 
   @doc "If not, why: the end of a sentence of what is signed, with `by` for the key, and its reason."
   @spec verify(Info.t(), Identifier.t(), binary, binary, by :: String.t()) ::
@@ -25,6 +29,23 @@ defmodule Cryptoki.X509.Signature do
 
       true ->
         verified(key, algorithm, data, signature, by)
+    end
+  end
+
+  @doc "Whether a certificate names an issuer, and is signed by the key of it; if not, a sentence."
+  @spec of_certificate(DER.t(), issuer :: DER.t(), public_key_info :: DER.t()) ::
+          :ok | {:error, String.t()}
+  def of_certificate(der, issuer, public_key_info) do
+    with {:ok, certificate} <- Certificate.signed(der),
+         {:ok, key} <- Reader.read(public_key_info, "public key: ", &Info.read/1),
+         true <- Subtree.same?(certificate.issuer, issuer) || {:error, "it is of another issuer"},
+         %{algorithm: algorithm, signed: signed, signature: signature} = certificate,
+         :ok <- verify(key, algorithm, signed, signature, "the key of its issuer") do
+      :ok
+    else
+      {:error, _reason, text} -> {:error, "it " <> text}
+      {:error, %Error{detail: text}} -> {:error, text}
+      {:error, text} -> {:error, text}
     end
   end
 

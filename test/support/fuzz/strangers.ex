@@ -4,13 +4,15 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   # what was read can be written, or there is an error with a sentence; nothing else.
 
   alias Cryptoki.{Attribute, Certificates, DER, Error, JSON, JWK, JWS, PEM, PrivateKey, SSH, X509}
+  alias Cryptoki.DER.Reader
   alias Cryptoki.Options.Table
-  alias Cryptoki.X509.{Authority, Extensions, Name, RevocationList}
+  alias Cryptoki.X509.{Authority, Extensions, Name, OCSP, RevocationList}
 
   @targets [
     x509: :der,
     asked: :der,
     crl: :der,
+    ocsp: :der,
     pkcs8: :der,
     text: :bytes,
     jws: :bytes,
@@ -63,6 +65,20 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
 
       _read_or_refused ->
         :ok
+    end
+
+    :ok
+  end
+
+  # What is asked is answered in its own words.
+  def run(:ocsp, bytes) do
+    with {:ok, request} <- answer(OCSP.Request.read(bytes)) do
+      now = DateTime.utc_now()
+      times = %{produced_at: now, this_update: now, next_update: nil}
+      answers = for id <- request.ids, do: {id, :good}
+      signed = OCSP.Response.to_be_signed(answers, request.nonce, <<0::160>>, times)
+      true = Reader.one?(signed) and is_map(OCSP.Request.shown(request))
+      false = Enum.any?(request.ids, &OCSP.Request.of?(&1, "name", "key"))
     end
 
     :ok

@@ -143,6 +143,11 @@ defmodule Cryptoki.X509.Extensions.Read do
   @spec revokes?(by_oid) :: boolean
   def revokes?(extensions), do: allows?(extensions, :crl_sign)
 
+  @doc "Whether a certificate with these extensions may sign what is neither a certificate nor a list."
+  @spec signs?(by_oid) :: boolean
+  def signs?(extensions),
+    do: Enum.any?([:digital_signature, :content_commitment], &allows?(extensions, &1))
+
   # A certificate that does not say what its key is for allows everything.
   defp allows?(extensions, usage) do
     case ask(extensions, @key_usage, &usages/1) do
