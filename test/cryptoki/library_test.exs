@@ -103,6 +103,28 @@ defmodule Cryptoki.LibraryTest do
     Exception.message(error)
   end
 
+  test "one that cannot read its configuration asks for it" do
+    module = FaultyModule.new()
+    FaultyModule.control(module, "C_Initialize rv=0x5")
+
+    sentence =
+      "C_Initialize answered CKR_GENERAL_ERROR: is its configuration there, and readable for this user"
+
+    assert refusal(module.library) =~ sentence <> "?"
+
+    # SoftHSM's is named in the environment of C: in a VM of its own.
+    code = """
+    {:ok, _} = Application.ensure_all_started(:cryptoki)
+    {:error, error} = Cryptoki.slots(library: #{inspect(SoftHSM.library())})
+    IO.puts(Exception.message(error))
+    """
+
+    arguments = ["-pa", Application.app_dir(:cryptoki, "ebin"), "-e", code]
+    environment = [{"SOFTHSM2_CONF", "/nowhere/softhsm2.conf"}]
+    assert {text, 0} = System.cmd("elixir", arguments, env: environment, stderr_to_stdout: true)
+    assert text =~ sentence <> "; SoftHSM's is the file that SOFTHSM2_CONF named"
+  end
+
   test "a library that is linked with a PKCS #11 library is none itself" do
     other = FaultyModule.new()
     library = compiled("linked", ["-Wl,--no-as-needed", other.library])

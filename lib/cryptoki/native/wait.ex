@@ -7,6 +7,9 @@ defmodule Cryptoki.Native.Wait do
 
   alias Cryptoki.{Error, Native, Recovery}
 
+  @softhsm "the file that SOFTHSM2_CONF named when the VM was started, else " <>
+             "~/.config/softhsm2/softhsm2.conf, else /etc/softhsm/softhsm2.conf"
+
   @type deadline :: integer | :infinity
   @type times :: {queue_ns :: non_neg_integer, device_ns :: non_neg_integer}
   @type answer :: :ok | {:ok, term} | {:error, Error.t()}
@@ -51,7 +54,7 @@ defmodule Cryptoki.Native.Wait do
     case plain(&Native.open(&1, path, init_args, serialized, interface), deadline) do
       # C_Initialize or one of its like has refused.
       {:error, %Error{code: code} = error} when code != nil ->
-        {:error, Error.new(:library_not_loaded, Exception.message(error))}
+        {:error, Error.new(:library_not_loaded, refused(error, path))}
 
       {:error, %Error{reason: :timeout}} ->
         detail = "the library has not returned from being initialised, or from an earlier call"
@@ -61,6 +64,16 @@ defmodule Cryptoki.Native.Wait do
         library_or_error
     end
   end
+
+  # What libraries say, all in the same words, when they cannot read what they are configured by.
+  defp refused(%Error{reason: :general_error, function: :C_Initialize} = error, path) do
+    softhsm = if Path.basename(path) =~ "softhsm", do: "; SoftHSM's is #{@softhsm}", else: ""
+
+    Error.answered(error) <>
+      ": is its configuration there, and readable for this user#{softhsm}?"
+  end
+
+  defp refused(error, _path), do: Exception.message(error)
 
   @spec close(Native.library(), deadline) :: :ok | {:error, Error.t()}
   def close(library, deadline), do: asked(&Native.close(&1, library), library, deadline)
