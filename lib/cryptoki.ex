@@ -2,6 +2,7 @@ defmodule Cryptoki do
   alias Cryptoki.{
     Attribute,
     Beside,
+    CheckValue,
     Ciphers,
     Error,
     HSM,
@@ -402,6 +403,26 @@ defmodule Cryptoki do
   bang(size(hsm, key, opts) :: non_neg_integer | :unavailable)
 
   @doc """
+  The check value of a secret key: three bytes by which two systems see that they have the same key. What the
+  token keeps (`CKA_CHECK_VALUE`), else what it computes, as the standard says for the type of the key: of block
+  ciphers the first bytes of an encrypted block of zeros, of the others those of the SHA-1 of their value.
+
+  Three bytes tell keys apart that are different by mistake, and prove nothing against somebody who
+  chooses keys.
+
+  Errors: `:key_not_found`, `:key_ambiguous`, `:unsupported` when the token keeps none and the key may
+  neither encrypt nor be digested. PKCS #11 v3.2, section 4.10.2.
+
+      iex> {:ok, key} = Cryptoki.import_key(MyApp.HSM, {:aes, <<0::128>>}, label: "zeros")
+      iex> Cryptoki.check_value(MyApp.HSM, key)
+      {:ok, <<0x66, 0xE9, 0x4B>>}
+  """
+  @spec check_value(hsm, key, opts) :: {:ok, binary} | error
+  def check_value(hsm, key, opts \\ []), do: CheckValue.check_value(hsm, key, opts)
+
+  bang(check_value(hsm, key, opts) :: binary)
+
+  @doc """
   Changes attributes of an object. A `Cryptoki.Key` from before keeps naming the object, but after
   a reconnect it is looked for by the label and id it knows: find it again.
 
@@ -574,37 +595,59 @@ defmodule Cryptoki do
 
   bang(generate_key_pair(hsm, mechanism, template, opts) :: {Key.t(), Key.t()})
 
+  @typedoc """
+  What a key is imported from: the file of one, as PEM, DER or JSON; the bytes of a secret key with what it is;
+  a record of `:public_key`; a JWK as a map.
+  """
+  @type importable ::
+          binary
+          | {:aes | :hmac | :generic_secret, binary}
+          | :public_key.private_key()
+          | :public_key.public_key()
+          | %{String.t() => term}
+
   @doc """
-  Takes the private key of a file into the token: PKCS #8 (RFC 5958), PKCS #1 or SEC 1, as DER or PEM.
+  Takes a key that is somewhere else into the token:
+
+  | what | answer |
+  |---|---|
+  | a file, `File.read!("key.pem")`: PKCS #8 (RFC 5958), PKCS #1, SEC 1, in DER or PEM; OpenSSH's own form; a JWK in JSON | the private key, its public key beside it |
+  | the file of a public key, DER, PEM or JWK | the public key |
+  | `{:aes, bytes}`, `{:hmac, bytes}`, `{:generic_secret, bytes}`; a JWK with `"kty": "oct"` | the secret key |
+  | a record of `:public_key` (`RSAPrivateKey`, `ECPrivateKey`, a public key), a JWK that was decoded | as that of a file |
+
   RSA with two primes, elliptic curves by their names, Ed25519, Ed448, X25519, X448. PKCS #8 may be
   encrypted as programs do it today (PBES2 with PBKDF2, AES or Triple DES): `password:` opens it, given in
   any form that `pin:` of `start_link/1` may have; of a file that is not encrypted it is not needed. Up to two
   million rounds are computed, which count for `timeout:`, and when it is over then nothing is made.
 
   What the template says wins over `private: true, sensitive: true, extractable: false`, `sign: true`
-  for the private half (`derive: true` for X25519 and X448) and `verify: true` for the public one. The
-  public key is stored beside it, with what the template says for both (`label:`, `id:`, `token:` ...);
-  `public: [...]` and `private: [...]` are for one half, as in `generate_key_pair/4`, and `public: false`
-  leaves it out. What the key is comes from the file: an attribute that says otherwise raises
-  `ArgumentError`. Without `token: true` the keys end with their session. On a token of before 3.0 that
+  for the private half (`derive: true` for X25519 and X448) and `verify: true` for the public one; for an AES key
+  `encrypt: true, decrypt: true`, for other secret keys `sign: true, verify: true`. The
+  public key is stored beside the private one, with what the template says for both (`label:`, `id:`, `token:` ...);
+  `public: [...]` and `private: [...]` are for one half only, as in `generate_key_pair/4`, and `public: false`
+  leaves it out. What the key is comes with it: an attribute that says otherwise raises
+  `ArgumentError`. Secrets for HMAC are of the type `:generic_secret`, or of that of one HMAC that `key_type:`
+  says (`:sha256_hmac`). Without `token: true` the keys end with their session. On a token of before 3.0 that
   has X25519, such as SoftHSM, say `key_type: :ec_edwards`. A name may be in use: then there are two keys of
   it, which a line in the log says, and a selector that says no more than `label:` is `:key_ambiguous`.
 
   The file is held to the standards: its numbers belong together, a public key in it is the key's own, and
   the key is one that a certificate could be made for (RSA of 2048 to 16384 bits, curves of 224 bits or
-  more). The key on the token is proven by the public one before `{:ok, key}`, without a PIN: it signs, or
-  agrees (ECDH), or decrypts (RSA), as `allowed_mechanisms:` lets it; one that may do nothing of that, or
+  more). The key on the token is proven before `{:ok, key}`, without a PIN: a private one by its public key, it
+  signs, or agrees (ECDH), or decrypts (RSA), as `allowed_mechanisms:` lets it; a secret one encrypts, decrypts, signs
+  or unwraps as the bytes do, or has their digest or check value; a public one shows what was given. One that may do nothing of that, or
   wants its PIN at each use, is `:unsupported`. After a failure nothing is left on the token, as far as the error is not `executed:
   :maybe`: then C_CreateObject may have made what the template names, or what it made could not be taken
   away, as after a restart of the token: it is looked for by `unique_id`, where there is one, and never by
   names that another key may have. A caller that is killed meanwhile leaves a key that is not proven.
 
   Key and file have been in the memory of this VM, which cannot be overwritten. A token that takes no
-  private key in the clear, as HSMs in FIPS mode do, answers `:attribute_value_invalid`,
+  key in the clear, as HSMs in FIPS mode do, answers `:attribute_value_invalid`,
   `:template_inconsistent`, `:function_not_supported` or a code like these.
 
   Errors: `:invalid_argument` when the file holds no such key, `:unsupported` for forms and kinds of keys
-  that are not read here (OpenSSH's, PKCS #12, JWK, other encryption) and for keys that cannot be proven, both with what is the matter;
+  that are not read here (PKCS #12, other encryption) and for keys that cannot be proven, both with what is the matter;
   `:pin_unavailable` when the password cannot be had; `:module_misbehaved` when the token has made another key of it; `:template_inconsistent`,
   `:curve_not_supported`, `:session_read_only`. PKCS #11 v3.2, sections 5.7.1 (C_CreateObject) and 5.13
   (C_Sign).
@@ -614,12 +657,15 @@ defmodule Cryptoki do
       iex> {:ok, key} = Cryptoki.import_key(MyApp.HSM, pem, label: "legacy", id: <<7>>)
       iex> key
       #Cryptoki.Key<private ec "legacy" id=07 session>
+      iex> {:ok, key} = Cryptoki.import_key(MyApp.HSM, {:hmac, :crypto.strong_rand_bytes(32)}, label: "cookies", id: <<8>>)
+      iex> key
+      #Cryptoki.Key<secret generic_secret "cookies" id=08 session>
   """
-  @spec import_key(hsm, file :: binary, template, opts) :: {:ok, Key.t()} | error
-  def import_key(hsm, file, template, opts \\ []),
-    do: Import.import_key(hsm, file, template, opts)
+  @spec import_key(hsm, importable, template, opts) :: {:ok, Key.t()} | error
+  def import_key(hsm, given, template, opts \\ []),
+    do: Import.import_key(hsm, given, template, opts)
 
-  bang(import_key(hsm, file :: binary, template, opts) :: Key.t())
+  bang(import_key(hsm, importable, template, opts) :: Key.t())
 
   ## Signatures
 

@@ -32,7 +32,7 @@ is sent; the shell says which argument is wrong, and why.
          size/2, size/3, update/3, update/4, create/2, create/3, copy/3, copy/4,
          destroy/2, destroy/3, public_key/2, public_key/3, certificate/2, certificate/3]).
 -export([generate_key/3, generate_key/4, generate_key_pair/3, generate_key_pair/4, import_key/3,
-         import_key/4]).
+         import_key/4, check_value/2, check_value/3]).
 -export([sign/4, sign/5, verify/5, verify/6, is_valid/5, is_valid/6, sign_recover/4,
          sign_recover/5, verify_recover/4, verify_recover/5]).
 -export([encrypt/4, encrypt/5, decrypt/4, decrypt/5, encrypt_stream/4, encrypt_stream/5,
@@ -44,6 +44,7 @@ is sent; the shell says which argument is wrong, and why.
          validation_flags/1, validation_flags/2]).
 -export([fold/3, format_error/1, format_error/2]).
 -export_type([hsm/0, session/0, selector/0, object/0, mechanism/0, template/0, attribute/0, data/0,
+              importable/0,
               chunks/0, chunks/1, stream/1, pin/0, kind/0, operation/0, start_options/0, options/0,
               error/0, error_reason/0]).
 
@@ -61,6 +62,10 @@ is sent; the shell says which argument is wrong, and why.
 ?DOC("The standard's name in lower case, or a number.").
 -type attribute() :: atom() | non_neg_integer().
 -type template() :: #{attribute() => term()}.
+
+?DOC("The file of a key, the bytes of a secret key, a record of `public_key`, or a JWK as a map with binaries.").
+-type importable() :: binary() | {aes | hmac | generic_secret, binary()} | tuple()
+                    | #{binary() => term()}.
 
 ?DOC("A name, a name with arguments, or a name or number with the bytes of the parameter.").
 -type mechanism() :: atom() | non_neg_integer()
@@ -460,21 +465,33 @@ generate_key_pair(Hsm, Mechanism, Template, Options) ->
 -spec generate_key_pair(hsm(), mechanism(), template()) -> {ok, {object(), object()}} | error().
 generate_key_pair(Hsm, Mechanism, Template) -> generate_key_pair(Hsm, Mechanism, Template, #{}).
 
-?DOC("Takes the private key of a file into the token, proves that it is there, and stores its public key
-beside it unless `public => false` says not to: PKCS #8 (also encrypted, with the option `password`),
-PKCS #1 or SEC 1, as DER or PEM.
+?DOC("Takes a key that is somewhere else into the token, proves that it is there, and stores the public key of
+a private one beside it unless `public => false` says not to. It is the file of a key (PKCS #8, also encrypted, with the
+option `password`, PKCS #1, SEC 1, a public key, OpenSSH's own form, a JWK), a record of `public_key`, or
+`{aes | hmac | generic_secret, Bytes}`.
 
 Errors: `invalid_argument`, `unsupported`, `module_misbehaved`. PKCS #11 v3.2, sections 5.7.1 and 5.13.
 
     1> Legacy = public_key:generate_key({namedCurve, secp256r1}).
-    2> Pem = public_key:pem_encode([public_key:pem_entry_encode('ECPrivateKey', Legacy)]).
-    3> {ok, #{class := private_key}} = cryptoki:import_key(hsm, Pem, #{label => <<\"legacy\">>}).").
--spec import_key(hsm(), File :: binary(), template(), options()) -> {ok, object()} | error().
-import_key(Hsm, File, Template, Options) -> call(import_key, [Hsm, File, Template, Options]).
+    2> {ok, #{class := private_key}} = cryptoki:import_key(hsm, Legacy, #{label => <<\"legacy\">>}).").
+-spec import_key(hsm(), importable(), template(), options()) -> {ok, object()} | error().
+import_key(Hsm, Given, Template, Options) -> call(import_key, [Hsm, Given, Template, Options]).
 
 ?SAME_AS("import_key/4").
--spec import_key(hsm(), File :: binary(), template()) -> {ok, object()} | error().
-import_key(Hsm, File, Template) -> import_key(Hsm, File, Template, #{}).
+-spec import_key(hsm(), importable(), template()) -> {ok, object()} | error().
+import_key(Hsm, Given, Template) -> import_key(Hsm, Given, Template, #{}).
+
+?DOC("The check value of a secret key: three bytes that the token keeps or computes.
+
+Errors: `key_not_found`, `key_ambiguous`, `unsupported`. PKCS #11 v3.2, section 4.10.2.
+
+    1> {ok, <<_:24>>} = cryptoki:check_value(hsm, #{label => <<\"archive\">>}).").
+-spec check_value(hsm(), selector(), options()) -> {ok, binary()} | error().
+check_value(Hsm, Key, Options) -> call(check_value, [Hsm, Key, Options]).
+
+?SAME_AS("check_value/3").
+-spec check_value(hsm(), selector()) -> {ok, binary()} | error().
+check_value(Hsm, Key) -> check_value(Hsm, Key, #{}).
 
 %%% Signatures
 

@@ -118,11 +118,11 @@ defmodule Cryptoki.ImportKeyTest do
         error =
           assert_raise ArgumentError, fn -> Cryptoki.import_key(hsm, files.ec.file, wrong) end
 
-        assert error.message =~ "attribute #{name}: the file says"
+        assert error.message =~ "attribute #{name}: the key that is imported says"
         refute error.message =~ "secret"
       end
 
-      assert_raise ArgumentError, ~r/modulus: the file says/, fn ->
+      assert_raise ArgumentError, ~r/modulus: the key that is imported says/, fn ->
         Cryptoki.import_key(hsm, files.rsa.file, modulus: <<7::2048>>)
       end
     end
@@ -137,7 +137,11 @@ defmodule Cryptoki.ImportKeyTest do
             {"x", [], [password: :protected_path], ~r/password: must be what pin: may be/},
             {"x", [], [password: 1234], ~r/password: must be.*got: an integer/},
             {"x", [], [pasword: "abc"], ~r/did you mean :password/},
-            {{:aes, "0123"}, [], [], ~r/Cryptoki.create\/3/},
+            {{:aes, ~c"0123"}, [], [], ~r/bytes of a secret key are a binary, got: a list/},
+            {{:des3, "0123"}, [], [], ~r/and no :des3/},
+            {{:aes, "0123"}, [lable: "a"], [], ~r/did you mean :label/},
+            {{:RSAPrivateKey, 1}, [], [], ~r/and no :RSAPrivateKey/},
+            {{1, 2}, [], [], ~r/got: a tuple of 2/},
             {~c"x", [], [], ~r/got: a list/},
             {nil, [], [], ~r/import_key takes/}
           ] do

@@ -3,6 +3,7 @@
 #   {"do": "verify", "jwk": {...}, "jws": "...", "payload": "...", "alg": "..."}  -> true, or what was wrong
 #   {"do": "sign", "kty": "...", "alg": "...", ...}  -> {"jwk": {...}, "private": {...}, "jws": "..."}
 #   {"do": "thumbprint", "jwk": {...}}  -> "..."
+#   {"do": "key", "key": {...}}  -> {"jwk": {...}, "pem": "...", "public": {...}, "public_pem": "..."}
 import base64, json, sys
 import jwt
 from jwcrypto import jwk, jws
@@ -56,9 +57,16 @@ def thumbprint(request):
     return jwk.JWK(**request["jwk"]).thumbprint()
 
 
+def key(request):
+    made = jwk.JWK.generate(**request["key"])
+    return {"jwk": made.export(as_dict=True), "public": made.export_public(as_dict=True),
+            "pem": made.export_to_pem(private_key=True, password=None).decode(),
+            "public_pem": made.export_to_pem().decode()}
+
+
 def answer(request):
     try:
-        return {"verify": verify, "sign": sign, "thumbprint": thumbprint}[request["do"]](request)
+        return {"verify": verify, "sign": sign, "thumbprint": thumbprint, "key": key}[request["do"]](request)
     except Exception as error:
         return "%s: %s" % (type(error).__name__, error)
 

@@ -14,6 +14,7 @@ defmodule Cryptoki.Selector do
     encrypt: [:public_key, :secret_key],
     decrypt: [:private_key, :secret_key],
     digest: [:secret_key],
+    secret_key: [:secret_key],
     sign_recover: [:private_key],
     verify_recover: [:public_key],
     wrap: [:public_key, :secret_key],

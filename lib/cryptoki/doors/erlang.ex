@@ -34,6 +34,7 @@ defmodule Cryptoki.Erlang do
     {Cryptoki, :certificate} => ~w[hsm selector opts]a,
     {Cryptoki, :generate_key} => ~w[hsm mechanism template opts]a,
     {Cryptoki, :generate_key_pair} => ~w[hsm mechanism pair opts]a,
+    {Cryptoki, :check_value} => ~w[hsm selector opts]a,
     {Cryptoki, :import_key} => ~w[hsm file import opts]a,
     {Cryptoki, :sign} => ~w[hsm selector mechanism data opts]a,
     {Cryptoki, :verify} => ~w[hsm selector mechanism data data opts]a,
@@ -195,8 +196,8 @@ defmodule Cryptoki.Erlang do
   defp check(:mechanism, mechanism), do: Keys.mechanism!(mechanism)
   defp check(:template, template), do: Attribute.encode!(template)
   defp check(:pair, template), do: template_of_pair(template)
-  defp check(:file, file), do: Import.file!(file)
-  defp check(:import, template), do: Import.template!(template)
+  defp check(:file, given), do: Import.Source.given!(given)
+  defp check(:import, template), do: Import.Template.wished!(template, "a file")
   defp check(:names, names), do: Attribute.types!(names)
   defp check(_other, _argument), do: :ok
 

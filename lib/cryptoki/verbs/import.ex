@@ -5,50 +5,33 @@ defmodule Cryptoki.Import do
 
   require Logger
 
-  alias Cryptoki.{
-    Attribute,
-    Call,
-    Error,
-    HSM,
-    Key,
-    KeyTemplate,
-    Options,
-    Pin,
-    PrivateKey,
-    PublicHalf,
-    Target,
-    Type
-  }
-
-  alias Cryptoki.Attribute.Curve
-  alias Cryptoki.Import.{Made, Proof}
+  alias Cryptoki.{Attribute, Call, Error, HSM, Key, Names, Options, PublicHalf, Target}
+  alias Cryptoki.Import.{Made, Proof, Public, Secret, Source, Template}
   alias Cryptoki.Native.Wait
 
-  # What the file says of a key, or another kind of key would have said.
-  @told ~w[class key_type modulus public_exponent private_exponent prime_1 prime_2 exponent_1 exponent_2
-           coefficient curve ec_params ec_point value modulus_bits value_len value_bits prime subprime base
-           parameter_set seed public_key_info]a
-  @montgomery [:x25519, :x448]
-
-  @spec import_key(Cryptoki.hsm(), binary, Attribute.template(), keyword | map) ::
+  @spec import_key(Cryptoki.hsm(), Source.t(), Attribute.template(), keyword | map) ::
           {:ok, Key.t()} | {:error, Error.t()}
-  def import_key(hsm, file, template, opts) do
+  def import_key(hsm, given, template, opts) do
     options = Options.call!(opts, [:timeout, :metadata, :password])
-    wished = template!(template)
-
-    file = file!(file)
+    given = Source.given!(given)
+    wished = Template.wished!(template, given)
 
     with {:ok, target} <- HSM.target(hsm, options),
-         {:ok, key} <- read(file, options.password),
-         {private, _public} = templates = templates(key, wished),
-         :ok <- provable(private),
+         {:ok, key} <- Source.read(given, options.password),
+         templates = templates(Source.class(key), key, wished),
+         :ok <- provable(templates),
          :ok <- in_time(target) do
-      told(target, private)
-      create(%{target | timeout: options.timeout || target.timeout}, key, templates)
+      told(target, templates)
+      target = %{target | timeout: options.timeout || target.timeout}
+      create(hsm, target, key, templates)
     end
   end
 
-  defp provable(template) do
+  defp templates(:private_key, key, wished), do: Template.pair(key, wished)
+  defp templates(:public_key, key, wished), do: Template.public(key, wished)
+  defp templates(:secret_key, key, wished), do: Template.secret(key, wished)
+
+  defp provable({template, _public}) do
     text =
       "that the token has this key cannot be proven, and nothing was made: always_authenticate: true wants " <>
         "its PIN at each use, which is not spent on a proof"
@@ -57,6 +40,8 @@ defmodule Cryptoki.Import do
       do: {:error, Error.new(:unsupported, text)},
       else: :ok
   end
+
+  defp provable(_of_one_key), do: :ok
 
   # A password takes as long as the file says.
   defp in_time(target) do
@@ -68,6 +53,9 @@ defmodule Cryptoki.Import do
   end
 
   # Two keys of one name are no error, until somebody asks for one of them.
+  defp told(target, {private, _public}), do: told(target, private)
+  defp told(target, [[_ | _] = form | _forms]), do: told(target, form)
+
   defp told(target, template) do
     [class | names] = Attribute.types!([:class, :label, :id])
     asked = for {code, value} <- template, code in [class | names], do: {code, value}
@@ -75,10 +63,16 @@ defmodule Cryptoki.Import do
     with true <- Enum.any?(asked, fn {code, value} -> code in names and value != "" end),
          {:ok, [_ | _]} <- Call.run(target, {:find, asked, 1}) do
       Logger.warning(
-        "cryptoki #{inspect(Target.called(target))}: import_key: there is a private key with the label " <>
+        "cryptoki #{inspect(Target.called(target))}: import_key: there is a #{called(asked)} with the label " <>
           "#{inspect(label(asked))} and the id of this one already; a selector that says no more finds both"
       )
     end
+  end
+
+  defp called(asked) do
+    [code] = Attribute.types!([:class])
+    {_code, class} = List.keyfind(asked, code, 0)
+    :class |> Names.name(class) |> to_string() |> String.replace("_", " ")
   end
 
   defp label(asked) do
@@ -87,105 +81,17 @@ defmodule Cryptoki.Import do
     label
   end
 
-  @doc "The file, if it can be one; raises `ArgumentError`."
-  @spec file!(term) :: binary
-  def file!(file) when is_binary(file), do: file
-
-  def file!({kind, _bytes}) when kind in [:aes, :hmac, :generic_secret] do
-    text =
-      "import_key takes the file of a private key; Cryptoki.create/3 makes a secret key of bytes"
-
-    raise ArgumentError, text
-  end
-
-  def file!(other) do
-    text = "import_key takes the PEM or the DER of a private key, a binary, got: "
-    raise ArgumentError, text <> Type.of(other)
-  end
-
-  defp read(file, nil), do: PrivateKey.File.read(file)
-
-  defp read(file, pin) do
-    Pin.hidden(fn ->
-      with {:ok, password} <- Pin.fetch(pin),
-           do: PrivateKey.File.read(file, password),
-           else: ({:error, error} -> {:error, %{error | detail: "password: #{error.detail}"}})
-    end)
-  end
-
-  ## Templates
-
-  @typep parts :: {common :: keyword, public :: keyword | nil, private :: keyword}
-
-  @doc "The parts of a template, after all that can be looked at before the file is; raises `ArgumentError`."
-  @spec template!(Attribute.template()) :: parts
-  def template!(template) do
-    {common, public, private} = KeyTemplate.halves(template)
-
-    parts =
-      case List.keytake(common, :public, 0) do
-        {{:public, false}, common} -> {common, nil, private}
-        {{:public, true}, common} -> {common, public, private}
-        _none_or_a_mistake -> {common, public, private}
-      end
-
-    _ = encoded(:ec, parts)
-    parts
-  end
-
-  defp templates(key, {common, public, private}) do
-    own = [class: :private_key] ++ as_wanted(key, common)
-    twin = [class: :public_key] ++ Keyword.put(key.public_attributes, :key_type, own[:key_type])
-    parts = {left(common, own), public && left(public, twin), left(private, own)}
-    {private, public} = encoded(key.type, parts)
-    {Attribute.encode!(own) ++ private, public && for(told <- forms(twin), do: told ++ public)}
-  end
-
-  # Section 6.3.5 wants the point of an Edwards curve as it is, and there are tokens that want it in an
-  # OCTET STRING: SoftHSM takes the one as well, and verifies nothing with it then.
-  defp forms(twin) do
-    wrapped =
-      if twin[:key_type] == :ec_edwards,
-        do: [Keyword.update!(twin, :ec_point, &Curve.wrap_point/1)],
-        else: []
-
-    Enum.map([twin | wrapped], &Attribute.encode!/1)
-  end
-
-  # Tokens of before 3.0 with X25519 have one type for all keys of RFC 8410.
-  defp as_wanted(%{type: type, attributes: attributes}, common) do
-    if type in @montgomery and common[:key_type] == :ec_edwards,
-      do: Keyword.put(attributes, :key_type, :ec_edwards),
-      else: attributes
-  end
-
-  defp encoded(type, {common, public, private}) do
-    kind = if type in @montgomery, do: :ec_montgomery_key_pair_gen, else: :ec_key_pair_gen
-    {twin, own} = KeyTemplate.pair(kind, common ++ [public: public || [], private: private])
-    {Attribute.encode!(own), public && Attribute.encode!(twin)}
-  end
-
-  # What is left of a template when the file has said its part: values are compared, and never shown.
-  defp left(template, told) do
-    told = Attribute.encode!(told)
-    codes = Attribute.types!(@told)
-
-    Enum.reject(template, fn {name, value} ->
-      [{code, value}] = Attribute.encode!([{name, value}])
-      code in codes and agrees!(name, value, List.keyfind(told, code, 0))
-    end)
-  end
-
-  defp agrees!(_name, value, {_code, value}), do: true
-
-  defp agrees!(name, _value, _other_or_none) do
-    raise ArgumentError,
-          "attribute #{inspect(name)}: the file says what the key is, and not this; leave it out"
-  end
-
   ## Making
 
-  defp create(target, key, {private, public}) do
+  defp create(_hsm, target, key, [[_ | _] | _] = forms), do: Public.create(target, key, forms)
+
+  defp create(hsm, target, key, [_ | _] = template) do
+    with {:ok, made} <- Made.new(target, template),
+         :ok <- hsm |> Secret.prove(target, made, key) |> Made.undone(target, made),
+         do: {:ok, made.key}
+  end
+
+  defp create(_hsm, target, key, {private, public}) do
     with {:ok, made} <- Made.new(target, private),
          {:ok, proof} <- target |> Proof.make(made.handle, key) |> Made.undone(target, made),
          :ok <- target |> twin(public, proof) |> Made.undone(target, made),

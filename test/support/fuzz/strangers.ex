@@ -3,7 +3,8 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   # What anybody may send: requests, certificates, texts, tokens of the web, keys of OpenSSH. It is read, and
   # what was read can be written, or there is an error with a sentence; nothing else.
 
-  alias Cryptoki.{Attribute, Certificates, DER, Error, JSON, JWK, JWS, PEM, PrivateKey, SSH, X509}
+  alias Cryptoki.{Attribute, Certificates, DER, Error, JSON, JWK, JWS, PEM, PrivateKey}
+  alias Cryptoki.{PublicKey, SecretKey, SSH, X509}
   alias Cryptoki.DER.Reader
   alias Cryptoki.Options.Table
   alias Cryptoki.X509.{Authority, Extensions, Name, OCSP, RevocationList}
@@ -14,6 +15,8 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     crl: :der,
     ocsp: :der,
     pkcs8: :der,
+    openssh: :bytes,
+    jwk: :bytes,
     text: :bytes,
     jws: :bytes,
     json: :bytes,
@@ -116,6 +119,18 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     if :binary.match(bytes, <<2, 2, 2048::16>>) != :nomatch,
       do: private(PrivateKey.File.read(bytes, "abcdef"))
 
+    :ok
+  end
+
+  # The bytes in a file of OpenSSH's own, behind what all of them begin with.
+  def run(:openssh, bytes) do
+    private(PrivateKey.OpenSSH.read(bytes))
+    private(PrivateKey.OpenSSH.read("openssh-key-v1" <> <<0>> <> bytes))
+    :ok
+  end
+
+  def run(:jwk, text) do
+    private(PrivateKey.File.read(text))
     :ok
   end
 
@@ -236,9 +251,15 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   # A token could be given it, and nothing shows it.
   defp private(read) do
     case answer(read) do
-      {:ok, key} ->
+      {:ok, %PrivateKey{} = key} ->
         "#Cryptoki.PrivateKey<" <> _ = inspect(key)
         true = is_list(Attribute.encode!(key.attributes))
+
+      {:ok, %SecretKey{} = key} ->
+        "#Cryptoki.SecretKey<" <> _ = inspect(key)
+
+      {:ok, %PublicKey.Given{} = key} ->
+        true = is_list(Attribute.encode!(key.public_attributes))
 
       {:error, %Error{reason: reason}} ->
         true = reason in [:invalid_argument, :unsupported]

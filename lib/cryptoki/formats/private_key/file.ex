@@ -1,11 +1,11 @@
 defmodule Cryptoki.PrivateKey.File do
   @moduledoc false
-  # A private key as others keep it in a file: PKCS #8, PKCS #1 or SEC 1, in DER or PEM. Strict, and what is
-  # read is one key. Nothing that an error shows is secret. Pure.
+  # A key as others keep it in a file: PKCS #8, PKCS #1 or SEC 1, or a public key, in DER or PEM; OpenSSH's own
+  # form; a JWK. Strict, and what is read is one key. Nothing that an error shows is secret. Pure.
 
-  alias Cryptoki.{Error, PEM, PrivateKey}
+  alias Cryptoki.{Error, JSON, PEM, PrivateKey, PublicKey, SecretKey}
   alias Cryptoki.DER.Reader
-  alias Cryptoki.PrivateKey.{Encryption, Info}
+  alias Cryptoki.PrivateKey.{Encryption, Info, JWK, OpenSSH}
 
   # Of the file, whatever stands around the key in it.
   @most 65_536
@@ -16,20 +16,23 @@ defmodule Cryptoki.PrivateKey.File do
   @sec1 "EC PRIVATE KEY"
   @parameters "EC PARAMETERS"
   @encrypted "ENCRYPTED PRIVATE KEY"
-  @keys [@pkcs8, @pkcs1, @sec1, @encrypted]
+  @openssh "OPENSSH PRIVATE KEY"
+  @public "PUBLIC KEY"
+  @keys [@pkcs8, @pkcs1, @sec1, @encrypted, @openssh]
 
   # What stands in the place of a key, and what can be done.
   @others %{
-    "OPENSSH PRIVATE KEY" =>
-      "private key: it is one of OpenSSH's own form; `ssh-keygen -p -m PKCS8 -f COPY` rewrites a copy of the " <>
-        "file as PKCS #8, which is read here, for RSA and ECDSA, and not for Ed25519",
     "DSA PRIVATE KEY" => "private key: DSA is not imported"
   }
-  @jwk "private key: it is JSON, and no JWK is read here; have it written as PKCS #8 by what made it"
   @putty "private key: it is one of PuTTY's own form; `puttygen FILE -O private-openssh -o PEM` writes it as PEM"
 
-  @doc "The one key in a file, which a password opens when it is encrypted."
-  @spec read(binary, password :: binary | nil) :: {:ok, PrivateKey.t()} | {:error, Error.t()}
+  @type key :: PrivateKey.t() | PublicKey.Given.t() | SecretKey.t()
+
+  @doc """
+  The one key in a file, which a password opens when it is encrypted; a public key, where there is no private
+  one.
+  """
+  @spec read(binary, password :: binary | nil) :: {:ok, key} | {:error, Error.t()}
   def read(bytes, password \\ nil)
 
   def read(bytes, _password) when byte_size(bytes) > @most,
@@ -40,15 +43,22 @@ defmodule Cryptoki.PrivateKey.File do
   def read(bytes, password) do
     cond do
       PEM.der?(bytes) -> der(bytes, &Info.any(&1, password))
-      bytes =~ ~r/\A\s*\{/ -> unsupported(@jwk)
+      bytes =~ ~r/\A\s*\{/ -> json(bytes)
       true -> text(bytes, password)
+    end
+  end
+
+  defp json(text) do
+    case JSON.decode(text) do
+      {:ok, %{} = jwk} -> JWK.read(jwk)
+      :error -> wrong("it begins as JSON, and is none")
     end
   end
 
   defp der(bytes, read), do: Reader.read(bytes, @what, &read.(Reader.secret(&1)), @most)
 
   defp text(text, password) do
-    case PEM.decode(text, [@parameters | @keys]) do
+    case PEM.decode(text, [@parameters, @public | @keys]) do
       {:ok, entries} -> entries(entries, text, password)
       {:error, sentence} -> wrong(sentence)
     end
@@ -58,10 +68,16 @@ defmodule Cryptoki.PrivateKey.File do
     case Enum.filter(entries, fn {label, _der} -> label in @keys or is_map_key(@others, label) end) do
       [{label, der}] -> entry(label, der, entries, password)
       [] when entries == [] -> wrong(neither(text))
-      [] -> wrong("there is none in it, but #{PEM.others(entries)}")
+      [] -> public(for({@public, der} <- entries, do: der), entries)
       several -> wrong("there are #{length(several)} in it, and one should be")
     end
   end
+
+  defp public([<<_, _::binary>> = der], _entries),
+    do: Reader.read(der, "public key: ", &PublicKey.Given.read/1, @most)
+
+  defp public(_none_or_several, entries),
+    do: wrong("there is none in it, but #{PEM.others(entries)}")
 
   defp neither(text) do
     if String.printable?(text) and text =~ ~r/\A[^\r\n]{1,4096}\z/,
@@ -76,6 +92,7 @@ defmodule Cryptoki.PrivateKey.File do
   defp entry(_label, nil, _entries, _password), do: unsupported(Encryption.unknown())
   defp entry(@pkcs8, der, _entries, _password), do: der(der, &Info.pkcs8/1)
   defp entry(@pkcs1, der, _entries, _password), do: der(der, &Info.pkcs1/1)
+  defp entry(@openssh, bytes, _entries, _password), do: OpenSSH.read(bytes)
   defp entry(@encrypted, der, _entries, password), do: der(der, &Info.encrypted(&1, password))
 
   # The curve in front of it, as OpenSSL writes it, says the same once more.

@@ -4,7 +4,7 @@ defmodule Cryptoki.PrivateKey.Info do
   # PKCS #1 (RFC 8017, appendix A.1.2), ECPrivateKey of SEC 1 (RFC 5915) and CurvePrivateKey (RFC 8410). Pure.
 
   alias Cryptoki.DER.Reader
-  alias Cryptoki.PrivateKey
+  alias Cryptoki.{PrivateKey, PublicKey}
   alias Cryptoki.PrivateKey.{Elliptic, Encryption, RSA}
   alias Cryptoki.SignatureAlgorithm.Identifier
 
@@ -26,7 +26,7 @@ defmodule Cryptoki.PrivateKey.Info do
   @pkcs12 "private key: it is PKCS #12; `openssl pkcs12 -in FILE -nocerts -nodes -out PEM` takes the key out of it"
 
   @doc "Whichever form it is."
-  @spec any(Reader.t(), password :: binary | nil) :: PrivateKey.t()
+  @spec any(Reader.t(), password :: binary | nil) :: PrivateKey.t() | PublicKey.Given.t()
   def any(value, password) do
     case Reader.sequence(value) do
       [%{tag: 2, contents: <<3>>}, %{tag: 0x30} | _] -> Reader.refuse!(:unsupported, @pkcs12)
@@ -34,7 +34,7 @@ defmodule Cryptoki.PrivateKey.Info do
       [%{tag: 2}, %{tag: 2} | _] -> pkcs1(value)
       [%{tag: 2}, %{tag: 4} | _] -> sec1(value, nil)
       [%{tag: 0x30}, %{tag: 4}] -> encrypted(value, password)
-      [%{tag: 0x30}, %{tag: 3}] -> Reader.wrong!(value, "it is a public key")
+      [%{tag: 0x30}, %{tag: 3}] -> PublicKey.Given.read(value)
       _other -> Reader.wrong!(value, "it is neither PKCS #8 nor PKCS #1 nor SEC 1")
     end
   end

@@ -1,0 +1,44 @@
+defmodule Cryptoki.KeyWrap do
+  @moduledoc false
+  # AES key wrap (RFC 3394) and the same with padding (RFC 5649), which :crypto does not have. Pure.
+
+  @iv <<0xA6A6A6A6A6A6A6A6::64>>
+  @padded 0xA65959A6
+
+  @doc "Wraps bytes of a multiple of eight, sixteen at least."
+  @spec wrap(key :: binary, binary) :: binary
+  def wrap(key, bytes) when rem(byte_size(bytes), 8) == 0 and byte_size(bytes) >= 16,
+    do: wrapped(key, @iv, bytes)
+
+  @doc "Wraps bytes of any length but none."
+  @spec wrap_padded(key :: binary, binary) :: binary
+  def wrap_padded(key, bytes) when byte_size(bytes) > 0 do
+    iv = <<@padded::32, byte_size(bytes)::32>>
+    fill = rem(8 - rem(byte_size(bytes), 8), 8)
+    padded = <<bytes::binary, 0::size(fill)-unit(8)>>
+
+    if byte_size(padded) == 8,
+      do: block(key, iv <> padded),
+      else: wrapped(key, iv, padded)
+  end
+
+  defp wrapped(key, iv, bytes) do
+    blocks = for <<block::binary-8 <- bytes>>, do: block
+    count = length(blocks)
+
+    {a, blocks} =
+      Enum.reduce(0..5, {iv, blocks}, fn round, {a, blocks} ->
+        Enum.reduce(Enum.with_index(blocks, round * count + 1), {a, []}, fn {block, step},
+                                                                            {a, done} ->
+          <<a::64, block::binary-8>> = block(key, a <> block)
+          {<<Bitwise.bxor(a, step)::64>>, [block | done]}
+        end)
+        |> then(fn {a, done} -> {a, Enum.reverse(done)} end)
+      end)
+
+    IO.iodata_to_binary([a | blocks])
+  end
+
+  defp block(key, bytes),
+    do: :crypto.crypto_one_time(:"aes_#{bit_size(key)}_ecb", key, bytes, true)
+end

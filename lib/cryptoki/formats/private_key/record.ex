@@ -1,0 +1,97 @@
+defmodule Cryptoki.PrivateKey.Record do
+  @moduledoc false
+  # Keys as `:public_key` has them. Pure.
+
+  alias Cryptoki.{DER, Error, PrivateKey, PublicKey}
+  alias Cryptoki.Attribute.Curve
+  alias Cryptoki.DER.Reader
+  alias Cryptoki.PrivateKey.Parts
+
+  @what "private key: "
+  @rsa {1, 2, 840, 113_549, 1, 1, 1}
+  @ec {1, 2, 840, 10_045, 2, 1}
+  @edwards %{
+    {1, 3, 101, 112} => :ed25519,
+    {1, 3, 101, 113} => :ed448,
+    {1, 3, 101, 110} => :x25519,
+    {1, 3, 101, 111} => :x448
+  }
+
+  @doc "Whether it is a record that could be a key, by its name and how many fields it has."
+  @spec record?(term) :: boolean
+  def record?(record) when is_tuple(record) and tuple_size(record) > 1 do
+    case {elem(record, 0), tuple_size(record)} do
+      {:RSAPrivateKey, 11} -> true
+      # The sixth field is one of OTP 25 and newer.
+      {:ECPrivateKey, size} -> size in [5, 6]
+      {:RSAPublicKey, 3} -> true
+      {{:ECPoint, point}, 2} -> is_binary(point)
+      _other -> false
+    end
+  end
+
+  def record?(_other), do: false
+
+  @doc "The key."
+  @spec read(tuple) :: {:ok, PrivateKey.t() | PublicKey.Given.t()} | {:error, Error.t()}
+  def read({:RSAPrivateKey, version, n, e, d, p, q, dp, dq, qi, others}) do
+    numbers = [n, e, d, p, q, dp, dq, qi]
+
+    cond do
+      not Enum.all?(numbers, &(is_integer(&1) and &1 >= 0)) -> wrong("its fields are no numbers")
+      version not in [:"two-prime", 0] or others != :asn1_NOVALUE -> more_primes()
+      true -> Parts.read({:rsa, numbers}, @what)
+    end
+  end
+
+  def read(record) when elem(record, 0) == :ECPrivateKey do
+    [:ECPrivateKey, _version, secret, curve, public | _attributes] = Tuple.to_list(record)
+    point = if public != :asn1_NOVALUE, do: public
+
+    with true <- is_binary(secret) and (is_binary(point) or point == nil),
+         {:ok, oid} <- curve(curve) do
+      if type = @edwards[oid],
+        do: Parts.read({:edwards, type, secret, point}, @what),
+        else: Parts.read({:ec, oid, secret, point}, @what)
+    else
+      false -> wrong("its fields are no bytes")
+      error -> error
+    end
+  end
+
+  def read({:RSAPublicKey, n, e}) when is_integer(n) and is_integer(e),
+    do: public([DER.oid(@rsa), DER.null()], DER.sequence([DER.integer(n), DER.integer(e)]))
+
+  def read({{:ECPoint, point}, curve}) do
+    with {:ok, oid} <- curve(curve) do
+      if is_map_key(@edwards, oid),
+        do: public([DER.oid(oid)], point),
+        else: public([DER.oid(@ec), DER.oid(oid)], point)
+    end
+  end
+
+  def read(_other), do: wrong("its fields are not those of such a record")
+
+  defp curve({:namedCurve, name}) when is_atom(name) do
+    case Curve.oid(name) do
+      {:ok, oid} -> {:ok, oid}
+      :error -> unsupported("its curve is not known here")
+    end
+  end
+
+  defp curve({:namedCurve, oid}),
+    do: if(DER.oid?(oid), do: {:ok, oid}, else: wrong("its curve is none"))
+
+  defp curve(_parameters), do: unsupported("a curve by its parameters, not by its name")
+
+  defp public(algorithm, bits) do
+    info = PrivateKey.public_info(algorithm, bits)
+    Reader.read(info, "public key: ", &PublicKey.Given.read/1)
+  end
+
+  defp more_primes,
+    do: unsupported("it has more than two primes, and PKCS #11 has no place for them")
+
+  defp wrong(text), do: {:error, Error.new(:invalid_argument, @what <> text)}
+  defp unsupported(text), do: {:error, Error.new(:unsupported, @what <> text)}
+end
