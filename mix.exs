@@ -8,6 +8,9 @@ defmodule Cryptoki.MixProject do
   @external_resource @cargo_toml
   @version ~r/^version = "(.+)"$/m |> Regex.run(File.read!(@cargo_toml)) |> List.last()
 
+  # Where this repository is published, such as "https://example.org/cryptoki": its maintainer fills it in, once, here.
+  @repository nil
+
   def project do
     [
       app: :cryptoki,
@@ -21,6 +24,7 @@ defmodule Cryptoki.MixProject do
       start_permanent: Mix.env() == :prod,
       test_coverage: [summary: [threshold: 0]],
       deps: [],
+      source_url: @repository,
       package: package(),
       docs: docs()
     ]
@@ -39,12 +43,18 @@ defmodule Cryptoki.MixProject do
   defp package do
     [
       licenses: ["MIT", "Apache-2.0"],
+      links: links(@repository),
       files:
         ~w(lib src build guides native Cargo.toml Cargo.lock clippy.toml) ++
           ~w(mix.exs rebar.config rebar.config.script .formatter.exs README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md llms.txt) ++
           ~w(LICENSE LICENSE-MIT LICENSE-APACHE)
     ]
   end
+
+  defp links(nil), do: %{}
+
+  defp links(repository),
+    do: %{"Source" => repository, "Changes" => repository <> "/blob/v#{@version}/CHANGELOG.md"}
 
   # For `ex_doc` when it is installed as an archive or escript; it is no dependency.
   defp docs do

@@ -62,6 +62,25 @@ defmodule Cryptoki do
 
   `pin:` is for operations with a key, `format:` for `sign/5` and `verify/6`. Of a multi-part
   operation or a stream, `timeout:` counts for each step.
+
+  ## Functions by topic
+
+    * Instances: `start_link/1`, `child_spec/1`, `stop/1`, `status/1`, `unlock/3`, `subscribe/1`,
+      `unsubscribe/2`
+    * Looking around: `library_info/2`, `slots/2`, `token_info/2`, `mechanisms/2`, `mechanism_info/3`
+    * Objects: `find/3`, `find_one/3`, `stream/3`, `attributes/4`, `size/3`, `update/4`, `create/3`, `copy/4`,
+      `destroy/3`, `public_key/3`, `certificate/3`
+    * Making keys: `generate_key/4`, `generate_key_pair/4`, `import_key/4`
+    * Signatures: `sign/5`, `verify/6`, `valid?/6`, `sign_recover/5`, `verify_recover/5`
+    * Encryption: `encrypt/5`, `decrypt/5`, `encrypt_stream/5`, `decrypt_stream/5`
+    * Digests and random numbers: `digest/4`, `random/3`, `seed_random/3`
+    * Keys under keys: `wrap_key/5`, `unwrap_key/6`, `derive_key/5`, `encapsulate_key/5`, `decapsulate_key/6`
+    * Sessions and multi-part operations: `with_session/3`, `start/3`, `start/5`, `session_info/2`,
+      `validation_flags/2`, then `Cryptoki.Operation`
+
+  Certificates, requests and revocation lists are in `Cryptoki.X509`, signed files in `Cryptoki.CMS` and
+  `Cryptoki.SSH`, JSON in `Cryptoki.JWS` and `Cryptoki.JWK`, TLS in `Cryptoki.SSL`, tokens in
+  `Cryptoki.Token`, tables for the shell in `Cryptoki.IEx`, tokens for tests in `Cryptoki.Testing`.
   """
 
   import Cryptoki.Bang, only: [bang: 1]

@@ -50,6 +50,70 @@ defmodule Cryptoki.DocsTest do
     end
   end
 
+  describe "the address of the repository" do
+    test "stands in mix.exs, and what is published follows it" do
+      source = File.read!("mix.exs")
+      assert [line] = Regex.run(~r/^  @repository .+$/m, source)
+
+      for {value, url} <- [
+            {"nil", nil},
+            {inspect("https://other.test/c"), "https://other.test/c"}
+          ] do
+        config = config(String.replace(source, line, "  @repository #{value}"))
+        assert config[:source_url] == url
+        assert Enum.all?(Map.values(config[:package][:links]), &String.starts_with?(&1, url))
+        assert map_size(config[:package][:links]) == if(url, do: 2, else: 0)
+      end
+    end
+
+    test "stands nowhere else" do
+      ours =
+        ~r{(?:github\.com|gitlab\.com|codeberg\.org)/[\w.-]+/cryptoki\b|hex(?:docs)?\.pm/(?:packages/)?cryptoki\b}
+
+      address = Mix.Project.config()[:source_url]
+
+      {files, 0} =
+        System.cmd(
+          "git",
+          ~w(ls-files -- *.md *.ex *.exs *.erl *.src *.toml *.config *.script *.livemd *.cheatmd)
+        )
+
+      for file <- String.split(files), file != "mix.exs", text = File.read!(file) do
+        refute text =~ ours, "#{file} names an address of the repository"
+        refute address && text =~ address, "#{file} names the address of the repository"
+      end
+    end
+
+    # The project of another mix.exs, under another name: what it says without being loaded as the project.
+    defp config(source) do
+      source =
+        source
+        |> String.replace("defmodule Cryptoki.MixProject", "defmodule Cryptoki.OtherProject")
+        |> String.replace("use Mix.Project", "")
+        |> String.replace("__DIR__", inspect(File.cwd!()))
+
+      [{module, _beam} | _rest] = Code.compile_string(source)
+      config = module.project()
+      :code.purge(module)
+      :code.delete(module)
+      config
+    end
+  end
+
+  test "h Cryptoki lists every function by topic" do
+    {:docs_v1, _, _, _, %{"en" => text}, _, docs} = Code.fetch_docs(Cryptoki)
+    [_, topics] = String.split(text, "## Functions by topic")
+
+    functions =
+      for {{:function, name, arity}, _, _, doc, _} <- docs,
+          doc != :hidden,
+          not String.ends_with?("#{name}", "!"),
+          do: "#{name}/#{arity}"
+
+    listed = for [_, name] <- Regex.scan(~r{`([a-z_?]+/\d)`}, topics), do: name
+    assert Enum.sort(listed) == Enum.sort(functions)
+  end
+
   test "every test and command that SECURITY.md names is there" do
     named = Regex.scan(~r/`((?:test|bin|native|guides)\/[\w\/.]+)/, File.read!("SECURITY.md"))
     assert length(named) > 10

@@ -15,6 +15,12 @@ defmodule Cryptoki.GuidesTest do
 
   @starts_softhsm MainToken.lacks(:kryoptic, "what it shows starts SoftHSM")
 
+  @tag skip: @starts_softhsm
+  test "README.md" do
+    pin = %{"123456" => SoftHSM.pin()}
+    Guide.run("README.md", Map.merge(replacements(SoftHSM.create()), pin))
+  end
+
   # In a home with nothing in it, where SoftHSM has what its commands make, and the tests' tokens are not.
   @tag skip: @starts_softhsm
   test "first_signature.md, as it stands" do

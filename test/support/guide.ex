@@ -60,7 +60,7 @@ defmodule Cryptoki.Test.Guide do
   end
 
   defp compare(value, "#" <> _ = expected, _binding, where),
-    do: assert(inspect(value) == expected, where)
+    do: assert(inspect(value) == expected, "#{where}: #{inspect(value)}")
 
   defp compare(value, expected, binding, where) do
     {expected, _binding} = Code.eval_string(expected, binding)
