@@ -69,7 +69,7 @@ defmodule Cryptoki do
       `unsubscribe/2`
     * Looking around: `library_info/2`, `slots/2`, `token_info/2`, `mechanisms/2`, `mechanism_info/3`
     * Objects: `find/3`, `find_one/3`, `stream/3`, `attributes/4`, `size/3`, `update/4`, `create/3`, `copy/4`,
-      `destroy/3`, `public_key/3`, `certificate/3`
+      `destroy/3`, `public_key/3`, `check_value/3`, `certificate/3`
     * Making keys: `generate_key/4`, `generate_key_pair/4`, `import_key/4`
     * Signatures: `sign/5`, `verify/6`, `valid?/6`, `sign_recover/5`, `verify_recover/5`
     * Encryption: `encrypt/5`, `decrypt/5`, `encrypt_stream/5`, `decrypt_stream/5`

@@ -28,6 +28,8 @@ defmodule Cryptoki.DocsTest do
           [_, said] <- Regex.scan(~r/(?:~> |tag: "v)(\d[^"]*)"/, line) do
         assert said in [@version, minor], "README.md says #{line}, the version is #{@version}"
       end
+
+      assert readme =~ "**Status**: #{@version},"
     end
   end
 

@@ -180,6 +180,99 @@ defmodule Cryptoki.GuidesTest do
     await(fn -> check.() == :ok and not slow?.(10) end)
   end
 
+  describe "operations.md, on the node:" do
+    @describetag skip: @starts_softhsm
+
+    setup do
+      System.put_env("HSM_SO_PIN", SoftHSM.so_pin())
+      on_exit(fn -> System.delete_env("HSM_SO_PIN") end)
+      %{label: SoftHSM.create(), library: SoftHSM.library_copy()}
+    end
+
+    test "a PIN that was set back", %{label: label, library: library} do
+      [here, elsewhere] = blocks("### The PIN was changed, and set back")
+      ready = "iex> Cryptoki.status!(MyApp.HSM).state\n:ready\n```\n"
+      environment = %{"library: library" => "library: #{inspect(library)}", "payments" => label}
+      options = [library: library, label: label, name: MyApp.HSM, pin: {:env, "HSM_PIN"}]
+      assert {_, 0} = change_pin(label, SoftHSM.pin(), "11111111")
+      # Stopped by what runs the code.
+      {:ok, _hsm} = Cryptoki.start_link(SoftHSM.options(options))
+      run(here <> ready, environment)
+
+      # SoftHSM looks at its PIN when it is initialised: what another program did is done by a token that refuses.
+      module = FaultyModule.new()
+      FaultyModule.control(module, "C_Login rv=0xA0")
+      options = [name: MyApp.HSM, pin: {:env, "HSM_PIN"}]
+      {:ok, _hsm} = Cryptoki.start_link(FaultyModule.options(module, options))
+      FaultyModule.control(module, "")
+      run(elsewhere <> ready, %{})
+    end
+
+    test "SoftHSM sees a PIN that another program has changed when it is initialised anew",
+         context do
+      options = SoftHSM.options(library: context.library, label: context.label)
+      assert {_, 0} = change_pin(context.label, SoftHSM.pin(), "11111111")
+      hsm = start_supervised!({Cryptoki, options})
+      assert {_, 0} = change_pin(context.label, "11111111", SoftHSM.pin())
+      force = &Cryptoki.unlock(&1, SoftHSM.pin(), force: true)
+      assert {:error, %{reason: :pin_incorrect}} = force.(hsm)
+      stop_supervised!(Cryptoki)
+      hsm = start_supervised!({Cryptoki, options})
+      assert :ok = force.(hsm)
+    end
+
+    test "a key that another program has put in place of the old one", context do
+      %{label: label, library: library} = context
+      hsm = start_supervised!({Cryptoki, SoftHSM.options(library: library, label: label)})
+      template = [label: "invoice", id: <<1>>, token: true, curve: :secp256r1]
+      {_public, old} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, template)
+      before = Cryptoki.public_key!(hsm, label: "invoice")
+      sign = &Cryptoki.sign(hsm, &1, :ecdsa_sha256, "data", format: :der)
+      assert {:ok, _signature} = sign.(label: "invoice")
+
+      login = ~w(--login --pin #{SoftHSM.pin()})
+      remove = &pkcs11_tool(label, login ++ ~w(--delete-object --label invoice --type #{&1}))
+      make = ~w(--keypairgen --key-type EC:prime256v1 --label invoice --id 02)
+
+      for kind <- ~w(privkey pubkey), do: assert({_, 0} = remove.(kind))
+      assert {:error, %{reason: :key_not_found}} = sign.(label: "invoice")
+      assert {_, 0} = pkcs11_tool(label, login ++ make)
+
+      assert {:ok, signature} = sign.(label: "invoice")
+      await(fn -> Cryptoki.public_key!(hsm, label: "invoice") != before end)
+      public_key = Cryptoki.public_key!(hsm, label: "invoice")
+      assert :public_key.verify("data", :sha256, signature, public_key)
+      assert {:error, %{reason: :key_not_found}} = sign.(old)
+
+      {:ok, new} = Cryptoki.find_one(hsm, label: "invoice", class: :private_key)
+      assert {_, 0} = pkcs11_tool(label, login ++ make)
+      assert {:ok, _signature} = sign.(new)
+      await(fn -> match?({:error, %{reason: :key_ambiguous}}, sign.(label: "invoice")) end)
+      assert {:ok, _signature} = sign.(new)
+    end
+
+    defp change_pin(label, old, new),
+      do: pkcs11_tool(label, ~w(--change-pin --pin #{old} --new-pin #{new}))
+
+    defp pkcs11_tool(label, arguments) do
+      place = ~w(--module #{SoftHSM.library()} --token-label #{label})
+      System.cmd("pkcs11-tool", place ++ arguments, stderr_to_stdout: true)
+    end
+
+    # The code under a heading, each block for itself.
+    defp blocks(heading) do
+      [_, rest] = String.split(File.read!("guides/operations.md"), heading)
+      [section | _] = String.split(rest, ~r/^##+ /m)
+      List.flatten(Regex.scan(~r/^```elixir\n.*?(?=^```$)/ms, section))
+    end
+
+    defp run(code, replacements) do
+      file = Path.join(SoftHSM.directory(), "block.md")
+      File.write!(file, code)
+      Guide.run(file, replacements)
+    end
+  end
+
   defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   test "vendors.md has start options that are right, and a source for each vendor" do

@@ -76,6 +76,33 @@ defmodule Cryptoki.IExTest do
     assert Terminal.await(terminal, ~r/^iex\(3\)>\z/m) =~ ~r/^0$/m
   end
 
+  test "an instance is unlocked by a PIN that nobody sees", %{terminal: terminal} do
+    wrong =
+      "{:ok, hsm} = Cryptoki.start_link(token: [label: \"payments\"], pin: \"40414243\", name: :hsm)"
+
+    Terminal.type(terminal, wrong)
+    Terminal.await(terminal, ~r/^iex\(2\)>\z/m)
+
+    # Nothing, then the one that was refused, then the right one; and none when it is logged in.
+    for {pin, said, number} <- [
+          {"", "the PIN cannot be had from where pin: says it is (none was typed)", 3},
+          {"40414243", "C_Login answered CKR_PIN_INCORRECT", 4},
+          {SoftHSM.pin(), ~r/^:ok$/m, 5}
+        ] do
+      Terminal.type(terminal, "Cryptoki.IEx.unlock(:hsm)")
+      Terminal.await(terminal, ~r/^PIN for :hsm:\z/m)
+      Terminal.type(terminal, pin)
+      assert Terminal.await(terminal, ~r/^iex\(#{number}\)>\z/m) =~ said
+    end
+
+    refute Terminal.written(terminal) =~ SoftHSM.pin()
+
+    Terminal.type(terminal, "{Cryptoki.IEx.unlock(:hsm), Cryptoki.status!(:hsm).state}")
+    assert Terminal.await(terminal, ~r/^iex\(6\)>\z/m) =~ "{:ok, :ready}"
+    Terminal.type(terminal, "Cryptoki.IEx.unlock(:none)")
+    assert Terminal.await(terminal, ~r/^iex\(7\)>\z/m) =~ "no instance :none is running"
+  end
+
   @tag labels: ~w(payments archive)
   test "several tokens are asked about, none fitting is an error, options choose", context do
     %{terminal: terminal} = context
@@ -101,7 +128,7 @@ defmodule Cryptoki.IExTest do
   end
 
   test "h shows each function with an example", %{terminal: terminal} do
-    for {function, number} <- Enum.with_index(~w[tokens open objects key], 1) do
+    for {function, number} <- Enum.with_index(~w[tokens open unlock objects key], 1) do
       Terminal.type(terminal, "h Cryptoki.IEx.#{function}")
       screen = Terminal.await(terminal, ~r/^iex\(#{number + 1}\)>\z/m)
       assert screen =~ ~r/def #{function}\(/

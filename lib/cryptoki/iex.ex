@@ -96,6 +96,34 @@ defmodule Cryptoki.IEx do
   end
 
   @doc """
+  Asks for a PIN, which is not echoed, and unlocks an instance with it, as `Cryptoki.unlock/3` does; also in
+  the shell that `bin/my_app remote` gives. An instance that is logged in is asked for none.
+
+      iex> unlock(MyApp.HSM)
+      PIN for MyApp.HSM:
+      :ok
+
+  `force: true` for a PIN that the token has refused before, and for the last try that it allows.
+
+  Errors: `:pin_incorrect`, `:pin_locked`, `:token_absent`, `:shutdown`; `:pin_unavailable` for an empty line. PKCS
+  #11 v3.2, section 5.6.8 (C_Login).
+  """
+  @spec unlock(Cryptoki.hsm(), force: boolean, timeout: timeout) :: :ok | {:error, Error.t()}
+  def unlock(hsm, opts \\ []) do
+    explained(with {:ok, status} <- Cryptoki.status(hsm), do: unlock(status.login, hsm, opts))
+  end
+
+  defp unlock(:accepted, _hsm, _opts), do: :ok
+
+  defp unlock(_not_yet, hsm, opts) do
+    case Prompt.shell_secret("PIN for #{inspect(hsm)}: ") do
+      {:ok, ""} -> {:error, Error.new(:pin_unavailable, "none was typed")}
+      {:ok, pin} -> Cryptoki.unlock(hsm, fn -> pin end, opts)
+      {:error, _error} = error -> error
+    end
+  end
+
+  @doc """
   Prints the objects of a token, all or those that fit a selector:
 
       iex> objects(hsm)
