@@ -507,7 +507,12 @@ defmodule Cryptoki do
   bang(destroy(hsm, key, opts) :: :ok)
 
   @doc """
-  A public key for `:public_key`: RSA, DSA, elliptic curves, Ed25519, Ed448, X25519 and X448.
+  A public key for `:public_key`: RSA, DSA, elliptic curves, Ed25519, Ed448, X25519, X448, ML-DSA and SLH-DSA.
+
+  Of the last two it is the record of `:public_key` where that has one (OTP 29 does, OTP 27 does not):
+  `{:"ML-DSAPublicKey", :mldsa65, bytes}`, `{:"SLH-DSAPublicKey", :slh_dsa_sha2_128f, bytes}`. Elsewhere it is
+  `{:SubjectPublicKeyInfo, {:AlgorithmIdentifier, object_identifier, :asn1_NOVALUE}, bytes}`, which `:public_key.der_encode/2`
+  writes, and which `Cryptoki.X509` and `Cryptoki.JWK` take as well.
 
   Of a private key it is the public half, which is proven: by what the private key shows (the modulus of
   RSA), else by a signature over bytes by chance, or an agreement (ECDH) of a key that does not sign, that
@@ -526,10 +531,10 @@ defmodule Cryptoki do
       iex> :public_key.verify("text", :sha256, signature, public_key)
       true
   """
-  @spec public_key(hsm, key, opts) :: {:ok, :public_key.public_key()} | error
+  @spec public_key(hsm, key, opts) :: {:ok, :public_key.public_key() | tuple} | error
   def public_key(hsm, selector, opts \\ []), do: Objects.public_key(hsm, selector, opts)
 
-  bang(public_key(hsm, key, opts) :: :public_key.public_key())
+  bang(public_key(hsm, key, opts) :: :public_key.public_key() | tuple)
 
   @doc """
   The DER of a certificate on the token; of a `Cryptoki.Key` that is a key, the one with its public key,

@@ -15,8 +15,8 @@ defmodule Cryptoki.CMS do
       File.write!("invoice.pdf.p7s", der)
 
   What is signed are attributes: the type and the digest of the content, the time, and the certificate
-  (RFC 5035), which makes it a CAdES-BES signature. Keys: RSA (PKCS #1 and PSS), ECDSA, and Ed25519 (RFC
-  8419).
+  (RFC 5035), which makes it a CAdES-BES signature. Keys: RSA (PKCS #1 and PSS), ECDSA, Ed25519 (RFC
+  8419), ML-DSA (RFC 9882), and SLH-DSA with SHA-2 (RFC 9814).
   """
 
   import Cryptoki.Bang, only: [bang: 1]
@@ -43,7 +43,7 @@ defmodule Cryptoki.CMS do
   Whether the certificate is that of the key is proven as in `Cryptoki.public_key/3`, and each signature
   is verified with it before it is handed on. Whether it is valid is said by who verifies.
 
-  Errors: `:unsupported` for other keys (Ed448 among them), `:key_not_found`, `:invalid_argument` when a
+  Errors: `:unsupported` for other keys (Ed448 and SLH-DSA with SHAKE among them), `:key_not_found`, `:invalid_argument` when a
   certificate is none, or is not that of its key, and those of `Cryptoki.sign/5` and `Cryptoki.certificate/3`. PKCS
   #11 v3.2, section 5.13 (C_Sign).
 

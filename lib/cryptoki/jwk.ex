@@ -1,5 +1,6 @@
 defmodule Cryptoki.JWK do
   alias Cryptoki.{Base64URL, CallOptions, Error, JSON, Keys}
+  alias Cryptoki.JWK.Public
   alias Cryptoki.Options.Table
 
   @moduledoc """
@@ -27,24 +28,9 @@ defmodule Cryptoki.JWK do
   ]
   @call [:timeout, :metadata]
 
-  # RFC 7518, section 6.2.1.1, and RFC 8812; with the bytes of a coordinate.
-  @weierstrass %{
-    {1, 2, 840, 10045, 3, 1, 7} => {"P-256", 32},
-    {1, 3, 132, 0, 34} => {"P-384", 48},
-    {1, 3, 132, 0, 35} => {"P-521", 66},
-    {1, 3, 132, 0, 10} => {"secp256k1", 32}
-  }
-
-  # RFC 8037, section 2.
-  @octet_pairs %{
-    {1, 3, 101, 110} => "X25519",
-    {1, 3, 101, 111} => "X448",
-    {1, 3, 101, 112} => "Ed25519",
-    {1, 3, 101, 113} => "Ed448"
-  }
-
-  # RFC 7638, section 3.2, and RFC 8037, section 2: what a thumbprint is of.
+  # RFC 7638, section 3.2, RFC 8037, section 2, and RFC 9964: what a thumbprint is of.
   @required %{
+    "AKP" => ~w[alg kty pub],
     "RSA" => ~w[e kty n],
     "EC" => ~w[crv kty x y],
     "OKP" => ~w[crv kty x]
@@ -57,12 +43,13 @@ defmodule Cryptoki.JWK do
   @type opts :: keyword | map
 
   @doc """
-  The JWK of a public key: RSA, P-256, P-384, P-521, secp256k1, Ed25519, Ed448, X25519 or X448.
+  The JWK of a public key: RSA, P-256, P-384, P-521, secp256k1, Ed25519, Ed448, X25519, X448, or ML-DSA, which is of
+  the type AKP and has its `alg` always; another one for `alg:` is an error.
 
   #{Table.docs(@members)}
     * `timeout:` and `metadata:` as in `Cryptoki.public_key/3`
 
-  Errors: `:unsupported` for other curves, and those of `Cryptoki.public_key/3`. PKCS #11 v3.2, section
+  Errors: `:unsupported` for other curves and for SLH-DSA, `:invalid_argument` for such an `alg:`, and those of `Cryptoki.public_key/3`. PKCS #11 v3.2, section
   5.7.5 (C_GetAttributeValue).
 
       iex> {:ok, jwk} = Cryptoki.JWK.public(MyApp.HSM, [label: "contract"], kid: "2026-1", use: "sig")
@@ -75,6 +62,7 @@ defmodule Cryptoki.JWK do
 
     with {:ok, public_key} <- Cryptoki.public_key(hsm, key, call),
          {:ok, jwk} <- from_public_key(public_key),
+         :ok <- agrees(jwk, members[:alg]),
          do: {:ok, with_members(jwk, members)}
   end
 
@@ -122,33 +110,27 @@ defmodule Cryptoki.JWK do
       iex> Cryptoki.JWK.from_public_key({:RSAPublicKey, 0xC0FFEE, 65537})
       {:ok, %{"kty" => "RSA", "n" => "wP_u", "e" => "AQAB"}}
   """
-  @spec from_public_key(:public_key.public_key()) :: {:ok, t} | {:error, Error.t()}
-  def from_public_key({:RSAPublicKey, modulus, exponent}) do
-    number = &(&1 |> :binary.encode_unsigned() |> Base64URL.encode())
-    {:ok, %{"kty" => "RSA", "n" => number.(modulus), "e" => number.(exponent)}}
-  end
+  @spec from_public_key(:public_key.public_key() | tuple) :: {:ok, t} | {:error, Error.t()}
+  def from_public_key(public_key), do: Public.write(public_key)
 
-  def from_public_key({{:ECPoint, point}, {:namedCurve, oid}}) do
-    case {@weierstrass[oid], @octet_pairs[oid]} do
-      {{name, size}, nil} when byte_size(point) == 1 + 2 * size ->
-        <<4, both::binary>> = point
-        {x, y} = :erlang.split_binary(both, size)
+  @doc """
+  The public key of a JWK, as `:public_key` has it and `Cryptoki.public_key/3` answers it: what others publish, read
+  strictly. Members that it does not need are left, but for those of a private key.
 
-        {:ok,
-         %{"kty" => "EC", "crv" => name, "x" => Base64URL.encode(x), "y" => Base64URL.encode(y)}}
+  Errors: `:unsupported` for other types and curves, secret keys (`oct`) among them; `:invalid_argument` for a member that
+  is missing or no base64url, a number of the wrong length, a point that is on no curve or proves nothing, RSA of less
+  than 2048 bits, a private key in it, which whoever reads it can sign with, too. RFC 7518, section 6; RFC 8037; RFC 9964.
 
-      {nil, name} when name != nil ->
-        {:ok, %{"kty" => "OKP", "crv" => name, "x" => Base64URL.encode(point)}}
-
-      _other ->
-        unsupported()
-    end
-  end
-
-  def from_public_key(_other), do: unsupported()
-
-  defp unsupported,
-    do: {:error, Error.new(:unsupported, "JOSE has no name for keys of this kind")}
+      iex> {:ok, jwk} = Cryptoki.JWK.public(MyApp.HSM, label: "contract")
+      iex> Cryptoki.JWK.to_public_key(jwk) == Cryptoki.public_key(MyApp.HSM, label: "contract")
+      true
+      iex> {:error, error} = Cryptoki.JWK.to_public_key(%{jwk | "x" => "AQAB"})
+      iex> error.reason
+      :invalid_argument
+  """
+  @spec to_public_key(t) :: {:ok, :public_key.public_key() | tuple} | {:error, Error.t()}
+  def to_public_key(jwk) when is_map(jwk), do: Public.read(jwk)
+  def to_public_key(_other), do: raise(ArgumentError, "jwk: must be a map")
 
   @doc """
   The thumbprint of a public key (RFC 7638) in base64url: the same for everybody who has the key.
@@ -173,12 +155,15 @@ defmodule Cryptoki.JWK do
 
   def thumbprint(_other, _hash), do: no_key!()
 
-  defp member?({name, text}) when name in ["kty", "crv"], do: is_binary(text) and text != ""
+  defp member?({name, text}) when name in ["kty", "crv", "alg"],
+    do: is_binary(text) and text != ""
+
   defp member?({_name, text}), do: text != "" and match?({:ok, _bytes}, Base64URL.decode(text))
 
   @spec no_key!() :: no_return
   defp no_key!,
-    do: raise(ArgumentError, "a thumbprint is of an RSA, EC or OKP key as public/3 answers it")
+    do:
+      raise(ArgumentError, "a thumbprint is of an RSA, EC, OKP or AKP key as public/3 answers it")
 
   @doc """
   The text of a JWK or a JWKS.
@@ -206,6 +191,12 @@ defmodule Cryptoki.JWK do
   end
 
   bang(to_jose(hsm, key, opts) :: tuple)
+
+  defp agrees(%{"alg" => alg}, another) when another not in [nil, alg] do
+    {:error, Error.new(:invalid_argument, "alg: the key is one of #{alg}, not of #{another}")}
+  end
+
+  defp agrees(_jwk, _alg), do: :ok
 
   defp with_members(jwk, members) do
     for {name, value} <- members, into: jwk do

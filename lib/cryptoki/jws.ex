@@ -1,11 +1,9 @@
 defmodule Cryptoki.JWS do
   alias Cryptoki.{Base64URL, CallOptions, Error, HSM, JSON, Keys}
-  alias Cryptoki.JWS.{Algorithm, Options}
+  alias Cryptoki.JWS.{Algorithm, Compact, KeySet, Options}
   alias Cryptoki.Options.Table
 
   @call [:timeout, :pin, :metadata]
-  # The longest ones, of SLH-DSA, have some 50 000 bytes.
-  @most_signature 64 * 1024
 
   @moduledoc """
   JSON Web Signatures (RFC 7515) in the compact form, made and verified on the token: what a JWT
@@ -16,7 +14,7 @@ defmodule Cryptoki.JWS do
           header: %{typ: "JWT", kid: "2026-1"})
 
   Algorithms: #{Enum.map_join(Algorithm.names(), ", ", &"`#{&1}`")} (RFC 7518, RFC 8037, RFC 8812, RFC
-  9864). Each goes with one kind of key, which is checked; RSA keys have 2048 bits at least, HMAC keys
+  9864, RFC 9964). Each goes with one kind of key, which is checked; RSA keys have 2048 bits at least, HMAC keys
   the length of the hash. A token without, say, `:ecdsa_sha256` signs with `:ecdsa`, see
   `Cryptoki.sign/5`.
 
@@ -29,6 +27,8 @@ defmodule Cryptoki.JWS do
   @type key :: Cryptoki.key()
   @type opts :: keyword | map
   @type payload :: iodata | map | {:stream, Enumerable.t()}
+  @typedoc "Keys without a token: JWKs, a map with them under `\"keys\"`, or the JSON of that."
+  @type set :: {:jwks, [map] | map | String.t()}
   @type verified :: %{header: map, payload: iodata | {:stream, Enumerable.t()}}
 
   @doc """
@@ -56,13 +56,58 @@ defmodule Cryptoki.JWS do
 
     with {:ok, {alg, mechanism}} <- choose(hsm, key, :sign, own[:alg], call),
          protected = header |> Map.put("alg", alg) |> JSON.encode!() |> Base64URL.encode(),
-         {:ok, signature} <- Cryptoki.sign(hsm, key, mechanism, input(protected, payload), call) do
+         {:ok, signature} <-
+           Cryptoki.sign(hsm, key, mechanism, Compact.input(protected, payload), call) do
       shown = if detached?, do: "", else: payload
       {:ok, IO.iodata_to_binary([protected, ?., shown, ?., Base64URL.encode(signature)])}
     end
   end
 
   bang(sign(hsm, key, payload, opts) :: String.t())
+
+  @doc """
+  `verify/3` without options.
+
+      iex> {:ok, jwt} = Cryptoki.JWS.sign(MyApp.HSM, [label: "contract"], %{sub: "alice"}, header: %{kid: "1"})
+      iex> keys = [Cryptoki.JWK.public!(MyApp.HSM, [label: "contract"], kid: "1")]
+      iex> Cryptoki.JWS.verify!({:jwks, keys}, jwt).payload
+      ~S({"sub":"alice"})
+  """
+  @spec verify(set, jws :: String.t()) :: {:ok, verified} | {:error, Error.t()}
+  def verify({:jwks, _keys} = set, jws), do: verify(set, jws, [])
+
+  @doc """
+  Verifies a compact JWS with a set of public keys (JWKS, RFC 7517) in place of a token, by `:public_key`: `verify({:jwks,
+  keys}, jws, opts)`. `keys` is a list of JWKs, a map with them under `"keys"`, or the JSON of that, of 1 MiB at most.
+  `verify(hsm, key, jws)` is `verify/4` without options.
+
+  The key is the one with the `kid` of the header, and without a `kid` the only one that goes with the algorithm. What
+  it may be used for is said by the key, never by the header alone: its type and curve, and its `alg`, `use` and `key_ops`
+  where it has them. Secret keys (`oct`) are none of a set, and `HS256` and the others with a secret key are never taken.
+  Keys of kinds that are not known here are left, as section 5 has it. Those of ML-DSA need an OTP that knows them (29).
+
+  Options are those of `verify/4`, without those of calls.
+
+  Errors: `:signature_invalid` as there, also for an algorithm that no key goes with; `:key_not_found` for a `kid` that the set
+  does not have, which may be time to fetch it again; `:key_ambiguous` for one that several keys have; `:invalid_argument`
+  for what is no set, and for a key that nobody may use (`Cryptoki.JWK.to_public_key/1`) or that is no public one;
+  `:unsupported` for signatures that this OTP does not know.
+
+      iex> {:ok, jwt} = Cryptoki.JWS.sign(MyApp.HSM, [label: "contract"], %{sub: "alice"}, header: %{kid: "1"})
+      iex> keys = [Cryptoki.JWK.public!(MyApp.HSM, [label: "contract"], kid: "1")]
+      iex> {:ok, verified} = Cryptoki.JWS.verify({:jwks, keys}, jwt, alg: "ES256")
+      iex> verified.header["kid"]
+      "1"
+      iex> {:error, error} = Cryptoki.JWS.verify({:jwks, []}, jwt)
+      iex> error.reason
+      :key_not_found
+  """
+  @spec verify(hsm | set, key | (jws :: String.t()), (jws :: String.t()) | opts) ::
+          {:ok, verified} | {:error, Error.t()}
+  def verify({:jwks, keys}, jws, opts) when is_list(keys) or is_map(keys) or is_binary(keys),
+    do: KeySet.verify(keys, jws, opts)
+
+  def verify(hsm, key, jws), do: verify(hsm, key, jws, [])
 
   @doc """
   Verifies a compact JWS with a public or secret key of the token: `{:ok, %{header: map, payload:
@@ -86,21 +131,19 @@ defmodule Cryptoki.JWS do
       :signature_invalid
   """
   @spec verify(hsm, key, jws :: String.t(), opts) :: {:ok, verified} | {:error, Error.t()}
-  def verify(hsm, key, jws, opts \\ []) do
+  def verify(hsm, key, jws, opts) do
     {own, call} = CallOptions.split!(opts, Options.verify())
     unless is_binary(jws), do: raise(ArgumentError, "jws: must be a string")
 
-    with {:ok, {protected, shown, signature}} <- split(jws),
-         {:ok, header} <- read_header(protected, own[:crit]),
-         {:ok, alg} <- expected(header, own[:alg]),
-         {:ok, payload, signed} <- content(shown, own[:payload], header),
-         {:ok, {_alg, mechanism}} <- blame(choose(hsm, key, :verify, alg, call)),
-         input = input(protected, signed),
-         :ok <- blame(Cryptoki.verify(hsm, key, mechanism, input, signature, call)),
-         do: {:ok, %{header: header, payload: payload}}
+    with {:ok, read} <- Compact.read(jws, own),
+         {:ok, {_alg, mechanism}} <- blame(choose(hsm, key, :verify, read.alg, call)),
+         :ok <- blame(Cryptoki.verify(hsm, key, mechanism, read.signed, read.signature, call)),
+         do: {:ok, Map.take(read, [:header, :payload])}
   end
 
-  bang(verify(hsm, key, jws :: String.t(), opts) :: verified)
+  bang(verify(set, jws :: String.t()) :: verified)
+  bang(verify(hsm :: hsm | set, key :: key | String.t(), jws :: String.t() | opts) :: verified)
+  bang(verify(hsm, key, jws :: String.t(), options :: opts) :: verified)
 
   # What the header or the signature of the JWS is to blame for, whoever found out.
   defp blame({:error, %Error{reason: reason, code: code} = error})
@@ -118,11 +161,6 @@ defmodule Cryptoki.JWS do
     with {:ok, target} <- HSM.target(hsm, Cryptoki.Options.call!(call, @call)),
          do: Algorithm.choose(target, wanted, alg)
   end
-
-  defp input(protected, {:stream, chunks}),
-    do: {:stream, Stream.concat([[protected, ?.]], chunks)}
-
-  defp input(protected, payload), do: [protected, ?., payload]
 
   ## What is signed
 
@@ -158,85 +196,4 @@ defmodule Cryptoki.JWS do
 
   defp payload!(_other, _detached?, _b64?),
     do: raise(ArgumentError, "a payload is iodata, a map or {:stream, enumerable}")
-
-  ## What is verified: all of it may come from anybody, so nothing in it raises
-
-  defp split(jws) do
-    with [protected, payload, signature] <- String.split(jws, ".", parts: 4),
-         :ok <- short("header", protected, Options.most()),
-         :ok <- short("signature", signature, @most_signature),
-         {:ok, signature} <- Base64URL.decode(signature) do
-      {:ok, {protected, payload, signature}}
-    else
-      {:error, _too_long} = error -> error
-      _other -> malformed("three parts of base64url are needed")
-    end
-  end
-
-  # Bytes as characters of base64url.
-  defp short(part, text, most) do
-    if 3 * byte_size(text) <= 4 * most,
-      do: :ok,
-      else: malformed("its #{part} has more than #{most} bytes")
-  end
-
-  defp read_header(protected, understood) do
-    with {:ok, text} <- Base64URL.decode(protected),
-         {:ok, %{} = header} <- JSON.decode(text),
-         {:crit, true} <- {:crit, crit?(header, understood)} do
-      {:ok, header}
-    else
-      {:crit, _no} -> fault("crit is wrong or names what is not understood")
-      _no_header -> malformed("its header is not a JSON object")
-    end
-  end
-
-  # Nobody may be told less than what b64 says: without crit it does not count (RFC 7797, section 6).
-  defp crit?(%{"crit" => crit} = header, understood) do
-    Options.critical?(crit, header) and crit -- ["b64" | understood] == [] and
-      is_boolean(Map.get(header, "b64", true)) and
-      (not is_map_key(header, "b64") or "b64" in crit)
-  end
-
-  defp crit?(header, _understood),
-    do: not is_map_key(header, "crit") and not is_map_key(header, "b64")
-
-  defp expected(%{"alg" => alg}, nil) when is_binary(alg), do: {:ok, alg}
-
-  defp expected(%{"alg" => alg}, expected) when is_binary(alg) do
-    if alg in expected,
-      do: {:ok, alg},
-      else: fault("its algorithm is #{Algorithm.quoted(alg)}, which is not expected")
-  end
-
-  defp expected(_header, _expected), do: malformed("its header names no algorithm")
-
-  # {:ok, payload, as it was signed}
-  defp content("", nil, _header), do: {:ok, "", ""}
-
-  defp content(shown, nil, header) do
-    if header["b64"] == false,
-      do: {:ok, shown, shown},
-      else: with({:ok, payload} <- decoded(shown), do: {:ok, payload, shown})
-  end
-
-  defp content("", {:stream, _chunks} = payload, %{"b64" => false}), do: {:ok, payload, payload}
-
-  defp content(_shown, {:stream, _chunks}, _header),
-    do: mismatch("a stream can be that of a detached JWS with b64 false only")
-
-  defp content("", payload, header) do
-    payload = Cryptoki.Bytes.binary!(payload, "a payload")
-    {:ok, payload, if(header["b64"] == false, do: payload, else: Base64URL.encode(payload))}
-  end
-
-  defp content(_shown, _payload, _header),
-    do: mismatch("it is for a detached JWS, and this one has a payload")
-
-  defp decoded(text),
-    do: with(:error <- Base64URL.decode(text), do: malformed("its payload is not base64url"))
-
-  defp malformed(detail), do: fault("this is no compact JWS: " <> detail)
-  defp fault(detail), do: {:error, Error.new(:signature_invalid, detail)}
-  defp mismatch(detail), do: {:error, Error.new(:invalid_argument, "payload: " <> detail)}
 end

@@ -1,6 +1,7 @@
 defmodule Cryptoki.SSL do
   alias Cryptoki.{CallOptions, Certificates, Error, HSM, Keys, Options, SignatureAlgorithm}
   alias Cryptoki.{Traits}
+  alias Cryptoki.SignatureAlgorithm.PostQuantum
   alias Cryptoki.SSL.SignFun
 
   @moduledoc """
@@ -12,7 +13,8 @@ defmodule Cryptoki.SSL do
 
   Keys: RSA (PKCS #1 and PSS), ECDSA on P-256, P-384 and P-521, Ed25519 and Ed448; the last two with TLS
   1.3 only, which is what `:ssl` does with them, and Ed448 only with `signature_algs:` that do not have
-  Ed25519, see below. Needs OTP 27 or newer, whose `:ssl` brought `sign_fun`.
+  Ed25519, see below; ML-DSA and SLH-DSA with TLS 1.3, where `:ssl` has them (OTP 29). Needs OTP 27 or newer,
+  whose `:ssl` brought `sign_fun`.
   """
 
   import Cryptoki.Bang, only: [bang: 1]
@@ -143,7 +145,22 @@ defmodule Cryptoki.SSL do
   defp kind({{:ECPoint, _}, {:namedCurve, @ed25519}}), do: {:ok, :eddsa, :eddsa}
   defp kind({{:ECPoint, _}, {:namedCurve, @ed448}}), do: {:ok, :eddsa, {:eddsa, prehash: false}}
   defp kind({{:ECPoint, _point}, _parameters}), do: {:ok, :ecdsa, :ecdsa}
-  defp kind(_other), do: {:error, Error.new(:unsupported, ":ssl has no TLS with such a key")}
+
+  defp kind(other) do
+    with {:ok, set, _bytes} <- PostQuantum.parts(other),
+         true <- PostQuantum.called(set) in schemes() do
+      mechanism = PostQuantum.mechanism(set)
+      {:ok, if(mechanism == :ml_dsa, do: :mldsa, else: :slhdsa), mechanism}
+    else
+      _not_known -> {:error, Error.new(:unsupported, ":ssl has no TLS with such a key")}
+    end
+  end
+
+  # By a variable: it is no application of ours.
+  defp schemes do
+    ssl = :ssl
+    if Code.ensure_loaded?(ssl), do: ssl.signature_algs(:all, :"tlsv1.3"), else: []
+  end
 
   # With an RSA key `:ssl` signs by PSS, also in TLS 1.2: a token that cannot would end every handshake.
   # A key that wants its PIN at each use is not asked.
@@ -204,10 +221,10 @@ defmodule Cryptoki.SSL do
   defp mechanism(:ecdsa, {:digest, digest}, _hash, _options), do: {:ecdsa, digest}
   defp mechanism(:ecdsa, data, hash, _options), do: {hash!(hash).ecdsa, data}
   # No digest: these hash by themselves, and refuse what is none of their data.
-  defp mechanism(edwards, data, _hash, _options) when is_binary(data), do: {edwards, data}
+  defp mechanism(mechanism, data, _hash, _options) when is_binary(data), do: {mechanism, data}
 
-  defp mechanism(_edwards, {:digest, _digest}, _hash, _options),
-    do: raise(Error.new(:unsupported, "Ed25519 and Ed448 sign data, not digests"))
+  defp mechanism(_mechanism, {:digest, _digest}, _hash, _options),
+    do: raise(Error.new(:unsupported, "keys that hash by themselves sign data, not digests"))
 
   defp pss?(options, hash, only) do
     salt = options[:rsa_pss_saltlen] || -1

@@ -12,7 +12,8 @@ defmodule Cryptoki.X509 do
       File.write!("www.csr", Cryptoki.X509.to_pem(der))
 
   Keys: RSA (PKCS #1 and PSS), ECDSA on every curve that OTP knows (P-256, P-384, P-521, secp256k1,
-  brainpool), Ed25519 and Ed448.
+  brainpool), Ed25519 and Ed448; ML-DSA (RFC 9881) and SLH-DSA (RFC 9909) without a hash before it, where the
+  token has them. Chains may be mixed. Signatures that OTP or its OpenSSL cannot verify are verified on the token.
 
   ## Subjects
 
@@ -82,7 +83,7 @@ defmodule Cryptoki.X509 do
   request asks for those extensions that are given.
 
   Errors: `:unsupported` for keys that do not sign, `:invalid_argument` for those that no certificate is made
-  of (see `request/1`), and for a `key_usage:` that such a key cannot have, `:key_not_found`, and those of `Cryptoki.public_key/3` and `Cryptoki.sign/5`. A server that
+  of (see `request/2`), and for a `key_usage:` that such a key cannot have, `:key_not_found`, and those of `Cryptoki.public_key/3` and `Cryptoki.sign/5`. A server that
   asks for no alternative name is told so by a line of the log (warning). PKCS #11 v3.2, section 5.13
   (C_Sign).
 
@@ -98,16 +99,17 @@ defmodule Cryptoki.X509 do
   bang(csr(hsm, key, opts) :: binary)
 
   @doc """
-  Reads a certification request, DER or PEM, whose signature shows that who made it has the key. No token
-  is asked. Look at it before `issue/5`:
+  Reads a certification request, DER or PEM, whose signature shows that who made it has the key. Look at it
+  before `issue/5`. No token is asked, but for keys of ML-DSA and SLH-DSA that this OTP cannot verify with, and
+  only with the option `hsm:`, an instance whose token can (`timeout:` and `metadata:` as in `Cryptoki.verify/6`):
 
     * `:subject` as text, and the alternative names in `:subject_alt_name`, as the options of these names
       take them; `:ca`, `:path_len`, `:key_usage` and `:extended_key_usage` likewise, `nil` for what was not
       asked for
     * `:extensions` all that were asked for, also those above, as `{object_identifier, der, critical: boolean}`
     * `:public_key` for `:public_key`, and in `:key` its `:type` (`:rsa`, `:rsa_pss`, `:ec`, `:ed25519`,
-      `:ed448`), its `:bits` and its `:curve`
-    * `:signature_algorithm` the mechanism that it is signed with, such as `:ecdsa_sha256`
+      `:ed448`, or a parameter set such as `:ml_dsa_65` and `:slh_dsa_sha2_128f`), its `:bits` and its `:curve`
+    * `:signature_algorithm` the mechanism that it is signed with, such as `:ecdsa_sha256` or `:ml_dsa`
     * `:attributes` others than extensions, such as a password, as `{object_identifier, [der]}`
 
   What no certificate may have is refused, with a sentence that names it: a name of the wrong type or
@@ -125,13 +127,13 @@ defmodule Cryptoki.X509 do
       iex> request.public_key == Cryptoki.public_key!(MyApp.HSM, label: "invoice")
       true
   """
-  @spec request(binary) :: {:ok, map} | {:error, Error.t()}
-  def request(csr), do: Verbs.request(csr)
+  @spec request(binary, opts) :: {:ok, map} | {:error, Error.t()}
+  def request(csr, opts \\ []), do: Verbs.request(csr, opts)
 
-  bang(request(binary) :: map)
+  bang(request(csr :: binary, opts) :: map)
 
   @doc """
-  Reads a certificate, DER or the first in a PEM: what `request/1` has of a request, and `:serial`,
+  Reads a certificate, DER or the first in a PEM: what `request/2` has of a request, and `:serial`,
   `:issuer`, `:not_before`, `:not_after`, `:version`, `:subject_key_identifier` and
   `:authority_key_identifier`. Nothing is verified, and no token is asked.
 
@@ -211,14 +213,14 @@ defmodule Cryptoki.X509 do
 
   What it would refuse is refused here with the same error; otherwise a map of
 
-    * `subject:` as text, `subject_alt_name:`, `public_key:`, `key:` as in `request/1`, `not_before:`,
+    * `subject:` as text, `subject_alt_name:`, `public_key:`, `key:` as in `request/2`, `not_before:`,
       `not_after:`
     * `copied:` the alternative names that are taken from the request
     * `dropped:` what it asks for and does not get: alternative names, and `{:extension, name}` for all
       others that it asks for, by the names of the options or object identifiers
     * `warnings:` what programs will not like, `{name, sentence}`: `:no_alternative_name` for a server
       without one, `:begins_early` for a certificate that begins before that of its issuer
-    * `extensions:` all of them, as in `request/1`
+    * `extensions:` all of them, as in `request/2`
 
   PKCS #11 v3.2: only to find `ca_certificate` on the token, section 5.7.7 (C_FindObjects).
 
@@ -315,7 +317,7 @@ defmodule Cryptoki.X509 do
     * `:base_number` is `nil` but for delta lists, which say only what is new since the list with that number:
       what is taken off again is `:remove_from_crl`. `crl/5` makes no such lists
     * `:issuer` as text, `:authority_key_identifier`, `:signature_algorithm`, `:version`
-    * `:extensions` all of the list, as in `request/1`, and `:entry_extensions` those of entries but their
+    * `:extensions` all of the list, as in `request/2`, and `:entry_extensions` those of entries but their
       reasons, `[{serial, extensions}]`, which `crl/5` does not write. A critical one that you do not know says that the list is not about
       what it seems to be: one with `{2, 5, 29, 28}` for some certificates only, an entry with `{2, 5, 29, 29}`
       for one of another issuer (RFC 5280, sections 5.2.5 and 5.3.3)
@@ -410,6 +412,29 @@ defmodule Cryptoki.X509 do
   def ocsp_request(request), do: OCSP.request(request)
 
   bang(ocsp_request(binary) :: map)
+
+  @doc """
+  Whether a certificate or a list, DER or PEM, is signed by the key of a certificate, `issuer`, whose subject is its
+  issuer: by `:public_key`, and on the token where this OTP does not know such signatures (ML-DSA and SLH-DSA). A list
+  is read as `revocation_list/1` does.
+
+  It says no more: whether a certificate is valid, may issue, or is revoked is for who looks at its chain.
+
+  Errors: `:signature_invalid`; `:unsupported` for algorithms that neither knows, and for SHA-1 and MD5;
+  `:invalid_argument` for what is no certificate and no list; `:key_not_found` and those of `Cryptoki.verify/6`.
+  RFC 5280, sections 4.1.1.3 and 5.1.1.3; PKCS #11 v3.2, section 5.15 (C_Verify).
+
+      iex> root = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root", ca: true)
+      iex> list = Cryptoki.X509.crl!(MyApp.HSM, [label: "contract"], root, [])
+      iex> Cryptoki.X509.verify_signature(MyApp.HSM, list, root)
+      :ok
+  """
+  @spec verify_signature(hsm, signed :: binary, issuer :: certificate, opts) ::
+          :ok | {:error, Error.t()}
+  def verify_signature(hsm, signed, issuer, opts \\ []),
+    do: Verbs.verify_signature(hsm, signed, issuer, opts)
+
+  bang(verify_signature(hsm, signed :: binary, issuer :: certificate, opts) :: :ok)
 
   @doc """
   Stores a certificate on the token, with the subject, issuer and serial number that others find it by.

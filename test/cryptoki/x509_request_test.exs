@@ -308,7 +308,10 @@ defmodule Cryptoki.X509RequestTest do
           {edwards.(@ed25519, <<-1::256>>), "none of the curve of ed25519"},
           {edwards.({1, 3, 101, 113}, <<1, 0::448>>), "whose signatures prove nothing"},
           {edwards.({1, 3, 101, 113}, <<0::456>>), "whose signatures prove nothing"},
-          {edwards.(@ed25519, <<1>>), "no key of ed25519, 32 bytes"}
+          {edwards.(@ed25519, <<1>>), "no key of ed25519, 32 bytes"},
+          {edwards.({2, 16, 840, 1, 101, 3, 4, 3, 17}, "x"), "no key of ml_dsa_44, 1312 bytes"},
+          {edwards.({2, 16, 840, 1, 101, 3, 4, 3, 21}, <<0::264>>),
+           "no key of slh_dsa_sha2_128f, 32 bytes"}
         ] do
       refused(make(key: key, info: info), text)
     end
@@ -322,7 +325,7 @@ defmodule Cryptoki.X509RequestTest do
            "the curve 1.2.3 is not known"},
           {edwards.({1, 3, 101, 110}, <<9, 0::248>>), "x25519 keys do not sign"},
           {edwards.({1, 2, 840, 10_040, 4, 1}, <<2, 1, 2>>), "DSA is not known here"},
-          {edwards.({2, 16, 840, 1, 101, 3, 4, 3, 17}, "x"), "2.16.840.1.101.3.4.3.17"}
+          {edwards.({2, 16, 840, 1, 101, 3, 4, 4, 1}, "x"), "2.16.840.1.101.3.4.4.1"}
         ] do
       assert {:error, %Error{reason: :unsupported, detail: detail}} =
                X509.request(make(key: key, info: info))

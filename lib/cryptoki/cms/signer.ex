@@ -4,6 +4,7 @@ defmodule Cryptoki.CMS.Signer do
   # attributes that it signs.
 
   alias Cryptoki.{Certificates, DER, Error, SignatureAlgorithm}
+  alias Cryptoki.SignatureAlgorithm.PostQuantum
 
   @enforce_keys [:hsm, :key, :certificates, :public, :algorithm, :hash, :digest_algorithm, :id]
   defstruct @enforce_keys
@@ -37,7 +38,7 @@ defmodule Cryptoki.CMS.Signer do
          {:ok, public} <- Certificates.public_key(hd(certificates), argument),
          {:ok, fields} <- Certificates.fields(hd(certificates), argument),
          {:ok, algorithm} <- SignatureAlgorithm.choose(public, options),
-         {:ok, hash} <- digest_hash(algorithm) do
+         {:ok, hash} <- digest_hash(algorithm, public) do
       {:ok,
        %__MODULE__{
          hsm: hsm,
@@ -54,11 +55,21 @@ defmodule Cryptoki.CMS.Signer do
   end
 
   # RFC 8419, section 3.1: what the content is hashed with, for a key that hashes by itself.
-  defp digest_hash(%{mechanism: :eddsa}), do: {:ok, :sha512}
-  defp digest_hash(%{hash: hash}) when hash != nil, do: {:ok, hash}
+  defp digest_hash(%{mechanism: :eddsa}, _public), do: {:ok, :sha512}
+  defp digest_hash(%{hash: hash}, _public) when hash != nil, do: {:ok, hash}
 
-  defp digest_hash(_ed448),
-    do: {:error, Error.new(:unsupported, "CMS with Ed448 wants SHAKE256, which is not here")}
+  defp digest_hash(_hashes_itself, public) do
+    with {:ok, set, _bytes} <- PostQuantum.parts(public),
+         hash when hash != nil <- PostQuantum.content_hash(set) do
+      {:ok, hash}
+    else
+      :error -> unsupported("Ed448 wants SHAKE256")
+      nil -> unsupported("SLH-DSA on SHAKE wants SHAKE128 or SHAKE256")
+    end
+  end
+
+  defp unsupported(text),
+    do: {:error, Error.new(:unsupported, "CMS with #{text}, which is not here")}
 
   @doc "A `SignerInfo`, signed."
   @spec info(t, %{atom => binary}, DER.oid(), keyword, keyword) ::

@@ -1,16 +1,24 @@
 defmodule Cryptoki.SignatureAlgorithm do
   @moduledoc false
   # How a key signs in X.509 and CMS: its mechanism, the hash, and the AlgorithmIdentifier of both (RFC
-  # 4055, RFC 5754, RFC 5758, RFC 8410). Pure.
+  # 4055, RFC 5754, RFC 5758, RFC 8410, RFC 9881, RFC 9909). Pure.
 
   alias Cryptoki.{DER, Error, Mechanism}
   alias Cryptoki.Mechanism.Hash
+  alias Cryptoki.SignatureAlgorithm.PostQuantum
 
   @type t :: %{
           mechanism: Mechanism.spec(),
           hash: atom | nil,
           identifier: DER.t()
         }
+
+  @typedoc """
+  Who verifies what this OTP cannot: whether these bytes of a key of `PostQuantum` are a signature of the data.
+  """
+  @type elsewhere ::
+          (PostQuantum.key(), data :: binary, signature :: binary ->
+             boolean | :unsupported | {:error, Error.t()})
 
   # hash => {object identifier, bytes, with PKCS #1, with ECDSA}
   @hashes %{
@@ -97,7 +105,16 @@ defmodule Cryptoki.SignatureAlgorithm do
      }}
   end
 
-  def choose(_other, _options), do: unsupported("there are no certificates for such a key here")
+  def choose(other, _options) do
+    case PostQuantum.parts(other) do
+      {:ok, set, _bytes} ->
+        identifier = DER.sequence([DER.oid(PostQuantum.oid(set))])
+        {:ok, %{mechanism: PostQuantum.mechanism(set), hash: nil, identifier: identifier}}
+
+      :error ->
+        unsupported("there are no certificates for such a key here")
+    end
+  end
 
   # As strong as the curve, by the bytes of a coordinate.
   defp natural(<<4, both::binary>>), do: natural(div(byte_size(both), 2))
@@ -139,29 +156,55 @@ defmodule Cryptoki.SignatureAlgorithm do
 
   @doc """
   `:ok` for a signature that verifies with the public key that it is handed on with: a token that signs
-  with another key, or with another salt than it was asked for, is found out here.
+  with another key, or with another salt than it was asked for, is found out here. A key that this OTP does not
+  know is verified with `elsewhere`, and what nobody can verify is taken for signed.
   """
-  @spec verify(term, Mechanism.spec(), iodata, binary) :: :ok | {:error, Error.t()}
-  def verify(public_key, mechanism, data, signature) do
-    hash = Mechanism.hash(mechanism) || :none
-    pss? = mechanism |> Mechanism.name_or_code() |> Atom.to_string() |> String.ends_with?("_pss")
-    options = if pss?, do: pss_options(hash, Hash.size(hash)), else: []
+  @spec verify(term, Mechanism.spec(), iodata, binary, elsewhere) :: :ok | {:error, Error.t()}
+  def verify(public_key, mechanism, data, signature, elsewhere \\ &nowhere/3) do
+    {hash, options} = by_mechanism(mechanism)
+    data = IO.iodata_to_binary(data)
 
     # A curve that this OTP does not have is nobody's fault.
-    if signed?(IO.iodata_to_binary(data), hash, signature, bare(public_key), options) != false do
-      :ok
-    else
-      detail =
-        "the signature does not verify with the public key: it is by another key, or with other " <>
-          "parameters than asked for"
+    case signed?(data, hash, signature, bare(public_key), options, elsewhere) do
+      false ->
+        detail =
+          "the signature does not verify with the public key: it is by another key, or with other " <>
+            "parameters than asked for"
 
-      {:error, Error.new(:module_misbehaved, detail, function: :C_Sign)}
+        {:error, Error.new(:module_misbehaved, detail, function: :C_Sign)}
+
+      {:error, _error} = error ->
+        error
+
+      _signed_or_not_known ->
+        :ok
     end
   end
 
-  @doc "Whether a signature, which may be any bytes, is one, as far as this OTP knows the key."
-  @spec signed?(binary, atom, binary, term, keyword) :: boolean | :unsupported
-  def signed?(data, hash, signature, key, options \\ []) do
+  @doc "What `:public_key` has to know of a mechanism: the hash, or `:none`, and the options of PSS."
+  @spec by_mechanism(Mechanism.spec()) :: {atom, keyword}
+  def by_mechanism(mechanism) do
+    hash = Mechanism.hash(mechanism) || :none
+    pss? = mechanism |> Mechanism.name_or_code() |> Atom.to_string() |> String.ends_with?("_pss")
+    {hash, if(pss?, do: pss_options(hash, Hash.size(hash)), else: [])}
+  end
+
+  @doc "Nobody else verifies it."
+  @spec nowhere(PostQuantum.key(), binary, binary) :: :unsupported
+  def nowhere(_key, _data, _signature), do: :unsupported
+
+  @doc "Whether a signature, which may be any bytes, is one, as far as this OTP, or somebody else, knows the key."
+  @spec signed?(binary | {:digest, binary}, atom, binary, term, keyword, elsewhere) ::
+          boolean | :unsupported | {:error, Error.t()}
+  def signed?(data, hash, signature, key, options \\ [], elsewhere \\ &nowhere/3)
+
+  def signed?(data, _hash, signature, {_record, _name, bytes} = key, _options, elsewhere)
+      when is_binary(bytes) do
+    with :unsupported <- PostQuantum.signed?(key, data, signature),
+         do: elsewhere.(key, data, signature)
+  end
+
+  def signed?(data, hash, signature, key, options, _elsewhere) do
     :public_key.verify(data, hash, signature, key, options)
   rescue
     # Else bytes that are no signature, a point that is on no curve, a salt that no key has room for.

@@ -7,6 +7,7 @@ defmodule Cryptoki.SignatureForm do
 
   alias Cryptoki.{Attribute, Ecdsa, Error, Mechanism, Names}
   alias Cryptoki.Mechanism.Hash
+  alias Cryptoki.SignatureAlgorithm.PostQuantum
 
   @typedoc "Two numbers of so many bytes, if that is known; RSA with modulus and exponent; so many bytes."
   @type t ::
@@ -14,17 +15,6 @@ defmodule Cryptoki.SignatureForm do
           | {:rsa, pos_integer, pos_integer | nil}
           | {:bytes, pos_integer}
           | nil
-
-  # FIPS 204, table 2, and FIPS 205, table 2.
-  @lattices %{ml_dsa_44: 2420, ml_dsa_65: 3309, ml_dsa_87: 4627}
-  @hashes %{
-    "128s" => 7856,
-    "128f" => 17_088,
-    "192s" => 16_224,
-    "192f" => 35_664,
-    "256s" => 29_792,
-    "256f" => 49_856
-  }
 
   # What exponents are when the token does not show them.
   @exponents [65_537, 3, 17]
@@ -61,11 +51,8 @@ defmodule Cryptoki.SignatureForm do
     {:numbers, number && byte_size(:binary.encode_unsigned(number))}
   end
 
-  def of(%{key_type: :ml_dsa, parameter_set: set}) when is_map_key(@lattices, set),
-    do: {:bytes, @lattices[set]}
-
-  def of(%{key_type: :slh_dsa, parameter_set: set}) when is_atom(set) do
-    case @hashes[set |> Atom.to_string() |> String.slice(-4..-1//1)] do
+  def of(%{key_type: type, parameter_set: set}) when type in [:ml_dsa, :slh_dsa] do
+    case PostQuantum.signature_size(set) do
       nil -> nil
       size -> {:bytes, size}
     end

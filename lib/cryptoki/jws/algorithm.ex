@@ -1,6 +1,6 @@
 defmodule Cryptoki.JWS.Algorithm do
   @moduledoc false
-  # The algorithms of JOSE (RFC 7518, RFC 8037, RFC 8812, RFC 9864): the key each is for and the
+  # The algorithms of JOSE (RFC 7518, RFC 8037, RFC 8812, RFC 9864, RFC 9964): the key each is for and the
   # mechanism it is on a token. PS ones have a salt as long as the hash, which is the mechanisms'
   # default.
 
@@ -24,12 +24,15 @@ defmodule Cryptoki.JWS.Algorithm do
     "EdDSA" => {:edwards, @edwards},
     "Ed25519" => {:ed25519, @edwards.ed25519},
     "Ed448" => {:ed448, @edwards.ed448},
+    "ML-DSA-44" => {:ml_dsa_44, :ml_dsa},
+    "ML-DSA-65" => {:ml_dsa_65, :ml_dsa},
+    "ML-DSA-87" => {:ml_dsa_87, :ml_dsa},
     "HS256" => {:secret, :sha256_hmac},
     "HS384" => {:secret, :sha384_hmac},
     "HS512" => {:secret, :sha512_hmac}
   }
 
-  # What a key signs with when nobody says.
+  # What a key signs with when nobody says, by its curve or its parameter set.
   @natural for(
              {name, {curve, _}} <- @algorithms,
              curve not in [:rsa, :edwards, :secret, :ed25519, :ed448],
@@ -37,7 +40,7 @@ defmodule Cryptoki.JWS.Algorithm do
              do: {curve, name}
            )
 
-  @attributes [:class, :key_type, :curve, :modulus, :value_len]
+  @attributes [:class, :key_type, :curve, :parameter_set, :modulus, :value_len]
   # RFC 7518, section 3.3.
   @least_modulus 2048
 
@@ -53,14 +56,46 @@ defmodule Cryptoki.JWS.Algorithm do
   @spec hash_size(String.t()) :: pos_integer | nil
   def hash_size(name) do
     case @algorithms[name] do
-      {_key, mechanism} when is_atom(mechanism) -> Hash.size(Mechanism.hash(mechanism))
-      _edwards -> nil
+      {_key, mechanism} when is_atom(mechanism) and mechanism not in [:eddsa, :ml_dsa] ->
+        Hash.size(Mechanism.hash(mechanism))
+
+      _hashes_by_itself ->
+        nil
+    end
+  end
+
+  @doc "The mechanism of one that is verified with a public key; anybody may have named it."
+  @spec public(String.t()) :: {:ok, Mechanism.spec()} | {:error, Error.t()}
+  def public(name) do
+    case @algorithms[name] do
+      nil ->
+        no(:signature_invalid, "there is no algorithm #{quoted(name)} here")
+
+      {:secret, _hmac} ->
+        no(:signature_invalid, "#{name} is for secret keys, these are public ones")
+
+      {_key, mechanisms} when is_map(mechanisms) ->
+        {:ok, :eddsa}
+
+      {_key, mechanism} ->
+        {:ok, mechanism}
+    end
+  end
+
+  @doc "Whether an algorithm goes with a kind of key: `:rsa`, a curve, a parameter set."
+  @spec goes_with?(String.t(), atom) :: boolean
+  def goes_with?(name, kind) do
+    case @algorithms[name] do
+      {:secret, _hmac} -> false
+      {:edwards, mechanisms} -> is_map_key(mechanisms, kind)
+      {wanted, _mechanism} -> wanted == kind
+      nil -> false
     end
   end
 
   @doc """
   The algorithm and mechanism for the key that `selector` names, `:sign` or `:verify`: the algorithm
-  asked for, when it goes with the key, or for `nil` the one that the curve of the key stands for.
+  asked for, when it goes with the key, or for `nil` the one that its curve or parameter set stands for.
   """
   @spec choose(Target.t(), Keys.wanted(), String.t() | nil) ::
           {:ok, {String.t(), Mechanism.spec()}} | {:error, Error.t()}
@@ -82,6 +117,9 @@ defmodule Cryptoki.JWS.Algorithm do
   defp named(nil, %{curve: curve}) when is_map_key(@natural, curve),
     do: {:ok, @natural[curve]}
 
+  defp named(nil, %{parameter_set: set}) when is_map_key(@natural, set),
+    do: {:ok, @natural[set]}
+
   defp named(nil, key),
     do:
       no(
@@ -95,6 +133,8 @@ defmodule Cryptoki.JWS.Algorithm do
   defp fits(:rsa, %{key_type: :rsa}, _name), do: :ok
   defp fits(:edwards, %{curve: curve}, _name) when is_map_key(@edwards, curve), do: :ok
   defp fits(curve, %{curve: curve}, _name), do: :ok
+
+  defp fits(set, %{key_type: :ml_dsa, parameter_set: set}, _name), do: :ok
 
   defp fits(wanted, key, name),
     do: no(:key_type_inconsistent, "#{name} is for #{words(wanted)}, this is #{shown(key)}")
@@ -124,6 +164,7 @@ defmodule Cryptoki.JWS.Algorithm do
   defp words(curve), do: "keys of #{curve}"
 
   defp shown(%{curve: curve}) when is_atom(curve), do: "one of #{curve}"
+  defp shown(%{parameter_set: set}) when is_atom(set), do: "one of #{set}"
   defp shown(%{key_type: type}) when is_atom(type), do: "one of type #{type}"
   defp shown(_not_readable), do: "one of a type that the token does not say, or that has no name"
 

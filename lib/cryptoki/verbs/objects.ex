@@ -20,6 +20,7 @@ defmodule Cryptoki.Objects do
 
   alias Cryptoki.{PublicKey, Selector, Unread}
   alias Cryptoki.PublicHalf.Certificate
+  alias Cryptoki.SignatureAlgorithm.PostQuantum
 
   @options [:timeout, :metadata]
   # Epochs that may end while a list of objects is read.
@@ -193,7 +194,10 @@ defmodule Cryptoki.Objects do
   def public_key(hsm, selector, opts) do
     options = Options.call!(opts, @options)
     search = PublicKey.search!(selector)
-    with {:ok, target} <- HSM.target(hsm, options), do: PublicKey.fetch(target, search)
+
+    with {:ok, target} <- HSM.target(hsm, options),
+         {:ok, key} <- PublicKey.fetch(target, search),
+         do: {:ok, PostQuantum.shown(key)}
   end
 
   ## Making

@@ -85,7 +85,7 @@ defmodule Cryptoki.X509.Certificate do
   defp parts(certificate) do
     [signed, algorithm, signature] = Reader.signed_parts(certificate)
 
-    [version, serial, _algorithm, issuer, validity, subject, key, _, _, extensions] =
+    [version, serial, inner, issuer, validity, subject, key, _, _, extensions] =
       Reader.fields(signed, @fields)
 
     [_key_algorithm, bits] = Reader.fields(key, [0x30, 3])
@@ -100,6 +100,7 @@ defmodule Cryptoki.X509.Certificate do
       key: key,
       extensions: extensions && extensions |> Reader.only() |> Reader.is!(0x30),
       algorithm: algorithm,
+      inner: inner,
       signed: signed,
       signature: signature
     }
@@ -133,8 +134,8 @@ defmodule Cryptoki.X509.Certificate do
 
       %{
         issuer: parts.issuer.der,
-        algorithm: Identifier.read(parts.algorithm),
         signed: parts.signed.der,
+        algorithm: Identifier.twice(parts.inner, parts.algorithm),
         signature: Reader.bytes(parts.signature)
       }
     end)

@@ -4,6 +4,7 @@ defmodule Cryptoki.Certificates do
   # whether one is that of a key.
 
   alias Cryptoki.{DER, Error, HSM, Keys, Mechanism, PEM, PublicHalf, SignatureAlgorithm}
+  alias Cryptoki.Certificates.ByToken
   alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.{Decode, Info}
   alias Cryptoki.X509.Certificate
@@ -161,10 +162,11 @@ defmodule Cryptoki.Certificates do
   @spec sign(Cryptoki.hsm(), Cryptoki.key(), term, SignatureAlgorithm.t(), iodata, keyword) ::
           {:ok, binary} | {:error, Error.t()}
   def sign(hsm, key, public, %{mechanism: mechanism}, data, call) do
+    by_token = ByToken.verifier(hsm, call)
     call = if Mechanism.ecdsa?(mechanism), do: [format: :der] ++ call, else: call
 
     with {:ok, signature} <- Cryptoki.sign(hsm, key, mechanism, data, call),
-         :ok <- SignatureAlgorithm.verify(public, mechanism, data, signature),
+         :ok <- SignatureAlgorithm.verify(public, mechanism, data, signature, by_token),
          do: {:ok, signature}
   end
 

@@ -6,6 +6,7 @@ defmodule Cryptoki.X509.Extensions do
   alias Cryptoki.{DER, Error, PublicKey}
   alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.Info
+  alias Cryptoki.SignatureAlgorithm.PostQuantum
   alias Cryptoki.X509.{AltName, NameConstraints, Policies}
   alias Cryptoki.X509.Extensions.{Names, URLs, Usage}
   alias Cryptoki.X509.NameConstraints.Subtree
@@ -227,16 +228,20 @@ defmodule Cryptoki.X509.Extensions do
 
   @doc "The `SubjectPublicKeyInfo` of a public key."
   @spec public_key_info(PublicKey.otp_key()) :: DER.t()
-  # The curves of RFC 8410, of which OTP 25 writes only those that sign.
+  # The curves of RFC 8410, of which OTP 25 writes only those that sign; and keys that it does not know.
   def public_key_info({{:ECPoint, point}, {:namedCurve, {1, 3, 101, arc} = curve}})
       when arc in 110..113,
       do: DER.sequence([DER.sequence([DER.oid(curve)]), DER.bit_string(point)])
 
   def public_key_info(public_key) do
-    {:SubjectPublicKeyInfo, der, _} =
-      :public_key.pem_entry_encode(:SubjectPublicKeyInfo, public_key)
+    with :error <- PostQuantum.info(public_key) do
+      {:SubjectPublicKeyInfo, der, _} =
+        :public_key.pem_entry_encode(:SubjectPublicKeyInfo, public_key)
 
-    der
+      der
+    else
+      {:ok, der} -> der
+    end
   end
 
   @doc "`Extensions`."

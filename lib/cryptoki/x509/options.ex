@@ -204,7 +204,9 @@ defmodule Cryptoki.X509.Options do
     issue: @subject ++ @copy ++ @validity ++ @extensions ++ @signing,
     review: @subject ++ @copy ++ @validity ++ @extensions ++ @signing,
     crl: @list ++ @signing,
-    ocsp_response: @answer ++ @signing
+    ocsp_response: @answer ++ @signing,
+    request: [hsm: [cast: :any]],
+    verify_signature: []
   }
 
   @doc "The own options of a function and those of calls, checked; mistakes raise `ArgumentError`."

@@ -3,7 +3,7 @@ defmodule Cryptoki.X509.Request do
   # Certification requests (RFC 2986): made, and read with their signature verified. Those of others
   # may be any bytes: a bad one is an error, and so is one that asks for what no certificate may have. Pure.
 
-  alias Cryptoki.{DER, Error, PEM, PublicKey}
+  alias Cryptoki.{DER, Error, PEM, PublicKey, SignatureAlgorithm}
   alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.Info
   alias Cryptoki.SignatureAlgorithm.Identifier
@@ -41,12 +41,15 @@ defmodule Cryptoki.X509.Request do
 
   @what "this is no certification request: "
 
-  @doc "Reads a request in DER or PEM, looks at what it asks for, and verifies its signature."
-  @spec read(binary) :: {:ok, t} | {:error, Error.t()}
-  def read(bytes) do
+  @doc """
+  Reads a request in DER or PEM, looks at what it asks for, and verifies its signature, with `elsewhere` where this
+  OTP cannot.
+  """
+  @spec read(binary, SignatureAlgorithm.elsewhere()) :: {:ok, t} | {:error, Error.t()}
+  def read(bytes, elsewhere \\ &SignatureAlgorithm.nowhere/3) do
     case PEM.ders(bytes, :request, 2) do
       {:ok, [der]} ->
-        read_der(der)
+        read_der(der, elsewhere)
 
       {:ok, _several} ->
         {:error, Error.new(:invalid_argument, "there is more than one request in it")}
@@ -56,10 +59,12 @@ defmodule Cryptoki.X509.Request do
     end
   end
 
-  defp read_der(der) do
-    with {:ok, {request, algorithm, signed, signature}} <- Reader.read(der, @what, &parts/1),
-         :ok <- verify(request.info, algorithm, signed, signature),
-         do: {:ok, request |> Map.delete(:info) |> Map.put(:signature_algorithm, algorithm.name)}
+  defp read_der(der, elsewhere) do
+    with {:ok, {request, signed}} <- Reader.read(der, @what, &parts/1),
+         :ok <- verify(request.info, signed, elsewhere) do
+      algorithm = signed.algorithm.name
+      {:ok, request |> Map.delete(:info) |> Map.put(:signature_algorithm, algorithm)}
+    end
   end
 
   defp parts(request) do
@@ -95,7 +100,8 @@ defmodule Cryptoki.X509.Request do
 
     known = Extensions.Read.known(extensions, &AltName.checked/1)
     algorithm = Identifier.read(algorithm)
-    {Map.merge(request, known), algorithm, info.der, Reader.bytes(signature)}
+    signed = %{signed: info.der, algorithm: algorithm, signature: Reader.bytes(signature)}
+    {Map.merge(request, known), signed}
   end
 
   defp name(subject) do
@@ -164,9 +170,8 @@ defmodule Cryptoki.X509.Request do
 
   ## The signature
 
-  defp verify(key, algorithm, data, signature) do
-    with {:error, reason, text} <-
-           Signature.verify(key, algorithm, data, signature, "its own key"),
+  defp verify(key, signed, elsewhere) do
+    with {:error, reason, text} <- Signature.verify(key, signed, "its own key", elsewhere),
          do: {:error, Error.new(reason, "the request " <> text)}
   end
 end

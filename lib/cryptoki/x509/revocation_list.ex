@@ -3,7 +3,7 @@ defmodule Cryptoki.X509.RevocationList do
   # What is signed of a list of revoked certificates (RFC 5280, section 5), and whether it may follow the one
   # before. Pure.
 
-  alias Cryptoki.{Certificates, DER, Error}
+  alias Cryptoki.{Certificates, DER, Error, SignatureAlgorithm}
   alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.Info
   alias Cryptoki.X509.{Authority, Extensions, Name, Signature, Validity}
@@ -182,20 +182,33 @@ defmodule Cryptoki.X509.RevocationList do
 
   @doc """
   The list with a number that follows that of the one before, which has to be of the same authority, and not
-  later.
+  later. What this OTP cannot verify is asked `elsewhere`.
   """
-  @spec after_previous(t, Read.t() | nil, Authority.t(), asked :: non_neg_integer | nil) ::
-          {:ok, t} | {:error, Error.t()}
-  def after_previous(list, nil, _authority, _asked), do: {:ok, list}
+  @spec after_previous(
+          t,
+          Read.t() | nil,
+          Authority.t(),
+          asked :: non_neg_integer | nil,
+          SignatureAlgorithm.elsewhere()
+        ) :: {:ok, t} | {:error, Error.t()}
+  def after_previous(
+        list,
+        previous,
+        authority,
+        asked,
+        elsewhere \\ &SignatureAlgorithm.nowhere/3
+      )
 
-  def after_previous(list, previous, authority, asked) do
+  def after_previous(list, nil, _authority, _asked, _elsewhere), do: {:ok, list}
+
+  def after_previous(list, previous, authority, asked, elsewhere) do
     before = previous.shown.number || -1
 
     cond do
       not Subtree.same?(previous.issuer, authority.subject) ->
         invalid("previous: it is of another issuer, #{name(previous.issuer)}")
 
-      refused = unsigned(previous, authority) ->
+      refused = unsigned(previous, authority, elsewhere) ->
         refused
 
       asked != nil and asked <= before ->
@@ -215,12 +228,11 @@ defmodule Cryptoki.X509.RevocationList do
     end
   end
 
-  defp unsigned(previous, authority) do
-    %{algorithm: algorithm, signed: signed, signature: signature} = previous
+  defp unsigned(previous, authority, elsewhere) do
     by = "the key of this authority"
 
     with {:ok, key} <- Reader.read(authority.public_key_info, "ca_certificate: ", &Info.read/1),
-         :ok <- Signature.verify(key, algorithm, signed, signature, by) do
+         :ok <- Signature.verify(key, previous, by, elsewhere) do
       nil
     else
       {:error, :signature_invalid, text} -> invalid("previous: it " <> text)

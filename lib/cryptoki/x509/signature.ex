@@ -3,18 +3,28 @@ defmodule Cryptoki.X509.Signature do
   # Whether what others signed, a request, a list or a certificate, is signed by a key, with an algorithm that
   # such a key signs with and that is believed. Pure.
 
-  alias Cryptoki.{DER, Error}
+  alias Cryptoki.{DER, Error, SignatureAlgorithm}
   alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.Info
-  alias Cryptoki.SignatureAlgorithm
-  alias Cryptoki.SignatureAlgorithm.Identifier
+  alias Cryptoki.SignatureAlgorithm.{Identifier, PostQuantum}
   alias Cryptoki.X509.Certificate
   alias Cryptoki.X509.NameConstraints.Subtree
 
-  @doc "If not, why: the end of a sentence of what is signed, with `by` for the key, and its reason."
-  @spec verify(Info.t(), Identifier.t(), binary, binary, by :: String.t()) ::
-          :ok | {:error, :unsupported | :signature_invalid, String.t()}
-  def verify(key, algorithm, data, signature, by) do
+  @typedoc "What was signed, with which algorithm, and the signature."
+  @type signed :: %{
+          required(:signed) => binary,
+          required(:algorithm) => Identifier.t(),
+          required(:signature) => binary,
+          optional(atom) => term
+        }
+
+  @doc """
+  If not, why: the end of a sentence of what is signed, with `by` for the key, and its reason. What this OTP cannot
+  verify is asked `elsewhere`, which may have an error of its own.
+  """
+  @spec verify(Info.t(), signed, by :: String.t(), SignatureAlgorithm.elsewhere()) ::
+          :ok | {:error, :unsupported | :signature_invalid, String.t()} | {:error, Error.t()}
+  def verify(key, %{algorithm: algorithm} = signed, by, elsewhere) do
     cond do
       algorithm.scheme == :unknown or is_tuple(algorithm.hash) or is_tuple(algorithm.mgf) ->
         {:error, :unsupported, "is signed with an algorithm that is not known here"}
@@ -28,24 +38,42 @@ defmodule Cryptoki.X509.Signature do
         {:error, :signature_invalid, text}
 
       true ->
-        verified(key, algorithm, data, signature, by)
+        verified(key, signed, by, elsewhere)
     end
   end
 
-  @doc "Whether a certificate names an issuer, and is signed by the key of it; if not, a sentence."
-  @spec of_certificate(DER.t(), issuer :: DER.t(), public_key_info :: DER.t()) ::
-          :ok | {:error, String.t()}
-  def of_certificate(der, issuer, public_key_info) do
-    with {:ok, certificate} <- Certificate.signed(der),
-         {:ok, key} <- Reader.read(public_key_info, "public key: ", &Info.read/1),
-         true <- Subtree.same?(certificate.issuer, issuer) || {:error, "it is of another issuer"},
-         %{algorithm: algorithm, signed: signed, signature: signature} = certificate,
-         :ok <- verify(key, algorithm, signed, signature, "the key of its issuer") do
-      :ok
+  @doc """
+  Whether a certificate names an issuer, and is signed by the key of it; if not, a sentence, or the error of who was
+  asked elsewhere.
+  """
+  @spec of_certificate(
+          DER.t(),
+          issuer :: DER.t(),
+          public_key_info :: DER.t(),
+          SignatureAlgorithm.elsewhere()
+        ) :: :ok | {:error, String.t() | Error.t()}
+  def of_certificate(der, issuer, public_key_info, elsewhere) do
+    with {:signed, {:ok, certificate}} <- {:signed, Certificate.signed(der)},
+         {:error, _reason, text} <- of_issuer(certificate, issuer, public_key_info, elsewhere) do
+      {:error, "it " <> text}
     else
-      {:error, _reason, text} -> {:error, "it " <> text}
-      {:error, %Error{detail: text}} -> {:error, text}
-      {:error, text} -> {:error, text}
+      {:signed, {:error, error}} -> {:error, error.detail}
+      answer -> answer
+    end
+  end
+
+  @doc "The same of what was read of a certificate or a list, as `verify/4` has it."
+  @spec of_issuer(
+          signed,
+          issuer :: DER.t(),
+          public_key_info :: DER.t(),
+          SignatureAlgorithm.elsewhere()
+        ) :: :ok | {:error, :unsupported | :signature_invalid, String.t()} | {:error, Error.t()}
+  def of_issuer(signed, issuer, public_key_info, elsewhere) do
+    with {:ok, key} <- Reader.read(public_key_info, "public key: ", &Info.read/1) do
+      if Subtree.same?(signed.issuer, issuer),
+        do: verify(key, signed, "the key of its issuer", elsewhere),
+        else: {:error, :signature_invalid, "is of another issuer"}
     end
   end
 
@@ -61,13 +89,18 @@ defmodule Cryptoki.X509.Signature do
   defp fits?(%{type: :ec}, %{scheme: scheme}), do: scheme == :ecdsa
   defp fits?(%{type: :ed25519}, %{scheme: :eddsa, oid: oid}), do: oid == {1, 3, 101, 112}
   defp fits?(%{type: :ed448}, %{scheme: :eddsa, oid: oid}), do: oid == {1, 3, 101, 113}
+  # A parameter set is that of the key and of the signature.
+  defp fits?(%{type: set}, %{scheme: :post_quantum, oid: oid}),
+    do: PostQuantum.named(oid) == {:ok, set}
+
   defp fits?(_another, _algorithm), do: false
 
-  defp verified(key, algorithm, data, signature, by) do
-    key = Info.shown(key).public_key
+  defp verified(key, %{algorithm: algorithm} = signed, by, elsewhere) do
+    %{signed: data, signature: signature} = signed
+    key = SignatureAlgorithm.bare(key.key)
     hash = algorithm.hash || :none
 
-    case SignatureAlgorithm.signed?(data, hash, signature, key, options(algorithm)) do
+    case SignatureAlgorithm.signed?(data, hash, signature, key, options(algorithm), elsewhere) do
       true ->
         :ok
 
@@ -76,6 +109,9 @@ defmodule Cryptoki.X509.Signature do
 
       :unsupported ->
         {:error, :unsupported, "is signed with an algorithm that this OTP does not know"}
+
+      {:error, _error} = error ->
+        error
     end
   end
 

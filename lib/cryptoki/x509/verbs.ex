@@ -3,8 +3,9 @@ defmodule Cryptoki.X509.Verbs do
   # What each function of `Cryptoki.X509` does: arguments looked at first, then what is asked of the token.
 
   alias Cryptoki.{Certificates, DER, Error, Key, PublicKey, SignatureAlgorithm}
+  alias Cryptoki.Certificates.ByToken
   alias Cryptoki.X509.{Authority, Certificate, Extensions, Issuance, Name, Options}
-  alias Cryptoki.X509.{PublicKeyInfo, Request, RevocationList, Validity}
+  alias Cryptoki.X509.{PublicKeyInfo, Request, RevocationList, Signature, Validity}
 
   @nobody DER.sequence([])
 
@@ -30,10 +31,17 @@ defmodule Cryptoki.X509.Verbs do
     end
   end
 
-  @spec request(term) :: shown
-  def request(csr) do
-    with {:ok, request} <- Request.read(binary!(csr, "csr")), do: {:ok, Request.shown(request)}
+  @spec request(term, keyword) :: shown
+  def request(csr, opts) do
+    {own, call} = Options.split!(opts, :request)
+    csr = binary!(csr, "csr")
+
+    with {:ok, request} <- Request.read(csr, elsewhere(own[:hsm], call)),
+         do: {:ok, Request.shown(request)}
   end
+
+  defp elsewhere(nil, _call), do: &SignatureAlgorithm.nowhere/3
+  defp elsewhere(hsm, call), do: ByToken.verifier(hsm, call)
 
   @spec certificate(term) :: shown
   def certificate(certificate) do
@@ -70,7 +78,7 @@ defmodule Cryptoki.X509.Verbs do
     {own, call} = Options.split!(opts, :issue)
     said = said!(own)
 
-    with {:ok, request} <- Request.read(csr),
+    with {:ok, request} <- Request.read(csr, ByToken.verifier(hsm, call)),
          {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
          choice = Issuance.choose(request, own),
          {:ok, issuance} <-
@@ -88,7 +96,7 @@ defmodule Cryptoki.X509.Verbs do
     {own, []} = Options.split!(opts, :review)
     said = said!(own)
 
-    with {:ok, request} <- Request.read(csr),
+    with {:ok, request} <- Request.read(csr, ByToken.verifier(hsm, [])),
          {:ok, authority} <- Authority.read(hsm, ca_certificate),
          choice = Issuance.choose(request, own),
          {:ok, issuance} <-
@@ -121,11 +129,37 @@ defmodule Cryptoki.X509.Verbs do
          {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
          :ok <- Authority.revokes(authority),
          :ok <- RevocationList.of_authority(list, authority),
-         {:ok, list} <- RevocationList.after_previous(list, previous, authority, own[:number]),
+         {:ok, list} <- follow(list, previous, authority, own[:number], hsm, call),
          {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
       to_be_signed = RevocationList.to_be_signed(list, authority, algorithm.identifier)
       Certificates.signed(hsm, ca_key, authority.public, algorithm, to_be_signed, call)
     end
+  end
+
+  defp follow(list, previous, authority, number, hsm, call) do
+    elsewhere = ByToken.verifier(hsm, call)
+    RevocationList.after_previous(list, previous, authority, number, elsewhere)
+  end
+
+  @spec verify_signature(hsm, term, Certificates.source(), keyword) :: :ok | {:error, Error.t()}
+  def verify_signature(hsm, signed, issuer, opts) do
+    {[], call} = Options.split!(opts, :verify_signature)
+    signed = binary!(signed, "signed")
+
+    with {:ok, signed} <- signed(signed),
+         {:ok, [der | _]} <- Certificates.fetch(hsm, issuer, "issuer"),
+         {:ok, fields} <- Certificates.fields(der, "issuer"),
+         by_token = ByToken.verifier(hsm, call),
+         {:error, reason, text} <-
+           Signature.of_issuer(signed, fields.subject, fields.public_key_info, by_token),
+         do: {:error, Error.new(reason, "it " <> text)}
+  end
+
+  # DER that is neither is told as what is no certificate.
+  defp signed(bytes) do
+    with {:error, _no_list} <- RevocationList.Read.read(bytes),
+         {:ok, der} <- Certificates.first(bytes, "signed"),
+         do: Certificate.signed(der)
   end
 
   @spec revocation_list(term) :: shown

@@ -33,7 +33,10 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   def on(hsm) do
     {public, _private} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, curve: :secp256r1)
     :persistent_term.put(__MODULE__, {hsm, public})
+    :persistent_term.put({__MODULE__, :jwks}, [JWK.public!(hsm, public)])
   end
+
+  defp key_set, do: :persistent_term.get({__MODULE__, :jwks})
 
   defp verifier, do: :persistent_term.get(__MODULE__)
 
@@ -169,6 +172,9 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     with {:ok, term} <- JSON.decode(text) do
       {:ok, ^term} = JSON.decode(JSON.encode!(term))
       if is_map(term), do: thumbprint(term)
+      jws = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImEifQ.e30.AA"
+      {:error, _error} = answer(JWS.verify({:jwks, text}, jws))
+      if is_map(term), do: answer(JWK.to_public_key(term))
     end
 
     :ok
@@ -268,6 +274,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
 
   defp jws(jws) do
     {hsm, key} = verifier()
+    answer(JWS.verify({:jwks, key_set()}, jws))
 
     with {:ok, %{header: %{"alg" => _}}} <- answer(JWS.verify(hsm, key, jws, crit: ["b64"])),
          do: :ok

@@ -26,7 +26,19 @@ defmodule Cryptoki.Test.PKI.Programs do
     end
   end
 
-  defp openssl(%{certificates: [root | rest], lists: lists, host: host}, command) do
+  @doc "Those of them that know ML-DSA and SLH-DSA, which came with 3.5."
+  @spec post_quantum :: [[String.t()]]
+  def post_quantum do
+    Enum.filter(others(), fn [program | more] ->
+      {text, 0} = System.cmd(program, more ++ ["version"])
+      [_, release] = Regex.run(~r/^OpenSSL (\d+\.\d+\.\d+)/, text)
+      Version.match?(release, ">= 3.5.0")
+    end)
+  end
+
+  @doc "What one of them says of a chain and its lists."
+  @spec openssl(map, [String.t()]) :: [String.t()]
+  def openssl(%{certificates: [root | rest], lists: lists, host: host}, command) do
     Scratch.within("judges", fn directory ->
       {between, leaf} = Enum.split(rest, -1)
       trusted = pem(directory, "root", [root], "CERTIFICATE")

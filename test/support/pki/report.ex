@@ -30,7 +30,7 @@ defmodule Cryptoki.Test.PKI.Report do
 
   defp judges(lines) do
     rows =
-      for {judge, _} <- Judges.judges() do
+      for judge <- Keyword.keys(Judges.judges()) ++ [:post_quantum_openssl] do
         mine = for {:judged, judges, c, l, _} <- lines, judge in judges, do: {c, l}
         paths = Enum.count(mine, fn {certificates, _} -> certificates > 1 end)
 
@@ -49,6 +49,9 @@ defmodule Cryptoki.Test.PKI.Report do
 
   defp version(:other_openssl),
     do: Enum.map_join(Programs.others(), ", ", &word(&1 ++ ["version"], 1))
+
+  defp version(:post_quantum_openssl),
+    do: Enum.map_join(Programs.post_quantum(), ", ", &word(&1 ++ ["version"], 1))
 
   defp version(:certtool), do: word(~w(certtool --version), 1)
   defp version(:nss), do: word(~w(dpkg-query -W -f ${Version} libnss3-tools), 0)

@@ -4,6 +4,9 @@ defmodule Cryptoki.PublicKey.Decode do
 
   alias Cryptoki.Attribute
   alias Cryptoki.Attribute.Curve
+  alias Cryptoki.DER.Reader
+  alias Cryptoki.PublicKey.Info
+  alias Cryptoki.SignatureAlgorithm.PostQuantum
 
   # `{key, parameters}` as well for RSA keys that are for PSS only, which OTP's type leaves out.
   @doc "The public key in attributes, as they are after `Attribute.decode/2`."
@@ -27,6 +30,10 @@ defmodule Cryptoki.PublicKey.Decode do
     [p, q, g, y] = Enum.map([p, q, g, y], &:binary.decode_unsigned/1)
     {:ok, {y, {:"Dss-Parms", p, q, g}}}
   end
+
+  # Not every OTP reads it.
+  def attributes(%{key_type: type, public_key_info: der}) when type in [:ml_dsa, :slh_dsa],
+    do: post_quantum(der)
 
   def attributes(%{public_key_info: der}), do: info(der)
   def attributes(_attributes), do: :error
@@ -57,6 +64,17 @@ defmodule Cryptoki.PublicKey.Decode do
        do: {:ok, {{:ECPoint, point}, {:namedCurve, {1, 3, 101, curve}}}}
 
   defp info(der) do
+    with :error <- post_quantum(der), do: of_otp(der)
+  end
+
+  defp post_quantum(der) do
+    with {:ok, %{key: key}} <- Reader.read(der, "", &Info.read/1),
+         {:ok, _set, _bytes} <- PostQuantum.parts(key),
+         do: {:ok, key},
+         else: (_another -> :error)
+  end
+
+  defp of_otp(der) do
     {:ok, :public_key.pem_entry_decode({:SubjectPublicKeyInfo, der, :not_encrypted})}
   rescue
     _no_key_that_otp_knows -> :error

@@ -27,9 +27,16 @@ defmodule Cryptoki.PublicKey.Given do
       _good -> :ok
     end
 
-    if info.type not in @types,
-      do:
+    cond do
+      info.type in @types ->
+        :ok
+
+      info.type == :rsa_pss ->
         Reader.refuse!(:unsupported, "public key: RSA for PSS only, a limit that no token keeps")
+
+      true ->
+        Reader.refuse!(:unsupported, "public key: keys of #{info.type} are not imported")
+    end
 
     %__MODULE__{type: info.type, public: info.key, public_attributes: attributes(info)}
   end

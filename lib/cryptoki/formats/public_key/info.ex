@@ -9,7 +9,7 @@ defmodule Cryptoki.PublicKey.Info do
   alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.Edwards
   alias Cryptoki.SignatureAlgorithm
-  alias Cryptoki.SignatureAlgorithm.Identifier
+  alias Cryptoki.SignatureAlgorithm.{Identifier, PostQuantum}
 
   @rsa {1, 2, 840, 113_549, 1, 1, 1}
   @rsa_pss {1, 2, 840, 113_549, 1, 1, 10}
@@ -31,7 +31,16 @@ defmodule Cryptoki.PublicKey.Info do
   # written anew, in the one form that there is of each.
   @type t :: %{
           key: term,
-          type: :rsa | :rsa_pss | :ec | :ed25519 | :ed448 | :x25519 | :x448 | DER.oid(),
+          type:
+            :rsa
+            | :rsa_pss
+            | :ec
+            | :ed25519
+            | :ed448
+            | :x25519
+            | :x448
+            | PostQuantum.set()
+            | DER.oid(),
           bits: pos_integer | nil,
           curve: atom | DER.oid() | nil,
           pss: Identifier.pss() | nil,
@@ -88,8 +97,24 @@ defmodule Cryptoki.PublicKey.Info do
     known(type, {{:ECPoint, point}, {:namedCurve, oid}}, nil, DER.sequence([DER.oid(oid)]), bits)
   end
 
-  defp read(oid, _parameters, _bits, info),
-    do: %{key: nil, type: oid, bits: nil, curve: nil, pss: nil, der: info.der}
+  defp read(oid, parameters, bits, info) do
+    case PostQuantum.named(oid) do
+      {:ok, set} -> post_quantum(set, parameters, bits)
+      :error -> %{key: nil, type: oid, bits: nil, curve: nil, pss: nil, der: info.der}
+    end
+  end
+
+  defp post_quantum(set, parameters, bits) do
+    if parameters, do: Reader.wrong!(parameters, "there are no parameters of such a key")
+
+    case PostQuantum.key(set, Reader.bytes(bits)) do
+      {:ok, key} ->
+        known(set, key, nil, DER.sequence([DER.oid(PostQuantum.oid(set))]), bits)
+
+      :error ->
+        Reader.wrong!(bits, "it is no key of #{set}, #{PostQuantum.key_size(set)} bytes")
+    end
+  end
 
   defp known(type, key, pss, algorithm, bits, curve \\ nil) do
     der = DER.sequence([algorithm, DER.bit_string(Reader.bytes(bits))])
@@ -123,6 +148,9 @@ defmodule Cryptoki.PublicKey.Info do
   defp bits({_point, {:namedCurve, {1, 3, 101, 112}}}, _curve), do: 255
   defp bits({_point, {:namedCurve, {1, 3, 101, 113}}}, _curve), do: 448
 
+  # Its length says nothing of its strength.
+  defp bits({_record, _name, bytes}, _curve) when is_binary(bytes), do: nil
+
   # It stands in the name: secp521r1.
   defp bits(_ec, curve) when is_atom(curve) do
     [bits] = Regex.run(~r/[0-9]+/, Atom.to_string(curve))
@@ -152,7 +180,8 @@ defmodule Cryptoki.PublicKey.Info do
   @spec shown(t) :: %{public_key: term, key: map}
   def shown(%{key: key, type: type, bits: bits, curve: curve}) do
     known = for {name, value} <- [bits: bits, curve: curve], value != nil, do: {name, value}
-    %{public_key: SignatureAlgorithm.bare(key), key: Map.new([{:type, type} | known])}
+    public_key = key |> SignatureAlgorithm.bare() |> PostQuantum.shown()
+    %{public_key: public_key, key: Map.new([{:type, type} | known])}
   end
 
   ## What may be certified
@@ -191,6 +220,9 @@ defmodule Cryptoki.PublicKey.Info do
       :small -> wrong("its point is one of the few of #{type} whose signatures prove nothing")
     end
   end
+
+  # Of these any bytes are one.
+  def check(%{key: {_record, _name, bytes}}) when is_binary(bytes), do: :ok
 
   def check(%{type: type}), do: {:error, :unsupported, "public key: #{type} keys do not sign"}
 

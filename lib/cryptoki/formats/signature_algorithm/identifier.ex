@@ -4,9 +4,10 @@ defmodule Cryptoki.SignatureAlgorithm.Identifier do
   # those that it has then, and NULL is none (RFC 4055, section 2.1). Pure.
 
   alias Cryptoki.DER.Reader
+  alias Cryptoki.SignatureAlgorithm.PostQuantum
 
   @type t :: %{
-          scheme: :pkcs1 | :pss | :ecdsa | :eddsa | :unknown,
+          scheme: :pkcs1 | :pss | :ecdsa | :eddsa | :post_quantum | :unknown,
           hash: hash,
           mgf: hash,
           salt: non_neg_integer | nil,
@@ -49,7 +50,11 @@ defmodule Cryptoki.SignatureAlgorithm.Identifier do
                     oid != nil,
                     do: {oid, {:ecdsa, hash}}
                   ) ++
-                  [{{1, 3, 101, 112}, {:eddsa, nil}}, {{1, 3, 101, 113}, {:eddsa, nil}}]
+                  [{{1, 3, 101, 112}, {:eddsa, :eddsa}}, {{1, 3, 101, 113}, {:eddsa, :eddsa}}] ++
+                  for(
+                    set <- PostQuantum.sets(),
+                    do: {PostQuantum.oid(set), {:post_quantum, PostQuantum.mechanism(set)}}
+                  )
               )
 
   # What a hash is called in the names of mechanisms.
@@ -68,11 +73,11 @@ defmodule Cryptoki.SignatureAlgorithm.Identifier do
 
   defp read(oid, parameters, identifier) do
     case @signatures do
-      %{^oid => {:eddsa, nil}} ->
+      %{^oid => {scheme, name}} when scheme in [:eddsa, :post_quantum] ->
         if parameters,
           do: Reader.wrong!(parameters, "there are no parameters of such a signature")
 
-        %{scheme: :eddsa, hash: nil, mgf: nil, salt: nil, name: :eddsa}
+        %{scheme: scheme, hash: nil, mgf: nil, salt: nil, name: name}
 
       %{^oid => {scheme, hash}} ->
         if parameters, do: Reader.null(parameters)
@@ -93,6 +98,17 @@ defmodule Cryptoki.SignatureAlgorithm.Identifier do
   defp name(:ecdsa, hash), do: :"ecdsa_#{called(hash)}"
 
   defp called(hash), do: Map.get(@in_names, hash, hash)
+
+  @doc "What both say, once where it is signed, and once where it is not (RFC 5280, sections 4.1.1.2 and 5.1.1.2)."
+  @spec twice(Reader.t(), Reader.t()) :: t
+  def twice(inner, outer) do
+    algorithm = read(outer)
+
+    same? = inner.der == outer.der or (algorithm.scheme != :unknown and read(inner) == algorithm)
+
+    unless same?, do: Reader.wrong!(outer, "it is not the one in what is signed")
+    algorithm
+  end
 
   @doc "Object identifier and parameters, which may be missing."
   @spec parts(Reader.t()) :: {tuple, Reader.t() | nil}

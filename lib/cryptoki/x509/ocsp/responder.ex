@@ -4,6 +4,7 @@ defmodule Cryptoki.X509.OCSP.Responder do
   # 6960, section 4.2.2.2).
 
   alias Cryptoki.{Certificates, DER, Error}
+  alias Cryptoki.Certificates.ByToken
   alias Cryptoki.PublicKey.Info
   alias Cryptoki.X509.{Authority, Extensions, Signature}
   alias Cryptoki.X509.Extensions.Read
@@ -48,13 +49,16 @@ defmodule Cryptoki.X509.OCSP.Responder do
     with {:ok, authority} <- Authority.read(hsm, issuer, "certificate"),
          :ok <- answers(signer),
          :ok <- Authority.now(signer),
-         :ok <- Signature.of_certificate(der, authority.subject, authority.public_key_info) do
+         :ok <- issued(der, authority, ByToken.verifier(hsm, [])) do
       {:ok, authority}
     else
       {:error, text} when is_binary(text) -> invalid(text)
       {:error, error} -> {:error, error}
     end
   end
+
+  defp issued(der, authority, elsewhere),
+    do: Signature.of_certificate(der, authority.subject, authority.public_key_info, elsewhere)
 
   # For this: what is for everything is not.
   defp answers(signer) do

@@ -66,7 +66,7 @@ defmodule Cryptoki.X509.RevocationList.Read do
     entries =
       if revoked, do: Reader.map(revoked, &entry(&1, &2, version, base), :infinity), else: []
 
-    algorithm = algorithm(inner, outer)
+    algorithm = Identifier.twice(inner, outer)
 
     shown = %{
       version: version,
@@ -105,18 +105,6 @@ defmodule Cryptoki.X509.RevocationList.Read do
       do: Reader.wrong!(value, "it is of a version that is not known", :unsupported)
 
     2
-  end
-
-  # Once where it is signed, and once where it is not (RFC 5280, section 5.1.1.2).
-  defp algorithm(inner, outer) do
-    algorithm = Identifier.read(outer)
-
-    same? =
-      inner.der == outer.der or
-        (algorithm.scheme != :unknown and Identifier.read(inner) == algorithm)
-
-    unless same?, do: Reader.wrong!(outer, "it is not the one in what is signed")
-    algorithm
   end
 
   defp extensions(nil, _version), do: []
