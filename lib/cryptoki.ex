@@ -662,19 +662,26 @@ defmodule Cryptoki do
   signs, or agrees (ECDH), or decrypts (RSA), as `allowed_mechanisms:` lets it; a secret one encrypts, decrypts, signs
   or unwraps as the bytes do, or has their digest or check value; a public one shows what was given. One that may do nothing of that, or
   wants its PIN at each use, is `:unsupported`. After a failure nothing is left on the token, as far as the error is not `executed:
-  :maybe`: then C_CreateObject may have made what the template names, or what it made could not be taken
+  :maybe`: then C_CreateObject or C_UnwrapKey may have made what the template names, or what it made could not be taken
   away, as after a restart of the token: it is looked for by `unique_id`, where there is one, and never by
   names that another key may have. A caller that is killed meanwhile leaves a key that is not proven.
 
-  Key and file have been in the memory of this VM, which cannot be overwritten. A token that takes no
-  key in the clear, as HSMs in FIPS mode do, answers `:attribute_value_invalid`,
-  `:template_inconsistent`, `:function_not_supported` or a code like these.
+  `how: :create` gives the token the value of the key (C_CreateObject). HSMs in FIPS mode take none in the clear:
+  with `how: :unwrap` the token makes an RSA pair of 2048 bits for the while of the call, the key is wrapped here for its public
+  key and unwrapped there (C_UnwrapKey), in the first of these ways that the token has: CKM_RSA_AES_KEY_WRAP; OAEP for an AES key, under
+  which the key is wrapped with padding (CKM_AES_KEY_WRAP_KWP, RFC 5649); for secret keys OAEP alone. `how: :auto`, the
+  default, does that where the token refuses the value (`:attribute_value_invalid`, `:template_inconsistent`,
+  `:function_not_supported` or a code like these). The pair is of the session, sensitive, and gone afterwards, also on failure; a line in the
+  log says when it could not be destroyed. A public key is never wrapped.
+
+  Key and file have been in the memory of this VM, which cannot be overwritten, for as long as the call takes and
+  until the garbage of the calling process is collected; so has, of a key that is wrapped, the AES key of one use.
 
   Errors: `:invalid_argument` when the file holds no such key, `:unsupported` for forms and kinds of keys
   that are not read here (PKCS #12, other encryption) and for keys that cannot be proven, both with what is the matter;
   `:pin_unavailable` when the password cannot be had; `:module_misbehaved` when the token has made another key of it; `:template_inconsistent`,
-  `:curve_not_supported`, `:session_read_only`. PKCS #11 v3.2, sections 5.7.1 (C_CreateObject) and 5.13
-  (C_Sign).
+  `:curve_not_supported`, `:session_read_only`. PKCS #11 v3.2, sections 5.7.1 (C_CreateObject), 5.18 (C_UnwrapKey)
+  and 5.13 (C_Sign).
 
       iex> legacy = :public_key.generate_key({:namedCurve, :secp256r1})
       iex> pem = :public_key.pem_encode([:public_key.pem_entry_encode(:ECPrivateKey, legacy)])

@@ -119,6 +119,7 @@ The options of a call: `timeout` in milliseconds, `pin` for a key that wants one
 -type options() ::
     #{timeout => timeout(),
       pin => pin(),
+      how => auto | create | unwrap,
       password => pin(),
       metadata => map(),
       format => raw | der,
@@ -468,9 +469,10 @@ generate_key_pair(Hsm, Mechanism, Template) -> generate_key_pair(Hsm, Mechanism,
 ?DOC("Takes a key that is somewhere else into the token, proves that it is there, and stores the public key of
 a private one beside it unless `public => false` says not to. It is the file of a key (PKCS #8, also encrypted, with the
 option `password`, PKCS #1, SEC 1, a public key, OpenSSH's own form, a JWK), a record of `public_key`, or
-`{aes | hmac | generic_secret, Bytes}`.
+`{aes | hmac | generic_secret, Bytes}`. With the option `how => unwrap` it is wrapped for a key that the token makes for that;
+`how => auto`, the default, does so where the token takes no value.
 
-Errors: `invalid_argument`, `unsupported`, `module_misbehaved`. PKCS #11 v3.2, sections 5.7.1 and 5.13.
+Errors: `invalid_argument`, `unsupported`, `module_misbehaved`. PKCS #11 v3.2, sections 5.7.1, 5.13 and 5.18.
 
     1> Legacy = public_key:generate_key({namedCurve, secp256r1}).
     2> {ok, #{class := private_key}} = cryptoki:import_key(hsm, Legacy, #{label => <<\"legacy\">>}).").

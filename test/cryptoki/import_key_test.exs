@@ -133,7 +133,7 @@ defmodule Cryptoki.ImportKeyTest do
             {"x", [label: "a", private: [lable: "a"]], [], ~r/did you mean :label/},
             {"x", [public: "yes"], [], ~r/there is no attribute :public/},
             {"x", :label, [], ~r/a template is/},
-            {"x", [], [how: :unwrap], ~r/unknown option :how/},
+            {"x", [], [how: :wrap], ~r/how: must be :auto, :create or :unwrap/},
             {"x", [], [password: :protected_path], ~r/password: must be what pin: may be/},
             {"x", [], [password: 1234], ~r/password: must be.*got: an integer/},
             {"x", [], [pasword: "abc"], ~r/did you mean :password/},
@@ -205,7 +205,7 @@ defmodule Cryptoki.ImportKeyTest do
     for {arguments, position} <- [
           {[hsm, nil, %{}], 2},
           {[hsm, "x", %{lable: "a"}], 3},
-          {[hsm, "x", %{}, %{how: :unwrap}], 4}
+          {[hsm, "x", %{}, %{how: :wrap}], 4}
         ] do
       {:badarg, stack} =
         try do

@@ -98,5 +98,13 @@
    "lib/cryptoki/verbs/import/secret.ex", "defp compared({:ok, _another}, _expected), do: :no",
    "defp compared({:ok, _another}, _expected), do: :yes", "test/cryptoki/import_secret_test.exs"},
   {"a public key is the one that was given", "lib/cryptoki/verbs/import/public.ex",
-   "== {:ok, key.public}", "!= :nothing", "test/cryptoki/import_secret_test.exs"}
+   "== {:ok, key.public}", "!= :nothing", "test/cryptoki/import_secret_test.exs"},
+  {"what wraps a key for the while of an import is gone afterwards",
+   "lib/cryptoki/verbs/import/wrapped.ex", "for handle <- handles,", "for handle <- tl(handles),",
+   "test/cryptoki/import_unwrap_test.exs"},
+  {"a public key that a token gives for wrapping keeps a secret",
+   "lib/cryptoki/verbs/import/wrapped.ex",
+   "case PrivateKey.Record.read({:RSAPublicKey, modulus, exponent}) do",
+   "case {:ok, %{public: {:RSAPublicKey, modulus, exponent}}} do",
+   "test/cryptoki/import_unwrap_test.exs"}
 ]

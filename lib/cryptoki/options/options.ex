@@ -162,6 +162,15 @@ defmodule Cryptoki.Options do
       must: "what pin: may be, and no keypad",
       doc: "the password of an encrypted file, given in any form that `pin:` may have"
     ],
+    how: [
+      cast: {:only, [:auto, :create, :unwrap], []},
+      type: ":auto | :create | :unwrap",
+      default: :auto,
+      must: ":auto, :create or :unwrap",
+      doc:
+        "`:create` gives the token the value of the key, `:unwrap` wraps it for a key that the token makes " <>
+          "for that, `:auto` does so where the token takes no value"
+    ],
     metadata: [
       cast: :map,
       type: "map",

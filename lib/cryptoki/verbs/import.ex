@@ -6,13 +6,13 @@ defmodule Cryptoki.Import do
   require Logger
 
   alias Cryptoki.{Attribute, Call, Error, HSM, Key, Names, Options, PublicHalf, Target}
-  alias Cryptoki.Import.{Made, Proof, Public, Secret, Source, Template}
+  alias Cryptoki.Import.{Made, Proof, Public, Secret, Source, Template, Wrapped}
   alias Cryptoki.Native.Wait
 
   @spec import_key(Cryptoki.hsm(), Source.t(), Attribute.template(), keyword | map) ::
           {:ok, Key.t()} | {:error, Error.t()}
   def import_key(hsm, given, template, opts) do
-    options = Options.call!(opts, [:timeout, :metadata, :password])
+    options = Options.call!(opts, [:timeout, :metadata, :password, :how])
     given = Source.given!(given)
     wished = Template.wished!(template, given)
 
@@ -23,7 +23,7 @@ defmodule Cryptoki.Import do
          :ok <- in_time(target) do
       told(target, templates)
       target = %{target | timeout: options.timeout || target.timeout}
-      create(hsm, target, key, templates)
+      create(hsm, target, key, templates, options.how)
     end
   end
 
@@ -83,20 +83,40 @@ defmodule Cryptoki.Import do
 
   ## Making
 
-  defp create(_hsm, target, key, [[_ | _] | _] = forms), do: Public.create(target, key, forms)
+  defp create(_hsm, target, key, [[_ | _] | _] = forms, _how),
+    do: Public.create(target, key, forms)
 
-  defp create(hsm, target, key, [_ | _] = template) do
-    with {:ok, made} <- Made.new(target, template),
+  defp create(hsm, target, key, [_ | _] = template, how) do
+    with {:ok, made} <- made(target, template, key, how),
          :ok <- hsm |> Secret.prove(target, made, key) |> Made.undone(target, made),
          do: {:ok, made.key}
   end
 
-  defp create(_hsm, target, key, {private, public}) do
-    with {:ok, made} <- Made.new(target, private),
+  defp create(_hsm, target, key, {private, public}, how) do
+    with {:ok, made} <- made(target, private, key, how),
          {:ok, proof} <- target |> Proof.make(made.handle, key) |> Made.undone(target, made),
          :ok <- target |> twin(public, proof) |> Made.undone(target, made),
          do: {:ok, made.key}
   end
+
+  defp made(target, template, _key, :create), do: Made.new(target, template)
+  defp made(target, template, key, :unwrap), do: Wrapped.new(target, template, key)
+
+  defp made(target, template, key, :auto) do
+    with {:error, refusal} <- Made.new(target, template) do
+      if refusal.function == :C_CreateObject and Wrapped.refused?(refusal),
+        do: target |> Wrapped.new(template, key) |> or_refused(refusal),
+        else: {:error, refusal}
+    end
+  end
+
+  # What the token said of the value is what is the matter, where it cannot be brought in otherwise.
+  defp or_refused({:error, %Error{reason: :unsupported, function: nil} = error}, refusal) do
+    detail = Enum.join(Enum.reject([refusal.detail, error.detail], &is_nil/1), "; ")
+    {:error, %{refusal | detail: detail}}
+  end
+
+  defp or_refused(made, _refusal), do: made
 
   defp twin(_target, nil, _proof), do: :ok
 

@@ -7,7 +7,7 @@
 use crate::call::{self, Buffer, Call, Claim, Handles, Scope};
 use crate::subject::Subject;
 use crate::target::real;
-use crate::{attribute, handles, iv, signature, text, token};
+use crate::{attribute, handles, iv, signature, text, token, values};
 use cryptoki_sys::*;
 use std::ffi::c_void;
 
@@ -263,7 +263,7 @@ functions! {
     C_SetOperationState(session data n object object2);
     C_Login(session user data n) by token::login;
     C_Logout(session);
-    C_CreateObject(session template n new);
+    C_CreateObject(session template n new) by values::create_object;
     C_CopyObject(session object template n new);
     C_DestroyObject(session object);
     C_GetObjectSize(session object len);

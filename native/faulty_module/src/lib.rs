@@ -20,6 +20,7 @@ pub mod subject;
 pub mod target;
 pub mod text;
 pub mod token;
+pub mod values;
 
 use config::Fault;
 use cryptoki_sys::*;

@@ -6,7 +6,9 @@ use crate::iv::Iv;
 use crate::signature::Form;
 use crate::subject::{About, Subject};
 use crate::text::Padding;
-use cryptoki_sys::{CK_FLAGS, CK_RV, CK_SLOT_ID, CK_ULONG, CKR_DEVICE_REMOVED};
+use cryptoki_sys::{
+    CK_FLAGS, CK_RV, CK_SLOT_ID, CK_ULONG, CKR_ATTRIBUTE_VALUE_INVALID, CKR_DEVICE_REMOVED,
+};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -155,6 +157,8 @@ pub struct Rules {
     pub keypad: Option<String>,
     /// Whether searches always find more.
     pub search_endless: bool,
+    /// What C_CreateObject answers for private and secret keys.
+    pub values_refused: Option<CK_RV>,
     /// The form of signatures.
     pub signature: Option<Form>,
     /// The length of the salt of PSS, whatever is asked for.
@@ -278,6 +282,11 @@ impl Rules {
             },
             ["handles", "shift"] => self.handles_shift = true,
             ["search", "endless"] => self.search_endless = true,
+            ["values", "refused"] => self.values_refused = Some(CKR_ATTRIBUTE_VALUE_INVALID),
+            ["values", "refused", rv] => {
+                let rv = rv.strip_prefix("rv=").ok_or(*rv)?;
+                self.values_refused = Some(number(rv)?);
+            }
             ["handles", "reuse"] => self.handles_reuse = true,
             ["sessions", "forget"] => self.once.push(Once::Forget),
             ["sessions", max] => {

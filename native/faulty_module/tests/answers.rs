@@ -226,3 +226,45 @@ fn a_star_stands_for_any_part_of_a_name() {
         assert!(!struck(pattern), "{pattern}");
     }
 }
+
+#[test]
+fn values_of_keys_are_refused_and_nothing_else() {
+    let Some((module, list)) = Module::ready() else {
+        return;
+    };
+    let session = open(list, slots(list, CK_TRUE)[0]).unwrap();
+    let create = |class: CK_OBJECT_CLASS, kind: CK_KEY_TYPE| {
+        let (mut class, mut kind, mut value) = (class, kind, [7_u8; 16]);
+        let mut private = CK_FALSE;
+        let number = size_of::<CK_ULONG>() as CK_ULONG;
+        let attribute = |type_, value: *mut std::ffi::c_void, len| CK_ATTRIBUTE {
+            type_,
+            pValue: value,
+            ulValueLen: len,
+        };
+        let mut template = [
+            attribute(CKA_VALUE, value.as_mut_ptr().cast(), 16),
+            attribute(CKA_CLASS, (&raw mut class).cast(), number),
+            attribute(CKA_PRIVATE, (&raw mut private).cast(), 1),
+            attribute(CKA_KEY_TYPE, (&raw mut kind).cast(), number),
+        ];
+        // Data has no type of key.
+        let n = if class == CKO_DATA { 3 } else { 4 };
+        let mut object = 0;
+        ck!(list.C_CreateObject(session, template.as_mut_ptr(), n, &raw mut object))
+    };
+    assert_eq!(create(CKO_SECRET_KEY, CKK_GENERIC_SECRET), CKR_OK);
+    for (line, answer) in [
+        ("values refused", CKR_ATTRIBUTE_VALUE_INVALID),
+        ("values refused rv=0x54", CKR_FUNCTION_NOT_SUPPORTED),
+    ] {
+        module.control(line);
+        assert_eq!(create(CKO_SECRET_KEY, CKK_GENERIC_SECRET), answer);
+        assert_eq!(create(CKO_PRIVATE_KEY, CKK_EC), answer);
+        assert_eq!(create(CKO_DATA, 0), CKR_OK);
+    }
+    module.control("values refused");
+    generated(list, session);
+    module.control("values refused for=all");
+    assert_eq!(create(CKO_DATA, 0), faulty_module::rules::CKR_BAD_CONTROL);
+}

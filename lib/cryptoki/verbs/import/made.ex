@@ -19,13 +19,18 @@ defmodule Cryptoki.Import.Made do
   @doc "The object of a template; nothing is left when it cannot be read."
   @spec new(Target.t(), Attribute.wire()) :: {:ok, t} | {:error, Error.t()}
   def new(target, template) do
-    with {:ok, handle} <- Call.run(target, {:create, template}) do
-      made = %__MODULE__{handle: handle, stored?: @stored -- template == [], key: nil}
+    with {:ok, handle} <- Call.run(target, {:create, template}),
+         do: of(target, handle, template)
+  end
 
-      case Keys.made(target, handle) do
-        {:ok, key} -> {:ok, %{made | key: key}}
-        {:error, error} -> undone({:error, %{error | executed: false}}, target, made)
-      end
+  @doc "The object that has just been made of a template in another way; the same."
+  @spec of(Target.t(), Keys.handle(), Attribute.wire()) :: {:ok, t} | {:error, Error.t()}
+  def of(target, handle, template) do
+    made = %__MODULE__{handle: handle, stored?: @stored -- template == [], key: nil}
+
+    case Keys.made(target, handle) do
+      {:ok, key} -> {:ok, %{made | key: key}}
+      {:error, error} -> undone({:error, %{error | executed: false}}, target, made)
     end
   end
 
