@@ -84,6 +84,7 @@ defmodule Cryptoki.GuidesTest do
   end
 
   test "signing.md", do: with_certificate("signing", "contract")
+  test "decryption.md", do: with_certificate("decryption", "contract")
 
   @tag skip: TLS.missing()
   test "tls.md" do

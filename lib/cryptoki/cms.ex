@@ -1,6 +1,7 @@
 defmodule Cryptoki.CMS do
-  alias Cryptoki.{CallOptions, Certificates, Chunks, DER, Error, PEM}
-  alias Cryptoki.CMS.{Options, Signer}
+  alias Cryptoki.{Bytes, CallOptions, Certificates, Chunks, DER, Error, PEM}
+  alias Cryptoki.CMS.{Enveloped, Opener, Options, Sealer, Signer}
+  alias Cryptoki.ContentKey.Holder
   alias Cryptoki.Options.Table
 
   @sign Options.sign()
@@ -89,7 +90,90 @@ defmodule Cryptoki.CMS do
   bang(sign(hsm, key, certificate, data, opts) :: binary)
 
   @doc """
-  The PEM of signed data, as `openssl cms -inform PEM` reads it.
+  Decrypts what was encrypted for a key of the token: EnvelopedData (RFC 5652) and AuthEnvelopedData (RFC
+  5083), in DER, BER or PEM, as `openssl cms -encrypt`, `gpgsm` and mail programs write them.
+
+      {:ok, text} = Cryptoki.CMS.decrypt(MyApp.HSM, [label: "invoice"], File.read!("letter.p7m"),
+        certificate: [label: "invoice"])
+
+  Keys are encrypted with RSA (OAEP with SHA-1 and SHA-2, PKCS #1 v1.5), or wrapped with AES by what an EC,
+  X25519 or X448 key agrees on (RFC 5753, RFC 8418); content with AES in CBC or GCM mode, or triple DES. The
+  token decrypts, or agrees on, the key of the content; the content is decrypted here.
+
+  #{Table.docs(Options.decrypt())}
+    * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.decrypt/5`
+
+  Errors: `:encrypted_data_invalid` for all ways in which decryption fails. It does not say which, and a key by
+  PKCS #1 v1.5 that is none is one that opens nothing: who is told more can decrypt with the answers what was
+  meant for others. Such a message gives in CBC mode, once in 256 times, bytes that nobody wrote, as with OpenSSL.
+  Whether CBC could be decrypted is an answer of that kind too: do not tell it to who has sent the message.
+  Before that, of what all can see: `:invalid_argument` for what is no such message, or is for others,
+  `:unsupported` for other algorithms; and those of `Cryptoki.decrypt/5`, `Cryptoki.derive_key/5` and
+  `Cryptoki.certificate/3`. PKCS #11 v3.2, sections 5.10 (C_Decrypt) and 5.18 (C_DeriveKey).
+
+      iex> {:ok, der} = Cryptoki.CMS.encrypt(Cryptoki.certificate!(MyApp.HSM, label: "invoice"), "a secret")
+      iex> Cryptoki.CMS.decrypt(MyApp.HSM, [label: "invoice"], der, certificate: [label: "invoice"])
+      {:ok, "a secret"}
+  """
+  @spec decrypt(hsm, key, message :: binary, opts) :: {:ok, binary} | {:error, Error.t()}
+  def decrypt(hsm, key, message, opts \\ []) do
+    {own, call} = CallOptions.split!(opts, Options.decrypt())
+    unless is_binary(message), do: raise(ArgumentError, "message: must be DER or PEM, a binary")
+    :ok = Certificates.selector!(key, :decrypt, "key")
+    certificate = own[:certificate]
+    if certificate, do: :ok = Certificates.source!(certificate, "certificate")
+
+    with {:ok, message} <- Enveloped.read(message),
+         :ok <- Enveloped.authenticated(message, own[:authenticated]),
+         {:ok, certificate} <- own_certificate(hsm, certificate),
+         {:ok, holder} <- Holder.fetch(hsm, key, call),
+         do: Opener.open(holder, message, certificate)
+  end
+
+  bang(decrypt(hsm, key, message :: binary, opts) :: binary)
+
+  defp own_certificate(_hsm, nil), do: {:ok, nil}
+
+  defp own_certificate(hsm, source) do
+    with {:ok, [certificate | _others]} <- Certificates.fetch(hsm, source, "certificate"),
+         do: {:ok, certificate}
+  end
+
+  @doc """
+  Encrypts for the holders of certificates, in DER or PEM, each of which can decrypt it, for one with
+  `decrypt/4` or `openssl cms -decrypt`. No token is asked.
+
+  #{Table.docs(Options.encrypt())}
+
+  For EC keys the content key is wrapped with what an ephemeral key agrees on with them (RFC 5753; RFC 8418 for
+  X25519 and X448). Whether the certificates are valid, and of whom you think, is for you to know.
+
+  Errors: `:invalid_argument` for what is no certificate, `:unsupported` for keys that nothing is encrypted for,
+  such as Ed25519.
+
+      iex> {:ok, der} = Cryptoki.CMS.encrypt([Cryptoki.certificate!(MyApp.HSM, label: "invoice")], "a secret", cipher: :aes_256_cbc)
+      iex> String.starts_with?(Cryptoki.CMS.to_pem(der), "-----BEGIN CMS-----")
+      true
+  """
+  @spec encrypt(binary | [binary], iodata, opts) :: {:ok, binary} | {:error, Error.t()}
+  def encrypt(certificates, data, opts \\ []) do
+    {own, []} = CallOptions.split!(opts, Options.encrypt(), [])
+    data = Bytes.binary!(data, "data")
+
+    unless is_binary(certificates) or
+             (is_list(certificates) and certificates != [] and
+                Enum.all?(certificates, &is_binary/1)),
+           do: raise(ArgumentError, "certificates: must be DER or PEM, or a list of these")
+
+    with {:ok, ders} <- Certificates.fetch(nil, List.wrap(certificates), "certificates"),
+         {:ok, {type, content}} <- Sealer.seal(ders, data, own),
+         do: {:ok, content_info(type, [DER.explicit(0, content)])}
+  end
+
+  bang(encrypt(certificates :: binary | [binary], data :: iodata, opts) :: binary)
+
+  @doc """
+  The PEM of a message, as `openssl cms -inform PEM` reads it.
 
       iex> Cryptoki.CMS.to_pem(<<0x30, 0>>)
       "-----BEGIN CMS-----\\nMAA=\\n-----END CMS-----\\n"

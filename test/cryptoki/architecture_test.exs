@@ -6,8 +6,15 @@ defmodule Cryptoki.ArchitectureTest do
   @pure [
     Cryptoki.Attempts,
     Cryptoki.Attribute,
+    Cryptoki.BER,
     Cryptoki.Base64URL,
+    Cryptoki.CMS.Cipher,
+    Cryptoki.CMS.Enveloped,
     Cryptoki.CMS.Options,
+    Cryptoki.CMS.Recipient,
+    Cryptoki.ContentKey.Derivation,
+    Cryptoki.ContentKey.OAEP,
+    Cryptoki.ContentKey.Wrap,
     Cryptoki.DER,
     Cryptoki.Ecdsa,
     Cryptoki.Error,
@@ -73,7 +80,7 @@ defmodule Cryptoki.ArchitectureTest do
 
   test "nobody but users calls Cryptoki", %{calls: calls} do
     users =
-      ~r/^Elixir\.(Mix\.Tasks\.|Cryptoki\.(IEx|Testing|Certificates|X509|JWS|JWK|CMS|SSL|SSH))/
+      ~r/^Elixir\.(Mix\.Tasks\.|Cryptoki\.(IEx|Testing|Certificates|X509|JWS|JWK|CMS|ContentKey|SSL|SSH))/
 
     assert Enum.reject(callers(calls, Cryptoki), &(Atom.to_string(&1) =~ users)) == []
   end

@@ -28,7 +28,9 @@ defmodule Cryptoki.Test.Payments do
   @doc "Makes the three keys and the certificate on the token of an instance."
   @spec make(GenServer.name()) :: Cryptoki.Key.t()
   def make(hsm) do
-    rsa = [label: "invoice", id: <<1>>, token: true, modulus_bits: 2048]
+    # Kryoptic gives a key no purpose that it is not asked for.
+    uses = [public: [verify: true, encrypt: true], private: [sign: true, decrypt: true]]
+    rsa = [label: "invoice", id: <<1>>, token: true, modulus_bits: 2048] ++ uses
     {public, _private} = Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, rsa)
 
     ec = [label: "contract", id: <<2>>, token: true, curve: :secp256r1]

@@ -3,7 +3,7 @@ defmodule Cryptoki.CMS.Options do
   # The options of `Cryptoki.CMS`, as a table. Pure.
 
   alias Cryptoki.{DER, DER.Reader, Options.Table, SignatureAlgorithm}
-  alias Cryptoki.CMS.Signer
+  alias Cryptoki.CMS.{Cipher, Signer}
 
   @doc "Of `sign/5`."
   @spec sign() :: Table.t()
@@ -51,6 +51,50 @@ defmodule Cryptoki.CMS.Options do
             "further signed attributes: an object identifier, a tuple of numbers, and a list of DER"
         ]
       ]
+  end
+
+  @doc "Of `decrypt/4`."
+  @spec decrypt() :: Table.t()
+  def decrypt do
+    [
+      certificate: [
+        # Looked at as all certificates are, by `Certificates.source!/2`.
+        cast: :any,
+        type: "Cryptoki.CMS.certificate()",
+        doc:
+          "that of the key, by whose issuer and serial number, or key identifier, its recipient is found. Without " <>
+            "it each recipient with such a key is tried, 16 at most"
+      ],
+      authenticated: [
+        cast: :boolean,
+        must: "true or false",
+        type: "boolean",
+        default: false,
+        doc: "whether what has no tag, and may have been changed by anybody, is refused"
+      ]
+    ]
+  end
+
+  @doc "Of `encrypt/3`."
+  @spec encrypt() :: Table.t()
+  def encrypt do
+    [
+      cipher: [
+        cast: {:one_of, Cipher.names()},
+        must: "one of " <> Enum.map_join(Cipher.names(), ", ", &inspect/1),
+        type: Enum.map_join(Cipher.names(), " | ", &inspect/1),
+        default: :aes_256_gcm,
+        doc:
+          "what encrypts the content. Old mail programs read CBC only, which does not show that it was changed"
+      ],
+      padding: [
+        cast: {:one_of, [:oaep, :pkcs1]},
+        must: ":oaep or :pkcs1",
+        type: ":oaep | :pkcs1",
+        default: :oaep,
+        doc: "of RSA keys: OAEP with SHA-256, or PKCS #1 v1.5, which old mail programs read only"
+      ]
+    ]
   end
 
   defp signers([]), do: {:ok, []}

@@ -5,6 +5,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
 
   alias Cryptoki.{Attribute, Certificates, DER, Error, JSON, JWK, JWS, PEM, PrivateKey}
   alias Cryptoki.{PublicKey, SecretKey, SSH, X509}
+  alias Cryptoki.CMS.{Cipher, Enveloped}
   alias Cryptoki.DER.Reader
   alias Cryptoki.Options.Table
   alias Cryptoki.X509.{Authority, Extensions, Name, OCSP, RevocationList}
@@ -21,7 +22,8 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     jws: :bytes,
     json: :bytes,
     ssh: :bytes,
-    sshsig: :bytes
+    sshsig: :bytes,
+    cms: :der
   ]
 
   @doc "The targets, each with what its inputs are."
@@ -110,6 +112,16 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
 
       with {:error, error} <- RevocationList.new(list.revoked, [], previous),
            do: answer({:error, error})
+    end
+
+    :ok
+  end
+
+  # Encrypted messages; of what is read the sizes are those that are worked with.
+  def run(:cms, bytes) do
+    with {:ok, message} <- answer(Enveloped.read(bytes)) do
+      true = is_list(message.recipients) and length(message.recipients) <= 1_000_000
+      :error = Cipher.open(message.cipher, <<0::unit(8)-size(message.cipher.key)>>, {"", nil, ""})
     end
 
     :ok

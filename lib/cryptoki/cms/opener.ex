@@ -1,0 +1,130 @@
+defmodule Cryptoki.CMS.Opener do
+  @moduledoc false
+  # From what is encrypted to its content. Which recipient is meant is public, and told; from there on all is
+  # done for whatever comes, and what went wrong is not told: who learns it can decrypt with it.
+
+  alias Cryptoki.{Certificates, Error}
+  alias Cryptoki.Attribute.Curve
+  alias Cryptoki.CMS.{Cipher, Enveloped}
+  alias Cryptoki.ContentKey.{Agreement, Derivation, Holder, Transport, Wrap}
+  alias Cryptoki.DER
+  alias Cryptoki.X509.Extensions
+
+  # Without a certificate each recipient of the key's kind may be it, and costs a call of the token.
+  @tried 16
+
+  @doc "The content; `certificate` is that of the key, or `nil`."
+  @spec open(Holder.t(), Enveloped.t(), DER.t() | nil) :: {:ok, binary} | {:error, Error.t()}
+  def open(holder, message, certificate) do
+    with {:ok, ids} <- ids(certificate),
+         {:ok, recipients} <- recipients(message.recipients, kind(holder), ids),
+         :ok <- known(recipients, holder),
+         {:ok, keys} <- keys(recipients, holder, message.cipher.key) do
+      opened = for {key, as} <- keys, do: {as, Cipher.open(message.cipher, key, message.sealed)}
+      content(opened)
+    end
+  end
+
+  # That of a key that was there; else what a substitute gives, which is an error or, once in 256 times without a
+  # tag, nothing that anybody wrote.
+  defp content(opened) do
+    found =
+      Enum.find(opened, &match?({:real, {:ok, _}}, &1)) ||
+        Enum.find(opened, &match?({:substitute, {:ok, _}}, &1))
+
+    case found do
+      {_as, {:ok, content}} -> {:ok, content}
+      nil -> {:error, Error.new(:encrypted_data_invalid, "it is for another key, or was changed")}
+    end
+  end
+
+  ## Who is meant: all of it can be seen by anybody
+
+  defp ids(nil), do: {:ok, :any}
+
+  defp ids(certificate) do
+    with {:ok, fields} <- Certificates.fields(certificate, "certificate"),
+         {:ok, extensions} <- Extensions.Read.read(fields.extensions) do
+      issuer = {:issuer, DER.sequence([fields.issuer, fields.serial])}
+
+      case Extensions.Read.identifier(extensions) do
+        {:ok, identifier} -> {:ok, [issuer, {:key, identifier}]}
+        :error -> {:ok, [issuer]}
+      end
+    end
+  end
+
+  defp kind(%{key_type: :rsa}), do: :transport
+  defp kind(_agreeing), do: :agreement
+
+  defp recipients(all, kind, ids) do
+    of_kind = Enum.filter(all, &(&1.kind == kind))
+    meant = if ids == :any, do: of_kind, else: Enum.filter(of_kind, &(&1.id in ids))
+
+    cond do
+      meant == [] and ids == :any ->
+        none("none of its #{length(all)} recipients has a key of this kind")
+
+      meant == [] ->
+        none("none of its #{length(all)} recipients is that of certificate:")
+
+      length(meant) > @tried ->
+        none("#{length(meant)} recipients may be meant: give certificate:")
+
+      true ->
+        {:ok, meant}
+    end
+  end
+
+  defp none(text), do: {:error, Error.new(:invalid_argument, "it is not for this key: " <> text)}
+
+  # Before anything is decrypted, and for all of them.
+  defp known(recipients, holder) do
+    if Enum.any?(recipients, &known?(&1, holder)) do
+      :ok
+    else
+      text =
+        "how its key is encrypted for this recipient is not known here, or not for this curve"
+
+      {:error, Error.new(:unsupported, text)}
+    end
+  end
+
+  defp known?(%{kind: :transport, padding: padding}, _holder), do: padding != :unknown
+
+  defp known?(%{kind: :agreement} = recipient, holder),
+    do: recipient.scheme != :unknown and point?(recipient, holder.curve)
+
+  defp point?(%{point: nil}, _curve), do: false
+  defp point?(%{curve: nil, point: point}, curve), do: Agreement.point?(point, curve)
+
+  defp point?(%{curve: oid, point: point}, curve),
+    do: Curve.decode(DER.oid(oid)) == {:ok, curve} and Agreement.point?(point, curve)
+
+  ## The keys, in their order
+
+  defp keys(recipients, holder, size) do
+    recipients
+    |> Enum.filter(&known?(&1, holder))
+    |> Enum.reduce_while({:ok, []}, fn recipient, {:ok, keys} ->
+      case key(recipient, holder, size) do
+        {:ok, key} -> {:cont, {:ok, keys ++ [key]}}
+        {:error, _error} = error -> {:halt, error}
+      end
+    end)
+  end
+
+  defp key(%{kind: :transport} = recipient, holder, size),
+    do: Transport.open(holder, recipient.padding, recipient.encrypted, size)
+
+  defp key(%{kind: :agreement, scheme: %{kdf: kdf, size: bytes}} = recipient, holder, size) do
+    with {:ok, secret} <- Agreement.secret(holder, recipient.point) do
+      kek = Derivation.derive(kdf, secret, recipient.info, bytes)
+
+      case Wrap.unwrap(kek, recipient.encrypted) do
+        {:ok, key} when byte_size(key) == size -> {:ok, {key, :real}}
+        _wrong -> {:ok, {:crypto.strong_rand_bytes(size), :none}}
+      end
+    end
+  end
+end

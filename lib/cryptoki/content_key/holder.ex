@@ -1,0 +1,56 @@
+defmodule Cryptoki.ContentKey.Holder do
+  @moduledoc false
+  # The key of the token that a content key is encrypted for: where it is, which kind it is, and how the calls
+  # with it are made.
+
+  alias Cryptoki.{Attribute, Error, HSM, Keys, Options}
+
+  @enforce_keys [:hsm, :key, :call, :class, :key_type]
+  defstruct @enforce_keys ++ [:curve, :size]
+
+  @typedoc "`size` is that of the modulus in bytes."
+  @type t :: %__MODULE__{
+          hsm: Cryptoki.hsm(),
+          key: Cryptoki.key(),
+          call: keyword,
+          class: atom,
+          key_type: atom,
+          curve: atom | nil,
+          size: pos_integer | nil
+        }
+
+  @attributes [:class, :key_type, :curve, :modulus]
+
+  @doc "What there is to know of a key before anything is decrypted with it."
+  @spec fetch(Cryptoki.hsm(), Cryptoki.key(), keyword) :: {:ok, t} | {:error, Error.t()}
+  def fetch(hsm, key, call) do
+    wanted = Keys.wanted!(key, :decrypt)
+    options = Options.call!(Keyword.delete(call, :pin), [:timeout, :metadata])
+
+    with {:ok, target} <- HSM.target(hsm, options),
+         {:ok, answer} <-
+           Keys.run(target, :attributes, [wanted], fn [handle], nil ->
+             {:attributes, handle, Attribute.types!(@attributes)}
+           end) do
+      {:ok,
+       holder(hsm, key, call, answer |> Attribute.decode(@attributes) |> Attribute.readable())}
+    end
+  end
+
+  defp holder(hsm, key, call, attributes) do
+    %__MODULE__{
+      hsm: hsm,
+      key: key,
+      call: call,
+      class: attributes[:class],
+      key_type: attributes[:key_type],
+      curve: attributes[:curve],
+      size: size(attributes[:modulus])
+    }
+  end
+
+  defp size(<<_, _::binary>> = modulus),
+    do: modulus |> :binary.decode_unsigned() |> :binary.encode_unsigned() |> byte_size()
+
+  defp size(_not_rsa), do: nil
+end

@@ -1,0 +1,111 @@
+defmodule Cryptoki.BER do
+  @moduledoc false
+  # What CMS of others may be written in (RFC 5652, section 1): BER, with lengths that only the end tells and
+  # strings in parts, as programs write that do not know yet how much there will be. It is made DER as far as
+  # `Cryptoki.DER.Reader` goes into it: lengths, and OCTET STRINGs in one. What is DER stays byte for byte what
+  # it is. In one pass, each byte copied once for each level around it. Pure.
+
+  @depth 32
+
+  @doc "The same values with the lengths and strings of DER, or a sentence that says what is wrong where."
+  @spec to_der(binary) :: {:ok, binary} | {:error, String.t()}
+  def to_der(bytes) do
+    case values(bytes, 0, :outside, @depth, [], 0) do
+      {der, _size, ""} -> {:ok, IO.iodata_to_binary(der)}
+    end
+  catch
+    :throw, {__MODULE__, at, text} -> {:error, "byte #{at}: #{text}"}
+  end
+
+  # The values of some bytes in DER, how long that is, and what is behind them. `until` is what ends them: the
+  # bytes, or two zeros.
+  defp values("", _at, until, _depth, done, size) when until in [:outside, :end],
+    do: {Enum.reverse(done), size, ""}
+
+  defp values("", at, :zeros, _depth, _done, _size), do: wrong(at, "it has no end")
+
+  defp values(<<0, 0, rest::binary>>, _at, :zeros, _depth, done, size),
+    do: {Enum.reverse(done), size, rest}
+
+  defp values(bytes, at, until, depth, done, size) do
+    {value, value_size, rest} = value(bytes, at, depth)
+    at = at + byte_size(bytes) - byte_size(rest)
+    values(rest, at, until, depth, [value | done], size + value_size)
+  end
+
+  defp value(_bytes, at, 0), do: wrong(at, "it is more than #{@depth} levels deep")
+
+  defp value(bytes, at, depth) do
+    {tag, behind} = tag(bytes, at)
+    constructed? = Bitwise.band(:binary.first(tag), 0x20) != 0
+    head = at + byte_size(bytes) - byte_size(behind)
+
+    case length(behind, head) do
+      {:until_zeros, rest} when constructed? ->
+        {inside, size, rest} = values(rest, head + 1, :zeros, depth - 1, [], 0)
+        whole(tag, inside, size, rest, at)
+
+      {:until_zeros, _rest} ->
+        wrong(head, "a value without parts has no length")
+
+      {size, rest} when constructed? ->
+        {contents, rest} = :erlang.split_binary(rest, size)
+        start = at + byte_size(bytes) - byte_size(rest) - size
+        {inside, size, ""} = values(contents, start, :end, depth - 1, [], 0)
+        whole(tag, inside, size, rest, at)
+
+      {size, rest} ->
+        {contents, rest} = :erlang.split_binary(rest, size)
+        head = [tag | size(size)]
+        {[head | contents], IO.iodata_length(head) + size, rest}
+    end
+  end
+
+  # An OCTET STRING in parts is one; of its parts each is one.
+  defp whole(<<0x24>>, parts, _size, rest, at) do
+    contents = for part <- parts, do: part(part, at)
+    size = IO.iodata_length(contents)
+    head = [4 | size(size)]
+    {[head | contents], IO.iodata_length(head) + size, rest}
+  end
+
+  defp whole(tag, inside, size, rest, _at) do
+    head = [tag | size(size)]
+    {[head | inside], IO.iodata_length(head) + size, rest}
+  end
+
+  defp part([[tag | _size] | contents], _at) when tag in [4, <<4>>], do: contents
+  defp part(_other, at), do: wrong(at, "a part of this OCTET STRING is none")
+
+  # Numbers of 31 and above stand in bytes of their own.
+  defp tag(<<first, number, rest::binary>>, _at)
+       when Bitwise.band(first, 31) == 31 and number < 128,
+       do: {<<first, number>>, rest}
+
+  defp tag(<<first, _rest::binary>>, at) when Bitwise.band(first, 31) == 31,
+    do: wrong(at, "its tag is a number that nothing in CMS has")
+
+  defp tag(<<tag, rest::binary>>, _at), do: {<<tag>>, rest}
+
+  defp length(<<size, rest::binary>>, at) when size < 128, do: there(size, rest, at)
+  defp length(<<128, rest::binary>>, _at), do: {:until_zeros, rest}
+
+  defp length(<<1::1, count::7, size::unit(8)-size(count), rest::binary>>, at)
+       when count in 1..4,
+       do: there(size, rest, at)
+
+  defp length(_other, at), do: wrong(at, "it is cut off")
+
+  defp there(size, rest, _at) when size <= byte_size(rest), do: {size, rest}
+  defp there(_size, _rest, at), do: wrong(at, "it is cut off")
+
+  defp size(size) when size < 128, do: [size]
+
+  defp size(size) do
+    bytes = :binary.encode_unsigned(size)
+    [128 + byte_size(bytes), bytes]
+  end
+
+  @spec wrong(non_neg_integer, String.t()) :: no_return
+  defp wrong(at, text), do: throw({__MODULE__, at, text})
+end
