@@ -1,9 +1,10 @@
 defmodule Cryptoki.TableTest do
   use ExUnit.Case, async: true
 
-  alias Cryptoki.Table
+  alias Cryptoki.{Table, Width}
 
   doctest Cryptoki.Table
+  doctest Cryptoki.Width
 
   @header ~w[slot label state]
   @rows [["1", String.duplicate("l", 40), "ready"], ["2", "short", nil]]
@@ -31,5 +32,45 @@ defmodule Cryptoki.TableTest do
              |> String.replace("---------", "----------")
 
     assert Table.pairs([{"label", "a\rb"}], 80) == "label  a?b\n"
+  end
+
+  test "columns stand below each other, whatever the width of a character is" do
+    rows = [["1", "鍵", "a"], ["2", "e\u0301t\u00e9", "b"], ["3", "🔑", "c"], ["4", "한글 ключ", "d"]]
+    lines = ~w[slot label state] |> Table.format(rows, 80) |> String.split("\n", trim: true)
+
+    for line <- Enum.drop(lines, 2) do
+      [before, _last] = String.split(line, ~r/(?=[abcd]$)/)
+      assert Width.of(before) == Width.of("slot  ---------  "), line
+    end
+
+    # A wide character is not cut in two.
+    cut = ~w[slot label state] |> Table.format([["1", String.duplicate("鍵", 20), "a"]], 24)
+    for line <- String.split(cut, "\n"), do: assert(Width.of(line) <= 24, line)
+    assert cut =~ "鍵鍵..   a\n"
+  end
+
+  test "a label does not turn the line around" do
+    assert Table.format(["label"], [["a\u202Eb\u2066c\u200Bd"]], 80) =~ "\na?b?c?d\n"
+  end
+
+  test "widths are those of Python's tables of Unicode" do
+    script = """
+    import unicodedata as u
+    for c in range(0x110000):
+        category = u.category(chr(c))
+        if category in ("Cn", "Cs", "Co", "Cc", "Cf", "Mn", "Me", "Zl", "Zp"): continue
+        print(c, 2 if u.east_asian_width(chr(c)) in "WF" else 1)
+    """
+
+    assert {text, 0} = System.cmd("python3", ["-c", script])
+    lines = String.split(text, "\n", trim: true)
+    assert length(lines) > 100_000
+
+    for line <- lines do
+      [code, width] = line |> String.split() |> Enum.map(&String.to_integer/1)
+      # What is a mark has changed from one Unicode to the next.
+      mark? = <<code::utf8>> =~ ~r/\p{M}/u
+      assert mark? or Width.of(<<code::utf8>>) == width, "U+" <> Integer.to_string(code, 16)
+    end
   end
 end

@@ -2,6 +2,8 @@ defmodule Cryptoki.Table do
   @moduledoc false
   # Columns of text, no wider than the terminal: what is too long ends in `..`. Pure.
 
+  alias Cryptoki.Width
+
   @gap "  "
   # No column that is cut gets narrower than this.
   @least 8
@@ -30,19 +32,20 @@ defmodule Cryptoki.Table do
     left = if width == :infinity, do: :infinity, else: max(width - names - 2, @least)
 
     Enum.map_join(pairs, fn {name, value} ->
-      String.pad_trailing(name, names) <> @gap <> cut(clean(value), left) <> "\n"
+      Width.pad(name, names) <> @gap <> cut(clean(value), left) <> "\n"
     end)
   end
 
-  # A label is what somebody wrote on the token: it must not drive the terminal.
+  # A label is what somebody wrote on the token: it must not drive the terminal, nor turn the line around. Joiners
+  # are part of how some languages are written.
   defp clean(nil), do: ""
 
   defp clean(text) do
     text = if String.valid?(text), do: text, else: inspect(text)
-    String.replace(text, ~r/[^[:print:]]/u, "?")
+    String.replace(text, ~r/[^[:print:]]|(?![\x{200C}\x{200D}])\p{Cf}/u, "?")
   end
 
-  defp longest(texts), do: texts |> Enum.map(&String.length/1) |> Enum.max()
+  defp longest(texts), do: texts |> Enum.map(&Width.of/1) |> Enum.max()
 
   defp fit(widths, :infinity), do: widths
 
@@ -60,7 +63,7 @@ defmodule Cryptoki.Table do
 
   defp line(cells, widths) do
     cells
-    |> Enum.zip_with(widths, &(&1 |> cut(&2) |> String.pad_trailing(&2)))
+    |> Enum.zip_with(widths, &(&1 |> cut(&2) |> Width.pad(&2)))
     |> Enum.join(@gap)
     |> String.trim_trailing()
   end
@@ -68,6 +71,6 @@ defmodule Cryptoki.Table do
   defp cut(text, :infinity), do: text
 
   defp cut(text, width) do
-    if String.length(text) <= width, do: text, else: String.slice(text, 0, width - 2) <> ".."
+    if Width.of(text) <= width, do: text, else: Width.take(text, width - 2) <> ".."
   end
 end
