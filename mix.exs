@@ -74,7 +74,8 @@ defmodule Cryptoki.MixProject do
   # In the order in which to read them; those that are not named come last.
   defp guides do
     first =
-      for name <- ~w(first_signature testing keys_and_uris sessions iex), do: "guides/#{name}.md"
+      for name <- ~w(first_signature testing keys_and_uris sessions iex command_line),
+          do: "guides/#{name}.md"
 
     first ++ (Path.wildcard("guides/*.md") -- first)
   end

@@ -163,7 +163,7 @@ defmodule Cryptoki.DocsTest do
           assert File.read!(command) =~ option, "#{command} has no option #{option}"
         end
 
-        for [_, task] <- Regex.scan(~r/mix (cryptoki\.[a-z.]+[a-z])/, text) do
+        for [_, task] <- Regex.scan(~r/mix (cryptoki\.[a-z._]+[a-z])/, text) do
           assert Mix.Task.get(task), "#{@page} names mix #{task}, which is no task"
         end
       end

@@ -3,27 +3,18 @@ defmodule Cryptoki.MixTasksTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureIO
+  import Cryptoki.Test.MixTasks, except: [run: 3]
 
-  alias Cryptoki.Test.{FaultyModule, MainToken, SoftHSM, Terminal}
+  alias Cryptoki.Test.{FaultyModule, MainToken, MixTasks, SoftHSM, Terminal}
 
   @moduletag timeout: 300_000
   @model %{softhsm2: "SoftHSM v2", kryoptic: "v1"}[MainToken.name()]
-  @tasks ~w[csr keygen objects random sign tokens verify]
+  # The tasks of this family as they are in the folder.
+  @tasks for file <- Path.wildcard("lib/mix/tasks/cryptoki.*.ex"),
+             do: file |> Path.basename(".ex") |> String.replace_prefix("cryptoki.", "")
 
   setup_all do
-    directory = Path.join(SoftHSM.directory(), "mix-tasks")
-    File.mkdir_p!(directory)
-    {library, token} = MainToken.outside(Path.join(directory, "tokens"), ~w[payments other])
-
-    environment =
-      token ++
-        [
-          {"CRYPTOKI_LIBRARY", library},
-          {"CRYPTOKI_PIN", SoftHSM.pin()},
-          {"MIX_ENV", "test"}
-        ]
-
-    context = %{directory: directory, environment: environment, library: library}
+    context = MixTasks.new(~w[payments other])
 
     {uris, 0, _} =
       mix(context, ["keygen", "pkcs11:token=payments;object=invoice;id=%01", "--type", "ec"])
@@ -75,7 +66,7 @@ defmodule Cryptoki.MixTasksTest do
     # More than is given to the token at once, and no text.
     File.write!(data, :crypto.strong_rand_bytes(1_500_000))
 
-    piped = "cat #{data} | #{mix()} cryptoki.sign '#{private}' --format der >#{signature}"
+    piped = "cat #{data} | #{command()} cryptoki.sign '#{private}' --format der >#{signature}"
     assert {"", 0} = System.cmd("sh", ["-c", piped], options(context))
 
     key = Path.join(context.directory, "key.pem")
@@ -167,7 +158,7 @@ defmodule Cryptoki.MixTasksTest do
     File.write!(Path.join(context.directory, "data"), "data")
 
     for {input, number} <- Enum.with_index(["<data", "--in data"]) do
-      signing = "#{mix()} cryptoki.sign '#{uri}' --out #{out}#{number} #{input}"
+      signing = "#{command()} cryptoki.sign '#{uri}' --out #{out}#{number} #{input}"
       command = "cd '#{context.directory}'; #{signing}; echo status $?; stty; cat"
       terminal = Terminal.start(command, 100, bare.environment)
       Terminal.await(terminal, ~r/PIN of payments:\z/)
@@ -184,7 +175,7 @@ defmodule Cryptoki.MixTasksTest do
     {"", 0} = System.cmd("mkfifo", [fifo])
 
     command =
-      "#{mix()} cryptoki.sign 'pkcs11:token=payments;object=invoice' <'#{fifo}' | wc -c; cat"
+      "#{command()} cryptoki.sign 'pkcs11:token=payments;object=invoice' <'#{fifo}' | wc -c; cat"
 
     terminal = Terminal.start(command, 100, context.environment)
     # Waits for the one who reads.
@@ -206,6 +197,18 @@ defmodule Cryptoki.MixTasksTest do
           {["sign", "pkcs11:token=payments"], "name a key by a PKCS #11 URI with object= or id="},
           {["sign", "token=payments"], "PKCS #11 URI"},
           {["verify", key, "--signature", "no/such/file"], "no/such/file: no such file"},
+          {["keygen", key, "-t", "aes", "--pem"], "--pem and --out are for the public key"},
+          {["keygen", key, "-t", "aes", "-a", "extractible=true"], "did you mean :extractable?"},
+          {["sign", key, "-m", "aes_cbc:iv"], "iv is not argument=value"},
+          {["attributes", key, "modulus", "exponent"], "there is no attribute :exponent"},
+          {["attributes", key, "--raw"], "--raw is for one attribute"},
+          {["import", key, "--type", "privat"], "--type privat is none of key, cert"},
+          {["unwrap", key, "--key", key], "--type is missing"},
+          {["wrap", key], "--key is missing"},
+          {["wrap", key, "--key", key <> ";token=other"], "an object of the same token"},
+          {["pin", key, "--init", "--so"], "leave one of them out"},
+          {["init", "--label", String.duplicate("l", 33)], "1 to 32 bytes"},
+          {["objects", key, "--pin-env", "A", "--pin-file", "b"], "leave one of them out"},
           {["random", "many"], "many is not a number of bytes"},
           {["tokens", key, key], "there are too many arguments"},
           {["objects", key <> "?pin-value=73914682"],
@@ -231,28 +234,6 @@ defmodule Cryptoki.MixTasksTest do
       wrong = fn -> assert catch_exit(task.run(["--nonsense"])) == {:shutdown, 2} end
       assert capture_io(:stderr, wrong) =~ "usage: mix cryptoki.#{unquote(task)} "
     end
-  end
-
-  ## Running
-
-  # Standard output, exit status, standard error.
-  defp mix(context, [task | arguments]) do
-    errors = Path.join(context.directory, "stderr-#{System.unique_integer([:positive])}")
-    command = ["-c", ~s(exec #{mix()} "$@" 2>'#{errors}' </dev/null), "mix", "cryptoki." <> task]
-    {output, status} = System.cmd("sh", command ++ arguments, options(context))
-    {output, status, File.read!(errors)}
-  end
-
-  # In a directory without a project, where nothing has to be compiled; a project that depends on this
-  # one is in consumers_test.exs.
-  defp mix, do: "elixir -pa '#{Application.app_dir(:cryptoki, "ebin")}' -S mix"
-
-  defp options(context), do: [env: context.environment, cd: context.directory]
-
-  defp with_environment(context, more) do
-    names = Enum.map(more, &elem(&1, 0))
-    rest = Enum.reject(context.environment, &(elem(&1, 0) in names))
-    %{context | environment: more ++ rest}
   end
 
   defp public_pem(context) do

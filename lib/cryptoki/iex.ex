@@ -1,5 +1,5 @@
 defmodule Cryptoki.IEx do
-  alias Cryptoki.{Error, Key, Listing, Opening, Prompt, Selector, URI}
+  alias Cryptoki.{Error, Instances, Key, Listing, Opening, Prompt, Selector, URI}
 
   @moduledoc """
   Tokens and keys by hand, for `iex`: tables, and a PIN that nobody sees.
@@ -83,7 +83,19 @@ defmodule Cryptoki.IEx do
   Errors: `:token_absent`, `:pin_incorrect`, `:library_not_loaded`. PKCS #11 v3.2, section 5.6.8.
   """
   @spec open(place) :: {:ok, pid} | {:error, Error.t()}
-  def open(place \\ []) do
+  def open(place \\ [])
+
+  # An instance needs no opening.
+  def open(name) when is_atom(name) or is_pid(name) do
+    explained(
+      with {:ok, %{state: state}} <- Cryptoki.status(name) do
+        IO.puts("#{inspect(name)} is running already, and #{state}")
+        {:ok, Instances.whereis(name)}
+      end
+    )
+  end
+
+  def open(place) do
     options = options(place)
 
     explained(
@@ -185,7 +197,7 @@ defmodule Cryptoki.IEx do
   defp print(error), do: explained(error)
 
   # The sentence, for the person; the error, for what they do with it.
-  defp explained({:error, error} = answer) do
+  defp explained({:error, %Error{} = error} = answer) do
     IO.puts(Exception.message(error))
     answer
   end
@@ -223,43 +235,44 @@ defmodule Cryptoki.IEx do
     end
   end
 
+  # `pin: nil` is no login, and not a PIN that is missing.
   defp pin(options, slot, uri) do
-    with nil <- options[:pin], {:ok, :person} <- Opening.pin(slot, uri) do
-      if warning = Opening.warning(slot), do: IO.puts(warning)
+    case Keyword.fetch(options, :pin) do
+      {:ok, nil} -> {:ok, nil}
+      {:ok, pin} -> Opening.pin(slot, uri, %{given: pin, usual: nil, ask: &ask/1})
+      :error -> Opening.pin(slot, uri, %{given: nil, usual: nil, ask: &ask/1})
+    end
+  end
 
-      case Prompt.shell_secret("PIN of #{slot.token.label}: ") do
-        {:ok, ""} -> {:ok, nil}
-        {:ok, pin} -> {:ok, fn -> pin end}
-        {:error, _error} = error -> error
-      end
-    else
-      {:ok, :nowhere} -> {:ok, nil}
-      {:ok, source} -> {:ok, source}
+  defp ask(slot) do
+    if warning = Opening.warning(slot), do: IO.puts(warning)
+
+    case Prompt.shell_secret("PIN of #{slot.token.label}: ") do
+      {:ok, ""} -> {:ok, nil}
+      {:ok, pin} -> {:ok, fn -> pin end}
       {:error, _error} = error -> error
-      given -> {:ok, given}
     end
   end
 
   ## The instance
 
   defp start(options, where, slot, pin) do
-    place = where.library ++ [token: Opening.token(slot), pin: pin]
-    options = options |> Keyword.drop([:uri]) |> Keyword.merge(place)
+    options = Keyword.merge(Keyword.drop(options, [:uri, :token, :pin]), where.library)
 
-    with {:ok, hsm} <- Cryptoki.start_link(options),
-         true <- Process.unlink(hsm),
-         {:ok, status} <- Cryptoki.status(hsm) do
-      case status do
-        %{state: :ready, token: token, sessions: sessions} ->
-          login = if pin, do: "logged in", else: "no login"
-          count = if sessions.open == 1, do: "1 session", else: "#{sessions.open} sessions"
-          IO.puts("#{token.label} in slot #{token.slot}, #{login}, #{count}")
-          {:ok, hsm}
+    with {:ok, hsm, %{token: token, sessions: sessions}} <- Opening.start(slot, pin, options) do
+      count = if sessions.open == 1, do: "1 session", else: "#{sessions.open} sessions"
+      IO.puts("#{token.label} in slot #{token.slot}, #{login(slot, pin)}, #{count}")
+      {:ok, hsm}
+    end
+  end
 
-        %{reason: reason} ->
-          Cryptoki.stop(hsm)
-          {:error, reason || Error.new(:timeout, "the token has not answered yet")}
-      end
+  defp login(_slot, pin) when pin != nil, do: "logged in"
+
+  defp login(%{token: %{flags: flags}}, nil) do
+    cond do
+      :login_required not in flags -> "no login is wanted"
+      :user_pin_initialized not in flags -> "no login: it has no user PIN yet"
+      true -> "no login"
     end
   end
 end

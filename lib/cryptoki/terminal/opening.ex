@@ -1,9 +1,9 @@
 defmodule Cryptoki.Opening do
   @moduledoc false
-  # From what a person types to the options of an instance: which library, which of its tokens, and
-  # whether that wants a PIN.
+  # From what a person types to an instance that is ready: which library, which of its tokens, whether that
+  # wants a PIN, and the login.
 
-  alias Cryptoki.{Error, Information, URI}
+  alias Cryptoki.{Error, Information, Pin, URI}
 
   @typedoc "What was typed as a URI, the token that is meant, and the library as start options."
   @type where :: %{uri: URI.t(), place: URI.t(), library: keyword}
@@ -39,6 +39,14 @@ defmodule Cryptoki.Opening do
   @spec slots(where) :: {:ok, [map]} | {:error, Error.t()}
   def slots(%{library: library}), do: Information.slots(library, [])
 
+  @doc "Runs a function while the library is initialised, so that it stays what it is between two questions."
+  @spec held(where, (() -> result)) :: result | {:error, Error.t()} when result: term
+  def held(%{library: library}, fun) do
+    library
+    |> Information.library!()
+    |> Information.with_library(fn _library, _deadline -> fun.() end)
+  end
+
   @doc "Those with an initialised token that fits the place."
   @spec fitting([map], URI.t()) :: [map]
   def fitting(slots, place) do
@@ -53,18 +61,79 @@ defmodule Cryptoki.Opening do
   def token(%{id: id, token: %{label: "", serial: ""}}), do: [slot: id]
   def token(%{token: token}), do: Map.to_list(Map.take(token, [:label, :serial]))
 
-  @doc "Where the PIN comes from: `:nowhere` when the token wants none, `:person` when one must ask."
-  @spec pin(map, URI.t()) ::
-          {:ok, Cryptoki.Pin.source() | :nowhere | :person} | {:error, Error.t()}
-  def pin(%{token: %{flags: flags}}, uri) do
-    with {:ok, nil} <- URI.pin(uri) do
-      cond do
-        :login_required not in flags -> {:ok, :nowhere}
-        :protected_authentication_path in flags -> {:ok, :protected_path}
-        true -> {:ok, :person}
+  @typedoc """
+  What was said of the PIN: `given` stands before all else, `usual` is what there is where one is wanted, and
+  `ask` asks the person for the PIN of a slot's token.
+  """
+  @type ways :: %{
+          given: Pin.source(),
+          usual: Pin.source(),
+          ask: (map -> {:ok, Pin.source()} | {:error, Error.t()})
+        }
+
+  @doc "Where the PIN comes from; nil is no login: a token that wants none, or has none yet, is not asked for."
+  @spec pin(map, URI.t(), ways) :: {:ok, Pin.source()} | {:error, Error.t()}
+  def pin(slot, uri, ways) do
+    case {ways.given, URI.pin(uri)} do
+      {_given, {:error, error}} ->
+        {:error, error}
+
+      {nil, {:ok, nil}} ->
+        pin(slot, ways)
+
+      {given, {:ok, nil}} ->
+        {:ok, given}
+
+      {nil, {:ok, source}} ->
+        {:ok, source}
+
+      _both ->
+        raise ArgumentError, "the URI and an option both give the PIN; leave one of them out"
+    end
+  end
+
+  defp pin(%{token: %{flags: flags}} = slot, ways) do
+    cond do
+      :login_required not in flags -> {:ok, nil}
+      :protected_authentication_path in flags -> {:ok, :protected_path}
+      ways.usual != nil -> {:ok, ways.usual}
+      :user_pin_initialized not in flags -> {:ok, nil}
+      :user_pin_locked in flags -> {:error, Error.new(:pin_locked)}
+      true -> ways.ask.(slot)
+    end
+  end
+
+  @doc "An instance on the token of a slot, ready; what has not become ready is stopped again."
+  @spec start(map, Pin.source(), keyword) ::
+          {:ok, pid, Cryptoki.status()} | {:error, Error.t() | term}
+  def start(slot, pin, options) do
+    # A token that asks for no login gets a PIN that was named all the same, as from pkcs11-tool.
+    {own, by_hand} = if :login_required in slot.token.flags, do: {pin, nil}, else: {nil, pin}
+
+    with {:ok, hsm} <- Cryptoki.start_link(options ++ [token: token(slot), pin: own]) do
+      Process.unlink(hsm)
+
+      with {:ok, status} <- ready(hsm), :ok <- unlock(hsm, by_hand) do
+        {:ok, hsm, status}
+      else
+        {:error, error} ->
+          Cryptoki.stop(hsm)
+          {:error, error}
       end
     end
   end
+
+  defp ready(hsm) do
+    case Cryptoki.status(hsm) do
+      {:ok, %{state: :ready} = status} -> {:ok, status}
+      {:ok, %{reason: nil}} -> {:error, Error.new(:timeout, "the token has not answered yet")}
+      {:ok, %{reason: reason}} -> {:error, reason}
+      {:error, error} -> {:error, error}
+    end
+  end
+
+  defp unlock(_hsm, nil), do: :ok
+  defp unlock(hsm, pin), do: Cryptoki.unlock(hsm, pin)
 
   @doc "What to tell the person about the tries that are left."
   @spec warning(map) :: String.t() | nil

@@ -70,6 +70,13 @@ defmodule Cryptoki.Prompt do
   @spec ask(String.t()) :: answer
   def ask(question), do: line(IO.gets(question))
 
+  @doc "Whether the person at the VM's terminal says yes, in so many letters."
+  @spec confirmed?(String.t()) :: boolean
+  def confirmed?(question) do
+    IO.write(:stderr, question <> " Type yes: ")
+    line(read()) == {:ok, "yes"}
+  end
+
   @doc "Whether somebody sees what is written to the standard error."
   @spec terminal?() :: boolean
   def terminal?, do: match?({_, 0}, System.cmd("sh", ["-c", "test -t 2"]))

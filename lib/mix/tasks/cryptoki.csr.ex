@@ -1,5 +1,9 @@
 defmodule Mix.Tasks.Cryptoki.Csr do
-  use Mix.Task
+  use Mix.Cryptoki,
+    usage: "URI --subject NAME [--san NAME]... [--der] [--out FILE] [options]",
+    switches: [subject: :string, san: :keep, der: :boolean, out: :string]
+
+  alias Mix.Cryptoki.{Files, Place, PublicKeys}
 
   @shortdoc "Makes a certificate request for a key of a token"
 
@@ -18,25 +22,15 @@ defmodule Mix.Tasks.Cryptoki.Csr do
   #{Mix.Cryptoki.docs()}
   """
 
-  @switches [subject: :string, san: :keep, der: :boolean, out: :string]
+  defp task(arguments, options) do
+    {uri, selector} = Place.key!(arguments, options)
+    subject = options[:subject] || raise ArgumentError, "--subject is missing"
+    names = Keyword.get_values(options, :san)
+    names = if names == [], do: [], else: [subject_alt_name: names]
 
-  @doc false
-  def usage, do: "URI --subject NAME [--san NAME]... [--der] [--out FILE] [options]"
-
-  @impl true
-  def run(argv) do
-    Mix.Cryptoki.run(__MODULE__, argv, @switches, fn arguments, options ->
-      {uri, selector} = Mix.Cryptoki.key!(arguments, options)
-      subject = options[:subject] || raise ArgumentError, "--subject is missing"
-      names = Keyword.get_values(options, :san)
-      names = if names == [], do: [], else: [subject_alt_name: names]
-
-      Mix.Cryptoki.logged_in(uri, options, fn hsm ->
-        with {:ok, der} <- Cryptoki.X509.csr(hsm, selector, [subject: subject] ++ names),
-             do: Mix.Cryptoki.output(encoded(der, options), options)
-      end)
+    Place.logged_in(uri, options, fn hsm ->
+      with {:ok, der} <- Cryptoki.X509.csr(hsm, selector, [subject: subject] ++ names),
+           do: der |> PublicKeys.encoded("CERTIFICATE REQUEST", options) |> Files.output(options)
     end)
   end
-
-  defp encoded(der, options), do: if(options[:der], do: der, else: Cryptoki.X509.to_pem(der))
 end

@@ -1,5 +1,21 @@
 defmodule Mix.Tasks.Cryptoki.Keygen do
-  use Mix.Task
+  use Mix.Cryptoki,
+    usage:
+      "URI --type NAME [--curve NAME] [--bits N] [--set NAME] [--for USES] [--attribute NAME=VALUE]... " <>
+        "[--pem] [--out FILE] [options]",
+    switches: [
+      type: :string,
+      curve: :string,
+      bits: :integer,
+      set: :string,
+      for: :string,
+      attribute: :keep,
+      pem: :boolean,
+      out: :string
+    ]
+
+  alias Cryptoki.Error
+  alias Mix.Cryptoki.{Files, Place, PublicKeys, Words}
 
   # name => {function, mechanism, what the template has, the option that changes it}
   @types [
@@ -15,58 +31,57 @@ defmodule Mix.Tasks.Cryptoki.Keygen do
     hmac: {:secret, :generic_secret_key_gen, [value_len: 32], :bits}
   ]
 
-  @uses ~w[sign verify encrypt decrypt wrap unwrap derive]
-
   @shortdoc "Generates a key or a key pair in a token"
 
   @moduledoc """
   Generates a key that never leaves its token, and prints the PKCS #11 URIs of what was made.
 
       $ mix cryptoki.keygen "pkcs11:token=payments;object=invoice;id=%01" --type ec
+      $ mix cryptoki.keygen "pkcs11:token=payments;object=www" --type ec --pem > www.pub
       $ mix cryptoki.keygen "pkcs11:token=payments;object=backup" --type rsa --bits 4096 --for decrypt,encrypt
       $ mix cryptoki.keygen "pkcs11:token=payments;object=archive" --type aes --bits 256
 
-  The URI says on which token, with which label (`object`) and which `id`. If the token has an object of
+  The URI says on which token, with which label (`object`) and which `id`. If the token has a key of
   that name already, nothing is made.
 
     * `--type NAME`, `-t`: #{Enum.map_join(@types, ", ", fn {name, _row} -> "`#{name}`" end)}
     * `--curve NAME`, `-c`: for `ec`, `secp256r1` when not given
     * `--bits N`, `-b`: for `rsa` (3072), `aes` and `hmac` (256)
     * `--set NAME`, `-s`: the parameter set, for `ml_dsa` (`ml_dsa_65`) and `ml_kem` (`ml_kem_768`)
-    * `--for USES`, `-f`: what the key is for and nothing else, of #{Enum.join(@uses, ", ")}; without it
+    * #{Words.uses_docs()}; without it
       as `Cryptoki.generate_key_pair/4` and `Cryptoki.generate_key/4` say
+    * `--attribute NAME=VALUE`, `-a`: one more attribute, such as `extractable=true`, as often as wanted
+    * `--pem`, `-p`: prints the public key as PEM in place of the URIs
+    * `--out FILE`, `-o`: writes the public key as PEM into a file
 
   #{Mix.Cryptoki.docs()}
   """
 
-  @switches [type: :string, curve: :string, bits: :integer, set: :string, for: :string]
+  defp task(arguments, options) do
+    {uri, selector} = Place.key!(arguments, options)
+    {function, mechanism, template} = key!(options)
+    named = Keyword.delete(selector, :class)
+    own = [token: true] ++ named ++ template ++ Words.uses!(options)
+    template = Keyword.merge(own, Words.template!(options, :attribute))
 
-  @doc false
-  def usage, do: "URI --type NAME [--curve NAME] [--bits N] [--set NAME] [--for USES] [options]"
-
-  @impl true
-  def run(argv) do
-    Mix.Cryptoki.run(__MODULE__, argv, @switches, fn arguments, options ->
-      {uri, selector} = Mix.Cryptoki.key!(arguments, options)
-      {function, mechanism, template} = key!(options)
-      template = [token: true] ++ Keyword.delete(selector, :class) ++ template ++ uses!(options)
-
-      Mix.Cryptoki.logged_in(uri, options, fn hsm ->
-        with :ok <- free(hsm, Keyword.delete(selector, :class)),
-             {:ok, keys} <- generate(function, hsm, mechanism, template),
-             do: Enum.each(keys, &Mix.Cryptoki.print_uri/1)
-      end)
+    Place.logged_in(uri, options, fn hsm ->
+      with :ok <- Place.free(hsm, named),
+           {:ok, keys} <- generate(function, hsm, mechanism, template),
+           do: tell(hsm, keys, options)
     end)
   end
 
   defp key!(options) do
     type = options[:type] || raise ArgumentError, "--type is missing"
 
-    case @types[Mix.Cryptoki.name(type)] do
+    case @types[Words.name(type)] do
       nil ->
         raise ArgumentError, "--type #{type} is none of #{Enum.join(Keyword.keys(@types), ", ")}"
 
       {function, mechanism, template, option} ->
+        if function == :secret and (options[:pem] || options[:out]),
+          do: raise(ArgumentError, "--pem and --out are for the public key: #{type} has none")
+
         {function, mechanism, size!(template, option, options)}
     end
   end
@@ -81,28 +96,8 @@ defmodule Mix.Tasks.Cryptoki.Keygen do
       nil -> [{attribute, usual}]
       bits when attribute == :value_len and rem(bits, 8) == 0 -> [value_len: div(bits, 8)]
       bits when is_integer(bits) and attribute == :modulus_bits -> [modulus_bits: bits]
-      "" <> name -> [{attribute, Mix.Cryptoki.name(name)}]
+      "" <> name -> [{attribute, Words.name(name)}]
       bits -> raise ArgumentError, "--bits #{bits} is not a multiple of 8"
-    end
-  end
-
-  # What is not named is forbidden: left out, some tokens allow it.
-  defp uses!(options) do
-    uses = options[:for] && String.split(options[:for], ",", trim: true)
-
-    for use <- uses || [], use not in @uses do
-      raise ArgumentError, "--for #{use} is none of #{Enum.join(@uses, ", ")}"
-    end
-
-    for use <- @uses, uses, do: {Mix.Cryptoki.name(use), use in uses}
-  end
-
-  defp free(hsm, selector) do
-    with {:ok, [key | _others]} <- Cryptoki.find(hsm, selector) do
-      {:error, Cryptoki.Error.new(:invalid_argument, "the token has #{inspect(key)} already")}
-    else
-      {:ok, []} -> :ok
-      {:error, error} -> {:error, error}
     end
   end
 
@@ -116,5 +111,22 @@ defmodule Mix.Tasks.Cryptoki.Keygen do
     with {:ok, {public, private}} <- generating(pair), do: {:ok, [private, public]}
   end
 
-  defp generating(fun), do: Mix.Cryptoki.progress("generating the key", fn _count -> fun.() end)
+  defp generating(fun), do: Files.progress("generating the key", fn _count -> fun.() end)
+
+  # The URIs first: whatever becomes of the file, the keys are there.
+  defp tell(hsm, keys, options) do
+    unless options[:pem], do: Enum.each(keys, &Place.print_uri/1)
+
+    if options[:pem] || options[:out] do
+      with {:ok, pem} <- pem(hsm, List.last(keys)) do
+        if options[:pem], do: Files.output(pem, [])
+        if options[:out], do: Files.output(pem, options), else: :ok
+      end
+    end
+  end
+
+  defp pem(hsm, public) do
+    with {:error, error} <- PublicKeys.pem(hsm, public),
+         do: {:error, Error.new(error.reason, "the key was made: " <> Exception.message(error))}
+  end
 end

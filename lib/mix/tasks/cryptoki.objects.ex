@@ -1,5 +1,9 @@
 defmodule Mix.Tasks.Cryptoki.Objects do
-  use Mix.Task
+  use Mix.Cryptoki,
+    usage: "[URI] [--uris] [--public] [options]",
+    switches: [uris: :boolean, public: :boolean]
+
+  alias Mix.Cryptoki.Place
 
   @shortdoc "Lists the keys and other objects of a token"
 
@@ -17,20 +21,9 @@ defmodule Mix.Tasks.Cryptoki.Objects do
   #{Mix.Cryptoki.docs()}
   """
 
-  @doc false
-  def usage, do: "[URI] [--uris] [--public] [options]"
-
-  @impl true
-  def run(argv) do
-    Mix.Cryptoki.run(__MODULE__, argv, [uris: :boolean, public: :boolean], fn arguments,
-                                                                              options ->
-      uri = Mix.Cryptoki.uri!(arguments, options)
-      list = &list(&1, Cryptoki.URI.to_selector(uri), options)
-
-      if options[:public],
-        do: Mix.Cryptoki.public(uri, options, list),
-        else: Mix.Cryptoki.logged_in(uri, options, list)
-    end)
+  defp task(arguments, options) do
+    uri = Place.uri!(arguments, options)
+    Place.run(uri, options, &list(&1, Cryptoki.URI.to_selector(uri), options))
   end
 
   defp list(hsm, selector, options) do
@@ -43,7 +36,7 @@ defmodule Mix.Tasks.Cryptoki.Objects do
 
   defp print(hsm, keys, options) do
     if options[:uris],
-      do: Enum.each(keys, &Mix.Cryptoki.print_uri/1),
+      do: Enum.each(keys, &Place.print_uri/1),
       else: IO.write(Cryptoki.Listing.objects(hsm, keys, Cryptoki.Listing.width()))
   end
 end

@@ -1,5 +1,9 @@
 defmodule Mix.Tasks.Cryptoki.Random do
-  use Mix.Task
+  use Mix.Cryptoki,
+    usage: "BYTES [URI] [--hex] [--out FILE] [options]",
+    switches: [out: :string, hex: :boolean]
+
+  alias Mix.Cryptoki.{Files, Place}
 
   @shortdoc "Writes random bytes of a token to standard output"
 
@@ -17,17 +21,10 @@ defmodule Mix.Tasks.Cryptoki.Random do
 
   @chunk 65_536
 
-  @doc false
-  def usage, do: "BYTES [URI] [--hex] [--out FILE] [options]"
-
-  @impl true
-  def run(argv) do
-    # -h is for help.
-    Mix.Cryptoki.run(__MODULE__, argv, [out: :string, hex: :boolean], fn arguments, options ->
-      {count, rest} = count!(arguments)
-      uri = Mix.Cryptoki.uri!(rest, options)
-      Mix.Cryptoki.public(uri, options, &write(&1, count, options))
-    end)
+  defp task(arguments, options) do
+    {count, rest} = count!(arguments)
+    uri = Place.uri!(rest, options)
+    Place.public(uri, options, &write(&1, count, options))
   end
 
   defp count!([text | rest]) do
@@ -40,11 +37,11 @@ defmodule Mix.Tasks.Cryptoki.Random do
   defp count!([]), do: raise(ArgumentError, "how many bytes?")
 
   defp write(hsm, count, options) do
-    bytes = Mix.Cryptoki.progress("random", &collect(hsm, count, &1))
+    bytes = Files.progress("random", &collect(hsm, count, &1))
 
     if options[:hex],
-      do: Mix.Cryptoki.output(Base.encode16(bytes, case: :lower) <> "\n", options),
-      else: Mix.Cryptoki.output(bytes, options)
+      do: Files.output(Base.encode16(bytes, case: :lower) <> "\n", options),
+      else: Files.output(bytes, options)
   end
 
   defp collect(hsm, count, counter) do

@@ -1,5 +1,9 @@
 defmodule Mix.Tasks.Cryptoki.Sign do
-  use Mix.Task
+  use Mix.Cryptoki,
+    usage: "URI [--in FILE] [--out FILE] [--mechanism NAME] [--format raw|der] [options]",
+    switches: [in: :string, out: :string, mechanism: :string, format: :string]
+
+  alias Mix.Cryptoki.{Files, Place, Signing}
 
   @shortdoc "Signs a file or standard input with a key of a token"
 
@@ -11,9 +15,8 @@ defmodule Mix.Tasks.Cryptoki.Sign do
 
     * `--in FILE`, `-i`: what to sign, standard input when not given
     * `--out FILE`, `-o`: where the signature goes, standard output when not given
-    * `--mechanism NAME`, `-m`: such as `ecdsa_sha384` or, with arguments,
-      `rsa_pkcs_pss:hash=sha256,mgf=mgf1_sha256,salt_len=32`. Without it `sha256_rsa_pkcs`, `ecdsa_sha256`,
-      `eddsa`, `ml_dsa`, `sha256_hmac` or `aes_cmac`, as the key is
+    * #{Mix.Cryptoki.Words.mechanism_docs()}. Without it
+      `sha256_rsa_pkcs`, `ecdsa_sha256`, `eddsa`, `ml_dsa`, `sha256_hmac` or `aes_cmac`, as the key is
     * `--format der`, `-f`: an ECDSA signature as X.509 and `openssl dgst` have it; `raw`, the default,
       is r and s as PKCS #11 has it
 
@@ -22,28 +25,20 @@ defmodule Mix.Tasks.Cryptoki.Sign do
   #{Mix.Cryptoki.docs()}
   """
 
-  @switches [in: :string, out: :string, mechanism: :string, format: :string]
-
-  @doc false
-  def usage, do: "URI [--in FILE] [--out FILE] [--mechanism NAME] [--format raw|der] [options]"
-
-  @impl true
-  def run(argv) do
-    Mix.Cryptoki.run(__MODULE__, argv, @switches, fn arguments, options ->
-      {uri, selector} = Mix.Cryptoki.key!(arguments, options)
-      Mix.Cryptoki.logged_in(uri, options, &sign(&1, selector, options))
-    end)
+  defp task(arguments, options) do
+    {uri, selector} = Place.key!(arguments, options)
+    Place.logged_in(uri, options, &sign(&1, selector, options))
   end
 
   defp sign(hsm, selector, options) do
-    mechanism = Mix.Cryptoki.mechanism!(hsm, selector, options)
+    mechanism = Signing.mechanism!(hsm, selector, options)
 
     signed =
-      Mix.Cryptoki.progress("signing", fn count ->
-        data = Mix.Cryptoki.input(options, count)
-        Cryptoki.sign(hsm, selector, mechanism, data, Mix.Cryptoki.format(options))
+      Files.progress("signing", fn count ->
+        data = Files.input(options, count)
+        Cryptoki.sign(hsm, selector, mechanism, data, Signing.format(options))
       end)
 
-    with {:ok, signature} <- signed, do: Mix.Cryptoki.output(signature, options)
+    with {:ok, signature} <- signed, do: Files.output(signature, options)
   end
 end

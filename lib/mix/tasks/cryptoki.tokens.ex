@@ -1,5 +1,9 @@
 defmodule Mix.Tasks.Cryptoki.Tokens do
-  use Mix.Task
+  use Mix.Cryptoki,
+    usage: "[URI] [--uris] [options]",
+    switches: [uris: :boolean]
+
+  alias Mix.Cryptoki.Place
 
   @shortdoc "Lists the tokens of a PKCS #11 library"
 
@@ -16,31 +20,17 @@ defmodule Mix.Tasks.Cryptoki.Tokens do
   #{Mix.Cryptoki.docs()}
   """
 
-  @doc false
-  def usage, do: "[URI] [--uris] [options]"
+  defp task(arguments, options) do
+    uri = Place.uri!(arguments, options)
 
-  @impl true
-  def run(argv) do
-    Mix.Cryptoki.run(__MODULE__, argv, [uris: :boolean], fn arguments, options ->
-      uri = Mix.Cryptoki.uri!(arguments, options)
+    with {:ok, all, fitting} <- Place.slots(uri, options) do
+      slots = if arguments == [], do: all, else: fitting
 
-      with {:ok, all, fitting} <- Mix.Cryptoki.slots(uri, options) do
-        slots = if arguments == [], do: all, else: fitting
-
-        cond do
-          slots == [] -> {:no, "no token fits"}
-          options[:uris] -> Enum.each(fitting, &IO.puts(uri(&1.token)))
-          true -> IO.write(Cryptoki.Listing.tokens(slots, Cryptoki.Listing.width()))
-        end
+      cond do
+        slots == [] -> {:no, "no token fits"}
+        options[:uris] -> Enum.each(fitting, &IO.puts(Place.token_uri(&1.token)))
+        true -> IO.write(Cryptoki.Listing.tokens(slots, Cryptoki.Listing.width()))
       end
-    end)
-  end
-
-  defp uri(token) do
-    fields = [:manufacturer, :model, :serial]
-
-    [token: token.label]
-    |> Keyword.merge(Enum.map(fields, &{&1, token[&1]}))
-    |> Cryptoki.URI.new()
+    end
   end
 end

@@ -1,5 +1,16 @@
 defmodule Mix.Tasks.Cryptoki.Verify do
-  use Mix.Task
+  use Mix.Cryptoki,
+    usage:
+      "URI --signature FILE [--in FILE] [--mechanism NAME] [--format raw|der] [--public] [options]",
+    switches: [
+      in: :string,
+      signature: :string,
+      mechanism: :string,
+      format: :string,
+      public: :boolean
+    ]
+
+  alias Mix.Cryptoki.{Files, Place, Signing}
 
   @shortdoc "Verifies a signature with a key of a token"
 
@@ -16,39 +27,20 @@ defmodule Mix.Tasks.Cryptoki.Verify do
   #{Mix.Cryptoki.docs()}
   """
 
-  @switches [
-    in: :string,
-    signature: :string,
-    mechanism: :string,
-    format: :string,
-    public: :boolean
-  ]
-
-  @doc false
-  def usage,
-    do: "URI --signature FILE [--in FILE] [--mechanism NAME] [--format raw|der] [options]"
-
-  @impl true
-  def run(argv) do
-    Mix.Cryptoki.run(__MODULE__, argv, @switches, fn arguments, options ->
-      {uri, selector} = Mix.Cryptoki.key!(arguments, options)
-      path = options[:signature] || raise ArgumentError, "--signature is missing"
-      signature = Mix.Cryptoki.read!(path)
-      verify = &verify(&1, selector, signature, options)
-
-      if options[:public],
-        do: Mix.Cryptoki.public(uri, options, verify),
-        else: Mix.Cryptoki.logged_in(uri, options, verify)
-    end)
+  defp task(arguments, options) do
+    {uri, selector} = Place.key!(arguments, options)
+    path = options[:signature] || raise ArgumentError, "--signature is missing"
+    signature = Files.read!(path)
+    Place.run(uri, options, &verify(&1, selector, signature, options))
   end
 
   defp verify(hsm, selector, signature, options) do
-    mechanism = Mix.Cryptoki.mechanism!(hsm, selector, options)
+    mechanism = Signing.mechanism!(hsm, selector, options)
 
     valid? =
-      Mix.Cryptoki.progress("verifying", fn count ->
-        data = Mix.Cryptoki.input(options, count)
-        Cryptoki.valid?(hsm, selector, mechanism, data, signature, Mix.Cryptoki.format(options))
+      Files.progress("verifying", fn count ->
+        data = Files.input(options, count)
+        Cryptoki.valid?(hsm, selector, mechanism, data, signature, Signing.format(options))
       end)
 
     if valid?, do: IO.puts("valid"), else: {:no, "not valid"}

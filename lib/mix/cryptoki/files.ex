@@ -1,0 +1,209 @@
+defmodule Mix.Cryptoki.Files do
+  @moduledoc false
+  # What comes in and goes out: files, or standard input and output; and that the work goes on.
+
+  alias Cryptoki.Prompt
+
+  # As long as this it is given to the token at once, which some mechanisms insist on.
+  @at_once 1_048_576
+  @chunk 65_536
+
+  @type count :: :counters.counters_ref()
+
+  @doc "What is to be worked on: the file of `--in`, else standard input. `count` gets its bytes."
+  @spec input(keyword, count) :: binary | {:stream, Enumerable.t()}
+  def input(options, count), do: options |> device() |> data(options, count)
+
+  @doc "The same behind the bytes that stand before it: fewer than asked for, when there are no more."
+  @spec input(keyword, count, non_neg_integer) :: {binary, binary | {:stream, Enumerable.t()}}
+  def input(options, count, 0), do: {"", input(options, count)}
+
+  def input(options, count, size) do
+    device = device(options)
+
+    case IO.binread(device, size) do
+      :eof -> {"", ""}
+      {:error, reason} -> unreadable!(options[:in] || "standard input", reason)
+      first -> {first, data(device, options, count)}
+    end
+  end
+
+  defp data(device, options, count) do
+    case IO.binread(device, @at_once) do
+      :eof -> ""
+      {:error, reason} -> unreadable!(options[:in] || "standard input", reason)
+      bytes when byte_size(bytes) < @at_once -> bytes
+      bytes -> {:stream, Stream.concat([bytes], IO.binstream(device, @chunk)) |> counted(count)}
+    end
+  end
+
+  defp counted(chunks, count),
+    do: Stream.each(chunks, &:counters.add(count, 1, byte_size(&1)))
+
+  @doc "The same as a whole, for what is short."
+  @spec whole(keyword) :: binary
+  def whole(options) do
+    case IO.binread(device(options), :all) do
+      bytes when is_binary(bytes) -> bytes
+      :eof -> ""
+      {:error, reason} -> unreadable!(options[:in] || "standard input", reason)
+    end
+  end
+
+  defp device(options) do
+    if path = options[:in],
+      do: file!(path, File.open(path, [:read, :binary])),
+      else: binary(:standard_io)
+  end
+
+  @doc "A whole file."
+  @spec read!(Path.t()) :: binary
+  def read!(path), do: file!(path, File.read(path))
+
+  defp file!(_path, {:ok, opened_or_read}), do: opened_or_read
+  defp file!(path, {:error, reason}), do: unreadable!(path, reason)
+
+  @spec unreadable!(String.t(), term) :: no_return
+  defp unreadable!(path, reason), do: Mix.Cryptoki.refuse!("#{path}: #{sentence(reason)}")
+
+  @doc "Writes the result into the file of `--out`, else to standard output, as it is."
+  @spec output(iodata, keyword) :: :ok
+  def output(bytes, options), do: write(options[:out], bytes)
+
+  defp write(nil, bytes) do
+    size = IO.iodata_length(bytes)
+    if size > 0 and put(bytes, size) != :ok, do: unwritable!("standard output", :closed)
+    :ok
+  end
+
+  defp write(path, bytes) do
+    with {:error, reason} <- File.write(path, bytes), do: unwritable!(path, reason)
+  end
+
+  # The VM writes to its standard output when it likes, and tells nobody that a disk is full; `head`, which
+  # writes to the same one, ends with an error.
+  @head ~S(exec head -c "$1" <&3 2>/dev/null)
+
+  defp put(bytes, size) do
+    trapping = Process.flag(:trap_exit, true)
+    sh = System.find_executable("sh")
+    arguments = ["-c", @head, "head", Integer.to_string(size)]
+    port = Port.open({:spawn_executable, sh}, [:exit_status, :nouse_stdio, args: arguments])
+
+    try do
+      Port.command(port, bytes)
+
+      receive do
+        {^port, {:exit_status, status}} -> ended(port, status)
+        # It reads no more.
+        {:EXIT, ^port, _reason} -> :error
+      end
+    after
+      Process.flag(:trap_exit, trapping)
+    end
+  end
+
+  defp ended(port, status) do
+    receive do
+      {:EXIT, ^port, _reason} -> if status == 0, do: :ok, else: :error
+    end
+  end
+
+  @doc "Writes what comes piece by piece; a file is there when all of it is, and not before."
+  @spec output_stream(Enumerable.t(), keyword) :: :ok
+  def output_stream(chunks, options) do
+    case options[:out] do
+      nil ->
+        chunks
+        |> Stream.chunk_while({[], 0}, &gather/2, &gathered/1)
+        |> Enum.each(&write(nil, &1))
+
+      path ->
+        into_file(path, chunks)
+    end
+  end
+
+  defp gather(chunk, {chunks, size}) do
+    size = size + byte_size(chunk)
+
+    if size < @at_once,
+      do: {:cont, {[chunks, chunk], size}},
+      else: {:cont, [chunks, chunk], {[], 0}}
+  end
+
+  defp gathered({chunks, _size}), do: {:cont, chunks, {[], 0}}
+
+  defp into_file(path, chunks) do
+    part = path <> ".part"
+
+    case File.open(part, [:write, :raw, :exclusive]) do
+      {:ok, file} -> filled(file, part, path, chunks)
+      {:error, reason} -> unwritable!(part, reason)
+    end
+  end
+
+  defp filled(file, part, path, chunks) do
+    Enum.each(chunks, fn chunk ->
+      with {:error, reason} <- :file.write(file, chunk), do: unwritable!(part, reason)
+    end)
+
+    with :ok <- :file.close(file), :ok <- File.rename(part, path) do
+      :ok
+    else
+      {:error, reason} -> unwritable!(path, reason)
+    end
+  after
+    :file.close(file)
+    File.rm(part)
+  end
+
+  @spec unwritable!(String.t(), term) :: no_return
+  defp unwritable!(path, reason),
+    do: Mix.Cryptoki.refuse!("#{path} cannot be written: #{sentence(reason)}")
+
+  defp sentence(:closed), do: "it is closed, or its disk is full"
+  defp sentence(reason), do: to_string(:file.format_error(reason))
+
+  defp binary(device) do
+    _ = :io.setopts(device, encoding: :latin1)
+    device
+  end
+
+  ## Progress
+
+  @doc "Says on a terminal, after a second, that the work goes on; `fun` may count bytes."
+  @spec progress(String.t(), (count -> result)) :: result when result: term
+  def progress(what, fun) do
+    count = :counters.new(1, [])
+    teller = if Prompt.terminal?(), do: spawn_link(fn -> tell(what, count, 1) end)
+
+    try do
+      fun.(count)
+    after
+      if teller, do: silence(teller)
+    end
+  end
+
+  defp tell(what, count, seconds) do
+    receive do
+      {:silence, from} ->
+        if seconds > 1, do: IO.write(:stderr, "\r\e[K")
+        send(from, {:silent, self()})
+    after
+      1_000 ->
+        IO.write(:stderr, "\r#{what}: #{seconds} s#{megabytes(:counters.get(count, 1))}\e[K")
+        tell(what, count, seconds + 1)
+    end
+  end
+
+  defp megabytes(0), do: ""
+  defp megabytes(bytes), do: ", #{div(bytes, 1_000_000)} MB"
+
+  defp silence(teller) do
+    send(teller, {:silence, self()})
+
+    receive do
+      {:silent, ^teller} -> :ok
+    end
+  end
+end

@@ -1,0 +1,204 @@
+defmodule Cryptoki.MixTasks.KeysTest do
+  # Keys, certificates and other objects by the Mix tasks: made, taken in, looked at, destroyed. OpenSSL and OpenSC's
+  # pkcs11-tool judge.
+  use ExUnit.Case, async: true
+
+  import Cryptoki.Test.MixTasks, except: [run: 3]
+
+  alias Cryptoki.Test.{MixTasks, SoftHSM, Terminal}
+
+  @moduletag timeout: 300_000
+  @token "pkcs11:token=payments"
+
+  setup_all do
+    context = MixTasks.new(~w[payments])
+    {_, 0, _} = mix(context, ["keygen", @token <> ";object=invoice;id=%01", "-t", "ec"])
+    context
+  end
+
+  test "public_key writes what OpenSSL reads, and pkcs11-tool finds on the token", context do
+    out = file(context, "invoice.pub")
+    key = @token <> ";object=invoice"
+    assert {"", 0, ""} = mix(context, ["public_key", key, "--out", out])
+    assert {text, 0} = openssl(context, ~w[pkey -pubin -in #{out} -noout -text])
+    assert text =~ "NIST CURVE: P-256"
+
+    assert {der, 0, ""} = mix(context, ["public_key", key <> ";type=public", "--der", "--public"])
+    [{:SubjectPublicKeyInfo, ^der, _}] = :public_key.pem_decode(File.read!(out))
+
+    assert {^der, 0} = pkcs11_tool(context, "payments", ~w[--read-object --type pubkey --id 01])
+  end
+
+  test "keygen writes the public key: in place of the URIs, or beside them into a file",
+       context do
+    key = @token <> ";object=pem"
+    assert {pem, 0, ""} = mix(context, ["keygen", key, "-t", "ec", "--pem"])
+    assert {^pem, 0, ""} = mix(context, ["public_key", key])
+
+    out = file(context, "beside.pub")
+    key = @token <> ";object=beside"
+    assert {uris, 0, ""} = mix(context, ["keygen", key, "-t", "ec", "--out", out])
+    assert [_private, _public] = String.split(uris, "\n", trim: true)
+    assert {pem, 0, ""} = mix(context, ["public_key", key])
+    assert File.read!(out) == pem
+
+    # The key is there, whatever became of the file.
+    key = @token <> ";object=lost"
+    made = ["keygen", key, "-t", "ec", "-a", "extractable=true", "--out", "/nonexistent/key.pub"]
+    assert {uris, 2, said} = mix(context, made)
+    assert said == "/nonexistent/key.pub cannot be written: no such file or directory\n"
+    assert [private, _public] = String.split(uris, "\n", trim: true)
+    assert {"extractable  true\n", 0, ""} = mix(context, ["attributes", private, "extractable"])
+  end
+
+  test "attributes shows, changes, and never has the value of a key", context do
+    key = @token <> ";object=changed"
+    assert {_, 0, _} = mix(context, ["keygen", key, "-t", "aes", "-b", "128"])
+
+    assert {"value  attribute_sensitive\n", 1, said} = mix(context, ["attributes", key, "value"])
+    assert said == "nothing of it can be read\n"
+
+    assert {"value  attribute_sensitive\nlabel  changed\n", 0, ""} =
+             mix(context, ["attributes", key, "value", "label"])
+
+    assert {"", 1, "value: attribute_sensitive\n"} =
+             mix(context, ["attributes", key, "value", "--raw"])
+
+    change = ["--set", "label=12", "--set", "id=0x0aff"]
+    assert {"", 0, ""} = mix(context, ["attributes", key | change])
+    assert {text, 0, ""} = mix(context, ["attributes", @token <> ";object=12"])
+    assert text =~ ~r/^type +aes 128$/m
+    assert text =~ ~r/^id +0aff$/m
+
+    assert {listed, 0} =
+             pkcs11_tool(context, "payments", ~w[--list-objects --login --pin #{SoftHSM.pin()}])
+
+    assert listed =~ ~r/label: +12\n +ID: +0aff/
+
+    assert {"", 3, said} = mix(context, ["attributes", key])
+    assert said =~ "nothing matches the selector"
+  end
+
+  test "import takes a private key, encrypted too, that signs the same as its file", context do
+    key = @token <> ";object=legacy;id=%07"
+    public = file(context, "legacy.pub")
+
+    make =
+      "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -aes256 -pass env:PW -out legacy.pem && " <>
+        "openssl pkey -in legacy.pem -passin env:PW -pubout -out legacy.pub"
+
+    with_password = with_environment(context, [{"PW", "geheim"}])
+    assert {_, 0} = shell(with_password, make <> " 2>/dev/null")
+
+    import = ["import", key, "--in", "legacy.pem"]
+    assert {"", 3, said} = mix(context, import)
+    assert said =~ "there is no terminal to ask for it"
+    assert {uri, 0, ""} = mix(with_password, import ++ ["--password-env", "PW"])
+    assert Cryptoki.URI.parse!(String.trim(uri)).type == :private
+    assert {"", 3, said} = mix(with_password, import ++ ["--password-env", "PW"])
+    assert said =~ ~r/the token has #Cryptoki.Key<\w+ ec "legacy" id=07> already/
+
+    data = file(context, "legacy.data", "data")
+    sign = ["sign", key, "-i", data, "-o", "legacy.sig", "-f", "der"]
+    assert {"", 0, ""} = mix(context, sign)
+    verify = ~w[dgst -sha256 -verify #{public} -signature legacy.sig #{data}]
+    assert {"Verified OK\n", 0} = openssl(context, verify)
+  end
+
+  test "import takes a certificate, and certificate writes it, also of its key", context do
+    key = @token <> ";object=www"
+    assert {_, 0, _} = mix(context, ["keygen", key, "-t", "ec"])
+    assert {"", 0, ""} = mix(context, ["csr", key, "-s", "/CN=www.acme.test", "-o", "www.csr"])
+
+    authority =
+      ~w[req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -subj /CN=ca -out ca.pem]
+
+    assert {_, 0} = openssl(context, authority)
+
+    assert {_, 0} =
+             openssl(context, ~w[x509 -req -in www.csr -CA ca.pem -CAkey ca.key -out www.pem])
+
+    stored = @token <> ";object=its%20certificate;id=%09"
+    assert {uri, 0, ""} = mix(context, ["import", stored, "-i", "www.pem"])
+    assert Cryptoki.URI.parse!(String.trim(uri)).type == :cert
+
+    assert {pem, 0, ""} = mix(context, ["certificate", stored])
+
+    assert {"subject=CN = www.acme.test\n", 0} =
+             openssl(context, ~w[x509 -noout -subject -in #{file(context, "out.pem", pem)}])
+
+    assert {^pem, 0, ""} = mix(context, ["certificate", key <> ";type=private"])
+    assert {der, 0, ""} = mix(context, ["certificate", stored, "--der", "--public"])
+    assert {^der, 0} = pkcs11_tool(context, "payments", ~w[--read-object --type cert --id 09])
+    assert {"", 3, said} = mix(context, ["certificate", @token <> ";object=invoice"])
+    assert said =~ "nothing matches the selector"
+
+    both = file(context, "both.pem", [pem, File.read!(file(context, "ca.pem"))])
+    assert {"", 2, said} = mix(context, ["import", stored <> "x", "-i", both])
+    assert said =~ "the file has several certificates"
+
+    assert {"", 2, said} =
+             mix(context, ["import", stored <> "x", "-i", both <> "?", "-t", "cert"])
+
+    assert said =~ "no such file"
+    assert {"", 2, said} = mix(context, ["import", stored <> "x", "-i", "ca.key", "-t", "cert"])
+    assert said =~ "ca.key: it has no certificate"
+  end
+
+  test "import takes a public key, which verifies what its private one has signed", context do
+    key = @token <> ";object=theirs"
+
+    assert {_, 0} =
+             openssl(
+               context,
+               ~w[genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out theirs.key]
+             )
+
+    assert {"", 0} = openssl(context, ~w[pkey -in theirs.key -pubout -out theirs.pub])
+    file(context, "letter", "letter")
+    assert {"", 0} = openssl(context, ~w[dgst -sha256 -sign theirs.key -out letter.sig letter])
+
+    assert {uri, 0, ""} = mix(context, ["import", key, "-i", "theirs.pub"])
+    verify = ["verify", String.trim(uri), "-s", "letter.sig", "-f", "der", "-i"]
+    assert {"valid\n", 0, ""} = mix(context, verify ++ ["letter"])
+    assert {"", 1, "not valid\n"} = mix(context, verify ++ ["theirs.pub"])
+  end
+
+  test "import takes data, which attributes gives back", context do
+    bytes = :crypto.strong_rand_bytes(100)
+    note = @token <> ";object=note"
+    path = file(context, "note", bytes)
+    assert {uri, 0, ""} = mix(context, ["import", note, "-t", "data", "-i", path])
+    assert Cryptoki.URI.parse!(String.trim(uri)).type == :data
+    assert {^bytes, 0, ""} = mix(context, ["attributes", note <> ";type=data", "value", "--raw"])
+  end
+
+  test "delete asks, and destroys no more than is said", context do
+    key = @token <> ";object=old"
+    assert {_, 0, _} = mix(context, ["keygen", key, "-t", "ec"])
+    assert {"", 2, said} = mix(context, ["delete", key, "--yes"])
+    assert said =~ ~r/^private +ec secp256r1 +old .*2 objects fit, nothing is destroyed/ms
+    assert {"", 2, said} = mix(context, ["delete", key <> ";type=public"])
+    assert said =~ "Destroy this object for ever? Nobody is there to be asked: say --yes"
+
+    terminal = fn answer ->
+      line = "#{command()} cryptoki.delete '#{key};type=public' </dev/null; echo status $?; cat"
+      terminal = Terminal.start("cd '#{context.directory}'; " <> line, 100, context.environment)
+      Terminal.await(terminal, ~r/Destroy this object for ever\? Type yes:\z/)
+      Terminal.type(terminal, answer)
+      Terminal.await(terminal, ~r/^status \d$/m)
+    end
+
+    assert terminal.("y") =~ ~r/nothing has been done\nstatus 2/
+    assert {_, 0, ""} = mix(context, ["objects", key <> ";type=public"])
+    assert terminal.("yes") =~ "status 0"
+    assert {"", 1, "no object fits\n"} = mix(context, ["objects", key <> ";type=public"])
+
+    assert {"", 0, _} = mix(context, ["delete", key, "--all", "--yes"])
+    assert {"", 1, "no object fits\n"} = mix(context, ["delete", key, "--yes"])
+    login = ~w[--list-objects --login --pin #{SoftHSM.pin()}]
+    assert {listed, 0} = pkcs11_tool(context, "payments", login)
+    assert listed =~ ~r/label: +invoice/
+    refute listed =~ ~r/label: +old/
+  end
+end
