@@ -66,7 +66,8 @@ defmodule Cryptoki.MixProject do
       groups_for_modules: [
         "Keys and objects": [Cryptoki.Key, Cryptoki.URI, Cryptoki.Token],
         "Around it": [Cryptoki.IEx, Cryptoki.Telemetry, Cryptoki.Testing],
-        "Where keys are used": ~r/^Elixir\.Cryptoki\.(X509|JWS|JWK|CMS|SSL|SSH|SSH\.ClientKey)$/
+        "Where keys are used":
+          ~r/^Elixir\.Cryptoki\.(X509|JWS|JWK|CMS|Timestamp|SSL|SSH|SSH\.ClientKey)$/
       ]
     ]
   end

@@ -1,6 +1,6 @@
 defmodule Cryptoki.CMS do
   alias Cryptoki.{Bytes, CallOptions, Certificates, Chunks, DER, Error, PEM}
-  alias Cryptoki.CMS.{Enveloped, Opener, Options, Sealer, Signer}
+  alias Cryptoki.CMS.{Enveloped, Opener, Options, Sealer, SignedData, Signer}
   alias Cryptoki.ContentKey.Holder
   alias Cryptoki.Options.Table
 
@@ -16,8 +16,8 @@ defmodule Cryptoki.CMS do
       File.write!("invoice.pdf.p7s", der)
 
   What is signed are attributes: the type and the digest of the content, the time, and the certificate
-  (RFC 5035), which makes it a CAdES-BES signature. Keys: RSA (PKCS #1 and PSS), ECDSA, Ed25519 (RFC
-  8419), ML-DSA (RFC 9882), and SLH-DSA with SHA-2 (RFC 9814).
+  (RFC 5035), which makes it a CAdES-BES signature; with a time stamp it is CAdES-T. Keys: RSA (PKCS #1 and
+  PSS), ECDSA, Ed25519 (RFC 8419), ML-DSA (RFC 9882), and SLH-DSA with SHA-2 (RFC 9814).
   """
 
   import Cryptoki.Bang, only: [bang: 1]
@@ -44,7 +44,8 @@ defmodule Cryptoki.CMS do
   Whether the certificate is that of the key is proven as in `Cryptoki.public_key/3`, and each signature
   is verified with it before it is handed on. Whether it is valid is said by who verifies.
 
-  Errors: `:unsupported` for other keys (Ed448 and SLH-DSA with SHAKE among them), `:key_not_found`, `:invalid_argument` when a
+  Errors: those of `Cryptoki.Timestamp.verify/3` for a `timestamp:` that is none, and what its function says;
+  `:unsupported` for other keys (Ed448 and SLH-DSA with SHAKE among them), `:key_not_found`, `:invalid_argument` when a
   certificate is none, or is not that of its key, and those of `Cryptoki.sign/5` and `Cryptoki.certificate/3`. PKCS
   #11 v3.2, section 5.13 (C_Sign).
 
@@ -69,21 +70,10 @@ defmodule Cryptoki.CMS do
          digests = Chunks.digests(Enum.uniq(for(signer <- signers, do: signer.hash)), data),
          {:ok, infos} <- each(signers, &Signer.info(&1, digests, @data, own, call)) do
       certificates = Enum.uniq(Enum.flat_map(signers, & &1.certificates) ++ chain)
-      content = if detached?, do: [], else: [DER.explicit(0, DER.octet_string(data))]
-
-      {:ok,
-       content_info(@signed_data, [
-         DER.explicit(
-           0,
-           DER.sequence([
-             DER.integer(1),
-             DER.set_of(Enum.uniq(for(signer <- signers, do: signer.digest_algorithm))),
-             DER.sequence([DER.oid(@data) | content]),
-             DER.set_of(certificates, 0xA0),
-             DER.set_of(infos)
-           ])
-         )
-       ])}
+      content = if detached?, do: nil, else: data
+      algorithms = for signer <- signers, do: signer.digest_algorithm
+      signed = SignedData.encode(@data, content, algorithms, certificates, infos)
+      {:ok, content_info(@signed_data, [DER.explicit(0, signed)])}
     end
   end
 

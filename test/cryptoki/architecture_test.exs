@@ -12,6 +12,7 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.CMS.Enveloped,
     Cryptoki.CMS.Options,
     Cryptoki.CMS.Recipient,
+    Cryptoki.CMS.SignedData,
     Cryptoki.ContentKey.Derivation,
     Cryptoki.ContentKey.OAEP,
     Cryptoki.ContentKey.Wrap,
@@ -36,9 +37,15 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.SSH.Signature,
     Cryptoki.SSH.SourceAddress,
     Cryptoki.SSH.Wire,
+    Cryptoki.Timestamp.Info,
+    Cryptoki.Timestamp.Options,
+    Cryptoki.Timestamp.Request,
+    Cryptoki.Timestamp.Response,
+    Cryptoki.Timestamp.Token,
     Cryptoki.URI,
     Cryptoki.X509.AltName,
     Cryptoki.X509.Certificate,
+    Cryptoki.X509.Chain,
     Cryptoki.X509.Extensions,
     Cryptoki.X509.Name,
     Cryptoki.X509.NameConstraints,
@@ -80,7 +87,7 @@ defmodule Cryptoki.ArchitectureTest do
 
   test "nobody but users calls Cryptoki", %{calls: calls} do
     users =
-      ~r/^Elixir\.(Mix\.Tasks\.|Cryptoki\.(IEx|Opening|Testing|Certificates|X509|JWS|JWK|CMS|ContentKey|SSL|SSH))/
+      ~r/^Elixir\.(Mix\.Tasks\.|Cryptoki\.(IEx|Opening|Testing|Certificates|X509|JWS|JWK|CMS|ContentKey|SSL|SSH|Timestamp))/
 
     assert Enum.reject(callers(calls, Cryptoki), &(Atom.to_string(&1) =~ users)) == []
   end

@@ -21,6 +21,7 @@ defmodule Cryptoki.DoctestTest do
   doctest Cryptoki.Operation
   doctest Cryptoki.SSH
   doctest Cryptoki.Testing, only: [child_spec: 1]
+  doctest Cryptoki.Timestamp
   doctest Cryptoki.X509
   unless TLS.missing(), do: doctest(Cryptoki.SSL)
 end

@@ -42,6 +42,16 @@ defmodule Cryptoki.CMS.Options do
           type: "DateTime.t() | false",
           doc: "when it was signed, or `false` for no word of it. Default: now"
         ],
+        timestamp: [
+          cast: &(is_function(&1, 1) and {:ok, &1}),
+          must: "a function of a request",
+          type: "(request :: binary -> {:ok, response :: binary} | {:error, term})",
+          doc:
+            "has the time of each signature stamped (RFC 3161), which makes it a CAdES-T signature: sends a " <>
+              "request to an authority, as `Cryptoki.Timestamp.request/2` makes it, and answers what came back. " <>
+              "It has to be a stamp of this signature, with the certificate of who made it; whom to trust is " <>
+              "said by who verifies"
+        ],
         attributes: [
           cast: &attributes/1,
           must: "a list of {object_identifier, values}",

@@ -4,6 +4,7 @@ defmodule Cryptoki.CMS.Signer do
   # attributes that it signs.
 
   alias Cryptoki.{Certificates, DER, Error, SignatureAlgorithm}
+  alias Cryptoki.CMS.Stamp
   alias Cryptoki.SignatureAlgorithm.PostQuantum
 
   @enforce_keys [:hsm, :key, :certificates, :public, :algorithm, :hash, :digest_algorithm, :id]
@@ -90,16 +91,19 @@ defmodule Cryptoki.CMS.Signer do
              signer.algorithm,
              signed,
              call
-           ) do
+           ),
+         {:ok, unsigned} <- Stamp.attributes(signature, options[:timestamp]) do
       {:ok,
-       DER.sequence([
-         DER.integer(1),
-         signer.id,
-         signer.digest_algorithm,
-         DER.set_of(attributes, 0xA0),
-         signer.algorithm.identifier,
-         DER.octet_string(signature)
-       ])}
+       DER.sequence(
+         [
+           DER.integer(1),
+           signer.id,
+           signer.digest_algorithm,
+           DER.set_of(attributes, 0xA0),
+           signer.algorithm.identifier,
+           DER.octet_string(signature)
+         ] ++ if(unsigned == [], do: [], else: [DER.set_of(unsigned, 0xA1)])
+       )}
     end
   end
 

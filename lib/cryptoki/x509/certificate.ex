@@ -42,8 +42,9 @@ defmodule Cryptoki.X509.Certificate do
     ])
   end
 
-  # Positive, and hard to guess (RFC 5280, section 4.1.2.2).
-  defp serial,
+  @doc "A serial number: positive, and hard to guess (RFC 5280, section 4.1.2.2)."
+  @spec serial() :: pos_integer
+  def serial,
     do: Bitwise.bor(Bitwise.bsl(1, 126), :binary.decode_unsigned(:crypto.strong_rand_bytes(15)))
 
   @what "this is no certificate: "

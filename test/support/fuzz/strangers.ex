@@ -8,13 +8,15 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   alias Cryptoki.CMS.{Cipher, Enveloped}
   alias Cryptoki.DER.Reader
   alias Cryptoki.Options.Table
-  alias Cryptoki.X509.{Authority, Extensions, Name, OCSP, RevocationList}
+  alias Cryptoki.Timestamp
+  alias Cryptoki.X509.{Authority, Chain, Extensions, Name, OCSP, RevocationList}
 
   @targets [
     x509: :der,
     asked: :der,
     crl: :der,
     ocsp: :der,
+    timestamp: :der,
     pkcs8: :der,
     openssh: :bytes,
     jwk: :bytes,
@@ -87,6 +89,22 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
       signed = OCSP.Response.to_be_signed(answers, request.nonce, <<0::160>>, times)
       true = Reader.one?(signed) and is_map(OCSP.Request.shown(request))
       false = Enum.any?(request.ids, &OCSP.Request.of?(&1, "name", "key"))
+    end
+
+    :ok
+  end
+
+  # A request for a time stamp, and a stamp, alone or in an answer.
+  def run(:timestamp, bytes) do
+    with {:ok, request} <- answer(Timestamp.Request.read(bytes)) do
+      %{hash: hash, digest: digest, policy: policy, nonce: nonce} = request
+      if is_atom(hash), do: true = Reader.one?(encoded(hash, digest, policy, nonce))
+    end
+
+    with {:ok, token} <- answer(Timestamp.Token.read(bytes)),
+         {:ok, certificate} <- answer(Timestamp.Token.signed(token, [])) do
+      true = is_map(Timestamp.Token.shown(token, certificate))
+      {:error, _none} = Chain.trusted(certificate, token.certificates, [])
     end
 
     :ok
@@ -225,6 +243,9 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
 
   defp verified(:ok), do: :ok
   defp verified(error), do: answer(error)
+
+  defp encoded(hash, digest, policy, nonce),
+    do: Timestamp.Request.encode(hash, digest, policy, nonce, true)
 
   defp follows(answer, list) do
     with {:ok, next} <- answer(answer), do: true = next.number > (list.number || -1)

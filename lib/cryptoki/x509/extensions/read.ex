@@ -165,7 +165,11 @@ defmodule Cryptoki.X509.Extensions.Read do
          else: (_none -> :error)
   end
 
-  defp ask(extensions, oid, read) do
+  @doc "What one of them says, as `read` has it."
+  @spec ask(by_oid, DER.oid(), (Reader.t() -> said)) ::
+          {:ok, said} | {:error, Error.t()} | :absent
+        when said: term
+  def ask(extensions, oid, read) do
     case extensions do
       %{^oid => {_critical, der}} -> Reader.read(der, "#{dots(oid)}: ", read)
       _absent -> :absent

@@ -1,0 +1,163 @@
+defmodule Cryptoki.X509ChainTest do
+  use ExUnit.Case, async: true
+
+  # Which certificates are above another, and whether they lead to one that is trusted. `openssl verify` judges the
+  # same chains.
+
+  alias Cryptoki.{Certificates, DER, SignatureAlgorithm, X509}
+  alias Cryptoki.Test.{KeyPairs, MainToken, OpenSSL, Scratch}
+  alias Cryptoki.X509.Chain
+
+  setup_all do
+    hsm = start_supervised!({Cryptoki, MainToken.options(sessions: 2)})
+    keys = KeyPairs.make(hsm, [:secp256r1, :secp384r1, :rsa])
+    root = X509.self_signed!(hsm, keys.secp256r1, subject: "/CN=root", ca: true)
+    context = %{hsm: hsm, keys: keys, root: root}
+    between = certify(context, :secp256r1, root, :secp384r1, subject: "/CN=between", ca: true)
+    leaf = certify(context, :secp384r1, between, :rsa, subject: "/CN=leaf")
+    Map.merge(context, %{between: between, leaf: leaf})
+  end
+
+  defp certify(%{hsm: hsm, keys: keys}, by, issuer, key, opts),
+    do: X509.certify!(hsm, keys[by], issuer, keys[key], opts)
+
+  # What OpenSSL says of the same.
+  defp openssl?(leaf, pool, trusted) do
+    Scratch.within("chain", fn directory ->
+      files =
+        for {name, ders} <- [leaf: [leaf], pool: pool ++ trusted, trusted: trusted],
+            do: {name, Scratch.write(directory, "#{name}.pem", X509.to_pem(ders))}
+
+      command = ~w(verify -partial_chain -CAfile #{files[:trusted]} -untrusted #{files[:pool]})
+      match?({_, 0}, OpenSSL.openssl(command ++ [files[:leaf]]))
+    end)
+  end
+
+  test "those above are found in any order, and no others", context do
+    %{hsm: hsm, keys: keys, root: root, between: between, leaf: leaf} = context
+    # The same names with other keys, and the same keys with other names.
+    twin = X509.self_signed!(hsm, keys.rsa, subject: "/CN=between", ca: true)
+    namesake = X509.self_signed!(hsm, keys.secp384r1, subject: "/CN=other", ca: true)
+    leafy = certify(context, :secp256r1, root, :secp384r1, subject: "/CN=between")
+    others = [twin, namesake, leafy, leaf, "none", <<0x30, 0>>]
+
+    for _ <- 1..10 do
+      assert Chain.above(leaf, Enum.shuffle([root, between | others])) == [between, root]
+      assert Chain.above(between, Enum.shuffle([root, between | others])) == [root]
+      assert Chain.above(root, Enum.shuffle([root, between | others])) == []
+    end
+
+    assert Chain.above(leaf, [root | others]) == []
+    assert Chain.above(leaf, [between | others]) == [between]
+  end
+
+  # The name of another, and the identifier of its key: only the signature tells.
+  test "an identifier is what anybody can write", context do
+    %{hsm: hsm, keys: keys, root: root, between: between, leaf: leaf} = context
+    {:ok, fields} = X509.Certificate.fields(between)
+    public = Cryptoki.public_key!(hsm, keys.rsa)
+    {:ok, algorithm} = SignatureAlgorithm.choose(public, [])
+    identifier = X509.certificate!(between).subject_key_identifier
+    info = X509.Extensions.public_key_info(public)
+    {:ok, period} = X509.Certificate.validity(fields.validity)
+    authority = {{2, 5, 29, 19}, true, DER.sequence([DER.boolean(true)])}
+    extensions = [authority, X509.Extensions.subject_key_identifier(identifier)]
+    holder = %{subject: fields.subject, info: info, names: []}
+    content = %{holder: holder, valid: period, extensions: extensions}
+    signed = X509.Certificate.to_be_signed(content, fields.subject, algorithm.identifier, 1)
+    {:ok, forged} = Certificates.signed(hsm, keys.rsa, public, algorithm, signed, [])
+    assert X509.certificate!(forged).subject_key_identifier == identifier
+
+    assert Chain.above(leaf, [forged, between, root]) == [between, root]
+    assert Chain.above(leaf, [forged]) == []
+    assert {:error, "no certificate" <> _} = Chain.trusted(leaf, [], [forged])
+  end
+
+  test "what leads to a trusted one is as OpenSSL has it", context do
+    %{hsm: hsm, keys: keys, root: root, between: between, leaf: leaf} = context
+    twin = X509.self_signed!(hsm, keys.rsa, subject: "/CN=root", ca: true)
+    # Signed by a key that an authority does not know, and by one that is no authority.
+    below =
+      certify(
+        context,
+        :rsa,
+        X509.self_signed!(hsm, keys.rsa, subject: "/CN=leaf", ca: true),
+        :rsa,
+        subject: "/CN=below"
+      )
+
+    for {leaf, pool, trusted, wanted} <- [
+          {leaf, [between], [root], true},
+          {leaf, [between, root], [root], true},
+          {leaf, [], [between], true},
+          {leaf, [twin, between], [twin, root], true},
+          {between, [], [root], true},
+          {leaf, [], [root], false},
+          {leaf, [between], [twin], false},
+          {leaf, [between, root], [twin], false},
+          {below, [leaf, between], [root], false},
+          {below, [], [leaf], false}
+        ] do
+      assert Chain.trusted(leaf, pool, trusted) == :ok == wanted
+      assert openssl?(leaf, pool, trusted) == wanted
+    end
+
+    assert Chain.trusted(leaf, [], [leaf]) == :ok
+  end
+
+  test "what has ended, may not have issued, or does not permit the name leads nowhere",
+       context do
+    %{root: root, leaf: leaf, between: between} = context
+    old = [not_before: ~U[2020-01-01 00:00:00Z], not_after: ~U[2020-01-02 00:00:00Z]]
+    long = [not_before: ~U[2019-01-01 00:00:00Z], not_after: ~U[2040-01-01 00:00:00Z]]
+
+    below =
+      &certify(context, :secp256r1, &1, :secp384r1, [subject: "/CN=between", ca: true] ++ &2)
+
+    self =
+      &X509.self_signed!(
+        context.hsm,
+        context.keys.secp256r1,
+        [subject: "/CN=root", ca: true] ++ &1
+      )
+
+    elder = self.(long)
+    ended = below.(elder, old)
+    # What these do not allow is signed with a twin that does.
+    short = self.(path_len: 0)
+    narrow = self.(name_constraints: [permitted: [dir_name: "/C=DE"]])
+
+    for {leaf, pool, trusted, text} <- [
+          {leaf, [ended], [elder], "cert_expired"},
+          {leaf, [], [ended], "cert_expired|does not hold now"},
+          {leaf, [between], [self.(old)], "cert_expired"},
+          {leaf, [between], [short], "path_length"},
+          {leaf, [between], [narrow], "name_not_permitted"}
+        ] do
+      assert {^text, {:error, reason}} = {text, Chain.trusted(leaf, pool, trusted)}
+      assert reason =~ ~r/#{text}/
+      refute openssl?(leaf, pool, trusted)
+    end
+
+    assert {:error, text} = Chain.trusted(leaf, [between], [])
+    assert text =~ "no certificate that is trusted"
+    assert Chain.trusted(leaf, [between], [root]) == :ok
+    assert {:error, "the trusted one does not hold now"} = Chain.trusted(ended, [], [ended])
+  end
+
+  test "many that all have issued each other are gone through once", %{
+    hsm: hsm,
+    keys: keys,
+    root: root
+  } do
+    many =
+      for serial <- 1..30,
+          do: X509.self_signed!(hsm, keys.rsa, subject: "/CN=x", ca: true, serial: serial)
+
+    {:reductions, before} = Process.info(self(), :reductions)
+    assert {:error, _} = Chain.trusted(hd(many), many, [root])
+    assert length(Chain.above(hd(many), many)) <= 30
+    {:reductions, now} = Process.info(self(), :reductions)
+    assert now - before < 50_000_000
+  end
+end
