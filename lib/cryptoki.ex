@@ -626,6 +626,7 @@ defmodule Cryptoki do
   @type importable ::
           binary
           | {:aes | :hmac | :generic_secret, binary}
+          | {:pkcs12, der :: binary}
           | :public_key.private_key()
           | :public_key.public_key()
           | %{String.t() => term}
@@ -637,13 +638,14 @@ defmodule Cryptoki do
   |---|---|
   | a file, `File.read!("key.pem")`: PKCS #8 (RFC 5958), PKCS #1, SEC 1, in DER or PEM; OpenSSH's own form; a JWK in JSON | the private key, its public key beside it |
   | the file of a public key, DER, PEM or JWK | the public key |
+  | `{:pkcs12, File.read!("key.p12")}` (RFC 7292), with `password:` | `{key, certificates}`: the private key, its public key beside it, and DER: its own certificate first, then that of its issuer and so on |
   | `{:aes, bytes}`, `{:hmac, bytes}`, `{:generic_secret, bytes}`; a JWK with `"kty": "oct"` | the secret key |
   | a record of `:public_key` (`RSAPrivateKey`, `ECPrivateKey`, a public key), a JWK that was decoded | as that of a file |
 
   RSA with two primes, elliptic curves by their names, Ed25519, Ed448, X25519, X448. PKCS #8 may be
-  encrypted as programs do it today (PBES2 with PBKDF2, AES or Triple DES): `password:` opens it, given in
+  encrypted as programs do it today (PBES2 with PBKDF2, AES or Triple DES) or did (Triple DES of PKCS #12): `password:` opens it, given in
   any form that `pin:` of `start_link/1` may have; of a file that is not encrypted it is not needed. Up to two
-  million rounds are computed, which count for `timeout:`, and when it is over then nothing is made.
+  million rounds are computed, six of all in a PKCS #12, which count for `timeout:`, and when it is over then nothing is made.
 
   What the template says wins over `private: true, sensitive: true, extractable: false`, `sign: true`
   for the private half (`derive: true` for X25519 and X448) and `verify: true` for the public one; for an AES key
@@ -655,6 +657,10 @@ defmodule Cryptoki do
   says (`:sha256_hmac`). Without `token: true` the keys end with their session. On a token of before 3.0 that
   has X25519, such as SoftHSM, say `key_type: :ec_edwards`. A name may be in use: then there are two keys of
   it, which a line in the log says, and a selector that says no more than `label:` is `:key_ambiguous`.
+
+  A PKCS #12 is opened when its MAC (SHA-1 or SHA-2) is right, and not before; one private key has to be in it. Its
+  certificates are answered and not stored: `create/3` does that. What is encrypted with RC2, as the certificates in
+  old files are, is `:unsupported` with what to type.
 
   The file is held to the standards: its numbers belong together, a public key in it is the key's own, and
   the key is one that a certificate could be made for (RSA of 2048 to 16384 bits, curves of 224 bits or
@@ -678,7 +684,7 @@ defmodule Cryptoki do
   until the garbage of the calling process is collected; so has, of a key that is wrapped, the AES key of one use.
 
   Errors: `:invalid_argument` when the file holds no such key, `:unsupported` for forms and kinds of keys
-  that are not read here (PKCS #12, other encryption) and for keys that cannot be proven, both with what is the matter;
+  that are not read here (BER, other encryption) and for keys that cannot be proven, both with what is the matter;
   `:pin_unavailable` when the password cannot be had; `:module_misbehaved` when the token has made another key of it; `:template_inconsistent`,
   `:curve_not_supported`, `:session_read_only`. PKCS #11 v3.2, sections 5.7.1 (C_CreateObject), 5.18 (C_UnwrapKey)
   and 5.13 (C_Sign).
@@ -692,11 +698,12 @@ defmodule Cryptoki do
       iex> key
       #Cryptoki.Key<secret generic_secret "cookies" id=08 session>
   """
-  @spec import_key(hsm, importable, template, opts) :: {:ok, Key.t()} | error
+  @spec import_key(hsm, importable, template, opts) ::
+          {:ok, Key.t() | {Key.t(), certificates :: [binary]}} | error
   def import_key(hsm, given, template, opts \\ []),
     do: Import.import_key(hsm, given, template, opts)
 
-  bang(import_key(hsm, importable, template, opts) :: Key.t())
+  bang(import_key(hsm, importable, template, opts) :: Key.t() | {Key.t(), [binary]})
 
   ## Signatures
 

@@ -64,7 +64,7 @@ is sent; the shell says which argument is wrong, and why.
 -type template() :: #{attribute() => term()}.
 
 ?DOC("The file of a key, the bytes of a secret key, a record of `public_key`, or a JWK as a map with binaries.").
--type importable() :: binary() | {aes | hmac | generic_secret, binary()} | tuple()
+-type importable() :: binary() | {aes | hmac | generic_secret | pkcs12, binary()} | tuple()
                     | #{binary() => term()}.
 
 ?DOC("A name, a name with arguments, or a name or number with the bytes of the parameter.").
@@ -469,18 +469,21 @@ generate_key_pair(Hsm, Mechanism, Template) -> generate_key_pair(Hsm, Mechanism,
 ?DOC("Takes a key that is somewhere else into the token, proves that it is there, and stores the public key of
 a private one beside it unless `public => false` says not to. It is the file of a key (PKCS #8, also encrypted, with the
 option `password`, PKCS #1, SEC 1, a public key, OpenSSH's own form, a JWK), a record of `public_key`, or
-`{aes | hmac | generic_secret, Bytes}`. With the option `how => unwrap` it is wrapped for a key that the token makes for that;
+`{aes | hmac | generic_secret, Bytes}`, or `{pkcs12, Der}` with the option `password`, of which the answer is
+`{ok, {Key, Certificates}}`. With the option `how => unwrap` it is wrapped for a key that the token makes for that;
 `how => auto`, the default, does so where the token takes no value.
 
 Errors: `invalid_argument`, `unsupported`, `module_misbehaved`. PKCS #11 v3.2, sections 5.7.1, 5.13 and 5.18.
 
     1> Legacy = public_key:generate_key({namedCurve, secp256r1}).
     2> {ok, #{class := private_key}} = cryptoki:import_key(hsm, Legacy, #{label => <<\"legacy\">>}).").
--spec import_key(hsm(), importable(), template(), options()) -> {ok, object()} | error().
+-spec import_key(hsm(), importable(), template(), options()) ->
+    {ok, object() | {object(), [binary()]}} | error().
 import_key(Hsm, Given, Template, Options) -> call(import_key, [Hsm, Given, Template, Options]).
 
 ?SAME_AS("import_key/4").
--spec import_key(hsm(), importable(), template()) -> {ok, object()} | error().
+-spec import_key(hsm(), importable(), template()) ->
+    {ok, object() | {object(), [binary()]}} | error().
 import_key(Hsm, Given, Template) -> import_key(Hsm, Given, Template, #{}).
 
 ?DOC("The check value of a secret key: three bytes that the token keeps or computes.

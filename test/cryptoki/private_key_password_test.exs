@@ -50,7 +50,12 @@ defmodule Cryptoki.PrivateKeyPasswordTest do
   end
 
   test "what is not PBES2, and what asks for years", %{pem: pem} do
-    for options <- ["-v1 PBE-SHA1-3DES", "-scrypt"] do
+    {:ok, key} = PrivateKey.File.read(pem)
+    old = "openssl pkcs8 -topk8 -in $IN -passout pass:abcdef -v1 PBE-SHA1-3DES -out $OUT"
+    assert PrivateKey.File.read(KeyFiles.changed(pem, old), "abcdef") == {:ok, key}
+    assert {:error, %Error{}} = PrivateKey.File.read(KeyFiles.changed(pem, old), "abcdeg")
+
+    for options <- ["-v1 PBE-MD5-DES -provider legacy -provider default", "-scrypt"] do
       commands = "openssl pkcs8 -topk8 -in $IN -passout pass:abcdef #{options} -out $OUT"
 
       assert {:error, %Error{reason: :unsupported, detail: text}} =

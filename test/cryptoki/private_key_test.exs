@@ -81,7 +81,7 @@ defmodule Cryptoki.PrivateKeyTest do
            "`ssh-keygen -p -N '' -f COPY`"},
           {"PKCS #12",
            "openssl pkcs12 -export -nocerts -inkey $IN -passout pass:abcdef -out $OUT",
-           "openssl pkcs12"},
+           "{:pkcs12, der}"},
           {"PSS only", "openssl genpkey -algorithm RSA-PSS -out $OUT", "PSS"}
         ] do
       @tag skip:

@@ -106,5 +106,11 @@
    "lib/cryptoki/verbs/import/wrapped.ex",
    "case PrivateKey.Record.read({:RSAPublicKey, modulus, exponent}) do",
    "case {:ok, %{public: {:RSAPublicKey, modulus, exponent}}} do",
-   "test/cryptoki/import_unwrap_test.exs"}
+   "test/cryptoki/import_unwrap_test.exs"},
+  {"a PKCS #12 is authentic before it is opened", "lib/cryptoki/formats/pkcs12.ex",
+   "if Password.authentic?(mac, bytes.contents, password),",
+   "if Password.authentic?(mac, bytes.contents, password) != :no,",
+   "test/cryptoki/pkcs12_test.exs"},
+  {"all that a PKCS #12 has computed has one bound", "lib/cryptoki/formats/pkcs12.ex",
+   "if left < 0,", "if left < -1_000_000_000,", "test/cryptoki/pkcs12_test.exs"}
 ]

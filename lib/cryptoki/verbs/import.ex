@@ -10,20 +10,22 @@ defmodule Cryptoki.Import do
   alias Cryptoki.Native.Wait
 
   @spec import_key(Cryptoki.hsm(), Source.t(), Attribute.template(), keyword | map) ::
-          {:ok, Key.t()} | {:error, Error.t()}
+          {:ok, Key.t() | {Key.t(), [binary]}} | {:error, Error.t()}
   def import_key(hsm, given, template, opts) do
     options = Options.call!(opts, [:timeout, :metadata, :password, :how])
     given = Source.given!(given)
     wished = Template.wished!(template, given)
 
     with {:ok, target} <- HSM.target(hsm, options),
-         {:ok, key} <- Source.read(given, options.password),
+         {:ok, {key, certificates}} <- Source.read(given, options.password),
          templates = templates(Source.class(key), key, wished),
          :ok <- provable(templates),
          :ok <- in_time(target) do
       told(target, templates)
       target = %{target | timeout: options.timeout || target.timeout}
-      create(hsm, target, key, templates, options.how)
+
+      with {:ok, made} <- create(hsm, target, key, templates, options.how),
+           do: {:ok, if(certificates, do: {made, certificates}, else: made)}
     end
   end
 

@@ -4,7 +4,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   # what was read can be written, or there is an error with a sentence; nothing else.
 
   alias Cryptoki.{Attribute, Certificates, DER, Error, JSON, JWK, JWS, PEM, PrivateKey}
-  alias Cryptoki.{PublicKey, SecretKey, SSH, X509}
+  alias Cryptoki.{PKCS12, PublicKey, SecretKey, SSH, X509}
   alias Cryptoki.CMS.{Cipher, Enveloped}
   alias Cryptoki.DER.Reader
   alias Cryptoki.Options.Table
@@ -19,6 +19,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     timestamp: :der,
     pkcs8: :der,
     openssh: :bytes,
+    pkcs12: :der,
     jwk: :bytes,
     text: :bytes,
     jws: :bytes,
@@ -159,6 +160,15 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   def run(:openssh, bytes) do
     private(PrivateKey.OpenSSH.read(bytes))
     private(PrivateKey.OpenSSH.read("openssh-key-v1" <> <<0>> <> bytes))
+    :ok
+  end
+
+  # As it stands, and what is protected by the MAC with the MAC that it should have: so it is read to its end. As
+  # many rounds as OpenSSL has: others may be seconds of work.
+  def run(:pkcs12, bytes) do
+    few = :binary.match(bytes, <<2, 3, 0x1E, 0x84, 0x80>>) == :nomatch
+    if few and byte_size(bytes) < 8_000, do: pkcs12(PKCS12.read(bytes, "geheim"))
+    pkcs12(PKCS12.read(authentic(bytes), "geheim"))
     :ok
   end
 
@@ -303,6 +313,32 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
       {:error, %Error{reason: reason}} ->
         true = reason in [:invalid_argument, :unsupported]
     end
+  end
+
+  defp pkcs12(read) do
+    with {:ok, {key, certificates}} <- answer(read) do
+      private({:ok, key})
+      true = Enum.all?(certificates, &is_binary/1)
+    end
+  end
+
+  @data DER.oid({1, 2, 840, 113_549, 1, 7, 1})
+  @sha1 DER.sequence([DER.oid({1, 3, 14, 3, 2, 26}), DER.null()])
+  # The key of a MAC by one round, with this salt and the password "geheim" (RFC 7292, appendix B).
+  @mac_key :crypto.hash(:sha, [
+             :binary.copy(<<3>>, 64),
+             :binary.copy("12345678", 8),
+             binary_part(
+               :binary.copy(<<0, ?g, 0, ?e, 0, ?h, 0, ?e, 0, ?i, 0, ?m, 0, 0>>, 5),
+               0,
+               64
+             )
+           ])
+  defp authentic(bytes) do
+    mac = :crypto.mac(:hmac, :sha, @mac_key, bytes)
+    info = DER.sequence([@sha1, DER.octet_string(mac)])
+    safe = DER.sequence([@data, DER.explicit(0, DER.octet_string(bytes))])
+    DER.sequence([DER.integer(3), safe, DER.sequence([info, DER.octet_string("12345678")])])
   end
 
   defp jws(jws) do

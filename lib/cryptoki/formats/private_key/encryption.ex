@@ -1,12 +1,19 @@
 defmodule Cryptoki.PrivateKey.Encryption do
   @moduledoc false
   # What a password opens: PBES2 with PBKDF2 (RFC 8018, sections 5.2 and 6.2), as OpenSSL, Java and GnuTLS
-  # write it. Not by OTP's reader, which raises for what it does not know. Pure.
+  # write it, and Triple DES of PKCS #12 (RFC 7292, appendix C), as they did. Not by OTP's reader, which raises for
+  # what it does not know. Pure.
 
   alias Cryptoki.DER.Reader
+  alias Cryptoki.PKCS12.Password
   alias Cryptoki.SignatureAlgorithm.Identifier
 
   @pbes2 {1, 2, 840, 113_549, 1, 5, 13}
+  # The bytes of the key, which is made by SHA-1.
+  @old %{{1, 2, 840, 113_549, 1, 12, 1, 3} => 24, {1, 2, 840, 113_549, 1, 12, 1, 4} => 16}
+  @rc2 [{1, 2, 840, 113_549, 1, 12, 1, 5}, {1, 2, 840, 113_549, 1, 12, 1, 6}]
+  @rc2_text "it is encrypted with RC2, which is not computed here; `openssl pkcs12 -legacy -in FILE -nodes -out PEM` and " <>
+              "`openssl pkcs12 -export -in PEM -out NEW` write it anew"
   @pbkdf2 {1, 2, 840, 113_549, 1, 5, 12}
   @hashes %{
     {1, 2, 840, 113_549, 2, 7} => :sha,
@@ -41,16 +48,69 @@ defmodule Cryptoki.PrivateKey.Encryption do
 
   @doc "What was encrypted, or at least ends as if it had been."
   @spec open(Reader.t(), Reader.t(), binary) :: binary
-  def open(algorithm, sealed, password) do
-    {kdf, scheme} = parameters(Identifier.parts(algorithm))
+  def open(algorithm, sealed, password),
+    do: open(Identifier.parts(algorithm), algorithm, sealed, password)
+
+  defp open({oid, %Reader{} = parameters}, _algorithm, sealed, password)
+       when is_map_key(@old, oid) do
+    {salt, iterations} = old(parameters)
+    count = Password.count(iterations)
+    data = whole(sealed, 8)
+    iv = Password.bytes(:iv, password, salt, count, 8)
+
+    :des_ede3_cbc
+    |> decrypt(triple(Password.bytes(:key, password, salt, count, @old[oid])), iv, data)
+    |> unpadded(8, sealed)
+  end
+
+  defp open({oid, _parameters}, algorithm, _sealed, _password) when oid in @rc2,
+    do: Reader.wrong!(algorithm, @rc2_text, :unsupported)
+
+  defp open(parts, _algorithm, sealed, password) do
+    {kdf, scheme} = parameters(parts)
     {cipher, size, block, iv} = cipher(Identifier.parts(scheme))
+    data = whole(sealed, block)
+    key = key(Identifier.parts(kdf), size, password)
+    cipher |> decrypt(key, iv, data) |> unpadded(block, sealed)
+  end
+
+  @doc "How many rounds are computed to open it."
+  @spec rounds(Reader.t()) :: pos_integer
+  def rounds(algorithm) do
+    case Identifier.parts(algorithm) do
+      {oid, %Reader{} = parameters} when is_map_key(@old, oid) ->
+        {_salt, iterations} = old(parameters)
+        # For the key, which is longer than a digest, and for the IV.
+        3 * Password.count(iterations)
+
+      {oid, _parameters} when oid in @rc2 ->
+        Reader.wrong!(algorithm, @rc2_text, :unsupported)
+
+      parts ->
+        {kdf, _scheme} = parameters(parts)
+        {_oid, kdf} = Identifier.parts(kdf)
+        [_salt, iterations | _] = Reader.sequence(kdf || unknown!())
+        Password.count(iterations)
+    end
+  end
+
+  defp old(parameters) do
+    [salt, iterations] =
+      Reader.fields(Reader.is!(parameters, 0x30), [{"salt", 4}, {"iterations", 2}])
+
+    {Reader.octets(salt), iterations}
+  end
+
+  # The first of two keys is the third.
+  defp triple(<<first::binary-8, second::binary-8>>), do: first <> second <> first
+  defp triple(three), do: three
+
+  defp whole(sealed, block) do
     data = Reader.octets(sealed)
 
     if data == "" or rem(byte_size(data), block) != 0,
-      do: Reader.wrong!(sealed, "it is not of whole blocks")
-
-    key = key(Identifier.parts(kdf), size, password)
-    cipher |> decrypt(key, iv, data) |> unpadded(block, sealed)
+      do: Reader.wrong!(sealed, "it is not of whole blocks"),
+      else: data
   end
 
   defp parameters({@pbes2, %Reader{} = parameters}) do

@@ -23,7 +23,7 @@ defmodule Cryptoki.PrivateKey.Info do
     {1, 2, 840, 113_549, 1, 3, 1} => "Diffie-Hellman, which is not imported"
   }
 
-  @pkcs12 "private key: it is PKCS #12; `openssl pkcs12 -in FILE -nocerts -nodes -out PEM` takes the key out of it"
+  @pkcs12 "private key: it is PKCS #12; give it as {:pkcs12, der}, with password:"
 
   @doc "Whichever form it is."
   @spec any(Reader.t(), password :: binary | nil) :: PrivateKey.t() | PublicKey.Given.t()

@@ -3,15 +3,17 @@ defmodule Cryptoki.Import.Source do
   # What a key is imported from: a file, the bytes of a secret key, a record of `:public_key`, a JWK that was
   # decoded. Pure but for the password, which is fetched when it is needed.
 
-  alias Cryptoki.{Error, Pin, PrivateKey, SecretKey, Type}
+  alias Cryptoki.{Error, Pin, PKCS12, PrivateKey, PublicKey, SecretKey, Type}
   alias Cryptoki.PrivateKey.{File, JWK, Record}
 
-  @type t :: binary | {SecretKey.kind(), binary} | tuple | map
+  @type t :: binary | {:pkcs12 | SecretKey.kind(), binary} | tuple | map
 
   @doc "What was given, if it can be one; raises `ArgumentError`."
   @spec given!(term) :: t
   def given!(file) when is_binary(file), do: file
   def given!(%{"kty" => _} = jwk) when not is_struct(jwk), do: jwk
+
+  def given!({:pkcs12, der} = file) when is_binary(der), do: file
 
   def given!({kind, value} = secret) when is_atom(kind) and kind not in [nil, true, false] do
     cond do
@@ -44,17 +46,23 @@ defmodule Cryptoki.Import.Source do
             inspect(kind)
   end
 
-  @doc "The key in it."
-  @spec read(t, Pin.t() | nil) :: {:ok, File.key()} | {:error, Error.t()}
-  def read({kind, value}, _password) when is_atom(kind), do: SecretKey.new(kind, value)
-  def read(%{} = jwk, _password), do: JWK.read(jwk)
-  def read(record, _password) when is_tuple(record), do: Record.read(record)
-  def read(file, nil), do: File.read(file)
+  @doc "The key in it, and of PKCS #12 its certificates."
+  @spec read(t, Pin.t() | nil) ::
+          {:ok, {File.key(), [binary] | nil}} | {:error, Error.t()}
+  def read({:pkcs12, der}, pin), do: opened(pin, &PKCS12.read(der, &1))
+  def read(given, pin), do: with({:ok, key} <- key(given, pin), do: {:ok, {key, nil}})
 
-  def read(file, pin) do
+  defp key({kind, value}, _password) when is_atom(kind), do: SecretKey.new(kind, value)
+  defp key(%{} = jwk, _password), do: JWK.read(jwk)
+  defp key(record, _password) when is_tuple(record), do: Record.read(record)
+  defp key(file, pin), do: opened(pin, &File.read(file, &1))
+
+  defp opened(nil, read), do: read.(nil)
+
+  defp opened(pin, read) do
     Pin.hidden(fn ->
       with {:ok, password} <- Pin.fetch(pin),
-           do: File.read(file, password),
+           do: read.(password),
            else: ({:error, error} -> {:error, %{error | detail: "password: #{error.detail}"}})
     end)
   end
@@ -63,5 +71,5 @@ defmodule Cryptoki.Import.Source do
   @spec class(File.key()) :: :private_key | :public_key | :secret_key
   def class(%PrivateKey{}), do: :private_key
   def class(%SecretKey{}), do: :secret_key
-  def class(%Cryptoki.PublicKey.Given{}), do: :public_key
+  def class(%PublicKey.Given{}), do: :public_key
 end

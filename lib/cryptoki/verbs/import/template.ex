@@ -19,7 +19,7 @@ defmodule Cryptoki.Import.Template do
 
   @doc "Looks at all that can be looked at before the key is; raises `ArgumentError`."
   @spec wished!(Attribute.template(), term) :: t
-  def wished!(template, {kind, _value}) when is_atom(kind) do
+  def wished!(template, {kind, _value}) when is_atom(kind) and kind != :pkcs12 do
     _ = secret(kind, template)
     %{given: template, parts: nil}
   end
