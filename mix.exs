@@ -44,10 +44,12 @@ defmodule Cryptoki.MixProject do
     [
       licenses: ["MIT", "Apache-2.0"],
       links: links(@repository),
+      # What is published beside the package, when it has been built.
       files:
         ~w(lib src build guides native Cargo.toml Cargo.lock clippy.toml) ++
           ~w(mix.exs rebar.config rebar.config.script .formatter.exs README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md llms.txt) ++
-          ~w(LICENSE LICENSE-MIT LICENSE-APACHE)
+          ~w(LICENSE LICENSE-MIT LICENSE-APACHE) ++
+          Path.wildcard("checksums.txt")
     ]
   end
 

@@ -1,30 +1,44 @@
+for file <- ~w(target artefact download ready_made cargo),
+    do: Code.require_file(file <> ".ex", __DIR__)
+
 defmodule Mix.Tasks.Compile.CryptokiNative do
   @moduledoc false
-  # Builds native/cryptoki_nif with cargo and installs the library below the application's priv in
-  # _build, never in the source tree:
+  # Installs what is native below the application's priv in _build, never in the source tree:
   #
   #     priv/native/cryptoki_nif-0.1.0-x86_64-unknown-linux-gnu-<md5 of the file>.so
   #     priv/native/current        one line: the name above, which Cryptoki.Native.Loader reads
   #
   # A library that a running VM has mapped is never written over: different bytes have a different
-  # name, and each file comes by temporary file and rename.
+  # name, and each file comes by temporary file and rename. In this order it is:
   #
-  #     CRYPTOKI_NATIVE_LIBRARY=/path/x.so   installs a ready-made library, cargo is not needed
-  #     CARGO_BUILD_TARGET=triple            builds for another machine
-  #
-  # cargo's cache is _build/native, for all environments. CARGO_TARGET_DIR is not followed: cargo gives
-  # the library one file name there, whatever source it came from, so two checkouts that share a
-  # cache would be served each other's.
+  #     CRYPTOKI_NATIVE_LIBRARY=/path/x.so   a library that a person names
+  #     checksums.txt                        a ready-made one, when the package names one for this machine; see
+  #                                          Cryptoki.Build.ReadyMade. CRYPTOKI_BUILD=1 goes past it
+  #     cargo                                built from native/; CARGO_BUILD_TARGET=triple for another machine
 
   use Mix.Task.Compiler
 
+  alias Cryptoki.Build.{Artefact, Cargo, ReadyMade, Target}
   alias Mix.Task.Compiler.Diagnostic
+
+  # One row for each: the crate, its file as cargo names it, the function that the VM calls, how it is installed, and
+  # the variable that names a ready one.
+  @artefacts [
+    %{
+      name: "cryptoki_nif",
+      built: "libcryptoki_nif.{so,dylib}",
+      entry: "nif_init",
+      extension: ".so",
+      mode: 0o644,
+      current: "current",
+      variable: "CRYPTOKI_NATIVE_LIBRARY"
+    }
+  ]
 
   @impl true
   def run(_args) do
-    with :ok <- check_target(),
-         {:ok, library, target} <- library(),
-         {:ok, status} <- install(library, target) do
+    with {:ok, target} <- target(),
+         {:ok, status} <- install_all(target) do
       {status, []}
     else
       {:error, sentence} -> refuse(sentence)
@@ -32,176 +46,154 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
   end
 
   @impl true
-  def manifests, do: [current_file()]
+  def manifests, do: Enum.map(@artefacts, &current_file/1)
 
   @impl true
   def clean do
     File.rm_rf!(install_dir())
-
-    # Not the dependencies: they are the longest part of a build and do not change.
-    if cargo = System.find_executable("cargo"), do: cargo_clean(cargo)
+    for artefact <- @artefacts, do: Cargo.clean(artefact, place())
     :ok
+  end
+
+  defp install_all(target) do
+    Enum.reduce_while(@artefacts, {:ok, :noop}, fn artefact, {:ok, status} ->
+      with {:ok, found} <- find(artefact, target),
+           {:ok, now} <- install(artefact, found) do
+        {:cont, {:ok, if(now == :ok, do: :ok, else: status)}}
+      else
+        error -> {:halt, error}
+      end
+    end)
   end
 
   # Which library -----------------------------------------------------------------------------
 
-  defp library do
-    case System.get_env("CRYPTOKI_NATIVE_LIBRARY", "") do
-      "" -> build()
-      path -> {:ok, path, "ready"}
+  # nil is a machine that only the person who names a library knows.
+  defp target do
+    case Target.find() do
+      {:ok, nil} -> if named?(), do: {:ok, nil}, else: {:error, Cargo.wrong_machine()}
+      found -> found
     end
   end
 
-  # Without this a Nerves project would get a library for the machine it is built on.
-  defp check_target do
-    cross =
-      Enum.find_value(~w(MIX_TARGET CROSSCOMPILE TARGET_ARCH), fn name ->
-        value = System.get_env(name, "")
-        value not in ["", "host"] and "#{name}=#{value}"
-      end)
+  defp named?, do: Enum.all?(@artefacts, &Target.variable(&1.variable))
 
-    if cross && unset?("CARGO_BUILD_TARGET") && unset?("CRYPTOKI_NATIVE_LIBRARY") do
-      {:error,
-       "#{cross} asks for another machine than this one, and cargo would build for this one. " <>
-         "Set CARGO_BUILD_TARGET to the target's triple (and its linker in cargo's configuration), " <>
-         "or CRYPTOKI_NATIVE_LIBRARY to a library built for it."}
-    else
-      :ok
+  # The bytes, what they are in a sentence, what they are for, and the word for it in their name.
+  defp find(artefact, target) do
+    if path = Target.variable(artefact.variable),
+      do: read(path, "ready", target),
+      else: ready_made(artefact, target)
+  end
+
+  defp ready_made(artefact, target) do
+    file = "#{artefact.name}-#{version()}-#{target}#{artefact.extension}"
+
+    case published(artefact, file) do
+      {:ok, bytes} -> {:ok, %{bytes: bytes, what: file, target: target, tag: target}}
+      :none -> cargo(artefact, target, nil)
+      {:error, why} -> cargo(artefact, target, why)
     end
   end
 
-  defp unset?(name), do: System.get_env(name, "") == ""
+  defp published(artefact, file) do
+    if Target.variable("CRYPTOKI_BUILD") in ["1", "true"],
+      do: :none,
+      else: ReadyMade.find(file, root(), version(), installed(artefact))
+  end
 
-  defp build do
-    if cargo = System.find_executable("cargo") do
-      build(cargo)
-    else
-      {:error,
-       "cargo is needed to build the native part of cryptoki and is not on the PATH. " <>
-         "Install Rust #{rust_version()} or newer (https://rustup.rs), " <>
-         "or set CRYPTOKI_NATIVE_LIBRARY to a library built elsewhere."}
+  # After a ready-made one that could not be had, for a reason, or that does not exist.
+  defp cargo(artefact, target, failure) do
+    wrong_machine = Cargo.wrong_machine()
+
+    cond do
+      wrong_machine -> {:error, sentences(failure, wrong_machine)}
+      not Cargo.there?() -> {:error, without_cargo(failure)}
+      true -> build(artefact, target, failure)
     end
   end
 
-  defp build(cargo) do
-    same_source!(cargo)
+  defp build(artefact, target, failure) do
+    if failure, do: Mix.shell().error("cryptoki: #{failure}. Building with cargo.")
 
-    # In release, or below the target that a variable or a configuration file of cargo's names. Where there are
-    # both from before, the one that cargo puts there again is meant.
-    if match?([_, _ | _], built()), do: Enum.each(built(), &File.rm/1)
-    before = built()
-    colour = if IO.ANSI.enabled?(), do: "always", else: "never"
-
-    port =
-      Port.open({:spawn_executable, cargo}, [
-        :binary,
-        :exit_status,
-        :stderr_to_stdout,
-        :hide,
-        args: ~w(build --release --locked -p cryptoki_nif --color #{colour}),
-        cd: root(),
-        env: [{~c"CARGO_TARGET_DIR", to_charlist(cache())}],
-        line: 65_536
-      ])
-
-    case {passed_on(port), built() -- before, before} do
-      {0, [library], _before} -> {:ok, library, target_of(library)}
-      {0, [], [library]} -> {:ok, library, target_of(library)}
-      {status, _new, _before} -> {:error, failure(cargo, status)}
+    with {:ok, path, built_for} <- Cargo.build(artefact, place()) do
+      target = built_for || target
+      read(path, target, target)
     end
   end
 
-  defp built do
-    for folder <- ["release", "*/release"],
-        file <- Path.wildcard(Path.join([cache(), folder, "libcryptoki_nif.{so,dylib}"])),
-        do: file
+  defp without_cargo(nil) do
+    "cargo is needed to build the native part of cryptoki and is not on the PATH. " <>
+      "Install #{Cargo.rust(place())}, or set CRYPTOKI_NATIVE_LIBRARY to a library built elsewhere."
   end
 
-  # The same cache after the dependency moved, say from a path to git: see above.
-  defp same_source!(cargo) do
-    marker = Path.join(cache(), "source")
-
-    unless File.read(marker) == {:ok, root()} do
-      if File.exists?(marker), do: cargo_clean(cargo)
-      File.mkdir_p!(cache())
-      write!(marker, root())
-    end
+  defp without_cargo(failure) do
+    sentences(
+      failure,
+      "Or set CRYPTOKI_NATIVE_LIBRARY to a library built elsewhere; to build it here install #{Cargo.rust(place())}."
+    )
   end
 
-  defp cargo_clean(cargo) do
-    args = ~w(clean --quiet --release --offline -p cryptoki_nif)
-    env = [{"CARGO_TARGET_DIR", cache()}]
-    System.cmd(cargo, args, cd: root(), env: env, stderr_to_stdout: true)
-  end
+  defp sentences(nil, sentence), do: sentence
+  defp sentences(failure, sentence), do: "#{failure}. #{sentence}"
 
-  # cargo's own lines go to the terminal as they come; its exit status.
-  defp passed_on(port) do
-    receive do
-      {^port, {:data, {:noeol, part}}} ->
-        IO.write(:stderr, part)
-        passed_on(port)
+  defp read(path, tag, target) do
+    case File.read(path) do
+      {:ok, bytes} ->
+        {:ok, %{bytes: bytes, what: "the native library #{path}", target: target, tag: tag}}
 
-      {^port, {:data, {:eol, line}}} ->
-        # Said by every run that had nothing to do.
-        unless line =~ ~r/^(\e\[[\d;]*m)*\s*Finished/, do: IO.puts(:stderr, line)
-        passed_on(port)
-
-      {^port, {:exit_status, status}} ->
-        status
-    end
-  end
-
-  # Asked only after a failure: cargo's own sentence about an edition it does not know helps nobody.
-  defp failure(cargo, status) do
-    {text, _} = System.cmd(cargo, ["--version"], stderr_to_stdout: true, cd: root())
-
-    with [_, found] <- Regex.run(~r/^cargo (\d+\.\d+\.\d+)/, text),
-         :lt <- Version.compare(found, rust_version() <> ".0") do
-      "cargo #{found} is too old to build the native part of cryptoki: " <>
-        "it needs Rust #{rust_version()} or newer (rustup update)."
-    else
-      _ -> "cargo could not build the native part of cryptoki (exit status #{status}); see above."
+      {:error, reason} ->
+        {:error, "the native library #{path} cannot be read: #{:file.format_error(reason)}"}
     end
   end
 
   # Installing ---------------------------------------------------------------------------------
 
-  defp install(library, target) do
-    case File.read(library) do
-      {:ok, bytes} ->
-        name = "cryptoki_nif-#{version()}-#{target}-#{md5(bytes)}.so"
+  defp install(artefact, found) do
+    name = "#{artefact.name}-#{version()}-#{found.tag}-#{md5(found.bytes)}#{artefact.extension}"
 
-        if installed?(name, bytes) do
-          {:ok, :noop}
-        else
-          own_priv!()
-          File.mkdir_p!(install_dir())
-          write!(Path.join(install_dir(), name), bytes)
-          write!(current_file(), name <> "\n")
-
-          remove_all_but!(name)
-          {:ok, :ok}
-        end
-
-      {:error, reason} ->
-        {:error, "the native library #{library} cannot be read: #{:file.format_error(reason)}"}
+    if installed?(artefact, name, found.bytes) do
+      {:ok, :noop}
+    else
+      with :ok <- look(artefact, found) do
+        own_priv!()
+        File.mkdir_p!(install_dir())
+        write!(Path.join(install_dir(), name), found.bytes, artefact.mode)
+        write!(current_file(artefact), name <> "\n", 0o644)
+        remove_all_but!(artefact, name)
+        {:ok, :ok}
+      end
     end
+  end
+
+  defp look(artefact, found) do
+    with {:error, why} <- Artefact.look(found.bytes, artefact, found.target, version()),
+         do: {:error, "#{found.what} is not installed: it #{why}."}
   end
 
   # A VM that has one of them mapped keeps it until it ends.
-  defp remove_all_but!(name) do
-    for old <- File.ls!(install_dir()), Path.extname(old) == ".so", old != name do
-      File.rm(Path.join(install_dir(), old))
-    end
+  defp remove_all_but!(artefact, name) do
+    for old <- File.ls!(install_dir()),
+        String.starts_with?(old, "#{artefact.name}-"),
+        Path.extname(old) == artefact.extension,
+        old != name,
+        do: File.rm(Path.join(install_dir(), old))
   end
 
-  defp installed?(name, bytes) do
-    with {:ok, current} <- File.read(current_file()),
-         true <- String.trim(current) == name,
-         {:ok, %{size: size, type: :regular}} <- File.stat(Path.join(install_dir(), name)) do
+  defp installed?(artefact, name, bytes) do
+    with [path] <- installed(artefact),
+         true <- Path.basename(path) == name,
+         {:ok, %{size: size, type: :regular}} <- File.stat(path) do
       size == byte_size(bytes)
     else
       _ -> false
+    end
+  end
+
+  # The file that the last build installed.
+  defp installed(artefact) do
+    case File.read(current_file(artefact)) do
+      {:ok, name} -> [Path.join(install_dir(), String.trim(name))]
+      {:error, _} -> []
     end
   end
 
@@ -216,9 +208,10 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
     end
   end
 
-  defp write!(path, bytes) do
+  defp write!(path, bytes, mode) do
     temporary = "#{path}.#{System.pid()}.tmp"
     File.write!(temporary, bytes)
+    File.chmod!(temporary, mode)
     File.rename!(temporary, path)
   end
 
@@ -227,33 +220,19 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
 
   # Places -------------------------------------------------------------------------------------
 
+  defp place, do: %{root: root(), cache: cache()}
   defp root, do: Path.dirname(Mix.Project.project_file())
   defp install_dir, do: Path.join([Mix.Project.app_path(), "priv", "native"])
-  defp current_file, do: Path.join(install_dir(), "current")
+  defp current_file(artefact), do: Path.join(install_dir(), artefact.current)
   defp version, do: Mix.Project.config()[:version]
 
   # _build/dev/.. is _build, unless somebody named another place. rebar3's hook names its own.
   defp cache do
     cond do
-      not unset?("CRYPTOKI_CARGO_CACHE") -> System.fetch_env!("CRYPTOKI_CARGO_CACHE")
-      unset?("MIX_BUILD_PATH") -> Path.expand("../native", Mix.Project.build_path())
-      true -> Path.join(Mix.Project.build_path(), "native")
+      place = Target.variable("CRYPTOKI_CARGO_CACHE") -> place
+      Target.variable("MIX_BUILD_PATH") -> Path.join(Mix.Project.build_path(), "native")
+      true -> Path.expand("../native", Mix.Project.build_path())
     end
-  end
-
-  # target/release/x.so was built for this machine, target/triple/release/x.so for that one.
-  defp target_of(library) do
-    folder = library |> Path.dirname() |> Path.dirname() |> Path.basename()
-
-    if folder == System.get_env("CARGO_BUILD_TARGET"),
-      do: folder,
-      else: to_string(:erlang.system_info(:system_architecture))
-  end
-
-  defp rust_version do
-    toml = File.read!(Path.join(root(), "Cargo.toml"))
-    [_, version] = Regex.run(~r/^rust-version = "(.+)"$/m, toml)
-    version
   end
 
   defp refuse(sentence) do

@@ -5,24 +5,13 @@ defmodule Cryptoki.BuildTest do
   # build/, with a crate that compiles in a blink in the place of the real one.
 
   alias Cryptoki.Native.Loader
-  alias Cryptoki.Test.{Scratch, SoftHSM}
+  import Cryptoki.Test.BuildProject, except: [directory: 1]
+  alias Cryptoki.Test.{BuildProject, Scratch}
 
-  @root File.cwd!()
   @moduletag timeout: 120_000
 
   setup_all do
-    project = Path.join(SoftHSM.directory(), "build-test")
-    for folder <- ~w(lib native/cryptoki_nif/src), do: File.mkdir_p!(Path.join(project, folder))
-
-    for file <- ~w(mix.exs build),
-        do: File.cp_r!(Path.join(@root, file), Path.join(project, file))
-
-    cargo = File.read!(Path.join(@root, "Cargo.toml"))
-
-    File.write!(
-      Path.join(project, "Cargo.toml"),
-      String.replace(cargo, ~r/, "native\/[^"]+"/, "")
-    )
+    project = BuildProject.directory("build-test")
 
     File.write!(Path.join(project, "native/cryptoki_nif/Cargo.toml"), """
     [package]
@@ -175,12 +164,14 @@ defmodule Cryptoki.BuildTest do
   end
 
   test "takes a ready-made library, without cargo", %{project: project, folder: folder} do
+    build(project)
     ready = Path.join(project, "ready.so")
-    File.write!(ready, "ready-made")
+    File.cp!(library(folder), ready)
     environment = [{"CRYPTOKI_NATIVE_LIBRARY", ready}, {"PATH", path_without_cargo(project)}]
 
     assert {:ok, []} = result(project, [], environment)
-    assert File.read!(library(folder)) == "ready-made"
+    assert Path.basename(library(folder)) =~ "-ready-"
+    assert File.read!(library(folder)) == File.read!(ready)
     assert result(project, [], [{"MIX_TARGET", "rpi4"} | environment]) |> elem(0) == :ok
 
     assert {:error, [%{message: message}]} =
@@ -338,61 +329,27 @@ defmodule Cryptoki.BuildTest do
 
   defp build(project), do: assert({_, 0} = mix(project, "Mix.Task.run(:compile)"))
 
-  # What the task alone answers, in a mix of its own.
-  defp result(project, args \\ [], environment \\ []) do
-    file = Path.join(project, "result.term")
-
-    code = """
-    result = Mix.Task.run("compile.cryptoki_native", #{inspect(args)})
-    File.write!(#{inspect(file)}, :erlang.term_to_binary(result))
-    """
-
-    {text, 0} = mix(project, code, environment)
-    if File.exists?(file), do: file |> File.read!() |> :erlang.binary_to_term(), else: flunk(text)
-  end
-
-  defp mix(project, code, environment \\ []) do
-    clean =
-      for name <- ~w(MIX_BUILD_PATH MIX_TARGET CARGO_TARGET_DIR CARGO_BUILD_TARGET),
-          do: {name, nil}
-
-    environment = clean ++ [{"MIX_ENV", "dev"}] ++ environment
-    options = [cd: project, env: environment, stderr_to_stdout: true]
-
-    System.cmd(
-      System.find_executable("mix"),
-      ["run", "--no-compile", "--no-start", "-e", code],
-      options
-    )
-  end
-
+  # With what the task looks for in a library.
   defp source(project, text) do
     path = Path.join(project, "native/cryptoki_nif/src/lib.rs")
+
+    text =
+      text <>
+        """
+
+        #[unsafe(no_mangle)] pub extern "C" fn nif_init() {}
+        #[used] #[unsafe(no_mangle)]
+        static VERSION: &str = concat!("cryptoki_nif:version=", env!("CARGO_PKG_VERSION"), "\\0");
+        """
+
     unless File.read(path) == {:ok, text}, do: File.write!(path, text)
     :ok
   end
-
-  defp library(folder),
-    do: Path.join(folder, String.trim(File.read!(Path.join(folder, "current"))))
 
   defp listing(folder) do
     for name <- Enum.sort(File.ls!(folder)) do
       stat = File.stat!(Path.join(folder, name))
       {name, stat.inode, stat.mtime}
     end
-  end
-
-  # Everything of the PATH that mix needs, in one folder, and no cargo.
-  defp path_without_cargo(project) do
-    folder = Path.join(project, "bin")
-    File.mkdir_p!(folder)
-
-    for name <- ~w(elixir mix erl sh sed readlink dirname basename expr uname env) do
-      link = Path.join(folder, name)
-      executable = System.find_executable(name)
-      unless File.exists?(link) or is_nil(executable), do: File.ln_s!(executable, link)
-    end
-
-    folder
   end
 end

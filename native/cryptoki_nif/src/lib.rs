@@ -60,5 +60,12 @@ fn load(env: Env, load_info: Term) -> bool {
 
 mod entry {
     #![allow(unsafe_code)]
+
+    /// What the build reads of a library that it does not load: whose, and of which version.
+    #[used]
+    #[unsafe(no_mangle)]
+    static CRYPTOKI_NIF_VERSION: &str =
+        concat!("cryptoki_nif:version=", env!("CARGO_PKG_VERSION"), "\0");
+
     rustler::init!("Elixir.Cryptoki.Native", load = super::load);
 }
