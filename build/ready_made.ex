@@ -4,12 +4,9 @@ defmodule Cryptoki.Build.ReadyMade do
   # bin/release; where they come from does not matter: what is installed already, the cache folder, or the network.
   #
   #     CRYPTOKI_CACHE=/folder          where they are kept; a person may put them there
-  #     CRYPTOKI_BASE_URL=https://...   where they are fetched from
+  #     CRYPTOKI_BASE_URL=https://...   where they are fetched from, in place of the release's page of the repository
 
   alias Cryptoki.Build.{Download, Target}
-
-  # The folder in which a release's files are, for those who publish one; VERSION stands for its version.
-  @base_url ""
 
   @doc "The bytes of a file; `:none` when the package names no such file, or a sentence."
   @spec find(String.t(), Path.t(), String.t(), [Path.t()]) ::
@@ -60,9 +57,12 @@ defmodule Cryptoki.Build.ReadyMade do
   end
 
   defp base_url(version) do
-    case Target.variable("CRYPTOKI_BASE_URL") || @base_url do
-      "" -> {:error, "no place to fetch it from is known"}
-      url -> {:ok, String.replace(url, "VERSION", version)}
+    repository = Mix.Project.config()[:source_url]
+
+    cond do
+      url = Target.variable("CRYPTOKI_BASE_URL") -> {:ok, url}
+      repository -> {:ok, "#{repository}/releases/download/v#{version}"}
+      true -> {:error, "no place to fetch it from is known"}
     end
   end
 

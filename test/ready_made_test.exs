@@ -68,10 +68,17 @@ defmodule Cryptoki.ReadyMadeTest do
       assert File.read!(kept) == context.bytes
     end
 
-    test "the version stands in the URL", context do
+    test "the repository's releases have it where nothing else is said", context do
       url = FileServer.folder(context.published)
-      assert {:ok, []} = install(context, [{"CRYPTOKI_BASE_URL", url <> "/download/vVERSION"}])
-      assert_received {:requested, "/download/v#{@version}/#{@file_name}", _}
+      file = Path.join(context.project, "mix.exs")
+
+      filled_in =
+        String.replace(File.read!(file), ~r/@repository .*/, ~s(@repository "#{url}/acme"))
+
+      File.write!(file, filled_in)
+      assert {:ok, []} = install(context)
+      assert_received {:requested, path, _}
+      assert path == "/acme/releases/download/v#{@version}/#{@file_name}"
     end
 
     test "other bytes are refused, from the server and from the cache", context do
