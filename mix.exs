@@ -69,7 +69,7 @@ defmodule Cryptoki.MixProject do
         "Keys and objects": [Cryptoki.Key, Cryptoki.URI, Cryptoki.Token],
         "Around it": [Cryptoki.IEx, Cryptoki.Telemetry, Cryptoki.Testing],
         "Where keys are used":
-          ~r/^Elixir\.Cryptoki\.(X509|JWS|JWK|CMS|Timestamp|SSL|SSH|SSH\.ClientKey)$/
+          ~r/^Elixir\.Cryptoki\.(X509|JWS|JWK|COSE|CMS|Timestamp|SSL|SSH|SSH\.ClientKey)$/
       ]
     ]
   end

@@ -1,9 +1,7 @@
 defmodule Cryptoki.JWS do
-  alias Cryptoki.{Base64URL, CallOptions, Error, HSM, JSON, Keys}
+  alias Cryptoki.{Base64URL, CallOptions, Error, JSON}
   alias Cryptoki.JWS.{Algorithm, Compact, KeySet, Options}
   alias Cryptoki.Options.Table
-
-  @call [:timeout, :pin, :metadata]
 
   @moduledoc """
   JSON Web Signatures (RFC 7515) in the compact form, made and verified on the token: what a JWT
@@ -54,7 +52,7 @@ defmodule Cryptoki.JWS do
     detached? = own[:detached]
     payload = payload!(payload, detached?, own[:b64])
 
-    with {:ok, {alg, mechanism}} <- choose(hsm, key, :sign, own[:alg], call),
+    with {:ok, {alg, mechanism}} <- Algorithm.for_key(hsm, key, :sign, own[:alg], call),
          protected = header |> Map.put("alg", alg) |> JSON.encode!() |> Base64URL.encode(),
          {:ok, signature} <-
            Cryptoki.sign(hsm, key, mechanism, Compact.input(protected, payload), call) do
@@ -136,31 +134,16 @@ defmodule Cryptoki.JWS do
     unless is_binary(jws), do: raise(ArgumentError, "jws: must be a string")
 
     with {:ok, read} <- Compact.read(jws, own),
-         {:ok, {_alg, mechanism}} <- blame(choose(hsm, key, :verify, read.alg, call)),
-         :ok <- blame(Cryptoki.verify(hsm, key, mechanism, read.signed, read.signature, call)),
+         {:ok, {_alg, mechanism}} <-
+           Algorithm.blame(Algorithm.for_key(hsm, key, :verify, read.alg, call)),
+         verified = Cryptoki.verify(hsm, key, mechanism, read.signed, read.signature, call),
+         :ok <- Algorithm.blame(verified),
          do: {:ok, Map.take(read, [:header, :payload])}
   end
 
   bang(verify(set, jws :: String.t()) :: verified)
   bang(verify(hsm :: hsm | set, key :: key | String.t(), jws :: String.t() | opts) :: verified)
   bang(verify(hsm, key, jws :: String.t(), options :: opts) :: verified)
-
-  # What the header or the signature of the JWS is to blame for, whoever found out.
-  defp blame({:error, %Error{reason: reason, code: code} = error})
-       when reason == :signature_len_range or
-              (code == nil and reason in [:key_type_inconsistent, :unsupported]),
-       do: {:error, %{error | reason: :signature_invalid}}
-
-  defp blame(answer), do: answer
-
-  ## Both ways
-
-  defp choose(hsm, key, verb, alg, call) do
-    wanted = Keys.wanted!(key, verb)
-
-    with {:ok, target} <- HSM.target(hsm, Cryptoki.Options.call!(call, @call)),
-         do: Algorithm.choose(target, wanted, alg)
-  end
 
   ## What is signed
 

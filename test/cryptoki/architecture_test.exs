@@ -8,6 +8,7 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.Attribute,
     Cryptoki.BER,
     Cryptoki.Base64URL,
+    Cryptoki.CBOR,
     Cryptoki.CMS.Cipher,
     Cryptoki.CMS.Enveloped,
     Cryptoki.CMS.Options,
@@ -16,6 +17,9 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.ContentKey.Derivation,
     Cryptoki.ContentKey.OAEP,
     Cryptoki.ContentKey.Wrap,
+    Cryptoki.COSE.Header,
+    Cryptoki.COSE.Message,
+    Cryptoki.COSE.Options,
     Cryptoki.DER,
     Cryptoki.Ecdsa,
     Cryptoki.Error,
@@ -87,7 +91,7 @@ defmodule Cryptoki.ArchitectureTest do
 
   test "nobody but users calls Cryptoki", %{calls: calls} do
     users =
-      ~r/^Elixir\.(Mix\.Tasks\.|Cryptoki\.(IEx|Opening|Testing|Certificates|X509|JWS|JWK|CMS|ContentKey|SSL|SSH|Timestamp))/
+      ~r/^Elixir\.(Mix\.Tasks\.|Cryptoki\.(IEx|Opening|Testing|Certificates|X509|JWS|JWK|COSE|CMS|ContentKey|SSL|SSH|Timestamp))/
 
     assert Enum.reject(callers(calls, Cryptoki), &(Atom.to_string(&1) =~ users)) == []
   end

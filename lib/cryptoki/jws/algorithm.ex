@@ -4,7 +4,7 @@ defmodule Cryptoki.JWS.Algorithm do
   # mechanism it is on a token. PS ones have a salt as long as the hash, which is the mechanisms'
   # default.
 
-  alias Cryptoki.{Attribute, Error, Keys, Mechanism, Target}
+  alias Cryptoki.{Attribute, Error, HSM, Keys, Mechanism, Options, Target}
   alias Cryptoki.Mechanism.Hash
   alias Cryptoki.PublicKey.Info
 
@@ -92,6 +92,27 @@ defmodule Cryptoki.JWS.Algorithm do
       nil -> false
     end
   end
+
+  @call [:timeout, :pin, :metadata]
+
+  @doc "What `choose/3` says of the key that a selector names for a verb, with the options of calls."
+  @spec for_key(Cryptoki.hsm(), Cryptoki.key(), :sign | :verify, String.t() | nil, keyword) ::
+          {:ok, {String.t(), Mechanism.spec()}} | {:error, Error.t()}
+  def for_key(hsm, key, verb, name, call) do
+    wanted = Keys.wanted!(key, verb)
+
+    with {:ok, target} <- HSM.target(hsm, Options.call!(call, @call)),
+         do: choose(target, wanted, name)
+  end
+
+  @doc "What a header or a signature is to blame for, whoever found out: it may be anybody's."
+  @spec blame(answer | {:error, Error.t()}) :: answer | {:error, Error.t()} when answer: term
+  def blame({:error, %Error{reason: reason, code: code} = error})
+      when reason == :signature_len_range or
+             (code == nil and reason in [:key_type_inconsistent, :unsupported]),
+      do: {:error, %{error | reason: :signature_invalid}}
+
+  def blame(answer), do: answer
 
   @doc """
   The algorithm and mechanism for the key that `selector` names, `:sign` or `:verify`: the algorithm

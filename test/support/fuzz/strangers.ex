@@ -3,7 +3,20 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   # What anybody may send: requests, certificates, texts, tokens of the web, keys of OpenSSH. It is read, and
   # what was read can be written, or there is an error with a sentence; nothing else.
 
-  alias Cryptoki.{Attribute, Certificates, DER, Error, JSON, JWK, JWS, PEM, PrivateKey}
+  alias Cryptoki.{
+    Attribute,
+    CBOR,
+    Certificates,
+    COSE,
+    DER,
+    Error,
+    JSON,
+    JWK,
+    JWS,
+    PEM,
+    PrivateKey
+  }
+
   alias Cryptoki.{PKCS12, PublicKey, SecretKey, SSH, X509}
   alias Cryptoki.CMS.{Cipher, Enveloped}
   alias Cryptoki.DER.Reader
@@ -24,6 +37,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     text: :bytes,
     jws: :bytes,
     json: :bytes,
+    cose: :bytes,
     ssh: :bytes,
     sshsig: :bytes,
     cms: :der
@@ -215,6 +229,19 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
       jws = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImEifQ.e30.AA"
       {:error, _error} = answer(JWS.verify({:jwks, text}, jws))
       if is_map(term), do: answer(JWK.to_public_key(term))
+    end
+
+    :ok
+  end
+
+  # A message, and what it is made of.
+  def run(:cose, bytes) do
+    {hsm, key} = verifier()
+    answer(COSE.verify1(hsm, key, bytes, crit: [99]))
+
+    case CBOR.Reader.decode(bytes, 65_536) do
+      {:ok, term} -> {:ok, ^term} = CBOR.Reader.decode(CBOR.encode!(term), 65_536)
+      {:error, text} -> true = String.valid?(text)
     end
 
     :ok
