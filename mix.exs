@@ -26,7 +26,7 @@ defmodule Cryptoki.MixProject do
       deps: [],
       source_url: @repository,
       package: package(),
-      docs: docs()
+      docs: &docs/0
     ]
   end
 
@@ -47,7 +47,7 @@ defmodule Cryptoki.MixProject do
       # What is published beside the package, when it has been built.
       files:
         ~w(lib src build guides native Cargo.toml Cargo.lock clippy.toml) ++
-          ~w(mix.exs rebar.config rebar.config.script .formatter.exs README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md llms.txt) ++
+          ~w(mix.exs rebar.config rebar.config.script .formatter.exs README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md usage-rules.md) ++
           ~w(LICENSE LICENSE-MIT LICENSE-APACHE) ++
           Path.wildcard("checksums.txt")
     ]
@@ -58,28 +58,95 @@ defmodule Cryptoki.MixProject do
   defp links(repository),
     do: %{"Source" => repository, "Changes" => repository <> "/blob/v#{@version}/CHANGELOG.md"}
 
-  # For `ex_doc` when it is installed as an archive or escript; it is no dependency.
+  # For ExDoc where it is installed (Debian's elixir-ex-doc, an archive or an escript); it is no dependency.
   defp docs do
     [
       main: "readme",
       source_ref: "v#{@version}",
-      extras: ["README.md", "CHANGELOG.md", "SECURITY.md"] ++ guides(),
-      groups_for_extras: [Guides: ~r"^guides/"],
+      extras: extras(),
+      groups_for_extras: [
+        Start: ~r/first_signature|testing|cheatsheet/,
+        Operation: ~r/(operations|errors|telemetry)\.md$/,
+        "What was tested": ~r/(tokens|vectors|pki_judges|reliability|findings)\.md$/,
+        Guides: ~r"^guides/|erlang",
+        Project: ~r/^[A-Z]|^usage/
+      ],
       groups_for_modules: [
-        "Keys and objects": [Cryptoki.Key, Cryptoki.URI, Cryptoki.Token],
-        "Around it": [Cryptoki.IEx, Cryptoki.Telemetry, Cryptoki.Testing],
-        "Where keys are used":
-          ~r/^Elixir\.Cryptoki\.(X509|JWS|JWK|COSE|CMS|Timestamp|SSL|SSH|SSH\.ClientKey)$/
-      ]
+        "The door": [Cryptoki, Cryptoki.Session, Cryptoki.Operation, Cryptoki.Error],
+        "What functions take": [
+          Cryptoki.Key,
+          Cryptoki.Mechanism,
+          Cryptoki.Attribute,
+          Cryptoki.URI
+        ],
+        "Made with keys": ~r/^Cryptoki\.(X509|JW|CO|CMS|SSL|SSH|Timestamp|Envelope|Transfer)/,
+        "Tokens, shell, tests": ~r/^Cryptoki\.(Token|Group|IEx|Telemetry|Testing)$/
+      ],
+      # The page of the Erlang module would be the one of Cryptoki where file names have no case: an extra has them.
+      filter_modules: ~r/^Elixir/,
+      skip_code_autolink_to: &String.starts_with?(&1, "cryptoki"),
+      # What is for people who work on the library names what is not public.
+      skip_undefined_reference_warnings_on:
+        ~w(CHANGELOG.md SECURITY.md ARCHITECTURE.md CONTRIBUTING.md guides/findings.md guides/how_it_works.md),
+      before_closing_body_tag: &before_closing_body_tag/1
     ]
+  end
+
+  defp extras do
+    Code.require_file("build/erlang_page.exs", __DIR__)
+    erlang = Path.relative_to_cwd(Path.join(Mix.Project.build_path(), "erlang_modules.md"))
+    sources = for name <- ["", "_operation", "_token"], do: "src/cryptoki#{name}.erl"
+    apply(Cryptoki.ErlangPage, :write, [sources, erlang])
+
+    ["README.md"] ++
+      guides() ++
+      [erlang] ++
+      ~w(usage-rules.md CHANGELOG.md SECURITY.md ARCHITECTURE.md CONTRIBUTING.md LICENSE LICENSE-MIT LICENSE-APACHE)
   end
 
   # In the order in which to read them; those that are not named come last.
   defp guides do
     first =
-      for name <- ~w(first_signature testing keys_and_uris sessions iex command_line),
-          do: "guides/#{name}.md"
+      ~w(first_signature.md first_signature.livemd testing.md cheatsheet.cheatmd keys_and_uris.md sessions.md iex.md command_line.md)
 
-    first ++ (Path.wildcard("guides/*.md") -- first)
+    first = for name <- first, do: "guides/" <> name
+    all = first ++ (Path.wildcard("guides/*.{md,cheatmd,livemd}") -- first)
+    for guide <- all, do: guide(guide, Path.extname(guide))
   end
+
+  # Beside the page that it is another form of.
+  defp guide(guide, ".livemd"),
+    do: {String.to_atom(guide), filename: Path.basename(guide, ".livemd") <> "_livebook"}
+
+  defp guide(guide, _page), do: guide
+
+  # The pictures; pages without a network show their text.
+  @mermaid "https://cdn.jsdelivr.net/npm/mermaid@11.17.2/dist/mermaid.min.js"
+  @integrity "sha384-EOXBFmc3gx5mb+vn0vPvvGqACToJD24hhacX5Yx+8NUUQrHIle/Qi5Bg9o3zKwW2"
+
+  defp before_closing_body_tag(:html) do
+    """
+    <script defer src="#{@mermaid}" integrity="#{@integrity}" crossorigin="anonymous"></script>
+    <script>
+      window.addEventListener("exdoc:loaded", () => {
+        const pictures = () => {
+          if (!window.mermaid) return;
+          const theme = document.body.className.includes("dark") ? "dark" : "default";
+          mermaid.initialize({ startOnLoad: false, theme });
+          document.querySelectorAll("pre > code.mermaid").forEach(async (code, index) => {
+            const { svg, bindFunctions } = await mermaid.render("picture-" + index, code.textContent);
+            const picture = document.createElement("div");
+            picture.innerHTML = svg;
+            code.parentElement.replaceWith(picture);
+            bindFunctions?.(picture);
+          });
+        };
+        if (document.readyState === "complete") pictures();
+        else window.addEventListener("load", pictures, { once: true });
+      });
+    </script>
+    """
+  end
+
+  defp before_closing_body_tag(:epub), do: ""
 end

@@ -1,7 +1,6 @@
 defmodule Cryptoki do
   alias Cryptoki.{
     Attribute,
-    Beside,
     CheckValue,
     Ciphers,
     Error,
@@ -15,7 +14,7 @@ defmodule Cryptoki do
     Lazy
   }
 
-  alias Cryptoki.{Mechanism, Objects, Operation, Operations, Options, Pin, Selector, Session}
+  alias Cryptoki.{Mechanism, Objects, Operation, Operations, Options, Pin, Session}
   alias Cryptoki.{Subscriber, TokenServer}
 
   @moduledoc """
@@ -87,15 +86,58 @@ defmodule Cryptoki do
 
   @typedoc "An instance, or a session of one."
   @type hsm :: atom | pid | {:global, term} | {:via, module, term} | Session.t()
-  @type key :: Selector.selector()
+
+  @typedoc "A selector: attributes, a PKCS #11 URI (as Elixir has text, or as Erlang has), or a key."
+  @type key ::
+          keyword
+          | %{(atom | non_neg_integer) => term}
+          | Cryptoki.URI.t()
+          | Key.t()
+          | String.t()
+          | charlist
+          | IO.chardata()
+
   @type mechanism :: Mechanism.spec()
   @type template :: Attribute.template()
   @type data :: iodata | {:stream, Enumerable.t()}
-  @type opts :: [Options.call_option()]
+  @type opts :: [call_option]
+
+  @typedoc "An option of `start_link/1`, which says what each means."
+  @type start_option :: unquote(Options.type(:start))
+
+  @typedoc "An option of a call; each function says which it takes."
+  @type call_option :: unquote(Options.type(:call))
+
+  @typedoc """
+  How a PIN may be given.
+
+    * a function without arguments, or `{module, function, arguments}`, that returns the PIN or
+      `{:ok, pin}`
+    * `{:env, name}`: the environment variable of that name
+    * `{:file, path}`: the first line of the file, without its line end
+    * `:protected_path`: the token's own keypad (protected authentication path)
+    * a string, as binary or charlist, for `iex`
+    * `nil`: no login
+  """
+  @type pin ::
+          (() -> String.t() | charlist | {:ok, String.t() | charlist})
+          | {module, atom, [term]}
+          | {:env, String.t()}
+          | {:file, Path.t()}
+          | :protected_path
+          | String.t()
+          | charlist
+          | nil
+
   @type error :: {:error, Error.t()}
 
   @typedoc "What some mechanisms give in the place of one key; `Cryptoki.Mechanism` says which."
-  @type beside :: Beside.result()
+  @type beside ::
+          %{atom => Key.t() | binary | nil}
+          | [Key.t()]
+          | {Key.t(), binary | {byte, byte}}
+          | binary
+
   @type kind :: Operation.kind()
 
   ## Instances
@@ -121,7 +163,7 @@ defmodule Cryptoki do
 
       {:ok, %{state: :ready}} = Cryptoki.status(hsm)
   """
-  @spec start_link([Options.start_option()] | map) :: {:ok, pid} | {:error, Error.t() | term}
+  @spec start_link([start_option] | map) :: {:ok, pid} | {:error, Error.t() | term}
   def start_link(opts), do: opts |> Options.start!() |> Instance.start_link()
 
   @doc """
@@ -131,7 +173,7 @@ defmodule Cryptoki do
       iex> Cryptoki.child_spec(name: MyApp.HSM, library: "/opt/hsm.so", token: [slot: 3]).id
       MyApp.HSM
   """
-  @spec child_spec([Options.start_option()] | map) :: Supervisor.child_spec()
+  @spec child_spec([start_option] | map) :: Supervisor.child_spec()
   def child_spec(opts) do
     options = Options.start!(opts)
 
@@ -228,7 +270,7 @@ defmodule Cryptoki do
       iex> Cryptoki.unlock(MyApp.HSM, fn -> IO.gets("PIN: ") |> String.trim() end)
       :ok
   """
-  @spec unlock(hsm, Pin.source(), force: boolean, timeout: timeout) :: :ok | error
+  @spec unlock(hsm, pin, force: boolean, timeout: timeout) :: :ok | error
   def unlock(hsm, pin, opts \\ []) do
     options = Options.call!(opts, [:timeout, :force])
     pin = Pin.wrap(pin)

@@ -4,8 +4,9 @@ defmodule Cryptoki.DocsTest do
   # What the documents say is true: versions, links, commands, and the functions in their examples;
   # and every public function has a text, an example and a @spec.
 
-  @pages ~w(README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md) |> Enum.filter(&File.exists?/1)
-  @pages @pages ++ Path.wildcard("guides/*.md")
+  @pages ~w(README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md usage-rules.md)
+         |> Enum.filter(&File.exists?/1)
+  @pages @pages ++ Path.wildcard("guides/*.{md,cheatmd,livemd}")
 
   describe "the version" do
     @version Mix.Project.config()[:version]
@@ -99,6 +100,45 @@ defmodule Cryptoki.DocsTest do
       :code.purge(module)
       :code.delete(module)
       config
+    end
+  end
+
+  describe "the pages" do
+    test "have every public module in one group" do
+      groups = Mix.Project.config()[:docs].()[:groups_for_modules]
+      public = for module <- modules(), documented?(module), do: module
+      assert length(public) > 10
+
+      for module <- public, id = inspect(module) do
+        in_it = for {group, members} <- groups, member?(module, id, members), do: group
+        assert [_one] = in_it, "#{id} is in #{inspect(in_it)}"
+      end
+    end
+
+    test "have what mix.exs names" do
+      docs = Mix.Project.config()[:docs].()
+      for extra <- docs[:extras], do: assert(extra |> file() |> File.exists?())
+      for page <- docs[:skip_undefined_reference_warnings_on], do: assert(File.exists?(page))
+
+      text =
+        docs[:extras] |> Enum.map(&file/1) |> Enum.find(&(&1 =~ "erlang_modules")) |> File.read!()
+
+      for module <- [:cryptoki, :cryptoki_operation, :cryptoki_token],
+          {name, _arity} <- module.module_info(:exports),
+          name != :module_info,
+          do: assert(text =~ "### #{module}:#{name}\n")
+    end
+
+    defp file({name, _options}), do: to_string(name)
+    defp file(name), do: to_string(name)
+
+    # As ExDoc matches them: a pattern, with the name that it shows.
+    defp member?(_module, id, %Regex{} = members), do: id =~ members
+    defp member?(module, _id, members), do: module in members
+
+    defp documented?(module) do
+      match?({:docs_v1, _, :elixir, _, %{}, _, _}, Code.fetch_docs(module)) and
+        not String.starts_with?(inspect(module), "Mix.")
     end
   end
 

@@ -49,10 +49,19 @@ defmodule Cryptoki.GuidesTest do
     assert [_token] = File.ls!(Path.join(home, ".local/share/softhsm2/tokens"))
   end
 
-  for guide <- ~w[keys_and_uris sessions coming_from] do
+  @tag skip: @starts_softhsm
+  test "first_signature.livemd, but for its dependency" do
+    label = "book-#{System.unique_integer([:positive])}"
+    [install] = Regex.run(~r/^Mix\.install.*$/m, File.read!("guides/first_signature.livemd"))
+
+    replacements = Map.merge(replacements(label), %{install => ":installed", "livebook" => label})
+    Guide.run("guides/first_signature.livemd", replacements)
+  end
+
+  for guide <- ~w[keys_and_uris.md sessions.md coming_from.md cheatsheet.cheatmd] do
     @tag skip: @starts_softhsm
-    test "#{guide}.md" do
-      Guide.run("guides/#{unquote(guide)}.md", replacements(token_with_keys()))
+    test guide do
+      Guide.run("guides/#{unquote(guide)}", replacements(token_with_keys()))
     end
   end
 
@@ -293,23 +302,17 @@ defmodule Cryptoki.GuidesTest do
   end
 
   describe "every guide" do
-    for guide <- Path.wildcard("guides/*.md") do
+    for guide <- Path.wildcard("guides/*.{md,cheatmd,livemd}") do
       @guide guide
       test "is listed where people look: #{guide}" do
-        assert @guide in Mix.Project.config()[:docs][:extras]
+        extras = Mix.Project.config()[:docs].()[:extras]
+        assert @guide in extras or List.keymember?(extras, String.to_atom(@guide), 0)
         assert File.read!("README.md") =~ "(#{@guide})", "README.md does not link to #{@guide}"
-        assert File.read!("llms.txt") =~ "(#{@guide})", "llms.txt does not link to #{@guide}"
       end
     end
 
     test "of errors has the table of the code" do
       assert Cryptoki.Test.AnswersGuide.current?()
-    end
-
-    test "of llms.txt exists" do
-      for [_, path] <- Regex.scan(~r/\]\(([^)]+)\)/, File.read!("llms.txt")),
-          not String.starts_with?(path, "http"),
-          do: assert(File.exists?(path), "llms.txt links to #{path}")
     end
   end
 

@@ -100,7 +100,10 @@ defmodule Cryptoki.Attribute do
   @type template :: keyword | [{name, term}] | %{optional(name) => term}
 
   @typedoc "A template as the native side takes it."
-  @type wire :: [{non_neg_integer, Value.wire() | {:template, wire}}]
+  @type wire :: [
+          {non_neg_integer,
+           binary | boolean | non_neg_integer | {:ulongs, [non_neg_integer]} | {:template, wire}}
+        ]
 
   @typedoc "Attributes as the native side gives them."
   @type answer :: [
@@ -275,7 +278,7 @@ defmodule Cryptoki.Attribute do
       iex> Cryptoki.Attribute.ec_point(<<4, 30, 7::240>>, :x25519)
       {:ok, <<4, 30, 7::240>>}
   """
-  @spec ec_point(binary, Curve.name() | nil) :: {:ok, binary} | :error
+  @spec ec_point(binary, atom | nil) :: {:ok, binary} | :error
   defdelegate ec_point(bytes, curve), to: Curve, as: :point
 
   @doc false
@@ -289,7 +292,7 @@ defmodule Cryptoki.Attribute do
 
   @doc false
   # The bytes of r and of s in signatures with a key on the curve that `:curve` has.
-  @spec order_size(Curve.name() | binary) :: {:ok, pos_integer} | :error
+  @spec order_size(atom | binary) :: {:ok, pos_integer} | :error
   defdelegate order_size(curve), to: Curve
 
   # :curve and :ec_params are one attribute of two types.

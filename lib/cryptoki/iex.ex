@@ -1,5 +1,5 @@
 defmodule Cryptoki.IEx do
-  alias Cryptoki.{Error, Instances, Key, Listing, Opening, Prompt, Selector, URI}
+  alias Cryptoki.{Error, Instances, Key, Listing, Opening, Prompt, URI}
 
   @moduledoc """
   Tokens and keys by hand, for `iex`: tables, and a PIN that nobody sees.
@@ -153,7 +153,7 @@ defmodule Cryptoki.IEx do
 
   Errors: `:token_absent`. PKCS #11 v3.2, sections 5.7.5 and 5.7.7 to 5.7.9.
   """
-  @spec objects(Cryptoki.hsm(), Selector.selector()) :: term
+  @spec objects(Cryptoki.hsm(), Cryptoki.key()) :: term
   def objects(hsm, selector \\ []) do
     print(
       with {:ok, keys} <- Cryptoki.find(hsm, selector),
@@ -178,7 +178,7 @@ defmodule Cryptoki.IEx do
 
   Errors: `:key_not_found`, `:key_ambiguous`. PKCS #11 v3.2, section 5.7.5.
   """
-  @spec key(Cryptoki.hsm(), Selector.selector()) :: {:ok, Key.t()} | {:error, Error.t()}
+  @spec key(Cryptoki.hsm(), Cryptoki.key()) :: {:ok, Key.t()} | {:error, Error.t()}
   def key(hsm, selector) do
     explained(
       with {:ok, key} <- Cryptoki.find_one(hsm, selector),

@@ -37,7 +37,8 @@ defmodule Cryptoki.Key do
           id: binary | nil,
           unique_id: String.t() | nil,
           token: boolean | nil,
-          handle: Cryptoki.Native.handle() | nil,
+          handle:
+            {non_neg_integer, epoch :: non_neg_integer, generation :: non_neg_integer} | nil,
           token_info: map | nil,
           fingerprint: binary | nil
         }

@@ -20,7 +20,7 @@ defmodule Cryptoki.Mechanism do
     OutOfRange
   }
 
-  alias Cryptoki.{Beside, Error, Names, Type}
+  alias Cryptoki.{Error, Names, Type}
 
   @tables [
     RSA,
@@ -99,10 +99,10 @@ defmodule Cryptoki.Mechanism do
   @type spec ::
           atom
           | non_neg_integer
-          | {atom | non_neg_integer, keyword | map | binary | {:struct, [Field.t()]}}
+          | {atom | non_neg_integer, keyword | map | binary | {:struct, list}}
 
   @typedoc "A mechanism as the native side takes it."
-  @type wire :: {non_neg_integer, nil | binary | [Field.t()]}
+  @type wire :: {non_neg_integer, nil | binary | list}
 
   @variants @structures
             |> Enum.flat_map(fn structure ->
@@ -224,7 +224,8 @@ defmodule Cryptoki.Mechanism do
       iex> Cryptoki.Mechanism.answer(:sha256_rsa_pkcs)
       nil
   """
-  @spec answer(spec) :: Beside.answer() | nil
+  @spec answer(spec) ::
+          {:keys, [atom], [atom]} | {:more_keys, atom} | {:read, atom} | :bytes | nil
   def answer({name, arguments}) when is_proper_list(arguments) or is_map(arguments) do
     with [_ | _] = variants <- variants(name_or_code(name)) do
       given = Map.new(arguments)
@@ -250,7 +251,7 @@ defmodule Cryptoki.Mechanism do
       iex> Cryptoki.Mechanism.iv(:aes_ecb)
       nil
   """
-  @spec iv(spec) :: IV.t() | nil
+  @spec iv(spec) :: struct | nil
   def iv({name, arguments}) when is_proper_list(arguments) or is_map(arguments) do
     with [_ | _] = variants <- variants(name_or_code(name)),
          given = Map.new(arguments),
@@ -274,7 +275,7 @@ defmodule Cryptoki.Mechanism do
       iex> Cryptoki.Mechanism.ciphertext(:aes_key_wrap)
       {8, 24}
   """
-  @spec ciphertext(spec) :: Ciphertext.rule() | nil
+  @spec ciphertext(spec) :: {block :: pos_integer, least :: non_neg_integer} | nil
   def ciphertext({name, arguments} = spec) when is_proper_list(arguments) or is_map(arguments) do
     tag =
       with [_ | _] = variants <- variants(name_or_code(name)) do
@@ -376,7 +377,7 @@ defmodule Cryptoki.Mechanism do
       iex> Cryptoki.Mechanism.name_or_code(0x1041)
       :ecdsa
   """
-  @spec name_or_code(spec) :: Names.name_or_code()
+  @spec name_or_code(spec) :: atom | non_neg_integer
   def name_or_code({name, _}), do: name_or_code(name)
   def name_or_code(code) when is_integer(code), do: Names.name(:mechanism, code)
 

@@ -16,8 +16,8 @@ defmodule Cryptoki.Operation do
   that fails: the next one may be well.
   """
 
-  alias Cryptoki.{Bytes, Chunks, Ecdsa, Error, Keys, Message, Options, Selector}
-  alias Cryptoki.{Session, SignatureForm, Steps, Target}
+  alias Cryptoki.{Bytes, Chunks, Ecdsa, Error, Keys, Message, Options}
+  alias Cryptoki.{Session, Steps, Target}
   alias Cryptoki.Mechanism.{Ciphertext, IV}
 
   @enforce_keys [:session, :kind, :mechanism]
@@ -49,18 +49,7 @@ defmodule Cryptoki.Operation do
           | :message_decrypt
 
   @typedoc "Its fields are private."
-  @type t :: %__MODULE__{
-          session: Session.t(),
-          kind: kind | :verify_signature,
-          number: pos_integer,
-          mechanism: term,
-          form: :raw | :der | {:der, number_size :: pos_integer},
-          expected: SignatureForm.t(),
-          iv: IV.t() | nil,
-          ciphertext: Ciphertext.rule() | nil,
-          passed: :counters.counters_ref() | nil,
-          options: map
-        }
+  @type t :: %__MODULE__{}
 
   @doc """
   Feeds iodata of any length; `{:ok, bytes}` for `:encrypt` and `:decrypt`, as many as the library
@@ -74,7 +63,7 @@ defmodule Cryptoki.Operation do
       :ok = Cryptoki.Operation.update(op, ["some ", "data"])
       :ok = Cryptoki.Operation.update(digest, {:key, label: "shared secret"})
   """
-  @spec update(t, iodata | {:key, Selector.selector()}) ::
+  @spec update(t, iodata | {:key, Cryptoki.key()}) ::
           :ok | {:ok, binary} | {:error, Error.t()}
   def update(%__MODULE__{kind: kind}, _data) when kind in @messages,
     do: raise(ArgumentError, "a message-based operation takes messages: message/4")
@@ -239,7 +228,7 @@ defmodule Cryptoki.Operation do
       {:ok, op} = Cryptoki.Operation.restore(session, :digest, state)
       {:ok, op} = Cryptoki.Operation.restore(session, :sign, state, authentication_key: [label: "mac"])
   """
-  @spec restore(Session.t(), kind, binary, [Options.call_option()]) ::
+  @spec restore(Session.t(), kind, binary, Cryptoki.opts()) ::
           {:ok, t} | {:error, Error.t()}
   def restore(session, kind, state, opts \\ [])
 

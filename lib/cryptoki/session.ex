@@ -11,7 +11,7 @@ defmodule Cryptoki.Session do
   defstruct [:owner, :target]
 
   @typedoc "Its fields are private."
-  @type t :: %__MODULE__{owner: pid, target: Cryptoki.Target.t()}
+  @type t :: %__MODULE__{}
 
   defimpl Inspect do
     def inspect(session, _opts),

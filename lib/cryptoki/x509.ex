@@ -1,6 +1,6 @@
 defmodule Cryptoki.X509 do
   alias Cryptoki.{Error, Key, PEM}
-  alias Cryptoki.X509.{AltName, Name, OCSP, Options, Verbs}
+  alias Cryptoki.X509.{Name, OCSP, Options, Verbs}
 
   @moduledoc """
   Certificates, requests and revocation lists (X.509, RFC 5280) with keys that stay on the token: what a
@@ -48,8 +48,20 @@ defmodule Cryptoki.X509 do
   @type hsm :: Cryptoki.hsm()
   @type key :: Cryptoki.key()
   @type opts :: keyword
-  @type name :: Name.source()
-  @type alt_name :: AltName.source()
+
+  @typedoc "A name: as OpenSSL writes it (`\"/C=DE/O=Acme\"`), or its parts, each a pair or a list of several."
+  @type name :: String.t() | [name_part | [name_part]]
+  @type name_part :: {atom | String.t() | tuple, String.t() | {:der, binary}}
+
+  @typedoc "An alternative name: text whose kind shows (a host, an address, a URI), or with its kind."
+  @type alt_name ::
+          String.t()
+          | {:dns | :email | :uri | :upn, String.t()}
+          | {:ip, String.t() | :inet.ip_address()}
+          | {:dir_name, name}
+          | {:rid, tuple}
+          | {:other_name, tuple, binary}
+          | {:other, binary}
   @typedoc "What is known of a serial number."
   @type status ::
           :good

@@ -32,7 +32,7 @@ defmodule Cryptoki.Selector do
   @example "give attributes such as [label: \"invoice\"], a PKCS #11 URI such as " <>
              "\"pkcs11:object=invoice\", or a Cryptoki.Key"
 
-  @type selector :: keyword | %{(atom | non_neg_integer) => term} | URI.t() | Key.t() | text
+  @type selector :: Cryptoki.key()
   @typedoc "A PKCS #11 URI, as Elixir has text or as Erlang has."
   @type text :: String.t() | charlist | IO.chardata()
   @type class :: atom | non_neg_integer

@@ -12,8 +12,7 @@ defmodule Cryptoki.Options do
   @reconnect [min: 100, max: 30_000]
   # pcscd looks at its readers every 400 ms: a card that is away for no longer must not be missed.
   @watch [min: 200, max: 500]
-  @pin "(() -> String.t()) | {module, atom, [term]} | {:env, String.t()} | {:file, Path.t()} | " <>
-         ":protected_path | String.t()"
+  @pin "Cryptoki.pin()"
 
   @start [
     name: [
@@ -271,6 +270,11 @@ defmodule Cryptoki.Options do
           interface: {2..3, 0..255} | nil,
           isolation: :none
         }
+
+  @doc "The type of a start option and of one of a call, quoted."
+  @spec type(:start | :call) :: Macro.t()
+  def type(:start), do: unquote(Macro.escape(Table.type(@start)))
+  def type(:call), do: unquote(Macro.escape(Table.type(@call)))
 
   @doc "The start options, checked, with their defaults. No PIN is in it; it may be given to it again."
   @spec start!([start_option] | map) :: start

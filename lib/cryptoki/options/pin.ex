@@ -12,27 +12,7 @@ defmodule Cryptoki.Pin do
   @enforce_keys [:given, :source]
   defstruct [:given, :source]
 
-  @typedoc """
-  How a PIN may be given.
-
-    * a function without arguments, or `{module, function, arguments}`, that returns the PIN or
-      `{:ok, pin}`
-    * `{:env, name}`: the environment variable of that name
-    * `{:file, path}`: the first line of the file, without its line end
-    * `:protected_path`: the token's own keypad (protected authentication path)
-    * a string, as binary or charlist, for `iex`
-    * `nil`: no login
-  """
-  @type source ::
-          (() -> String.t() | charlist | {:ok, String.t() | charlist})
-          | {module, atom, [term]}
-          | {:env, String.t()}
-          | {:file, Path.t()}
-          | :protected_path
-          | String.t()
-          | charlist
-          | nil
-
+  @type source :: Cryptoki.pin()
   @type fetched :: {:ok, binary | :protected_path | :none} | {:error, Error.t()}
 
   @type t :: %__MODULE__{given: String.t(), source: (() -> term) | (sealed :: binary)}

@@ -3,7 +3,7 @@ defmodule Cryptoki.Beside do
   # What some mechanisms answer in their parameter: several keys in the place of one, bytes beside
   # the key, or bytes alone. `answer:` in the tables of `Cryptoki.Mechanism` says which.
 
-  alias Cryptoki.{Error, Key, Keys, Target}
+  alias Cryptoki.{Error, Keys, Target}
 
   @typedoc """
   `{:keys, names, ivs}` a map of keys and IVs, `{:more_keys, argument}` a list of keys, `{:read,
@@ -13,11 +13,7 @@ defmodule Cryptoki.Beside do
           {:keys, [atom], [atom]} | {:more_keys, atom} | {:read, atom} | :bytes
 
   @typedoc "What a verb gives for such a mechanism."
-  @type result ::
-          %{atom => Key.t() | binary | nil}
-          | [Key.t()]
-          | {Key.t(), binary | {byte, byte}}
-          | binary
+  @type result :: Cryptoki.beside()
 
   @doc "The answer of the native side in the form that callers see."
   @spec result(answer, {Keys.handle() | nil, [Keys.handle() | nil], [binary]}, Target.t()) ::
