@@ -684,7 +684,8 @@ defmodule Cryptoki do
   | `{:aes, bytes}`, `{:hmac, bytes}`, `{:generic_secret, bytes}`; a JWK with `"kty": "oct"` | the secret key |
   | a record of `:public_key` (`RSAPrivateKey`, `ECPrivateKey`, a public key), a JWK that was decoded | as that of a file |
 
-  RSA with two primes, elliptic curves by their names, Ed25519, Ed448, X25519, X448. PKCS #8 may be
+  RSA with two primes, elliptic curves by their names, Ed25519, Ed448, X25519, X448; ML-DSA (RFC 9881), ML-KEM (RFC 9935)
+  and SLH-DSA (RFC 9909), of the first two the seed, the expanded key or both, as the file has it. PKCS #8 may be
   encrypted as programs do it today (PBES2 with PBKDF2, AES or Triple DES) or did (Triple DES of PKCS #12): `password:` opens it, given in
   any form that `pin:` of `start_link/1` may have; of a file that is not encrypted it is not needed. Up to two
   million rounds are computed, six of all in a PKCS #12, which count for `timeout:`, and when it is over then nothing is made.
@@ -707,7 +708,7 @@ defmodule Cryptoki do
   The file is held to the standards: its numbers belong together, a public key in it is the key's own, and
   the key is one that a certificate could be made for (RSA of 2048 to 16384 bits, curves of 224 bits or
   more). The key on the token is proven before `{:ok, key}`, without a PIN: a private one by its public key, it
-  signs, or agrees (ECDH), or decrypts (RSA), as `allowed_mechanisms:` lets it; a secret one encrypts, decrypts, signs
+  signs, or agrees (ECDH, ML-KEM), or decrypts (RSA), as `allowed_mechanisms:` lets it; a secret one encrypts, decrypts, signs
   or unwraps as the bytes do, or has their digest or check value; a public one shows what was given. One that may do nothing of that, or
   wants its PIN at each use, is `:unsupported`. After a failure nothing is left on the token, as far as the error is not `executed:
   :maybe`: then C_CreateObject or C_UnwrapKey may have made what the template names, or what it made could not be taken

@@ -112,5 +112,11 @@
    "if Password.authentic?(mac, bytes.contents, password) != :no,",
    "test/cryptoki/pkcs12_test.exs"},
   {"all that a PKCS #12 has computed has one bound", "lib/cryptoki/formats/pkcs12.ex",
-   "if left < 0,", "if left < -1_000_000_000,", "test/cryptoki/pkcs12_test.exs"}
+   "if left < 0,", "if left < -1_000_000_000,", "test/cryptoki/pkcs12_test.exs"},
+  {"the expanded key of a file is that of its seed",
+   "lib/cryptoki/formats/private_key/post_quantum.ex", "binary_part(value, 0, 64) == rho <> k",
+   "byte_size(value) >= byte_size(rho <> k)", "test/cryptoki/import_post_quantum_test.exs"},
+  {"the public key that a token shows for ML-DSA is the other half",
+   "lib/cryptoki/verbs/import/post_quantum.ex", "true <- PostQuantum.half?(key, bytes),",
+   "true <- is_map(key),", "test/cryptoki/import_post_quantum_test.exs"}
 ]

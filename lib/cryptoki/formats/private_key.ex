@@ -9,12 +9,13 @@ defmodule Cryptoki.PrivateKey do
   defstruct @enforce_keys
 
   @typedoc """
-  `public` is the public half as `:public_key` has it; the attributes are those that a token needs of the
+  `public` is the public half as `:public_key` has it, `nil` where neither the file nor what is computed here tells it (of
+  ML-DSA and ML-KEM); the attributes are those that a token needs of the
   public and, with what is secret, of the private half.
   """
   @type t :: %__MODULE__{
-          type: :rsa | :ec | :ed25519 | :ed448 | :x25519 | :x448,
-          public: :public_key.public_key(),
+          type: :rsa | :ec | :ed25519 | :ed448 | :x25519 | :x448 | :ml_dsa | :ml_kem | :slh_dsa,
+          public: :public_key.public_key() | nil,
           public_attributes: keyword,
           attributes: keyword
         }

@@ -6,7 +6,7 @@ defmodule Cryptoki.Import do
   require Logger
 
   alias Cryptoki.{Attribute, Call, Error, HSM, Key, Names, Options, PublicHalf, Target}
-  alias Cryptoki.Import.{Made, Proof, Public, Secret, Source, Template, Wrapped}
+  alias Cryptoki.Import.{Made, PostQuantum, Proof, Public, Secret, Source, Template, Wrapped}
   alias Cryptoki.Native.Wait
 
   @spec import_key(Cryptoki.hsm(), Source.t(), Attribute.template(), keyword | map) ::
@@ -91,6 +91,14 @@ defmodule Cryptoki.Import do
   defp create(hsm, target, key, [_ | _] = template, how) do
     with {:ok, made} <- made(target, template, key, how),
          :ok <- hsm |> Secret.prove(target, made, key) |> Made.undone(target, made),
+         do: {:ok, made.key}
+  end
+
+  defp create(_hsm, target, %{type: type} = key, {private, public}, how)
+       when type in [:ml_dsa, :ml_kem, :slh_dsa] do
+    with {:ok, made} <- made(target, private, key, how),
+         {:ok, bytes} <- target |> PostQuantum.prove(made, key) |> Made.undone(target, made),
+         :ok <- target |> PostQuantum.twin(public, bytes) |> Made.undone(target, made),
          do: {:ok, made.key}
   end
 

@@ -1,11 +1,12 @@
 defmodule Cryptoki.PrivateKey.Info do
   @moduledoc false
   # The forms of a private key in DER: PrivateKeyInfo of PKCS #8 (RFC 5958, both versions), RSAPrivateKey of
-  # PKCS #1 (RFC 8017, appendix A.1.2), ECPrivateKey of SEC 1 (RFC 5915) and CurvePrivateKey (RFC 8410). Pure.
+  # PKCS #1 (RFC 8017, appendix A.1.2), ECPrivateKey of SEC 1 (RFC 5915) and CurvePrivateKey (RFC 8410); those of
+  # ML-DSA, ML-KEM and SLH-DSA. Pure.
 
   alias Cryptoki.DER.Reader
   alias Cryptoki.{PrivateKey, PublicKey}
-  alias Cryptoki.PrivateKey.{Elliptic, Encryption, RSA}
+  alias Cryptoki.PrivateKey.{Elliptic, Encryption, PostQuantum, RSA}
   alias Cryptoki.SignatureAlgorithm.Identifier
 
   @rsa {1, 2, 840, 113_549, 1, 1, 1}
@@ -111,7 +112,19 @@ defmodule Cryptoki.PrivateKey.Info do
     @edwards[oid] |> Elliptic.edwards(key) |> Elliptic.same!(public)
   end
 
-  defp key(oid, _parameters, _key, _public, algorithm) do
+  defp key(oid, parameters, key, public, algorithm) do
+    case PostQuantum.named(oid) do
+      {:ok, set} ->
+        if parameters, do: Reader.wrong!(parameters, "there are no parameters of such a key")
+        PostQuantum.read(set, key, public)
+
+      :error ->
+        unknown!(oid, algorithm)
+    end
+  end
+
+  @spec unknown!(tuple, Reader.t()) :: no_return
+  defp unknown!(oid, algorithm) do
     called = Map.get(@called, oid, "of the kind #{dots(oid)}, which is not known here")
     Reader.wrong!(algorithm, "the key is #{called}", :unsupported)
   end

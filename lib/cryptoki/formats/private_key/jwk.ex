@@ -5,7 +5,7 @@ defmodule Cryptoki.PrivateKey.JWK do
   alias Cryptoki.{Base64URL, DER, Error, PrivateKey, PublicKey, SecretKey}
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.DER.Reader
-  alias Cryptoki.PrivateKey.Parts
+  alias Cryptoki.PrivateKey.{Parts, PostQuantum}
 
   @what "JWK: "
   @rsa {1, 2, 840, 113_549, 1, 1, 1}
@@ -17,6 +17,7 @@ defmodule Cryptoki.PrivateKey.JWK do
     "P-521" => {{1, 3, 132, 0, 35}, 66},
     "secp256k1" => {{1, 3, 132, 0, 10}, 32}
   }
+  @sets %{"ML-DSA-44" => :ml_dsa_44, "ML-DSA-65" => :ml_dsa_65, "ML-DSA-87" => :ml_dsa_87}
   @pairs %{"Ed25519" => :ed25519, "Ed448" => :ed448, "X25519" => :x25519, "X448" => :x448}
 
   @type key :: PrivateKey.t() | PublicKey.Given.t() | SecretKey.t()
@@ -70,6 +71,13 @@ defmodule Cryptoki.PrivateKey.JWK do
         do: Parts.read({:edwards, @pairs[curve], secret, x}, @what),
         else: public([DER.oid(oid)], x)
     end
+  end
+
+  # RFC 9964: the seed.
+  def read(%{"kty" => "AKP", "alg" => alg, "priv" => _} = jwk) when is_map_key(@sets, alg) do
+    with {:ok, [public, seed]} <- needed(jwk, ~w[pub priv]),
+         {:error, error} <- PostQuantum.of_seed(@sets[alg], seed, public),
+         do: {:error, %{error | detail: @what <> error.detail}}
   end
 
   def read(%{"kty" => "oct"} = jwk) do

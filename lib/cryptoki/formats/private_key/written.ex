@@ -4,6 +4,7 @@ defmodule Cryptoki.PrivateKey.Written do
 
   alias Cryptoki.{DER, PrivateKey}
   alias Cryptoki.Attribute.Curve
+  alias Cryptoki.PrivateKey.PostQuantum
 
   @rsa {1, 2, 840, 113_549, 1, 1, 1}
   @ec {1, 2, 840, 10_045, 2, 1}
@@ -20,6 +21,11 @@ defmodule Cryptoki.PrivateKey.Written do
     public = DER.explicit(1, DER.bit_string(point))
     fields = [DER.integer(1), DER.octet_string(attributes[:value]), public]
     info([DER.oid(@ec), DER.oid(oid)], DER.sequence(fields))
+  end
+
+  def pkcs8(%PrivateKey{type: type} = key) when type in [:ml_dsa, :ml_kem, :slh_dsa] do
+    {oid, value} = PostQuantum.write(key)
+    info([DER.oid(oid)], value)
   end
 
   def pkcs8(%PrivateKey{type: type, attributes: attributes}) do

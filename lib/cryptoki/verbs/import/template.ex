@@ -10,6 +10,12 @@ defmodule Cryptoki.Import.Template do
            coefficient curve ec_params ec_point value modulus_bits value_len value_bits prime subprime base
            parameter_set seed public_key_info]a
   @montgomery [:x25519, :x448]
+  # Whose keys are used as those are; all others sign.
+  @pairs %{
+    x25519: :ec_montgomery_key_pair_gen,
+    x448: :ec_montgomery_key_pair_gen,
+    ml_kem: :ml_kem_key_pair_gen
+  }
 
   @typep parts :: {common :: keyword, public :: keyword | nil, private :: keyword}
   @typedoc "What was wanted, checked as far as it can be before the key is known."
@@ -114,7 +120,7 @@ defmodule Cryptoki.Import.Template do
   end
 
   defp encoded(type, {common, public, private}) do
-    kind = if type in @montgomery, do: :ec_montgomery_key_pair_gen, else: :ec_key_pair_gen
+    kind = Map.get(@pairs, type, :ec_key_pair_gen)
     {twin, own} = KeyTemplate.pair(kind, common ++ [public: public || [], private: private])
     {Attribute.encode!(own), public && Attribute.encode!(twin)}
   end
