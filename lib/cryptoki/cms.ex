@@ -3,6 +3,7 @@ defmodule Cryptoki.CMS do
   alias Cryptoki.CMS.{Enveloped, Opener, Options, Sealer, SignedData, Signer}
   alias Cryptoki.ContentKey.Holder
   alias Cryptoki.Options.Table
+  alias Cryptoki.X509.OnToken
 
   @sign Options.sign()
 
@@ -30,9 +31,10 @@ defmodule Cryptoki.CMS do
   @type opts :: keyword | map
   @typedoc """
   The certificate of a key: DER, PEM, or what names it on the token, as for `Cryptoki.certificate/3`.
-  With more than one, that of the key is the first, and all of them go along.
+  With more than one, that of the key is the first, and all of them go along. `:token` is what
+  `Cryptoki.X509.chain/3` finds of the key on the token.
   """
-  @type certificate :: binary | key | [binary | key]
+  @type certificate :: binary | key | [binary | key] | :token
   @type data :: iodata | {:stream, Enumerable.t()}
 
   @doc """
@@ -213,7 +215,7 @@ defmodule Cryptoki.CMS do
   # Mistakes in what names keys and certificates, before any is asked for.
   defp look!(signers, chain) do
     for {_hsm, key, certificate, argument} <- signers do
-      :ok = Certificates.source!(certificate, argument)
+      :ok = OnToken.source!(certificate, argument)
       name = if argument == "certificate", do: "key", else: argument
       :ok = Certificates.selector!(key, :sign, name)
     end

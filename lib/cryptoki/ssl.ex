@@ -3,6 +3,7 @@ defmodule Cryptoki.SSL do
   alias Cryptoki.{Traits}
   alias Cryptoki.SignatureAlgorithm.PostQuantum
   alias Cryptoki.SSL.SignFun
+  alias Cryptoki.X509.OnToken
 
   @moduledoc """
   TLS with a private key that stays on the token: servers and clients of OTP's `:ssl`, and what is built
@@ -60,9 +61,10 @@ defmodule Cryptoki.SSL do
   @type opts :: keyword | map
   @typedoc """
   Where certificates come from: DER, PEM with one or more, or what names one on the token, as for
-  `Cryptoki.certificate/3`; or a list of these, the certificate of the key first.
+  `Cryptoki.certificate/3`; or a list of these, the certificate of the key first. `:token`, the default, is what
+  `Cryptoki.X509.chain/3` finds of the key on the token.
   """
-  @type chain :: binary | key | [binary | key]
+  @type chain :: binary | key | [binary | key] | :token
   @typedoc "An entry of the option `certs_keys` of `:ssl`."
   @type certs_keys :: %{cert: [binary], key: %{algorithm: atom, sign_fun: function}}
 
@@ -102,14 +104,14 @@ defmodule Cryptoki.SSL do
       true
   """
   @spec certs_keys(hsm, key, chain, opts) :: {:ok, certs_keys} | {:error, Error.t()}
-  def certs_keys(hsm, key, certificate_chain, opts \\ []) do
+  def certs_keys(hsm, key, certificate_chain \\ :token, opts \\ []) do
     # For the mistakes in them, which are told at once.
     {[], opts} = CallOptions.split!(opts, [])
-    :ok = Certificates.source!(certificate_chain, "certificate_chain")
+    :ok = OnToken.source!(certificate_chain, "certificate_chain")
     :ok = Certificates.selector!(key, :sign, "key")
 
     with :ok <- release(),
-         {:ok, chain} <- Certificates.fetch(hsm, certificate_chain, "certificate_chain"),
+         {:ok, chain} <- OnToken.fetch(hsm, key, certificate_chain, "certificate_chain"),
          {:ok, public} <- Certificates.public_key(hd(chain), "certificate_chain"),
          {:ok, algorithm, kind} <- kind(public),
          :ok <- Certificates.same_key(hsm, key, public),

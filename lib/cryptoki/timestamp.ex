@@ -2,7 +2,7 @@ defmodule Cryptoki.Timestamp do
   alias Cryptoki.{CallOptions, Certificates, Chunks, Error}
   alias Cryptoki.Options.Table
   alias Cryptoki.Timestamp.{Authority, Options, Request, Token}
-  alias Cryptoki.X509.{Certificate, Chain}
+  alias Cryptoki.X509.{Certificate, Chain, OnToken}
 
   @moduledoc """
   Time stamps (RFC 3161, RFC 5816): that data were there at a time, signed by an authority. Both sides of it, with
@@ -74,7 +74,7 @@ defmodule Cryptoki.Timestamp do
   def respond(hsm, key, certificate, request, opts) do
     {own, call} = CallOptions.split!(opts, Options.respond())
     unless is_binary(request), do: raise(ArgumentError, "request: must be the bytes of one")
-    :ok = Certificates.source!(certificate, "certificate")
+    :ok = OnToken.source!(certificate, "certificate")
     :ok = Certificates.selector!(key, :sign, "key")
     Authority.respond({hsm, key, certificate}, request, own, call)
   end

@@ -69,8 +69,10 @@ defmodule Cryptoki.X509 do
           | :try_later
           | {:revoked, DateTime.t()}
           | {:revoked, DateTime.t(), reason}
+  @type known :: (serial :: integer -> status)
   @typedoc "A certificate: DER, PEM, or what names one on the token, as for `Cryptoki.certificate/3`."
   @type certificate :: binary | key
+  @type certificates :: certificate | [certificate]
   @typedoc "A certificate that is revoked: its serial number or itself, when, and why."
   @type revoked ::
           non_neg_integer
@@ -87,6 +89,8 @@ defmodule Cryptoki.X509 do
           | :certificate_hold
           | :privilege_withdrawn
           | :aa_compromise
+  @typedoc "What names a public key, or one: DER, PEM, or as `:public_key` has it."
+  @type public_key :: key | binary | :public_key.public_key()
 
   @doc """
   A certification request (PKCS #10, RFC 2986) for a key of the token.
@@ -266,25 +270,12 @@ defmodule Cryptoki.X509 do
       iex> :public_key.pkix_is_issuer(der, root)
       true
   """
-  @spec certify(
-          hsm,
-          ca_key :: key,
-          ca_certificate :: certificate,
-          public_key :: key | binary | :public_key.public_key(),
-          opts
-        ) :: {:ok, binary} | {:error, Error.t()}
+  @spec certify(hsm, ca_key :: key, ca_certificate :: certificate, public_key, opts) ::
+          {:ok, binary} | {:error, Error.t()}
   def certify(hsm, ca_key, ca_certificate, public_key, opts),
     do: Verbs.certify(hsm, ca_key, ca_certificate, public_key, opts)
 
-  bang(
-    certify(
-      hsm,
-      ca_key :: key,
-      ca_certificate :: certificate,
-      public_key :: key | binary | :public_key.public_key(),
-      opts
-    ) :: binary
-  )
+  bang(certify(hsm, ca_key :: key, ca_certificate :: certificate, public_key, opts) :: binary)
 
   @doc """
   A list of revoked certificates (RFC 5280, section 5), by the key and certificate of an authority.
@@ -383,28 +374,12 @@ defmodule Cryptoki.X509 do
       iex> der == <<0x30, 3, 0x0A, 1, 1>> # malformedRequest
       true
   """
-  @spec ocsp_response(
-          hsm,
-          key,
-          certificate | [certificate],
-          request :: binary,
-          (integer -> status),
-          opts
-        ) ::
+  @spec ocsp_response(hsm, key, certificates, request :: binary, known, opts) ::
           {:ok, binary} | {:error, Error.t()}
   def ocsp_response(hsm, key, certificate, request, fun, opts \\ []),
     do: OCSP.respond(hsm, key, certificate, request, fun, opts)
 
-  bang(
-    ocsp_response(
-      hsm,
-      key,
-      certificate :: certificate | [certificate],
-      request :: binary,
-      fun :: (integer -> status),
-      opts
-    ) :: binary
-  )
+  bang(ocsp_response(hsm, key, certificates, request :: binary, fun :: known, opts) :: binary)
 
   @doc """
   Reads what a client asks `ocsp_response/6`: the `:nonce` (`nil`) and the `:certificates`, of each its `:serial`,
@@ -466,6 +441,42 @@ defmodule Cryptoki.X509 do
   def store(hsm, certificate, attributes \\ []), do: Verbs.store(hsm, certificate, attributes)
 
   bang(store(hsm, certificate :: binary, attributes :: opts) :: Key.t())
+
+  @doc """
+  The certificates that lie on the token, each as its object and its DER, for `certificate/1`. `selector` are
+  attributes as for `Cryptoki.find/3` (`[label: "ca"]`); what lies there and is no certificate is left out.
+
+  `timeout:` and `metadata:`, and errors, as in `Cryptoki.find/3`. PKCS #11 v3.2, section 5.7.7 (C_FindObjects).
+
+      iex> root = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=listed")
+      iex> {:ok, stored} = Cryptoki.X509.store(MyApp.HSM, root, label: "listed", token: false)
+      iex> Cryptoki.X509.certificates(MyApp.HSM, label: "listed")
+      {:ok, [{stored, root}]}
+  """
+  @spec certificates(hsm, keyword | map, opts) ::
+          {:ok, [{Key.t(), binary}]} | {:error, Error.t()}
+  def certificates(hsm, selector \\ [], opts \\ []), do: Verbs.certificates(hsm, selector, opts)
+
+  bang(certificates(hsm, selector :: keyword | map, opts) :: [{Key.t(), binary}])
+
+  @doc """
+  The certificate of a key and those above it, all from the token, without the root: what `Cryptoki.SSL` and
+  `Cryptoki.CMS` send. They are found by issuer, key identifier and signature, whatever they are called.
+
+  Of several of one key, or of one authority, it is the one that begins latest of those that hold now.
+  `timeout:` and `metadata:` as in `Cryptoki.find/3`.
+
+  Errors: `:key_not_found` without a certificate of this key, `:key_ambiguous` for two that begin in the same
+  second, and those of `Cryptoki.public_key/3`. PKCS #11 v3.2, section 5.7.7 (C_FindObjects).
+
+      iex> {:ok, [certificate | _above]} = Cryptoki.X509.chain(MyApp.HSM, label: "invoice")
+      iex> Cryptoki.X509.certificate!(certificate).public_key == Cryptoki.public_key!(MyApp.HSM, label: "invoice")
+      true
+  """
+  @spec chain(hsm, key, opts) :: {:ok, [binary, ...]} | {:error, Error.t()}
+  def chain(hsm, key, opts \\ []), do: Verbs.chain(hsm, key, opts)
+
+  bang(chain(hsm, key, opts) :: [binary, ...])
 
   @doc """
   The PEM of certificates, requests and revocation lists, one or several.

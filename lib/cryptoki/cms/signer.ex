@@ -5,6 +5,7 @@ defmodule Cryptoki.CMS.Signer do
 
   alias Cryptoki.{Certificates, DER, Error, SignatureAlgorithm}
   alias Cryptoki.CMS.Stamp
+  alias Cryptoki.X509.OnToken
   alias Cryptoki.SignatureAlgorithm.PostQuantum
 
   @enforce_keys [:hsm, :key, :certificates, :public, :algorithm, :hash, :digest_algorithm, :id]
@@ -32,10 +33,10 @@ defmodule Cryptoki.CMS.Signer do
   def attributes, do: @ours
 
   @doc "What there is to know of a signer before it signs."
-  @spec fetch({Cryptoki.hsm(), Cryptoki.key(), Certificates.source(), String.t()}, keyword) ::
+  @spec fetch({Cryptoki.hsm(), Cryptoki.key(), OnToken.source(), String.t()}, keyword) ::
           {:ok, t} | {:error, Error.t()}
   def fetch({hsm, key, certificate, argument}, options) do
-    with {:ok, certificates} <- Certificates.fetch(hsm, certificate, argument),
+    with {:ok, certificates} <- OnToken.fetch(hsm, key, certificate, argument),
          {:ok, public} <- Certificates.public_key(hd(certificates), argument),
          {:ok, fields} <- Certificates.fields(hd(certificates), argument),
          {:ok, algorithm} <- SignatureAlgorithm.choose(public, options),

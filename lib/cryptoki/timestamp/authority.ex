@@ -5,11 +5,11 @@ defmodule Cryptoki.Timestamp.Authority do
   alias Cryptoki.{Certificates, DER, Error}
   alias Cryptoki.CMS.{SignedData, Signer}
   alias Cryptoki.Timestamp.{Info, Request, Response, Token}
-  alias Cryptoki.X509.{Authority, Certificate, Validity}
+  alias Cryptoki.X509.{Authority, Certificate, OnToken, Validity}
 
   @signed_data {1, 2, 840, 113_549, 1, 7, 2}
 
-  @type who :: {Cryptoki.hsm(), Cryptoki.key(), Certificates.source()}
+  @type who :: {Cryptoki.hsm(), Cryptoki.key(), OnToken.source()}
 
   @doc "What `Cryptoki.Timestamp.respond/5` does."
   @spec respond(who, binary, keyword, keyword) :: {:ok, DER.t()} | {:error, Error.t()}

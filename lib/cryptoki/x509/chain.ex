@@ -11,15 +11,19 @@ defmodule Cryptoki.X509.Chain do
   @extended_key_usage Names.oid(:extended_key_usage)
   @authority_key_identifier Names.oid(:authority_key_identifier)
 
-  @doc "Those above a certificate, the next first, up to one that nobody among them has issued, or its own issuer."
-  @spec above(DER.t(), [DER.t()]) :: [DER.t()]
-  def above(certificate, pool), do: climb(certificate, read_all(pool))
+  @doc """
+  Those above a certificate, the next first, up to one that nobody among them has issued, or its own issuer. Of several
+  that may have, the first. What this OTP cannot verify is asked `elsewhere`.
+  """
+  @spec above(DER.t(), [DER.t()], SignatureAlgorithm.elsewhere()) :: [DER.t()]
+  def above(certificate, pool, elsewhere \\ &SignatureAlgorithm.nowhere/3),
+    do: climb(certificate, read_all(pool), elsewhere)
 
-  defp climb(certificate, pool) do
-    case Enum.find(pool, &issued?(certificate, &1)) do
+  defp climb(certificate, pool, elsewhere) do
+    case Enum.find(pool, &issued?(certificate, &1, elsewhere)) do
       nil -> []
       %{der: ^certificate} -> []
-      %{der: der} = above -> [der | climb(der, List.delete(pool, above))]
+      %{der: der} = above -> [der | climb(der, List.delete(pool, above), elsewhere)]
     end
   end
 
@@ -106,19 +110,19 @@ defmodule Cryptoki.X509.Chain do
     end
   end
 
-  defp issued?(certificate, issuer) do
+  defp issued?(certificate, issuer, elsewhere \\ &SignatureAlgorithm.nowhere/3) do
     with true <- issuer.authority?,
          {:ok, fields} <- Certificate.fields(certificate),
          true <- Subtree.same?(fields.issuer, issuer.subject),
          {:ok, extensions} <- Read.read(fields.extensions),
          true <- identified?(extensions, issuer.identifier),
-         :ok <- signed(certificate, issuer),
+         :ok <- signed(certificate, issuer, elsewhere),
          do: true,
          else: (_no -> false)
   end
 
-  defp signed(certificate, %{subject: subject, info: info}),
-    do: Signature.of_certificate(certificate, subject, info, &SignatureAlgorithm.nowhere/3)
+  defp signed(certificate, %{subject: subject, info: info}, elsewhere),
+    do: Signature.of_certificate(certificate, subject, info, elsewhere)
 
   # Where both say which key it is.
   defp identified?(extensions, {:ok, identifier}) do

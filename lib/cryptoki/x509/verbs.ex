@@ -2,10 +2,10 @@ defmodule Cryptoki.X509.Verbs do
   @moduledoc false
   # What each function of `Cryptoki.X509` does: arguments looked at first, then what is asked of the token.
 
-  alias Cryptoki.{Certificates, DER, Error, Key, PublicKey, SignatureAlgorithm}
+  alias Cryptoki.{CallOptions, Certificates, DER, Error, Key, PublicKey, SignatureAlgorithm}
   alias Cryptoki.Certificates.ByToken
   alias Cryptoki.X509.{Authority, Certificate, Extensions, Issuance, Name, Options}
-  alias Cryptoki.X509.{PublicKeyInfo, Request, RevocationList, Signature, Validity}
+  alias Cryptoki.X509.{OnToken, PublicKeyInfo, Request, RevocationList, Signature, Validity}
 
   @nobody DER.sequence([])
 
@@ -165,6 +165,23 @@ defmodule Cryptoki.X509.Verbs do
   @spec revocation_list(term) :: shown
   def revocation_list(crl) do
     with {:ok, list} <- RevocationList.Read.read(binary!(crl, "crl")), do: {:ok, list.shown}
+  end
+
+  @spec certificates(hsm, term, keyword) :: {:ok, [{Key.t(), binary}]} | {:error, Error.t()}
+  def certificates(hsm, selector, opts) do
+    {[], call} = CallOptions.split!(opts, [], [:timeout, :metadata])
+
+    unless Keyword.keyword?(selector) or (is_map(selector) and not is_struct(selector)),
+      do: raise(ArgumentError, "selector: must be attributes, such as [label: \"ca\"]")
+
+    OnToken.list(hsm, selector, call)
+  end
+
+  @spec chain(hsm, key, keyword) :: {:ok, [binary, ...]} | {:error, Error.t()}
+  def chain(hsm, key, opts) do
+    {[], call} = CallOptions.split!(opts, [], [:timeout, :metadata])
+    :ok = Certificates.selector!(key, :sign, "key")
+    OnToken.chain(hsm, key, call)
   end
 
   @spec store(hsm, term, keyword) :: {:ok, Key.t()} | {:error, Error.t()}
