@@ -15,14 +15,19 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.CMS.Recipient,
     Cryptoki.CMS.SignedData,
     Cryptoki.ContentKey.Derivation,
+    Cryptoki.ContentKey.Failure,
     Cryptoki.ContentKey.OAEP,
-    Cryptoki.ContentKey.Wrap,
     Cryptoki.COSE.Header,
     Cryptoki.COSE.Message,
     Cryptoki.COSE.Options,
     Cryptoki.DER,
     Cryptoki.Ecdsa,
     Cryptoki.Error,
+    Cryptoki.JWE.Algorithm,
+    Cryptoki.JWE.Encryption,
+    Cryptoki.JWE.Message,
+    Cryptoki.JWE.Options,
+    Cryptoki.JWE.Sealer,
     Cryptoki.JWS.Options,
     Cryptoki.Key,
     Cryptoki.KeyTemplate,
@@ -91,7 +96,7 @@ defmodule Cryptoki.ArchitectureTest do
 
   test "nobody but users calls Cryptoki", %{calls: calls} do
     users =
-      ~r/^Elixir\.(Mix\.Tasks\.|Cryptoki\.(IEx|Opening|Testing|Certificates|X509|JWS|JWK|COSE|CMS|ContentKey|SSL|SSH|Timestamp))/
+      ~r/^Elixir\.(Mix\.Tasks\.|Cryptoki\.(IEx|Opening|Testing|Certificates|X509|JWS|JWK|COSE|CMS|ContentKey|JWE|SSL|SSH|Timestamp))/
 
     assert Enum.reject(callers(calls, Cryptoki), &(Atom.to_string(&1) =~ users)) == []
   end

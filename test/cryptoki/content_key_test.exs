@@ -4,7 +4,8 @@ defmodule Cryptoki.ContentKeyTest do
   # What is computed here of content keys, beside published vectors, OpenSSL and what the tests compute by themselves.
 
   alias Cryptoki.CMS.Cipher
-  alias Cryptoki.ContentKey.{Agreement, Derivation, OAEP, Wrap}
+  alias Cryptoki.ContentKey.{Agreement, Derivation, OAEP}
+  alias Cryptoki.KeyWrap
   alias Cryptoki.Test.Outside
 
   # RFC 3394, sections 4.1 to 4.6.
@@ -24,18 +25,18 @@ defmodule Cryptoki.ContentKeyTest do
       kek = :binary.list_to_bin(Enum.to_list(0..(kek - 1)))
       key = binary_part(data, 0, key)
       wrapped = Base.decode16!(wrapped)
-      assert Wrap.wrap(kek, key) == wrapped
-      assert Wrap.unwrap(kek, wrapped) == {:ok, key}
+      assert KeyWrap.wrap(kek, key) == wrapped
+      assert KeyWrap.unwrap(kek, wrapped) == {:ok, key}
 
       # Each bit of it.
       for at <- 0..(bit_size(wrapped) - 1) do
         <<before::bitstring-size(at), bit::1, rest::bitstring>> = wrapped
-        assert Wrap.unwrap(kek, <<before::bitstring, 1 - bit::1, rest::bitstring>>) == :error
+        assert KeyWrap.unwrap(kek, <<before::bitstring, 1 - bit::1, rest::bitstring>>) == :error
       end
     end
 
     for short <- ["", <<0::64>>, <<0::128>>, <<0::184>>, <<0::unit(8)-size(1024)>>],
-        do: assert(Wrap.unwrap(<<0::128>>, short) == :error)
+        do: assert(KeyWrap.unwrap(<<0::128>>, short) == :error)
   end
 
   test "keys from secrets" do

@@ -16,6 +16,7 @@ defmodule Cryptoki.DoctestTest do
 
   doctest Cryptoki, except: @elsewhere
   doctest Cryptoki.CMS
+  doctest Cryptoki.JWE
   doctest Cryptoki.JWK
   doctest Cryptoki.JWS
   doctest Cryptoki.Operation

@@ -51,7 +51,7 @@
   {"another's point is one of the curve", "lib/cryptoki/cms/opener.ex",
    "do: recipient.scheme != :unknown and point?(recipient, holder.curve)",
    "do: recipient.scheme != :unknown and is_map(holder)", "test/cryptoki/cms_decrypt_test.exs"},
-  {"a wrapped key that was changed is none", "lib/cryptoki/content_key/wrap.ex",
+  {"a wrapped key that was changed is none", "lib/cryptoki/formats/key_wrap.ex",
    "if :crypto.exor(a, @iv) == <<0::64>>", "if is_binary(a)",
    "test/cryptoki/content_key_test.exs"},
   {"a stamp is signed for the certificate that it is verified with",
@@ -79,5 +79,14 @@
    "test/cryptoki/x509_chain_test.exs"},
   {"a stamp in signed data is one of its signature", "lib/cryptoki/cms/stamp.ex",
    ":ok <- Token.answers(token, asked),", "_any <- Token.answers(token, asked),",
-   "test/cryptoki/timestamp_test.exs"}
+   "test/cryptoki/timestamp_test.exs"},
+  {"a JWE has each name once", "lib/cryptoki/jwe/message.ex",
+   "true <- names == Enum.uniq(names) and is_binary(key),",
+   "true <- is_list(names) and is_binary(key),", "test/cryptoki/jwe_test.exs"},
+  {"what is critical is protected", "lib/cryptoki/jwe/message.ex",
+   ~S|is_map_key(protected, "crit") and strings?(names)|, "is_map(protected) and strings?(names)",
+   "test/cryptoki/jwe_test.exs"},
+  {"content of a JWE in CBC mode has its tag", "lib/cryptoki/jwe/encryption.ex",
+   "if :crypto.hash_equals(tag(hash, mac, sealed, div(size, 2)), sealed.tag) do",
+   "if is_binary(tag(hash, mac, sealed, div(size, 2))) do", "test/cryptoki/jwe_test.exs"}
 ]

@@ -1,4 +1,5 @@
-// node's jose for the tests, as jose.py: a list of {jwk, jws, alg, payload} on stdin, answers go out.
+// node's jose for the tests, as jose.py: a list of {jwk, jws, alg, payload} on stdin, answers go out; {jwk, alg, enc,
+// plaintext} is encrypted.
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
@@ -9,9 +10,14 @@ let text = "";
 for await (const chunk of process.stdin) text += chunk;
 
 const answers = [];
-for (const { jwk, jws, alg, payload } of JSON.parse(text)) {
+for (const { jwk, jws, alg, payload, enc, plaintext } of JSON.parse(text)) {
   try {
     const key = await jose.importJWK(jwk, alg);
+    if (plaintext !== undefined) {
+      const sealed = new jose.CompactEncrypt(Buffer.from(plaintext)).setProtectedHeader({ alg, enc });
+      answers.push({ jwe: await sealed.encrypt(key) });
+      continue;
+    }
     const options = { algorithms: [alg] };
     if (payload === undefined) {
       await jose.compactVerify(jws, key, options);

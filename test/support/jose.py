@@ -3,10 +3,14 @@
 #   {"do": "verify", "jwk": {...}, "jws": "...", "payload": "...", "alg": "..."}  -> true, or what was wrong
 #   {"do": "sign", "kty": "...", "alg": "...", ...}  -> {"jwk": {...}, "private": {...}, "jws": "..."}
 #   {"do": "thumbprint", "jwk": {...}}  -> "..."
+#   {"do": "encrypt", "jwk": {...}, "header": {...}, "plaintext": "..."}  -> "..."; with "form": "json" in JSON, with "jwks"
+#     and "headers" for several
+#   {"do": "decrypt", "jwk": {...}, "jwe": "..."}  -> "..."
+#   {"do": "generate", "key": {...}}  -> {...}, a private key
 #   {"do": "key", "key": {...}}  -> {"jwk": {...}, "pem": "...", "public": {...}, "public_pem": "..."}
 import base64, json, sys
 import jwt
-from jwcrypto import jwk, jws
+from jwcrypto import jwe, jwk, jws
 
 ALL = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K",
        "EdDSA", "HS256", "HS384", "HS512"]
@@ -64,9 +68,31 @@ def key(request):
             "public_pem": made.export_to_pem().decode()}
 
 
+def encrypt(request):
+    token = jwe.JWE(request["plaintext"].encode(), json.dumps(request["header"]), **request.get("more", {}))
+    recipients = zip(request["jwks"], request["headers"]) if "jwks" in request else [(request["jwk"], None)]
+    for key, header in recipients:
+        token.add_recipient(jwk.JWK(**key), header and json.dumps(header))
+    return token.serialize(compact=request.get("form") != "json")
+
+
+def decrypt(request):
+    token = jwe.JWE()
+    token.deserialize(request["jwe"], jwk.JWK(**request["jwk"]))
+    return token.payload.decode()
+
+
+def generate(request):
+    return jwk.JWK.generate(**request["key"]).export(as_dict=True)
+
+
+DO = {"verify": verify, "sign": sign, "thumbprint": thumbprint, "key": key,
+      "encrypt": encrypt, "decrypt": decrypt, "generate": generate}
+
+
 def answer(request):
     try:
-        return {"verify": verify, "sign": sign, "thumbprint": thumbprint, "key": key}[request["do"]](request)
+        return DO[request["do"]](request)
     except Exception as error:
         return "%s: %s" % (type(error).__name__, error)
 

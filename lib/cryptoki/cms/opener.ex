@@ -3,10 +3,10 @@ defmodule Cryptoki.CMS.Opener do
   # From what is encrypted to its content. Which recipient is meant is public, and told; from there on all is
   # done for whatever comes, and what went wrong is not told: who learns it can decrypt with it.
 
-  alias Cryptoki.{Certificates, Error}
+  alias Cryptoki.{Certificates, Error, KeyWrap}
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.CMS.{Cipher, Enveloped}
-  alias Cryptoki.ContentKey.{Agreement, Derivation, Holder, Transport, Wrap}
+  alias Cryptoki.ContentKey.{Agreement, Derivation, Holder, Transport}
   alias Cryptoki.DER
   alias Cryptoki.X509.Extensions
 
@@ -121,7 +121,7 @@ defmodule Cryptoki.CMS.Opener do
     with {:ok, secret} <- Agreement.secret(holder, recipient.point) do
       kek = Derivation.derive(kdf, secret, recipient.info, bytes)
 
-      case Wrap.unwrap(kek, recipient.encrypted) do
+      case KeyWrap.unwrap(kek, recipient.encrypted) do
         {:ok, key} when byte_size(key) == size -> {:ok, {key, :real}}
         _wrong -> {:ok, {:crypto.strong_rand_bytes(size), :none}}
       end

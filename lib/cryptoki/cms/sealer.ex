@@ -2,10 +2,10 @@ defmodule Cryptoki.CMS.Sealer do
   @moduledoc false
   # EnvelopedData and AuthEnvelopedData, encrypted here for public keys. Pure, but for what is random.
 
-  alias Cryptoki.{Certificates, DER, Error}
+  alias Cryptoki.{Certificates, DER, Error, KeyWrap}
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.CMS.{Cipher, Recipient}
-  alias Cryptoki.ContentKey.{Agreement, Derivation, Wrap}
+  alias Cryptoki.ContentKey.{Agreement, Derivation}
 
   @enveloped {1, 2, 840, 113_549, 1, 7, 3}
   @auth_enveloped {1, 2, 840, 113_549, 1, 9, 16, 1, 23}
@@ -72,7 +72,7 @@ defmodule Cryptoki.CMS.Sealer do
       agreed = :crypto.compute_key(:ecdh, point, secret, curve)
       {scheme, identifier, info} = Recipient.agree(curve)
       kek = Derivation.derive(scheme.kdf, agreed, info, scheme.size)
-      {:ok, Recipient.agreement(id, curve, own, identifier, Wrap.wrap(kek, key))}
+      {:ok, Recipient.agreement(id, curve, own, identifier, KeyWrap.wrap(kek, key))}
     else
       _no_such_curve_or_point -> no_key()
     end

@@ -8,7 +8,7 @@ defmodule Cryptoki.ContentKey.Holder do
   @enforce_keys [:hsm, :key, :call, :class, :key_type]
   defstruct @enforce_keys ++ [:curve, :size]
 
-  @typedoc "`size` is that of the modulus in bytes."
+  @typedoc "`size` is that of the modulus, or of a secret key, in bytes."
   @type t :: %__MODULE__{
           hsm: Cryptoki.hsm(),
           key: Cryptoki.key(),
@@ -19,7 +19,7 @@ defmodule Cryptoki.ContentKey.Holder do
           size: pos_integer | nil
         }
 
-  @attributes [:class, :key_type, :curve, :modulus]
+  @attributes [:class, :key_type, :curve, :modulus, :value_len]
 
   @doc "What there is to know of a key before anything is decrypted with it."
   @spec fetch(Cryptoki.hsm(), Cryptoki.key(), keyword) :: {:ok, t} | {:error, Error.t()}
@@ -45,12 +45,14 @@ defmodule Cryptoki.ContentKey.Holder do
       class: attributes[:class],
       key_type: attributes[:key_type],
       curve: attributes[:curve],
-      size: size(attributes[:modulus])
+      size: size(attributes)
     }
   end
 
-  defp size(<<_, _::binary>> = modulus),
+  defp size(%{modulus: <<_, _::binary>> = modulus}),
     do: modulus |> :binary.decode_unsigned() |> :binary.encode_unsigned() |> byte_size()
 
-  defp size(_not_rsa), do: nil
+  # SoftHSM says 0 of a key that was unwrapped.
+  defp size(%{value_len: size}) when is_integer(size) and size > 0, do: size
+  defp size(_neither), do: nil
 end

@@ -6,7 +6,7 @@ defmodule Cryptoki.ContentKey.Transport do
   # key each time the same is asked, as one that decrypts is; another one each time would tell them apart
   # (RFC 8017, section 7.2.2; OpenSSL 3.2 does so inside of RSA, and this does for tokens that do not).
 
-  alias Cryptoki.ContentKey.{Holder, OAEP}
+  alias Cryptoki.ContentKey.{Failure, Holder, OAEP}
   alias Cryptoki.Error
 
   @type padding :: :pkcs1 | {:oaep, OAEP.t()}
@@ -15,17 +15,6 @@ defmodule Cryptoki.ContentKey.Transport do
   that are wrong that they are, PKCS #1 v1.5 of few. Which, nobody may be told before the content is looked at.
   """
   @type opened :: {key :: binary, :real | :substitute | :none}
-
-  # What no ciphertext has to do with: the token, the login and the call are in no state to decrypt anything.
-  @unrelated ~w[timeout busy shutdown token_absent locked key_not_found key_ambiguous session_lost stale_handle
-                library_not_loaded panic unsupported pin_unavailable token_ambiguous
-                session_handle_invalid session_closed user_not_logged_in user_type_invalid token_not_present
-                token_not_recognized token_not_initialized device_removed slot_id_invalid device_memory host_memory
-                cryptoki_not_initialized key_handle_invalid object_handle_invalid key_function_not_permitted
-                key_type_inconsistent key_size_range mechanism_invalid function_not_supported function_canceled
-                function_rejected action_prohibited operation_not_validated operation_active
-                operation_not_initialized pin_incorrect pin_invalid pin_len_range pin_expired pin_locked pending
-                node_down library_crashed]a
 
   # What libraries say to parameters that they do not know.
   @no_such_parameters ~w[mechanism_param_invalid arguments_bad mechanism_invalid]a
@@ -71,18 +60,8 @@ defmodule Cryptoki.ContentKey.Transport do
   defp call(%{hsm: hsm, key: key, call: call}, mechanism, encrypted) do
     case Cryptoki.decrypt(hsm, key, mechanism, encrypted, call) do
       {:ok, bytes} -> {:ok, bytes}
-      {:error, error} -> if unrelated?(error), do: {:error, error}, else: {:ok, ""}
+      {:error, error} -> if Failure.unrelated?(error), do: {:error, error}, else: {:ok, ""}
     end
-  end
-
-  # Before C_Decrypt the token has seen nothing of it.
-  defp unrelated?(%Error{reason: reason}) when reason in @unrelated, do: true
-  defp unrelated?(%Error{function: function, code: code}) when code != nil, do: early?(function)
-  defp unrelated?(_ours), do: false
-
-  defp early?(function) do
-    function != nil and
-      function not in [:C_Decrypt, :C_DecryptUpdate, :C_DecryptFinal, :C_UnwrapKey]
   end
 
   defp substitute(encrypted, size),

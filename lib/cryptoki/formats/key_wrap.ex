@@ -39,6 +39,33 @@ defmodule Cryptoki.KeyWrap do
     IO.iodata_to_binary([a | blocks])
   end
 
-  defp block(key, bytes),
-    do: :crypto.crypto_one_time(:"aes_#{bit_size(key)}_ecb", key, bytes, true)
+  @doc "What `wrap/2` has wrapped, 64 bytes at most; `:error` when it has not, or not with this key."
+  @spec unwrap(binary, binary) :: {:ok, binary} | :error
+  def unwrap(kek, <<a::binary-8, rest::binary>>)
+      when rem(byte_size(rest), 8) == 0 and byte_size(rest) in 16..64 do
+    blocks = for <<block::binary-8 <- rest>>, do: block
+
+    {a, blocks} =
+      Enum.reduce(5..0//-1, {a, blocks}, fn round, {a, blocks} ->
+        {blocks, a} =
+          blocks
+          |> Enum.with_index(round * length(blocks) + 1)
+          |> Enum.reverse()
+          |> Enum.map_reduce(a, fn {block, t}, <<a::64>> ->
+            <<a::binary-8, block::binary-8>> =
+              block(kek, <<Bitwise.bxor(a, t)::64, block::binary>>, false)
+
+            {block, a}
+          end)
+
+        {a, Enum.reverse(blocks)}
+      end)
+
+    if :crypto.exor(a, @iv) == <<0::64>>, do: {:ok, IO.iodata_to_binary(blocks)}, else: :error
+  end
+
+  def unwrap(_kek, _other), do: :error
+
+  defp block(key, bytes, encrypt? \\ true),
+    do: :crypto.crypto_one_time(:"aes_#{bit_size(key)}_ecb", key, bytes, encrypt?)
 end

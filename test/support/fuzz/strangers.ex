@@ -11,6 +11,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     DER,
     Error,
     JSON,
+    JWE,
     JWK,
     JWS,
     PEM,
@@ -19,6 +20,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
 
   alias Cryptoki.{PKCS12, PublicKey, SecretKey, SSH, X509}
   alias Cryptoki.CMS.{Cipher, Enveloped}
+  alias Cryptoki.ContentKey.Holder
   alias Cryptoki.DER.Reader
   alias Cryptoki.Options.Table
   alias Cryptoki.Timestamp
@@ -40,7 +42,8 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     cose: :bytes,
     ssh: :bytes,
     sshsig: :bytes,
-    cms: :der
+    cms: :der,
+    jwe: :bytes
   ]
 
   @doc "The targets, each with what its inputs are."
@@ -159,6 +162,16 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
 
     :ok
   end
+
+  # A JWE, or the header of one; what it says of its key is read as for keys on a curve and of AES.
+  def run(:jwe, <<0, jwe::binary>>), do: jwe(jwe)
+
+  def run(:jwe, <<_, header::binary>>) do
+    parts = [header, "", <<1::96>>, "text", <<1::128>>]
+    jwe(Enum.map_join(parts, ".", &Base.url_encode64(&1, padding: false)))
+  end
+
+  def run(:jwe, ""), do: :ok
 
   # Private keys in each of their forms.
   def run(:pkcs8, bytes) do
@@ -366,6 +379,26 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     info = DER.sequence([@sha1, DER.octet_string(mac)])
     safe = DER.sequence([@data, DER.explicit(0, DER.octet_string(bytes))])
     DER.sequence([DER.integer(3), safe, DER.sequence([info, DER.octet_string("12345678")])])
+  end
+
+  @holder %{hsm: nil, key: nil, call: [], class: :private_key, key_type: :ec, curve: :secp256r1}
+  @holders [
+    struct!(Holder, @holder),
+    struct!(Holder, %{@holder | class: :secret_key, key_type: :aes, curve: nil}),
+    struct!(Holder, %{@holder | key_type: :ec_montgomery, curve: :x25519})
+  ]
+
+  defp jwe(jwe) do
+    with {:ok, message} <- answer(JWE.Message.read(jwe, [], nil)) do
+      for %{header: %{"alg" => alg} = header} <- message.recipients,
+          holder <- @holders,
+          is_binary(alg) and JWE.Algorithm.for?(alg, holder) do
+        with {:error, text} <- JWE.Algorithm.way(header, message.encryption, holder),
+             do: true = String.valid?(text) and byte_size(text) < 200
+      end
+    end
+
+    :ok
   end
 
   defp jws(jws) do

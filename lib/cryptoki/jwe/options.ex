@@ -1,0 +1,90 @@
+defmodule Cryptoki.JWE.Options do
+  @moduledoc false
+  # The options of `Cryptoki.JWE`, as tables. Pure.
+
+  alias Cryptoki.JWE.{Encryption, Message}
+  alias Cryptoki.{JSON, Options.Table}
+
+  @doc "Of `decrypt/4`."
+  @spec decrypt() :: Table.t()
+  def decrypt do
+    expected = [
+      cast: &strings/1,
+      must: "a string, or a list of these",
+      type: "String.t() | [String.t(), ...]"
+    ]
+
+    [
+      alg:
+        expected ++
+          [
+            doc:
+              "the algorithm of the key that is expected, or a list of them. The key allows only those of its kind anyway"
+          ],
+      enc: expected ++ [doc: "the same of the content"],
+      crit: [
+        cast: &extensions/1,
+        must: "names of extensions, none that RFC 7516 defines itself",
+        type: "String.t() | [String.t()]",
+        default: [],
+        doc: "extensions that the caller understands and looks at"
+      ]
+    ]
+  end
+
+  @doc "Of `encrypt/3`."
+  @spec encrypt() :: Table.t()
+  def encrypt do
+    [
+      alg: [
+        cast: :line,
+        must: "a string such as \"RSA-OAEP-256\"",
+        type: "String.t()",
+        doc:
+          "`RSA-OAEP` or `RSA-OAEP-256` for RSA keys, `ECDH-ES` or `ECDH-ES+A128KW` to `ECDH-ES+A256KW` for those on " <>
+            "curves. Default: `RSA-OAEP-256`, `ECDH-ES+A256KW`"
+      ],
+      enc: [
+        cast: {:one_of, Encryption.names()},
+        must: "one of " <> Enum.map_join(Encryption.names(), ", ", &inspect/1),
+        type: "String.t()",
+        default: "A256GCM",
+        doc: "what encrypts the content: " <> Enum.map_join(Encryption.names(), ", ", &"`#{&1}`")
+      ],
+      header: [
+        cast: &header/1,
+        must: "a map",
+        type: "map",
+        default: %{},
+        doc: "further members of the header, such as `kid`, `typ`, `cty`"
+      ]
+    ]
+  end
+
+  defp strings(text) when is_binary(text), do: strings([text])
+
+  defp strings(texts) do
+    texts != [] and is_list(texts) and not List.improper?(texts) and
+      Enum.all?(texts, &is_binary/1) and {:ok, texts}
+  end
+
+  defp extensions(name) when is_binary(name), do: extensions([name])
+  defp extensions(names), do: Message.extensions?(names) and {:ok, names}
+
+  @ours ~w[alg enc epk zip crit iv tag]
+
+  # As JSON has it: that it can be written is known before anything is encrypted.
+  defp header(header) when is_map(header) and not is_struct(header) do
+    _ = JSON.encode!(header)
+    header = Map.new(header, fn {name, value} -> {to_string(name), value} end)
+
+    case Enum.find(@ours, &is_map_key(header, &1)) do
+      nil -> {:ok, header}
+      name -> {:error, "#{name} is set here, or is not here"}
+    end
+  rescue
+    error in ArgumentError -> {:error, String.replace_prefix(error.message, "JSON: ", "")}
+  end
+
+  defp header(_other), do: false
+end
