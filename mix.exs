@@ -58,6 +58,9 @@ defmodule Cryptoki.MixProject do
   defp links(repository),
     do: %{"Source" => repository, "Changes" => repository <> "/blob/v#{@version}/CHANGELOG.md"}
 
+  # The guides that tell what tests have found.
+  @tested "tokens|vectors|pki_judges|reliability|findings"
+
   # For ExDoc where it is installed (Debian's elixir-ex-doc, an archive or an escript); it is no dependency.
   defp docs do
     [
@@ -66,10 +69,10 @@ defmodule Cryptoki.MixProject do
       extras: extras(),
       groups_for_extras: [
         Start: ~r/first_signature|testing|cheatsheet/,
-        Operation: ~r/(operations|errors|telemetry)\.md$/,
-        "What was tested": ~r/(tokens|vectors|pki_judges|reliability|findings)\.md$/,
-        Guides: ~r"^guides/|erlang",
-        Project: ~r/^[A-Z]|^usage/
+        Guides: ~r{^guides/(?!(operations|errors|telemetry|#{@tested})\.)|erlang},
+        Operation: ~r{^guides/(?!(#{@tested})\.)},
+        "What was tested": ~r{^guides/},
+        Project: ~r/^(?!README)/
       ],
       groups_for_modules: [
         "The door": [Cryptoki, Cryptoki.Session, Cryptoki.Operation, Cryptoki.Error],

@@ -4,7 +4,7 @@ defmodule Cryptoki.DocsTest do
   # What the documents say is true: versions, links, commands, and the functions in their examples;
   # and every public function has a text, an example and a @spec.
 
-  @pages ~w(README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md usage-rules.md)
+  @pages ~w(README.md CHANGELOG.md CONTRIBUTING.md ARCHITECTURE.md SECURITY.md usage-rules.md)
          |> Enum.filter(&File.exists?/1)
   @pages @pages ++ Path.wildcard("guides/*.{md,cheatmd,livemd}")
 
@@ -206,6 +206,11 @@ defmodule Cryptoki.DocsTest do
         for [_, task] <- Regex.scan(~r/mix (cryptoki\.[a-z._]+[a-z])/, text) do
           assert Mix.Task.get(task), "#{@page} names mix #{task}, which is no task"
         end
+      end
+
+      test "has pictures whose nodes are no words of the language that draws them" do
+        for [_, picture] <- Regex.scan(~r/^```mermaid\n(.*?)^```/ms, File.read!(@page)),
+            do: refute(picture =~ ~r/\b(call|click|style|default|class)\s|\bend\s*(-->|&)/)
       end
 
       test "has Elixir code that parses and calls functions that exist" do

@@ -198,7 +198,9 @@ defmodule Cryptoki.ArchitectureTest do
           uniq: true,
           do: {elem(Enum.at(floors, from), 0), elem(Enum.at(floors, to), 0)}
 
-    drawn = Regex.scan(~r/^  (\w+) --> (.+)$/m, File.read!("ARCHITECTURE.md"))
+    # A node of the picture can have its name behind it: `call` alone is a word of the language that draws it.
+    picture = File.read!("ARCHITECTURE.md") |> String.replace(~r/(\w+)\[\1\]/, "\\1")
+    drawn = Regex.scan(~r/^  (\w+) --> (.+)$/m, picture)
     drawn = for [_line, from, to] <- drawn, to <- String.split(to, " & "), do: {from, to}
     assert Enum.sort(drawn) == Enum.sort(edges)
   end
