@@ -2,11 +2,12 @@ defmodule Cryptoki.PostQuantumTest do
   use ExUnit.Case, async: true
 
   # Certificates, requests, lists, signed data and tokens of the web by keys of ML-DSA and SLH-DSA, which never leave
-  # the token. Each signature is judged by an implementation in pure Rust, pq_referee; test/pki asks OpenSSL.
+  # the token. Each signature is judged by an implementation in pure Rust, pq_referee, and what stands around it by
+  # Python's cryptography and jwcrypto; test/pki asks OpenSSL.
 
-  alias Cryptoki.{CMS, DER, Error, JWK, JWS, X509}
+  alias Cryptoki.{CMS, DER, Error, JWK, JWS, SSH, X509}
   alias Cryptoki.SignatureAlgorithm.PostQuantum, as: Sets
-  alias Cryptoki.Test.{PostQuantum, Referee, SoftHSM, Token}
+  alias Cryptoki.Test.{COSE, PostQuantum, Referee, SoftHSM, Token}
 
   @moduletag skip:
                !Token.library(:kryoptic) && "Kryoptic is not built: bin/test --tokens kryoptic"
@@ -285,6 +286,83 @@ defmodule Cryptoki.PostQuantumTest do
 
       assert {:error, %Error{reason: :key_type_inconsistent}} =
                JWS.sign(hsm, key(other), "text", alg: alg)
+    end
+  end
+
+  describe "Python's" do
+    test "cryptography takes certificates, requests and lists of ML-DSA, and nothing that is spoilt",
+         %{hsm: hsm} do
+      rsa = [label: "rsa"]
+      above = X509.self_signed!(hsm, rsa, subject: "/CN=above", ca: true)
+
+      rows =
+        for set <- [:ml_dsa_44, :ml_dsa_65, :ml_dsa_87],
+            key = key(set),
+            root = X509.self_signed!(hsm, key, subject: "/CN=root", ca: true),
+            csr = X509.csr!(hsm, key, subject: "/CN=www", subject_alt_name: ["www.acme.test"]),
+            row <- [
+              {"issued", root, root},
+              {"issued", X509.issue!(hsm, key, root, csr), root},
+              {"issued", X509.issue!(hsm, rsa, above, csr), above},
+              {"request", csr, csr},
+              {"list", X509.crl!(hsm, key, root, [17]), root}
+            ],
+            do: row
+
+      ask = fn {what, der, issuer} ->
+        %{do: what, der: COSE.hex(der), issuer: COSE.hex(issuer)}
+      end
+
+      spoilt = for {what, der, issuer} <- rows, do: {what, Referee.spoilt(der), issuer}
+      answers = COSE.python(Enum.map(rows ++ spoilt, ask), "post_quantum.py")
+      {taken, refused} = Enum.split(answers, length(rows))
+      assert Enum.uniq(taken) == ["ok"]
+      refute "ok" in refused
+    end
+
+    test "jwcrypto takes tokens of the web of ML-DSA and has the same thumbprints, and its own are taken here",
+         %{hsm: hsm} do
+      for {set, alg} <- [ml_dsa_44: "ML-DSA-44", ml_dsa_65: "ML-DSA-65", ml_dsa_87: "ML-DSA-87"] do
+        jwk = JWK.public!(hsm, key(set), kid: "1")
+        jws = JWS.sign!(hsm, key(set), "text", header: %{kid: "1"})
+
+        assert [
+                 "text",
+                 "Invalid" <> _,
+                 thumbprint,
+                 %{"jwk" => %{"kty" => "AKP", "pub" => pub} = theirs, "jws" => signed}
+               ] =
+                 COSE.python(
+                   [
+                     %{do: "verify", jwk: jwk, jws: jws},
+                     %{
+                       do: "verify",
+                       jwk: jwk,
+                       jws: String.replace(jws, ".", ".dGV4", global: false)
+                     },
+                     %{do: "thumbprint", jwk: jwk},
+                     %{do: "sign", alg: alg, payload: "theirs"}
+                   ],
+                   "post_quantum.py"
+                 )
+
+        assert thumbprint == JWK.thumbprint(jwk)
+        value = Base.url_decode64!(pub, padding: false)
+        kind = [class: :public_key, key_type: :ml_dsa, parameter_set: set, value: value]
+        object = Cryptoki.create!(hsm, kind ++ [verify: true, token: false])
+        assert JWS.verify!(hsm, object, signed).payload == "theirs"
+
+        if :mldsa65 in :crypto.supports(:public_keys),
+          do: assert(JWS.verify!({:jwks, [jwk, theirs]}, jws, alg: alg).payload == "text"),
+          else: assert({:error, %Error{reason: :unsupported}} = JWS.verify({:jwks, [jwk]}, jws))
+      end
+    end
+  end
+
+  test "what has no such keys says so", %{hsm: hsm} do
+    for {set, key} <- [ml_dsa_44: key(:ml_dsa_44), slh_dsa: key(:slh_dsa_sha2_128f)] do
+      assert {:error, %Error{reason: :unsupported}} = JWK.to_jose(hsm, key), "#{set}"
+      assert {:error, %Error{reason: :unsupported}} = SSH.public_key(hsm, key), "#{set}"
     end
   end
 

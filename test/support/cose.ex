@@ -1,17 +1,17 @@
 defmodule Cryptoki.Test.COSE do
   @moduledoc false
-  # Other people's COSE, pycose and cwt, and their CBOR; see cose.py.
+  # Other people's COSE, pycose and cwt, and their CBOR, see cose.py; and their ML-DSA, see post_quantum.py.
 
   alias Cryptoki.JSON
   alias Cryptoki.Test.PKI.Requests
   alias Cryptoki.Test.Scratch
 
   @doc "What they answer to each request."
-  @spec python([map]) :: [term]
-  def python(requests) do
+  @spec python([map], String.t()) :: [term]
+  def python(requests, script \\ "cose.py") do
     Scratch.within("cose", fn directory ->
       file = Scratch.write(directory, "requests", JSON.encode!(requests))
-      arguments = ["-B", "test/support/cose.py", file]
+      arguments = ["-B", Path.join("test/support", script), file]
       {text, 0} = System.cmd(Requests.python(), arguments)
       {:ok, answers} = JSON.decode(text)
       answers

@@ -17,6 +17,9 @@ defmodule Cryptoki.JWK.JOSE do
 
   @doc "The `jose_jwk` record of a key."
   @spec new(term, term, map) :: {:ok, tuple} | {:error, Error.t()}
+  def new(_hsm, _key, %{"kty" => "AKP"}),
+    do: {:error, Error.new(:unsupported, "erlang-jose has no keys of ML-DSA")}
+
   def new(hsm, key, jwk) do
     if Code.ensure_loaded?(:jose_jwk) do
       {:ok, record({%{kty: __MODULE__}, Map.put(jwk, "cryptoki", {hsm, key})})}

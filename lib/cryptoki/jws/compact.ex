@@ -30,7 +30,7 @@ defmodule Cryptoki.JWS.Compact do
   end
 
   @doc "What is signed of a header and a payload."
-  @spec input(iodata, iodata | {:stream, Enumerable.t()}) :: iodata | {:stream, Enumerable.t()}
+  @spec input(iodata, iodata | {:stream, Enumerable.t()}) :: iolist | {:stream, Enumerable.t()}
   def input(protected, {:stream, chunks}),
     do: {:stream, Stream.concat([[protected, ?.]], chunks)}
 
