@@ -16,7 +16,19 @@ defmodule Cryptoki.Test.MixTasks do
   def new(labels) do
     directory = Scratch.directory("mix-tasks")
     {library, token} = MainToken.outside(Path.join(directory, "tokens"), labels)
+    context(directory, library, token)
+  end
 
+  @doc "The same on SoftHSM, whatever the main token is."
+  @spec softhsm([String.t()]) :: context
+  def softhsm(labels) do
+    directory = Scratch.directory("mix-tasks")
+    configuration = SoftHSM.configuration(Path.join(directory, "tokens"))
+    for label <- labels, do: SoftHSM.create(label, configuration)
+    context(directory, SoftHSM.library(), [{"SOFTHSM2_CONF", configuration}])
+  end
+
+  defp context(directory, library, token) do
     environment =
       token ++
         [
@@ -47,8 +59,8 @@ defmodule Cryptoki.Test.MixTasks do
     do: System.cmd("sh", ["-c", line, "mix" | arguments], options(context))
 
   @doc "What starts Mix."
-  @spec command() :: String.t()
-  def command, do: "elixir -pa '#{Application.app_dir(:cryptoki, "ebin")}' -S mix"
+  @spec command(Path.t()) :: String.t()
+  def command(ebin \\ Application.app_dir(:cryptoki, "ebin")), do: "elixir -pa '#{ebin}' -S mix"
 
   @spec options(context) :: keyword
   def options(context), do: [env: context.environment, cd: context.directory]

@@ -18,7 +18,7 @@ defmodule Cryptoki.Table do
   """
   @spec format([String.t()], [[String.t() | nil]], width) :: String.t()
   def format(header, rows, width) do
-    rows = for row <- [header | rows], do: Enum.map(row, &clean/1)
+    rows = for row <- [header | rows], do: Enum.map(row, &printable/1)
     widths = rows |> Enum.zip_with(&longest/1) |> fit(width)
     [header | rows] = rows
     rule = Enum.map(widths, &String.duplicate("-", &1))
@@ -32,15 +32,17 @@ defmodule Cryptoki.Table do
     left = if width == :infinity, do: :infinity, else: max(width - names - 2, @least)
 
     Enum.map_join(pairs, fn {name, value} ->
-      Width.pad(name, names) <> @gap <> cut(clean(value), left) <> "\n"
+      Width.pad(name, names) <> @gap <> cut(printable(value), left) <> "\n"
     end)
   end
 
   # A label is what somebody wrote on the token: it must not drive the terminal, nor turn the line around. Joiners
   # are part of how some languages are written.
-  defp clean(nil), do: ""
+  @doc "A text without what would drive the terminal."
+  @spec printable(String.t() | nil) :: String.t()
+  def printable(nil), do: ""
 
-  defp clean(text) do
+  def printable(text) do
     text = if String.valid?(text), do: text, else: inspect(text)
     String.replace(text, ~r/[^[:print:]]|(?![\x{200C}\x{200D}])\p{Cf}/u, "?")
   end

@@ -38,6 +38,10 @@ defmodule Cryptoki.Prehash do
   @typedoc "Runs a call with another mechanism and other data than its own."
   @type attempt :: (Keys.mechanism(), binary -> :ok | {:ok, term} | {:error, Error.t()})
 
+  @doc "What comes in the place of a mechanism that hashes and signs, where the token has no such."
+  @spec plain(atom) :: atom | nil
+  def plain(combined), do: with({plain, _hash} <- @combined[combined], do: plain)
+
   @doc "Whether the token is known not to hash for this key: it has ECDSA alone, or has refused before."
   @spec known?(Target.t(), map) :: boolean
   def known?(target, call) do
