@@ -1,5 +1,5 @@
 defmodule Cryptoki.CMS do
-  alias Cryptoki.{Bytes, CallOptions, Certificates, Chunks, DER, Error, PEM}
+  alias Cryptoki.{Bytes, CallOptions, Certificates, Chunks, DER, Error, PEM, X509}
   alias Cryptoki.CMS.{Enveloped, Opener, Options, Sealer, SignedData, Signer}
   alias Cryptoki.ContentKey.Holder
   alias Cryptoki.Options.Table
@@ -82,6 +82,60 @@ defmodule Cryptoki.CMS do
   bang(sign(hsm, key, certificate, data, opts) :: binary)
 
   @doc """
+  Certificates, and lists of revoked ones, in one file that nobody has signed (RFC 5652, section 5.1; `.p7b` and
+  `.p7c`), as authorities hand out chains, and Java and Windows import them: DER, in which they have no order. No
+  token is asked.
+
+    * `crls:` revocation lists to go along, DER or PEM, one or several
+
+  Errors: `:invalid_argument` for what is no certificate, or no list.
+
+      iex> {:ok, der} = Cryptoki.CMS.certs_only(Cryptoki.certificate!(MyApp.HSM, label: "invoice"))
+      iex> <<0x30, 0x82, _size::16, 6, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 7, 2, _rest::binary>> = der
+      iex> String.starts_with?(Cryptoki.CMS.to_pem(der), "-----BEGIN CMS-----")
+      true
+  """
+  @spec certs_only(binary | [binary], opts) :: {:ok, binary} | {:error, Error.t()}
+  def certs_only(certificates, opts \\ []) do
+    {own, []} = CallOptions.split!(opts, [:crls], [])
+
+    with {:ok, certificates} <-
+           Certificates.fetch(nil, binaries!(certificates, "certificates"), "certificates"),
+         {:ok, lists} <- lists(own[:crls] || []) do
+      signed = SignedData.encode(@data, nil, [], Enum.uniq(certificates), [], lists)
+      {:ok, content_info(@signed_data, [DER.explicit(0, signed)])}
+    end
+  end
+
+  bang(certs_only(certificates :: binary | [binary], opts) :: binary)
+
+  defp lists([]), do: {:ok, []}
+
+  defp lists(lists) do
+    with {:ok, ders} <- each(binaries!(lists, "crls"), &list/1),
+         do: {:ok, Enum.uniq(Enum.concat(ders))}
+  end
+
+  defp list(bytes) do
+    with {:ok, ders} <- PEM.ders(bytes, :crl),
+         {:ok, _read} <- each(ders, &X509.revocation_list/1) do
+      {:ok, ders}
+    else
+      {:error, %Error{} = error} -> {:error, %{error | detail: "crls: #{error.detail}"}}
+      {:error, text} -> {:error, Error.new(:invalid_argument, "crls: #{text}")}
+    end
+  end
+
+  defp binaries!(some, argument) do
+    some = List.wrap(some)
+
+    unless some != [] and Enum.all?(some, &is_binary/1),
+      do: raise(ArgumentError, "#{argument}: must be DER or PEM, or a list of these")
+
+    some
+  end
+
+  @doc """
   Decrypts what was encrypted for a key of the token: EnvelopedData (RFC 5652) and AuthEnvelopedData (RFC
   5083), in DER, BER or PEM, as `openssl cms -encrypt`, `gpgsm` and mail programs write them.
 
@@ -152,12 +206,9 @@ defmodule Cryptoki.CMS do
     {own, []} = CallOptions.split!(opts, Options.encrypt(), [])
     data = Bytes.binary!(data, "data")
 
-    unless is_binary(certificates) or
-             (is_list(certificates) and certificates != [] and
-                Enum.all?(certificates, &is_binary/1)),
-           do: raise(ArgumentError, "certificates: must be DER or PEM, or a list of these")
+    certificates = binaries!(certificates, "certificates")
 
-    with {:ok, ders} <- Certificates.fetch(nil, List.wrap(certificates), "certificates"),
+    with {:ok, ders} <- Certificates.fetch(nil, certificates, "certificates"),
          {:ok, {type, content}} <- Sealer.seal(ders, data, own),
          do: {:ok, content_info(type, [DER.explicit(0, content)])}
   end

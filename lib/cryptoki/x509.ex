@@ -1,5 +1,5 @@
 defmodule Cryptoki.X509 do
-  alias Cryptoki.{Error, Key, PEM}
+  alias Cryptoki.{Error, Key}
   alias Cryptoki.X509.{Name, OCSP, Options, Verbs}
 
   @moduledoc """
@@ -290,6 +290,9 @@ defmodule Cryptoki.X509 do
       that is not is refused, as is an earlier `this_update`. What stood on it, as `revocation_list/1` reads it,
       can be given again: entries that are the same are one, and what no list can have is an error (a certificate
       twice, a time after the list, a serial number below 0, `:remove_from_crl`); both raise without `previous:`
+    * `delta:` the whole list, DER or PEM, or its number, that this one says what is new since: what is revoked, and
+      with the reason `:remove_from_crl` what is not any more. It has the `crl_urls:` of that
+    * `delta_crl_urls:` of a whole one, where such lists are found; certificates can say that, too
     * `crl_urls:` where it is found, critical; certificates need one of these, too (section 5.2.5). NSS takes no such list
     * `ca_issuers_url:` where the certificate of its issuer is
 
@@ -318,7 +321,7 @@ defmodule Cryptoki.X509 do
     * `:revoked`, `{serial, at, reason}` (none is `:unspecified`), as `crl/5` takes them with this list as `previous:`
     * `:this_update`, `:next_update` (`nil` where no next one is promised), `:number` (`nil`)
     * `:base_number` is `nil` but for delta lists, which say only what is new since the list with that number:
-      what is taken off again is `:remove_from_crl`. `crl/5` makes no such lists
+      what is taken off again is `:remove_from_crl`
     * `:issuer` as text, `:authority_key_identifier`, `:signature_algorithm`, `:version`
     * `:extensions` all of the list, as in `request/2`, and `:entry_extensions` those of entries but their
       reasons, `[{serial, extensions}]`, which `crl/5` does not write. A critical one that you do not know says that the list is not about
@@ -488,11 +491,5 @@ defmodule Cryptoki.X509 do
       true
   """
   @spec to_pem(binary | [binary]) :: String.t()
-  def to_pem(ders), do: Enum.map_join(List.wrap(ders), &PEM.encode(&1, label!(&1)))
-
-  defp label!(der) do
-    with :error <- PEM.label(der),
-         do: raise(ArgumentError, "der: is no certificate, request or revocation list"),
-         else: ({:ok, label} -> label)
-  end
+  def to_pem(ders), do: Verbs.to_pem(ders)
 end

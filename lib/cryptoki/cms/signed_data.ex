@@ -6,11 +6,10 @@ defmodule Cryptoki.CMS.SignedData do
 
   @data {1, 2, 840, 113_549, 1, 7, 1}
 
-  @doc "`SignedData`; the content may be left out, which is `nil`, and certificates be none."
-  @spec encode(DER.oid(), binary | nil, [DER.t()], [DER.t()], [DER.t()]) :: DER.t()
-  def encode(type, content, digest_algorithms, certificates, infos) do
+  @doc "`SignedData`; the content may be left out, which is `nil`, and certificates and lists be none."
+  @spec encode(DER.oid(), binary | nil, [DER.t()], [DER.t()], [DER.t()], [DER.t()]) :: DER.t()
+  def encode(type, content, digest_algorithms, certificates, infos, lists \\ []) do
     content = if content, do: [DER.explicit(0, DER.octet_string(content))], else: []
-    certificates = if certificates == [], do: [], else: [DER.set_of(certificates, 0xA0)]
 
     DER.sequence(
       [
@@ -18,7 +17,10 @@ defmodule Cryptoki.CMS.SignedData do
         DER.integer(if(type == @data, do: 1, else: 3)),
         DER.set_of(Enum.uniq(digest_algorithms)),
         DER.sequence([DER.oid(type) | content])
-      ] ++ certificates ++ [DER.set_of(infos)]
+      ] ++ set(certificates, 0xA0) ++ set(lists, 0xA1) ++ [DER.set_of(infos)]
     )
   end
+
+  defp set([], _tag), do: []
+  defp set(values, tag), do: [DER.set_of(values, tag)]
 end

@@ -126,6 +126,7 @@ defmodule Cryptoki.X509.Extensions do
       given(:name_constraints, options, &{elem(&1, 1), NameConstraints.encode(&1)}),
       given(:policies, options, &{elem(&1, 1), Policies.encode(&1)}),
       given(:crl_urls, options, &{false, URLs.distribution_points(&1)}),
+      given(:delta_crl_urls, options, &{false, URLs.distribution_points(&1)}),
       access(options[:ocsp_url] || [], options[:ca_issuers_url] || []),
       if(options[:ocsp_nocheck], do: [{Names.oid(:ocsp_nocheck), false, DER.null()}], else: []),
       options[:extensions] || []
@@ -217,13 +218,18 @@ defmodule Cryptoki.X509.Extensions do
   @spec crl_number(non_neg_integer) :: t
   def crl_number(number), do: {Names.oid(:crl_number), false, DER.integer(number)}
 
-  @doc "Where a list is found, which it has to say as certificates do, and the certificate of its issuer."
-  @spec of_list(crl :: [String.t()], ca_issuers :: [String.t()]) :: [t]
-  def of_list(urls, issuers) do
-    place = fn urls -> {true, URLs.issuing_distribution_point(urls)} end
+  @doc """
+  Where a list is found, which it has to say as certificates do, the list that it says what is new since, or where one
+  is that says what is new since it, and the certificate of its issuer.
+  """
+  @spec of_list(map) :: [t]
+  def of_list(%{urls: urls, issuers_urls: issuers, base: base, delta_urls: delta}) do
+    says = [issuing_distribution_point: urls, delta_crl: base, delta_crl_urls: delta]
+    place = &{true, URLs.issuing_distribution_point(&1)}
 
-    given(:issuing_distribution_point, [issuing_distribution_point: urls], place) ++
-      access([], issuers)
+    given(:delta_crl, says, &{true, DER.integer(&1)}) ++
+      given(:issuing_distribution_point, says, place) ++
+      given(:delta_crl_urls, says, &{false, URLs.distribution_points(&1)}) ++ access([], issuers)
   end
 
   @doc "The `SubjectPublicKeyInfo` of a public key."

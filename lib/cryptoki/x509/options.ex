@@ -61,6 +61,11 @@ defmodule Cryptoki.X509.Options do
       {:doc, "where the list is that names it when it is revoked, a URL or several of one list"}
       | @urls
     ],
+    delta_crl_urls: [
+      {:doc,
+       "where the list is that says what is new since the one of `crl_urls:` (freshest CRL)"}
+      | @urls
+    ],
     ocsp_url: [{:doc, "who answers whether it is revoked (OCSP)"} | @urls],
     ca_issuers_url: [{:doc, "where the certificate of its issuer is"} | @urls],
     policies: [
@@ -178,7 +183,14 @@ defmodule Cryptoki.X509.Options do
       must: "the list before, DER or PEM",
       doc: "the list before, whose number is less"
     ],
+    delta: [
+      cast: &__MODULE__.delta/1,
+      type: "binary | non_neg_integer",
+      must: "the whole list before, DER or PEM, or its number",
+      doc: "the list that this one says what is new since"
+    ],
     crl_urls: @extensions[:crl_urls],
+    delta_crl_urls: @extensions[:delta_crl_urls],
     ca_issuers_url: @extensions[:ca_issuers_url]
   ]
 
@@ -214,7 +226,7 @@ defmodule Cryptoki.X509.Options do
   def split!(opts, function) do
     call = if function == :review, do: [], else: [:timeout, :pin, :metadata]
     {own, call} = CallOptions.split!(opts, @tables[function], call)
-    if function == :crl, do: previous!(opts), else: Extensions.check!(own)
+    if function == :crl, do: list!(opts, own), else: Extensions.check!(own)
 
     if own[:copy] && own[:subject_alt_name],
       do:
@@ -246,12 +258,21 @@ defmodule Cryptoki.X509.Options do
   @spec previous(term) :: Table.casted()
   def previous(list), do: is_binary(list) and {:ok, list}
 
+  @doc false
+  @spec delta(term) :: Table.casted()
+  def delta(list) when is_binary(list), do: {:ok, list}
+  def delta(number), do: number(number)
+
   # Elsewhere it is an option not given: here a number would go without being looked at.
-  defp previous!(opts) do
-    if Enum.member?(opts, {:previous, nil}) do
+  defp list!(opts, own) do
+    for {name, what} <- [previous: "of all", delta: "which is a whole one"],
+        Enum.member?(opts, {name, nil}) do
       raise ArgumentError,
-            "previous: must be the list before, DER or PEM, got: nil; leave it out for the first list of all"
+            "#{name}: must be the list before, DER or PEM, got: nil; leave it out for the first list #{what}"
     end
+
+    if own[:delta] && own[:delta_crl_urls],
+      do: raise(ArgumentError, "delta_crl_urls: is for whole lists, without delta:")
   end
 
   # Tag, length, and twenty bytes.

@@ -13,6 +13,7 @@ defmodule Cryptoki.X509.RevocationList do
 
   @reason_code Names.oid(:crl_reason)
   @reasons Names.reasons()
+  @delta_reasons Names.delta_reasons()
 
   @type t :: %{
           this_update: DateTime.t(),
@@ -20,6 +21,8 @@ defmodule Cryptoki.X509.RevocationList do
           number: non_neg_integer,
           urls: [String.t()],
           issuers_urls: [String.t()],
+          delta_urls: [String.t()],
+          base: non_neg_integer | nil,
           certificates: [%{issuer: DER.t(), serial: DER.t()}],
           entries: [DER.t()]
         }
@@ -50,7 +53,8 @@ defmodule Cryptoki.X509.RevocationList do
 
     # When none is said a certificate was revoked at `at`, and none was after `latest`.
     latest = this |> later(now) |> later(if previous, do: previous.shown.this_update, else: this)
-    limits = %{at: earlier(this, now), latest: latest, previous: previous}
+    reasons = if options[:delta], do: @delta_reasons, else: @reasons
+    limits = %{at: earlier(this, now), latest: latest, previous: previous, reasons: reasons}
     revoked = Enum.map(revoked, &entry!(&1, limits))
 
     %{
@@ -59,6 +63,8 @@ defmodule Cryptoki.X509.RevocationList do
       number: options[:number] || number(),
       urls: options[:crl_urls] || [],
       issuers_urls: options[:ca_issuers_url] || [],
+      delta_urls: options[:delta_crl_urls] || [],
+      base: nil,
       certificates: Enum.filter(revoked, & &1.issuer),
       entries: once!(revoked, previous)
     }
@@ -99,13 +105,14 @@ defmodule Cryptoki.X509.RevocationList do
   defp earlier(one, other), do: if(DateTime.compare(one, other) == :gt, do: other, else: one)
   defp later(one, other), do: if(DateTime.compare(one, other) == :lt, do: other, else: one)
 
-  defp entry!({revoked, %DateTime{} = at, reason}, limits) when is_map_key(@reasons, reason) do
+  defp entry!({revoked, %DateTime{} = at, reason}, %{reasons: reasons} = limits)
+       when is_map_key(reasons, reason) do
     at = Validity.time!(at, "revoked")
 
     if DateTime.compare(at, limits.latest) == :gt,
       do: unfit!("revoked: #{at} is later than now, and than this list", limits.previous)
 
-    code = DER.value(10, [@reasons[reason]])
+    code = DER.value(10, [reasons[reason]])
     # The one that says nothing is left out.
     reason = if reason == :unspecified, do: [], else: [{@reason_code, false, code}]
     extensions = if reason == [], do: [], else: [Extensions.encode(reason)]
@@ -114,7 +121,7 @@ defmodule Cryptoki.X509.RevocationList do
   end
 
   defp entry!({_revoked, %DateTime{}, reason}, limits) do
-    known = Enum.map_join(Map.keys(@reasons), ", ", &inspect/1)
+    known = Enum.map_join(Map.keys(limits.reasons), ", ", &inspect/1)
     text = "revoked: there is no reason #{inspect(reason)}; known: #{known}"
     # Which delta lists have.
     if reason == :remove_from_crl, do: unfit!(text, limits.previous), else: wrong!(text)
@@ -168,14 +175,15 @@ defmodule Cryptoki.X509.RevocationList do
     end
   end
 
-  @doc "The list before, when there is one."
-  @spec previous(binary | nil) :: {:ok, Read.t() | nil} | {:error, Error.t()}
-  def previous(nil), do: {:ok, nil}
-
-  def previous(bytes) do
+  @doc "A list before, when there is one, or its number."
+  @spec given(binary | non_neg_integer | nil, argument :: String.t()) ::
+          {:ok, Read.t() | non_neg_integer | nil} | {:error, Error.t()}
+  def given(bytes, argument) when is_binary(bytes) do
     with {:error, error} <- Read.read(bytes),
-         do: {:error, %{error | detail: "previous: #{error.detail}"}}
+         do: {:error, %{error | detail: "#{argument}: #{error.detail}"}}
   end
+
+  def given(none_or_number, _argument), do: {:ok, none_or_number}
 
   # Twenty bytes, of which the first bit is the sign.
   @last_number Bitwise.bsl(1, 159) - 1
@@ -205,10 +213,7 @@ defmodule Cryptoki.X509.RevocationList do
     before = previous.shown.number || -1
 
     cond do
-      not Subtree.same?(previous.issuer, authority.subject) ->
-        invalid("previous: it is of another issuer, #{name(previous.issuer)}")
-
-      refused = unsigned(previous, authority, elsewhere) ->
+      refused = of_another("previous", previous, authority, elsewhere) ->
         refused
 
       asked != nil and asked <= before ->
@@ -228,15 +233,56 @@ defmodule Cryptoki.X509.RevocationList do
     end
   end
 
-  defp unsigned(previous, authority, elsewhere) do
+  @doc """
+  The list that says what is new since another, by its number or itself, which then has to be a whole one of the same
+  authority. Its number is greater.
+  """
+  @spec after_base(
+          t,
+          non_neg_integer | Read.t() | nil,
+          Authority.t(),
+          asked :: non_neg_integer | nil,
+          SignatureAlgorithm.elsewhere()
+        ) :: {:ok, t} | {:error, Error.t()}
+  def after_base(list, nil, _authority, _asked, _elsewhere), do: {:ok, list}
+
+  def after_base(list, base, authority, asked, elsewhere) when is_map(base) do
+    cond do
+      refused = of_another("delta", base, authority, elsewhere) -> refused
+      base.shown.base_number != nil -> invalid("delta: it is one that says what is new itself")
+      base.shown.number == nil -> invalid("delta: it has no number")
+      true -> after_base(list, base.shown.number, authority, asked, elsewhere)
+    end
+  end
+
+  def after_base(list, base, _authority, asked, _elsewhere) do
+    cond do
+      asked != nil and asked <= base ->
+        invalid("number: #{asked} is not greater than that of the list before, #{base}")
+
+      base == @last_number ->
+        invalid("delta: its number is the last one that there is, of 20 bytes")
+
+      true ->
+        {:ok, %{list | base: base, number: asked || max(list.number, base + 1)}}
+    end
+  end
+
+  defp of_another(argument, list, authority, elsewhere) do
+    if Subtree.same?(list.issuer, authority.subject),
+      do: unsigned(argument, list, authority, elsewhere),
+      else: invalid("#{argument}: it is of another issuer, #{name(list.issuer)}")
+  end
+
+  defp unsigned(argument, list, authority, elsewhere) do
     by = "the key of this authority"
 
     with {:ok, key} <- Reader.read(authority.public_key_info, "ca_certificate: ", &Info.read/1),
-         :ok <- Signature.verify(key, previous, by, elsewhere) do
+         :ok <- Signature.verify(key, list, by, elsewhere) do
       nil
     else
-      {:error, :signature_invalid, text} -> invalid("previous: it " <> text)
-      {:error, reason, text} -> {:error, Error.new(reason, "previous: it " <> text)}
+      {:error, :signature_invalid, text} -> invalid("#{argument}: it " <> text)
+      {:error, reason, text} -> {:error, Error.new(reason, "#{argument}: it " <> text)}
       {:error, error} -> {:error, error}
     end
   end
@@ -253,7 +299,7 @@ defmodule Cryptoki.X509.RevocationList do
       [
         Extensions.authority_key_identifier(authority.identifier),
         Extensions.crl_number(list.number)
-      ] ++ Extensions.of_list(list.urls, list.issuers_urls)
+      ] ++ Extensions.of_list(list)
 
     DER.sequence(
       [DER.integer(1), algorithm, authority.subject] ++

@@ -2,7 +2,7 @@ defmodule Cryptoki.X509.Verbs do
   @moduledoc false
   # What each function of `Cryptoki.X509` does: arguments looked at first, then what is asked of the token.
 
-  alias Cryptoki.{CallOptions, Certificates, DER, Error, Key, PublicKey, SignatureAlgorithm}
+  alias Cryptoki.{CallOptions, Certificates, DER, Error, Key, PEM, PublicKey, SignatureAlgorithm}
   alias Cryptoki.Certificates.ByToken
   alias Cryptoki.X509.{Authority, Certificate, Extensions, Issuance, Name, Options}
   alias Cryptoki.X509.{OnToken, PublicKeyInfo, Request, RevocationList, Signature, Validity}
@@ -124,21 +124,20 @@ defmodule Cryptoki.X509.Verbs do
   def crl(hsm, ca_key, ca_certificate, revoked, opts) do
     {own, call} = Options.split!(opts, :crl)
 
-    with {:ok, previous} <- RevocationList.previous(own[:previous]),
+    with {:ok, previous} <- RevocationList.given(own[:previous], "previous"),
+         {:ok, base} <- RevocationList.given(own[:delta], "delta"),
          {:ok, list} <- RevocationList.new(revoked, own, previous),
          {:ok, authority} <- Authority.fetch(hsm, ca_key, ca_certificate),
          :ok <- Authority.revokes(authority),
          :ok <- RevocationList.of_authority(list, authority),
-         {:ok, list} <- follow(list, previous, authority, own[:number], hsm, call),
+         by_token = ByToken.verifier(hsm, call),
+         {:ok, list} <-
+           RevocationList.after_previous(list, previous, authority, own[:number], by_token),
+         {:ok, list} <- RevocationList.after_base(list, base, authority, own[:number], by_token),
          {:ok, algorithm} <- SignatureAlgorithm.choose(authority.public, own) do
       to_be_signed = RevocationList.to_be_signed(list, authority, algorithm.identifier)
       Certificates.signed(hsm, ca_key, authority.public, algorithm, to_be_signed, call)
     end
-  end
-
-  defp follow(list, previous, authority, number, hsm, call) do
-    elsewhere = ByToken.verifier(hsm, call)
-    RevocationList.after_previous(list, previous, authority, number, elsewhere)
   end
 
   @spec verify_signature(hsm, term, Certificates.source(), keyword) :: :ok | {:error, Error.t()}
@@ -182,6 +181,15 @@ defmodule Cryptoki.X509.Verbs do
     {[], call} = CallOptions.split!(opts, [], [:timeout, :metadata])
     :ok = Certificates.selector!(key, :sign, "key")
     OnToken.chain(hsm, key, call)
+  end
+
+  @spec to_pem(binary | [binary]) :: String.t()
+  def to_pem(ders), do: Enum.map_join(List.wrap(ders), &PEM.encode(&1, label!(&1)))
+
+  defp label!(der) do
+    with :error <- PEM.label(der),
+         do: raise(ArgumentError, "der: is no certificate, request or revocation list"),
+         else: ({:ok, label} -> label)
   end
 
   @spec store(hsm, term, keyword) :: {:ok, Key.t()} | {:error, Error.t()}

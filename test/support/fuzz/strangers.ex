@@ -132,7 +132,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   def run(:crl, bytes) do
     with {:ok, list} <- answer(X509.revocation_list(bytes)) do
       true = String.valid?(list.issuer)
-      {:ok, previous} = RevocationList.previous(bytes)
+      {:ok, previous} = RevocationList.given(bytes, "previous")
       {:ok, next} = RevocationList.new([], [], previous)
 
       follows(

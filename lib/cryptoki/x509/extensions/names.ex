@@ -22,6 +22,7 @@ defmodule Cryptoki.X509.Extensions.Names do
     authority_key_identifier: {2, 5, 29, 35},
     policy_constraints: {2, 5, 29, 36},
     extended_key_usage: {2, 5, 29, 37},
+    delta_crl_urls: {2, 5, 29, 46},
     inhibit_any_policy: {2, 5, 29, 54},
     access: {1, 3, 6, 1, 5, 5, 7, 1, 1},
     ocsp_nocheck: {1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
@@ -54,7 +55,8 @@ defmodule Cryptoki.X509.Extensions.Names do
     aa_compromise: 10
   }
   @removed %{remove_from_crl: 8}
-  @reason_codes Map.new(Map.merge(@reasons, @removed), fn {reason, code} -> {code, reason} end)
+  @delta_reasons Map.merge(@reasons, @removed)
+  @reason_codes Map.new(@delta_reasons, fn {reason, code} -> {code, reason} end)
 
   @doc "The object identifier of an extension."
   @spec oid(atom) :: DER.oid()
@@ -71,6 +73,10 @@ defmodule Cryptoki.X509.Extensions.Names do
   @doc "Why a certificate is revoked, with the codes."
   @spec reasons :: %{atom => non_neg_integer}
   def reasons, do: @reasons
+
+  @doc "The same in a list that says what is new, which takes certificates off again."
+  @spec delta_reasons :: %{atom => non_neg_integer}
+  def delta_reasons, do: @delta_reasons
 
   @doc "The reason that a code is of, `:remove_from_crl` among them, or `nil`."
   @spec reason(integer) :: atom | nil
