@@ -408,17 +408,18 @@ destroy(Hsm, Key, Options) -> call(destroy, [Hsm, Key, Options]).
 destroy(Hsm, Key) -> destroy(Hsm, Key, #{}).
 
 ?DOC("A public key for OTP's `public_key`; of a private key the public half, which is proven.
+Of ML-DSA and SLH-DSA it is the record of OTP 29, or, where there is none, a `SubjectPublicKeyInfo`.
 
 Errors: `key_not_found`, `key_ambiguous`, `unsupported`. PKCS #11 v3.2, sections 5.7.5 and 5.13.
 
     1> {ok, Public} = cryptoki:public_key(hsm, #{label => <<\"invoice\">>}).
     2> {ok, Signature} = cryptoki:sign(hsm, #{label => <<\"invoice\">>}, sha256_rsa_pkcs, <<\"text\">>).
     3> true = public_key:verify(<<\"text\">>, sha256, Signature, Public).").
--spec public_key(hsm(), selector(), options()) -> {ok, public_key:public_key()} | error().
+-spec public_key(hsm(), selector(), options()) -> {ok, public_key:public_key() | tuple()} | error().
 public_key(Hsm, Key, Options) -> call(public_key, [Hsm, Key, Options]).
 
 ?SAME_AS("public_key/3").
--spec public_key(hsm(), selector()) -> {ok, public_key:public_key()} | error().
+-spec public_key(hsm(), selector()) -> {ok, public_key:public_key() | tuple()} | error().
 public_key(Hsm, Key) -> public_key(Hsm, Key, #{}).
 
 ?DOC("The DER of a certificate on the token; of an object that is a key, the one with its public key.

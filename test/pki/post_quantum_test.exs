@@ -97,6 +97,66 @@ defmodule Cryptoki.PKI.PostQuantumTest do
     end
   end
 
+  for set <- @lattices ++ [:slh_dsa_sha2_128f] do
+    test "answers of OCSP by #{set}", %{hsm: hsm} = context do
+      key = [label: "#{unquote(set)}"]
+      root = X509.self_signed!(hsm, key, subject: "/CN=root", ca: true)
+      leaf = X509.certify!(hsm, key, root, [label: "ec"], subject: "/CN=www", serial: 17)
+
+      Scratch.within("ocsp", fn directory ->
+        pem = &Scratch.write(directory, &1, PEM.encode(&2, "CERTIFICATE"))
+        names = ["-issuer", pem.("root.pem", root), "-cert", pem.("leaf.pem", leaf)]
+        file = Path.join(directory, "request")
+
+        for openssl <- context.openssl do
+          {_text, 0} = run(openssl, ["ocsp", "-reqout", file] ++ names)
+          fun = fn 17 -> {:revoked, ~U[2026-01-02 03:04:05Z], :superseded} end
+          answer = X509.ocsp_response!(hsm, key, root, File.read!(file), fun)
+          look = ["ocsp", "-no_nonce", "-CAfile", Path.join(directory, "root.pem")] ++ names
+          respin = &["-respin", Scratch.write(directory, "answer", &1)]
+          assert {text, 0} = run(openssl, look ++ respin.(answer))
+          assert text =~ "Response verify OK"
+          assert text =~ "leaf.pem: revoked"
+          assert {text, _status} = run(openssl, look ++ respin.(spoilt(answer)))
+          refute text =~ "Response verify OK"
+        end
+      end)
+    end
+  end
+
+  # A byte in the middle of the signature, which certificates stand behind.
+  defp spoilt(answer) do
+    at = div(byte_size(answer), 3)
+    <<before::binary-size(at), byte, rest::binary>> = answer
+    before <> <<Bitwise.bxor(byte, 1)>> <> rest
+  end
+
+  test "a time stamp by ml_dsa_65", %{hsm: hsm} = context do
+    key = [label: "ml_dsa_65"]
+    root = X509.self_signed!(hsm, [label: "ec"], subject: "/CN=root", ca: true)
+    own = [subject: "/CN=stamps", extended_key_usage: [:time_stamping]]
+    tsa = X509.certify!(hsm, [label: "ec"], root, key, own)
+
+    Scratch.within("stamp", fn directory ->
+      pem = Scratch.write(directory, "root.pem", PEM.encode(root, "CERTIFICATE"))
+      data = Scratch.write(directory, "data", "some text")
+      file = Path.join(directory, "request")
+
+      for openssl <- context.openssl do
+        {_text, 0} = run(openssl, ~w(ts -query -data #{data} -sha512 -cert -out #{file}))
+        stamp = Cryptoki.Timestamp.respond!(hsm, key, tsa, File.read!(file), policy: {1, 2, 3})
+        answer = Scratch.write(directory, "answer", stamp)
+        token = Path.join(directory, "token")
+        {_text, 0} = run(openssl, ~w(ts -reply -in #{answer} -token_out -out #{token}))
+        # Its own `ts -verify` goes by PKCS #7, which has no such keys.
+        verify = ~w(cms -verify -inform DER -binary -in #{token} -CAfile #{pem})
+        out = ["-purpose", "timestampsign", "-out", Path.join(directory, "out")]
+        assert {text, 0} = run(openssl, verify ++ out)
+        assert text =~ "CMS Verification successful"
+      end
+    end)
+  end
+
   defp request(openssl, csr) do
     Scratch.within("request", fn directory ->
       file = Scratch.write(directory, "csr", csr)

@@ -5,6 +5,7 @@ defmodule Cryptoki.PublicKey do
 
   alias Cryptoki.{Attribute, Error, HSM, Key, Keys, Options, PublicHalf, Selector, Target}
   alias Cryptoki.PublicKey.Decode
+  alias Cryptoki.SignatureAlgorithm.PostQuantum
 
   # Of what may be anything: CKA_VALUE of other classes is a secret.
   @attributes [
@@ -22,7 +23,7 @@ defmodule Cryptoki.PublicKey do
   ]
   @public_value [:public_key, :certificate]
 
-  @type otp_key :: :public_key.public_key()
+  @type otp_key :: :public_key.public_key() | PostQuantum.key()
   @type search :: [{:half | :sole_half | :object, Keys.wanted()}]
 
   @doc "Where to look, in this order; raises `ArgumentError` for a selector that is none."

@@ -126,7 +126,7 @@ defmodule Cryptoki.COSE.Message do
   defp algorithm(%{1 => number}, _unprotected, expected) do
     case Algorithm.name(number) do
       {:ok, name} -> expected(name, expected)
-      :error -> fault("there is no algorithm #{Algorithm.quoted(number)} here")
+      :error -> fault("there is no algorithm #{shown(number)} here")
     end
   end
 
@@ -139,6 +139,11 @@ defmodule Cryptoki.COSE.Message do
 
   defp algorithm(_protected, _unprotected, _several),
     do: fault("its protected header has no algorithm; say which one with alg:, if it may be so")
+
+  # Anything may stand there.
+  defp shown(number) when is_integer(number), do: Integer.to_string(number)
+  defp shown({:text, text}), do: Algorithm.quoted(text)
+  defp shown(_other), do: "of that type"
 
   defp same({:ok, name}, name), do: {:ok, name}
   defp same(_another, name), do: fault("its unprotected algorithm is not #{name}")
