@@ -1,6 +1,6 @@
 defmodule Cryptoki.CMS do
   alias Cryptoki.{Bytes, CallOptions, Certificates, Chunks, DER, Error, PEM, X509}
-  alias Cryptoki.CMS.{Enveloped, Opener, Options, Sealer, SignedData, Signer}
+  alias Cryptoki.CMS.{Enveloped, Opener, Options, Sealer, SignedData, Signer, Verifier}
   alias Cryptoki.ContentKey.Holder
   alias Cryptoki.Options.Table
   alias Cryptoki.X509.OnToken
@@ -133,6 +133,56 @@ defmodule Cryptoki.CMS do
       do: raise(ArgumentError, "#{argument}: must be DER or PEM, or a list of these")
 
     some
+  end
+
+  @doc """
+  Verifies signed data of others, in DER, BER or PEM: each of its signers, as `openssl cms -verify` does. No token
+  is asked.
+
+  `trusted` are the certificates, DER or PEM, that those of the signers have to be, or lead to by others in it and by
+  `certificates:`; all of them hold now. With `:any` only the signatures are verified: whose the certificates are
+  is yours to find out then.
+
+  #{Table.docs(Options.verify())}
+
+  It answers a map: `:content`, `nil` when it is detached; `:type`, its object identifier; `:signers`, a list of maps
+  with `:certificate`, the DER of who has signed; `:algorithm` and `:hash`; `:signing_time`, which is what the signer
+  says, or `nil`; `:attributes`, the signed ones by object identifier, each a list of DER.
+
+  Keys that may only do something else (key usage) sign nothing here; other purposes of certificates, and whether one
+  is revoked, are not looked at.
+
+  Errors: `:signature_invalid` for other content, another key, a signer whose certificate is not there or does not lead
+  to one that is trusted; `:unsupported` for algorithms that are broken or not known; `:invalid_argument` for what is
+  no signed data, and for `content:` that is missing, or there twice.
+
+      iex> {:ok, der} = Cryptoki.CMS.sign(MyApp.HSM, [label: "invoice"], [label: "invoice"], "text")
+      iex> certificate = Cryptoki.certificate!(MyApp.HSM, label: "invoice")
+      iex> {:ok, %{content: text, signers: [signer]}} = Cryptoki.CMS.verify(der, certificate)
+      iex> {text, signer.certificate == certificate, signer.algorithm}
+      {"text", true, :sha256_rsa_pkcs}
+      iex> {:error, error} = Cryptoki.CMS.verify(der, [])
+      iex> error.reason
+      :signature_invalid
+  """
+  @spec verify(signed :: binary, binary | [binary] | :any, opts) ::
+          {:ok, map} | {:error, Error.t()}
+  def verify(signed, trusted, opts \\ []) do
+    {own, []} = CallOptions.split!(opts, Options.verify(), [])
+    unless is_binary(signed), do: raise(ArgumentError, "signed: must be DER or PEM, a binary")
+
+    with {:ok, trusted} <- if(trusted == :any, do: {:ok, :any}, else: given(trusted, "trusted")),
+         {:ok, others} <- given(own[:certificates], "certificates"),
+         do: Verifier.verify(signed, trusted, others, own[:content])
+  end
+
+  bang(verify(signed :: binary, trusted :: binary | [binary] | :any, opts) :: map)
+
+  # One, several, or none.
+  defp given([], _name), do: {:ok, []}
+
+  defp given(certificates, name) do
+    Certificates.fetch(nil, binaries!(certificates, name), name)
   end
 
   @doc """

@@ -2,8 +2,8 @@ defmodule Cryptoki.CMS.Enveloped do
   @moduledoc false
   # EnvelopedData (RFC 5652, section 6.1) and AuthEnvelopedData (RFC 5083) of others. Pure.
 
-  alias Cryptoki.{BER, DER, Error, PEM}
-  alias Cryptoki.CMS.{Cipher, Recipient}
+  alias Cryptoki.CMS.{Cipher, Form, Recipient}
+  alias Cryptoki.{DER, Error}
   alias Cryptoki.DER.Reader
 
   @enveloped {1, 2, 840, 113_549, 1, 7, 3}
@@ -30,10 +30,8 @@ defmodule Cryptoki.CMS.Enveloped do
   @doc "What stands in DER, BER or PEM."
   @spec read(binary) :: {:ok, t} | {:error, Error.t()}
   def read(bytes) do
-    with {:ok, ber} <- unarmored(bytes),
-         {:ok, der} <- BER.to_der(ber) do
-      Reader.read(der, @what, &content_info/1, :infinity)
-    else
+    case Form.der(bytes) do
+      {:ok, der} -> Reader.read(der, @what, &content_info/1, :infinity)
       {:error, text} -> {:error, Error.new(:invalid_argument, @what <> text)}
     end
   end
@@ -46,22 +44,6 @@ defmodule Cryptoki.CMS.Enveloped do
       {:error, Error.new(:unsupported, text)}
     else
       :ok
-    end
-  end
-
-  defp unarmored(bytes) do
-    if PEM.der?(bytes) do
-      {:ok, bytes}
-    else
-      case PEM.decode(bytes, ["CMS", "PKCS7"], 1) do
-        {:ok, entries} ->
-          Enum.find_value(entries, {:error, "it is neither DER nor PEM"}, fn {_label, der} ->
-            der && {:ok, der}
-          end)
-
-        {:error, text} ->
-          {:error, text}
-      end
     end
   end
 

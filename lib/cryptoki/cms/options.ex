@@ -2,7 +2,7 @@ defmodule Cryptoki.CMS.Options do
   @moduledoc false
   # The options of `Cryptoki.CMS`, as a table. Pure.
 
-  alias Cryptoki.{DER, DER.Reader, Options.Table, SignatureAlgorithm}
+  alias Cryptoki.{Chunks, DER, DER.Reader, Options.Table, SignatureAlgorithm}
   alias Cryptoki.CMS.{Cipher, Signer}
 
   @doc "Of `sign/5`."
@@ -84,6 +84,31 @@ defmodule Cryptoki.CMS.Options do
       ]
     ]
   end
+
+  @doc "Of `verify/3`."
+  @spec verify() :: Table.t()
+  def verify do
+    [
+      content: [
+        cast: &content/1,
+        must: "iodata or {:stream, enumerable}",
+        secret: true,
+        type: "iodata | {:stream, Enumerable.t()}",
+        doc: "that of a detached signature"
+      ],
+      certificates: [
+        cast: :any,
+        type: "binary | [binary]",
+        default: [],
+        doc: "certificates of signers, and of those above them, that are not in it: DER or PEM"
+      ]
+    ]
+  end
+
+  defp content({:stream, chunks} = content),
+    do: Chunks.enumerable?(chunks) and {:ok, content}
+
+  defp content(content), do: Table.cast(:iodata, content)
 
   @doc "Of `encrypt/3`."
   @spec encrypt() :: Table.t()

@@ -7,6 +7,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     Attribute,
     CBOR,
     Certificates,
+    CMS,
     COSE,
     DER,
     Error,
@@ -153,12 +154,14 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     :ok
   end
 
-  # Encrypted messages; of what is read the sizes are those that are worked with.
+  # Signed data, and encrypted messages; of what is read the sizes are those that are worked with.
   def run(:cms, bytes) do
     with {:ok, message} <- answer(Enveloped.read(bytes)) do
       true = is_list(message.recipients) and length(message.recipients) <= 1_000_000
       :error = Cipher.open(message.cipher, <<0::unit(8)-size(message.cipher.key)>>, {"", nil, ""})
     end
+
+    with {:ok, signed} <- answer(CMS.verify(bytes, :any)), do: [_ | _] = signed.signers
 
     :ok
   end

@@ -9,6 +9,7 @@ defmodule Cryptoki.CMS.SignedData.Read do
   alias Cryptoki.SignatureAlgorithm.Identifier
   alias Cryptoki.X509.{Certificate, Extensions, Signature}
 
+  @data {1, 2, 840, 113_549, 1, 7, 1}
   @signed_data {1, 2, 840, 113_549, 1, 7, 2}
   @content_type {1, 2, 840, 113_549, 1, 9, 3}
   @message_digest {1, 2, 840, 113_549, 1, 9, 4}
@@ -27,8 +28,8 @@ defmodule Cryptoki.CMS.SignedData.Read do
   @type signer :: %{
           id: {:issuer, DER.t(), serial :: DER.t()} | {:key, binary},
           hash: atom | nil,
-          attributes: %{DER.oid() => [DER.t()]},
-          signed: DER.t(),
+          attributes: %{DER.oid() => [DER.t()]} | nil,
+          signed: DER.t() | nil,
           algorithm: Identifier.t(),
           signature: binary
         }
@@ -39,7 +40,7 @@ defmodule Cryptoki.CMS.SignedData.Read do
           signers: [signer]
         }
 
-  @doc "What a `ContentInfo` of signed data has; a signer without attributes is none here."
+  @doc "What a `ContentInfo` of signed data has."
   @spec content_info(Reader.t()) :: t
   def content_info(info) do
     [type, explicit] = Reader.fields(Reader.is!(info, 0x30), [6, {"signed data", 0xA0}])
@@ -80,7 +81,7 @@ defmodule Cryptoki.CMS.SignedData.Read do
         {:maybe, "issuer", 0x30},
         {:maybe, "key identifier", 0x80},
         {"digest algorithm", 0x30},
-        {"signed attributes", 0xA0},
+        {:maybe, "signed attributes", 0xA0},
         {"signature algorithm", 0x30},
         {"signature", 4},
         {:maybe, "unsigned attributes", 0xA1}
@@ -92,9 +93,9 @@ defmodule Cryptoki.CMS.SignedData.Read do
     %{
       id: id(issuer, key, info),
       hash: hash,
-      attributes: attributes(attributes),
+      attributes: attributes && attributes(attributes),
       # As the SET OF that they are, without the tag that they have here.
-      signed: DER.value(0x31, attributes.contents),
+      signed: attributes && DER.value(0x31, attributes.contents),
       algorithm: algorithm(Identifier.read(algorithm), hash),
       signature: Reader.octets(signature)
     }
@@ -146,29 +147,60 @@ defmodule Cryptoki.CMS.SignedData.Read do
          else: (_none -> false)
   end
 
-  @doc "Whether a signer has signed this content of this type, with the key of a certificate; if not, a sentence."
-  @spec signed(signer, DER.oid(), binary, DER.t()) ::
+  @doc """
+  Whether a signer has signed this content of this type, with the key of a certificate; if not, a sentence. The
+  content may be its digests by hash.
+  """
+  @spec signed(signer, DER.oid(), binary | %{atom => binary}, DER.t()) ::
           :ok | {:error, :unsupported | :signature_invalid, String.t()} | {:error, Error.t()}
-  def signed(signer, type, content, certificate) do
-    %{attributes: attributes, hash: hash} = signer
+  def signed(%{hash: nil}, _type, _content, _certificate),
+    do: {:error, :unsupported, "has a digest with a hash that is not known here"}
 
+  def signed(%{attributes: nil} = signer, type, content, certificate) do
     cond do
-      hash == nil ->
-        {:error, :unsupported, "has a digest with a hash that is not known here"}
+      type != @data ->
+        {:error, :signature_invalid, "signs no attributes, which content of this type needs"}
 
+      not is_binary(content) ->
+        {:error, :unsupported,
+         "signs no attributes, and then the content is not given as a stream"}
+
+      # The attributes of another signature are no content of one without any: their bytes are signed too.
+      attributes?(content) ->
+        {:error, :signature_invalid, "signs no attributes, and its content would be some"}
+
+      true ->
+        verify(%{signer | signed: content}, certificate)
+    end
+  end
+
+  def signed(%{attributes: attributes, hash: hash} = signer, type, content, certificate) do
+    cond do
       Identifier.broken?(hash) ->
         {:error, :unsupported, "has a digest with #{hash}, and that hash is broken"}
 
       attributes[@content_type] != [DER.oid(type)] ->
         {:error, :signature_invalid, "is signed for content of another type"}
 
-      attributes[@message_digest] != [DER.octet_string(:crypto.hash(hash, content))] ->
+      attributes[@message_digest] != [DER.octet_string(digest(content, hash))] ->
         {:error, :signature_invalid, "is signed for other content"}
 
       true ->
         verify(signer, certificate)
     end
   end
+
+  defp digest(content, hash) when is_binary(content), do: :crypto.hash(hash, content)
+  defp digest(digests, hash), do: Map.fetch!(digests, hash)
+
+  defp attributes?(<<0x31, _::binary>> = content) do
+    case Reader.read(content, "", &attributes/1, :infinity) do
+      {:ok, attributes} -> is_map_key(attributes, @message_digest)
+      {:error, _other} -> false
+    end
+  end
+
+  defp attributes?(_content), do: false
 
   defp verify(signer, certificate) do
     with {:ok, fields} <- Certificate.fields(certificate),
