@@ -121,7 +121,8 @@ defmodule Cryptoki.X509 do
 
     * `:subject` as text, and the alternative names in `:subject_alt_name`, as the options of these names
       take them; `:ca`, `:path_len`, `:key_usage` and `:extended_key_usage` likewise, `nil` for what was not
-      asked for
+      asked for; `:crl_urls`, `:delta_crl_urls`, `:ocsp_url`, `:ca_issuers_url`, `:policies` and
+      `:name_constraints` (`[]` for none, `nil` for what no option writes so), and `:ocsp_nocheck`
     * `:extensions` all that were asked for, also those above, as `{object_identifier, der, critical: boolean}`
     * `:public_key` for `:public_key`, and in `:key` its `:type` (`:rsa`, `:rsa_pss`, `:ec`, `:ed25519`,
       `:ed448`, or a parameter set such as `:ml_dsa_65` and `:slh_dsa_sha2_128f`), its `:bits` and its `:curve`

@@ -114,7 +114,8 @@ defmodule Cryptoki.X509.Request do
   end
 
   @shown ~w(subject_alt_name public_key key signature_algorithm attributes ca path_len key_usage
-             extended_key_usage)a
+             extended_key_usage
+             crl_urls delta_crl_urls ocsp_url ca_issuers_url policies name_constraints ocsp_nocheck)a
 
   @doc "What users see of a request."
   @spec shown(t) :: map

@@ -6,7 +6,7 @@ defmodule Cryptoki.X509.Extensions.Read do
   alias Cryptoki.{DER, Error}
   alias Cryptoki.DER.Reader
   alias Cryptoki.X509.AltName
-  alias Cryptoki.X509.Extensions.Names
+  alias Cryptoki.X509.Extensions.{Names, Shown}
 
   @subject_key_identifier Names.oid(:subject_key_identifier)
   @key_usage Names.oid(:key_usage)
@@ -67,6 +67,7 @@ defmodule Cryptoki.X509.Extensions.Read do
       subject_key_identifier: of(list, @subject_key_identifier, nil, &Reader.octets/1),
       authority_key_identifier: of(list, @authority_key_identifier, nil, &issuer_key/1)
     }
+    |> Map.merge(Shown.all(list))
   end
 
   @doc "What one of them says, when it is there."
