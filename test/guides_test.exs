@@ -65,6 +65,11 @@ defmodule Cryptoki.GuidesTest do
     end
   end
 
+  test "keys_in_and_out.md" do
+    start_with_keys()
+    Guide.run("guides/keys_in_and_out.md", %{})
+  end
+
   test "jwt.md, with erlang-jose where it is" do
     start_with_keys()
     [jose] = Regex.run(~r/^\{:ok, jwk\} = .*?(?=^```)/ms, File.read!("guides/jwt.md"))

@@ -53,6 +53,8 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.Timestamp.Request,
     Cryptoki.Timestamp.Response,
     Cryptoki.Timestamp.Token,
+    Cryptoki.Transfer.Attributes,
+    Cryptoki.Transfer.File,
     Cryptoki.URI,
     Cryptoki.X509.AltName,
     Cryptoki.X509.Certificate,
@@ -98,7 +100,7 @@ defmodule Cryptoki.ArchitectureTest do
 
   test "nobody but users calls Cryptoki", %{calls: calls} do
     users =
-      ~r/^Elixir\.(Mix\.Tasks\.|Cryptoki\.(IEx|Opening|Testing|Certificates|X509|JWS|JWK|COSE|CMS|ContentKey|JWE|SSL|SSH|Timestamp))/
+      ~r/^Elixir\.(Mix\.Tasks\.|Cryptoki\.(IEx|Opening|Testing|Certificates|X509|JWS|JWK|COSE|CMS|ContentKey|JWE|SSL|SSH|Timestamp|Transfer|Envelope))/
 
     assert Enum.reject(callers(calls, Cryptoki), &(Atom.to_string(&1) =~ users)) == []
   end

@@ -23,6 +23,7 @@ defmodule Cryptoki.DoctestTest do
   doctest Cryptoki.SSH
   doctest Cryptoki.Testing, only: [child_spec: 1]
   doctest Cryptoki.Timestamp
+  doctest Cryptoki.Transfer
   doctest Cryptoki.X509
   unless TLS.missing(), do: doctest(Cryptoki.SSL)
 end

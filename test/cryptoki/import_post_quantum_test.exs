@@ -233,6 +233,21 @@ defmodule Cryptoki.ImportPostQuantumTest do
     end
   end
 
+  test "the public key that a token shows is compared before anything is signed", context do
+    %{hsm: hsm, module: module, label: label} = context
+    {others, _expanded} = PostQuantum.keygen(:ml_dsa_44, :crypto.strong_rand_bytes(32))
+    info = DER.sequence([DER.sequence([DER.oid(@oids.ml_dsa_44)]), DER.bit_string(others)])
+    der = pkcs8(:ml_dsa_44, DER.value(0x80, :crypto.strong_rand_bytes(32)))
+    FaultyModule.control(module, "attribute 0x129 class=3 value=#{Base.encode16(info)}")
+
+    {answer, calls} =
+      FaultyModule.calls(module, fn -> Cryptoki.import_key(hsm, der, label: label) end)
+
+    FaultyModule.control(module, "")
+    assert {:error, %Error{reason: :module_misbehaved, executed: false}} = answer
+    refute Enum.any?(calls, fn {name, _, _} -> name == "C_SignInit" end)
+  end
+
   test "ML-KEM that agrees on another secret is taken away", %{
     hsm: hsm,
     module: module,

@@ -118,5 +118,11 @@
    "byte_size(value) >= byte_size(rho <> k)", "test/cryptoki/import_post_quantum_test.exs"},
   {"the public key that a token shows for ML-DSA is the other half",
    "lib/cryptoki/verbs/import/post_quantum.ex", "true <- PostQuantum.half?(key, bytes),",
-   "true <- is_map(key),", "test/cryptoki/import_post_quantum_test.exs"}
+   "true <- is_map(key),", "test/cryptoki/import_post_quantum_test.exs"},
+  {"a transfer is authentic before its key is unwrapped", "lib/cryptoki/transfer/travel.ex",
+   ":ok <- authentic(target, kek, read),", "_ <- authentic(target, kek, read),",
+   "test/cryptoki/transfer_test.exs"},
+  {"a secret key that travelled has its check value", "lib/cryptoki/transfer/travel.ex",
+   "{:ok, _another} -> {:error, misbehaved()}", "{:ok, _another} -> :ok",
+   "test/cryptoki/transfer_test.exs"}
 ]

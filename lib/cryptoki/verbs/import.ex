@@ -5,7 +5,19 @@ defmodule Cryptoki.Import do
 
   require Logger
 
-  alias Cryptoki.{Attribute, Call, Error, HSM, Key, Names, Options, PublicHalf, Target}
+  alias Cryptoki.{
+    Attribute,
+    Call,
+    Error,
+    HSM,
+    Key,
+    Names,
+    Options,
+    PrivateKey,
+    PublicHalf,
+    Target
+  }
+
   alias Cryptoki.Import.{Made, PostQuantum, Proof, Public, Secret, Source, Template, Wrapped}
   alias Cryptoki.Native.Wait
 
@@ -104,9 +116,15 @@ defmodule Cryptoki.Import do
 
   defp create(_hsm, target, key, {private, public}, how) do
     with {:ok, made} <- made(target, private, key, how),
-         {:ok, proof} <- target |> Proof.make(made.handle, key) |> Made.undone(target, made),
-         :ok <- target |> twin(public, proof) |> Made.undone(target, made),
+         :ok <- target |> proven(made, key, public) |> Made.undone(target, made),
          do: {:ok, made.key}
+  end
+
+  @doc "Proves that the token has a private key, and makes its public one of the first form that verifies."
+  @spec proven(Target.t(), Made.t(), PrivateKey.t(), Template.forms() | nil) ::
+          :ok | {:error, Error.t()}
+  def proven(target, made, key, public) do
+    with {:ok, proof} <- Proof.make(target, made.handle, key), do: twin(target, public, proof)
   end
 
   defp made(target, template, _key, :create), do: Made.new(target, template)

@@ -19,7 +19,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     PrivateKey
   }
 
-  alias Cryptoki.{PKCS12, PublicKey, SecretKey, SSH, X509}
+  alias Cryptoki.{PKCS12, PublicKey, SecretKey, SSH, Transfer, X509}
   alias Cryptoki.CMS.{Cipher, Enveloped}
   alias Cryptoki.ContentKey.Holder
   alias Cryptoki.DER.Reader
@@ -37,6 +37,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     openssh: :bytes,
     pkcs12: :der,
     jwk: :bytes,
+    transfer: :bytes,
     text: :bytes,
     jws: :bytes,
     json: :bytes,
@@ -190,6 +191,19 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
   def run(:openssh, bytes) do
     private(PrivateKey.OpenSSH.read(bytes))
     private(PrivateKey.OpenSSH.read("openssh-key-v1" <> <<0>> <> bytes))
+    :ok
+  end
+
+  # As it stands, and as the JSON in one.
+  def run(:transfer, text) do
+    for text <- [
+          text,
+          "cryptoki key transfer 1\n" <> text <> "\n" <> Base.encode64(<<7::256>>) <> "\n"
+        ] do
+      with {:ok, %{attributes: attributes}} <- answer(Transfer.describe(text)),
+           do: true = is_list(Attribute.encode!(attributes))
+    end
+
     :ok
   end
 

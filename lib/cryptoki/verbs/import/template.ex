@@ -63,6 +63,14 @@ defmodule Cryptoki.Import.Template do
     for form <- forms(told), do: form ++ public
   end
 
+  @doc "The forms of the public key beside a private one, with these attributes."
+  @spec twin(PrivateKey.t(), keyword) :: forms
+  def twin(key, own) do
+    told = [class: :public_key] ++ key.public_attributes
+    {_private, public} = encoded(key.type, {own, [], []})
+    for form <- forms(told), do: form ++ public
+  end
+
   @doc "That of a secret key."
   @spec secret(SecretKey.t(), t) :: Attribute.wire()
   def secret(%SecretKey{type: kind, value: value}, %{given: template}) do

@@ -1,0 +1,134 @@
+defmodule Cryptoki.Transfer.File do
+  @moduledoc false
+  # The text of a transfer: what it is, one line of JSON, one line with the MAC of both. Read strictly, and what is
+  # read is what was written, byte by byte: nothing is taken apart from what the MAC is of. Pure.
+
+  alias Cryptoki.{Error, JSON}
+  alias Cryptoki.DER.Reader
+  alias Cryptoki.PublicKey.Given
+  alias Cryptoki.Transfer.Attributes
+
+  @first "cryptoki key transfer 1\n"
+  @what "transfer: "
+  @most 131_072
+  @members ~w[attributes check_value class key_type mac_key public_key wrapped_key]
+  @sealed_most 65_536
+
+  @type t :: %{
+          class: :private_key | :secret_key,
+          key_type: atom,
+          attributes: keyword,
+          check_value: binary | nil,
+          public_key: binary | nil,
+          wrapped_key: binary,
+          mac_key: binary
+        }
+
+  @doc "What the MAC is of."
+  @spec body(t) :: binary
+  def body(file) do
+    json =
+      JSON.encode!(%{
+        class: Atom.to_string(file.class),
+        key_type: Atom.to_string(file.key_type),
+        attributes: Attributes.write(file.attributes),
+        check_value: file.check_value && Base.encode16(file.check_value),
+        public_key: file.public_key && Base.encode64(file.public_key),
+        wrapped_key: Base.encode64(file.wrapped_key),
+        mac_key: Base.encode64(file.mac_key)
+      })
+
+    IO.iodata_to_binary([@first, json, "\n"])
+  end
+
+  @doc "The text of it with its MAC."
+  @spec text(binary, binary) :: String.t()
+  def text(body, mac), do: body <> Base.encode64(mac) <> "\n"
+
+  @doc "What is in a text; the part that the MAC is of, and the MAC. Nobody has verified it."
+  @spec read(term) :: {:ok, {t, body :: binary, mac :: binary}} | {:error, Error.t()}
+  def read(text) when byte_size(text) > @most, do: wrong("it is longer than #{@most} bytes")
+
+  def read(@first <> rest) do
+    with [json, mac, ""] <- String.split(rest, "\n"),
+         {:ok, <<mac::binary-32>>} <- base64(mac),
+         {:ok, %{} = members} <- JSON.decode(json),
+         true <- Enum.sort(Map.keys(members)) == @members,
+         {:ok, file} <- file(members) do
+      {:ok, {file, @first <> json <> "\n", mac}}
+    else
+      {:error, _error} = error -> error
+      _no_lines -> wrong("it is cut off, or somebody has changed it")
+    end
+  end
+
+  def read(text) when is_binary(text), do: wrong("it does not begin as such a text does")
+
+  def read(other),
+    do: raise(ArgumentError, "a transfer is a text, got: " <> Cryptoki.Type.of(other))
+
+  defp file(%{"class" => class, "key_type" => type} = members) do
+    with {:ok, class} <- named(class, ~w[private_key secret_key]a, "class"),
+         {:ok, type} <- named(type, Attributes.types(class), "key_type"),
+         {:ok, attributes} <- Attributes.read(class, members["attributes"]),
+         {:ok, check} <- check_value(members["check_value"]),
+         {:ok, public} <- public(class, members["public_key"]),
+         {:ok, wrapped} <- sealed(members, "wrapped_key"),
+         {:ok, mac_key} <- sealed(members, "mac_key") do
+      {:ok,
+       %{
+         class: class,
+         key_type: type,
+         attributes: attributes,
+         check_value: check,
+         public_key: public,
+         wrapped_key: wrapped,
+         mac_key: mac_key
+       }}
+    end
+  end
+
+  defp named(name, names, what) do
+    case Enum.find(names, &(Atom.to_string(&1) == name)) do
+      nil -> wrong("its #{what} is none that is known here")
+      name -> {:ok, name}
+    end
+  end
+
+  defp check_value(nil), do: {:ok, nil}
+
+  defp check_value(text) do
+    with true <- is_binary(text) and byte_size(text) == 6,
+         {:ok, value} <- Base.decode16(text),
+         do: {:ok, value},
+         else: (_none -> wrong("its check_value is none"))
+  end
+
+  defp public(:secret_key, nil), do: {:ok, nil}
+  defp public(:secret_key, _key), do: wrong("a secret key has no public_key")
+
+  defp public(:private_key, text) do
+    with {:ok, der} <- base64(text),
+         {:ok, _key} <- Reader.read(der, @what, &Given.read/1),
+         do: {:ok, der},
+         else: (_none -> wrong("its public_key is none"))
+  end
+
+  defp sealed(members, name) do
+    case base64(members[name]) do
+      {:ok, bytes} when byte_size(bytes) in 16..@sealed_most -> {:ok, bytes}
+      _none -> wrong("its #{name} is none")
+    end
+  end
+
+  # One text for each bytes.
+  defp base64(text) do
+    with true <- is_binary(text),
+         {:ok, bytes} <- Base.decode64(text),
+         true <- Base.encode64(bytes) == text,
+         do: {:ok, bytes},
+         else: (_none -> :error)
+  end
+
+  defp wrong(text), do: {:error, Error.new(:invalid_argument, @what <> text)}
+end

@@ -1,0 +1,255 @@
+defmodule Cryptoki.Transfer.Travel do
+  @moduledoc false
+  # The ways of a key: out of a token into a text, into a token, and through one. The key that makes the MAC is
+  # one of the session, made for one text, and gone when it is done.
+
+  alias Cryptoki.{Attribute, Error, HSM, Import, Key, Keys, Mechanism, Options, PrivateKey}
+  alias Cryptoki.Call
+  alias Cryptoki.DER.Reader
+  alias Cryptoki.Import.Made
+  alias Cryptoki.PublicKey.Given
+  alias Cryptoki.Transfer.{Attributes, File}
+  alias Cryptoki.X509.Extensions
+
+  # RFC 5649, as the standard calls it since 3.1, and before.
+  @padded [:aes_key_wrap_kwp, :aes_key_wrap_pad]
+  @mac [class: :secret_key, key_type: :generic_secret, token: false, private: true, sign: true] ++
+         [verify: true]
+
+  @type read :: {File.t(), body :: binary, mac :: binary}
+  @type wished :: %{template: keyword, public?: boolean}
+
+  @doc "What is wanted of the imported key; raises `ArgumentError`."
+  @spec wished!(keyword) :: wished
+  def wished!(own) do
+    template = own |> Keyword.get(:template, []) |> Enum.to_list()
+    _ = Attribute.encode!(template)
+    public? = Keyword.get(own, :public_key, true)
+    unless is_boolean(public?), do: raise(ArgumentError, "public_key: must be true or false")
+
+    for {name, _value} <- template, name in ~w[class key_type value ec_params curve modulus]a do
+      raise ArgumentError, "template: the key says itself what it is, and its #{inspect(name)}"
+    end
+
+    %{template: template, public?: public?}
+  end
+
+  ## Out
+
+  @spec out(Cryptoki.hsm(), Cryptoki.key(), Cryptoki.key(), keyword) ::
+          {:ok, String.t()} | {:error, Error.t()}
+  def out(hsm, selector, wrapping, call) do
+    wanted = Keys.wanted!(selector, :sign)
+
+    with {:ok, target} <- HSM.target(hsm, Options.call!(call, [:timeout, :metadata])),
+         {:ok, kek} <- kek(target, wrapping, :wrap),
+         {:ok, handle} <- Keys.resolve(target, wanted, :cached),
+         {:ok, key} <- Keys.describe(target, handle),
+         :ok <- travels(key),
+         {:ok, attributes} <- attributes(target, key),
+         {:ok, public} <- public(hsm, key, call),
+         {:ok, check} <- check_value(hsm, key, call) do
+      file = %{class: key.class, key_type: key.key_type, attributes: attributes}
+      sealed(target, kek, key, Map.merge(file, %{public_key: public, check_value: check}))
+    end
+  end
+
+  defp kek(target, selector, verb) do
+    wanted = Keys.wanted!(selector, verb)
+
+    with {:ok, handle} <- Keys.resolve(target, wanted, :cached),
+         {:ok, key} <- Keys.describe(target, handle) do
+      case key do
+        %Key{class: :secret_key, key_type: :aes} ->
+          {:ok, key}
+
+        other ->
+          unsupported("the wrapping key has to be an AES key, and this is #{inspect(other)}")
+      end
+    end
+  end
+
+  defp travels(%Key{class: class, key_type: type} = key) do
+    if class in [:private_key, :secret_key] and type in Attributes.types(class),
+      do: :ok,
+      else: unsupported("#{inspect(key)} is of a type that is not transferred")
+  end
+
+  defp attributes(target, %Key{class: class, handle: handle}) do
+    names = Attributes.names(class)
+
+    with {:ok, read} <- Keys.read(target, handle, names) do
+      readable = Attribute.readable(read)
+
+      {:ok,
+       for(
+         name <- names,
+         is_map_key(readable, name),
+         readable[name] != [],
+         do: {name, readable[name]}
+       )}
+    end
+  end
+
+  defp public(_hsm, %Key{class: :secret_key}, _call), do: {:ok, nil}
+
+  defp public(hsm, key, call) do
+    with {:ok, public} <- Cryptoki.public_key(hsm, key, call),
+         do: {:ok, Extensions.public_key_info(public)}
+  end
+
+  defp check_value(_hsm, %Key{class: :private_key}, _call), do: {:ok, nil}
+
+  defp check_value(hsm, key, call) do
+    case Cryptoki.check_value(hsm, key, call) do
+      {:ok, value} -> {:ok, value}
+      {:error, %Error{reason: :unsupported}} -> {:ok, nil}
+      {:error, error} -> {:error, error}
+    end
+  end
+
+  defp sealed(target, kek, key, file) do
+    with {:ok, wrapped} <- wrapped(target, kek, key.handle, @padded),
+         {:ok, mac_key} <- mac_key(target) do
+      within(target, mac_key, fn ->
+        with {:ok, wrapped_mac_key} <- wrapped(target, kek, mac_key, @padded),
+             body = File.body(Map.merge(file, %{wrapped_key: wrapped, mac_key: wrapped_mac_key})),
+             {:ok, mac} <-
+               Call.run(target, {:sign, Mechanism.encode!(:sha256_hmac), mac_key, body, nil}),
+             {:ok, _read} <- File.read(File.text(body, mac)),
+             do: {:ok, File.text(body, mac)}
+      end)
+    end
+  end
+
+  defp mac_key(target) do
+    template = @mac ++ [value_len: 32, sensitive: true, extractable: true]
+    mechanism = Mechanism.encode!(:generic_secret_key_gen)
+    Call.run(target, {:generate_key, mechanism, Attribute.encode!(template)})
+  end
+
+  defp within(target, handle, fun) do
+    fun.()
+  after
+    _ = Call.run(target, {:destroy, handle})
+  end
+
+  defp wrapped(target, kek, handle, [name | others]) do
+    with {:error, error} <-
+           Call.run(target, {:wrap_key, Mechanism.encode!(name), kek.handle, handle}),
+         do: other(error, others, &wrapped(target, kek, handle, &1))
+  end
+
+  defp unwrapped(target, kek, blob, template, [name | others]) do
+    op = {:unwrap_key, Mechanism.encode!(name), kek.handle, blob, template}
+
+    with {:error, error} <- Call.run(target, op),
+         do: other(error, others, &unwrapped(target, kek, blob, template, &1))
+  end
+
+  # A token has RFC 5649 by one of the names.
+  defp other(%Error{reason: :mechanism_invalid}, [_ | _] = others, again), do: again.(others)
+  defp other(error, _others, _again), do: {:error, error}
+
+  ## Into
+
+  @spec into(Cryptoki.hsm(), read, Cryptoki.key(), wished, keyword) ::
+          {:ok, Key.t()} | {:error, Error.t()}
+  def into(hsm, {file, _body, _mac} = read, unwrapping, wished, call) do
+    with {:ok, target} <- HSM.target(hsm, Options.call!(call, [:timeout, :metadata])),
+         {:ok, kek} <- kek(target, unwrapping, :unwrap),
+         :ok <- authentic(target, kek, read),
+         {:ok, made} <- made(target, kek, file, wished.template),
+         :ok <- hsm |> proven(target, made, file, wished, call) |> Made.undone(target, made),
+         do: {:ok, made.key}
+  end
+
+  # Whoever cannot wrap with the wrapping key has made no such key, and no MAC by it.
+  defp authentic(target, kek, {file, body, mac}) do
+    template = Attribute.encode!(@mac ++ [sensitive: true, extractable: false])
+
+    with {:ok, handle} <- unwrapped(target, kek, file.mac_key, template, @padded) do
+      within(target, handle, fn ->
+        op = {:verify, Mechanism.encode!(:sha256_hmac), handle, body, mac, nil}
+
+        case Call.run(target, op) do
+          :ok ->
+            :ok
+
+          {:error, %Error{reason: :signature_invalid} = error} ->
+            {:error, %{error | detail: changed()}}
+
+          {:error, error} ->
+            {:error, error}
+        end
+      end)
+    end
+    |> not_executed()
+  end
+
+  defp changed,
+    do: "transfer: it is not authentic: somebody has changed it, or it is of two texts"
+
+  defp not_executed({:error, error}), do: {:error, %{error | executed: false}}
+  defp not_executed(:ok), do: :ok
+
+  defp made(target, kek, file, wished) do
+    attributes =
+      Enum.reject(file.attributes, fn {name, _value} -> List.keymember?(wished, name, 0) end)
+
+    kind = [class: file.class, key_type: file.key_type]
+    template = Attribute.encode!(kind ++ attributes ++ wished)
+
+    with {:ok, handle} <- unwrapped(target, kek, file.wrapped_key, template, @padded),
+         do: Made.of(target, handle, template)
+  end
+
+  defp proven(hsm, _target, made, %{class: :secret_key, check_value: check}, _wished, call) do
+    case check && Cryptoki.check_value(hsm, made.key, call) do
+      nil -> :ok
+      {:ok, ^check} -> :ok
+      {:ok, _another} -> {:error, misbehaved()}
+      {:error, %Error{reason: :unsupported}} -> :ok
+      {:error, error} -> {:error, %{error | executed: false}}
+    end
+  end
+
+  defp proven(_hsm, target, made, file, wished, _call) do
+    {:ok, given} = Reader.read(file.public_key, "", &Given.read/1)
+
+    key = %PrivateKey{
+      type: given.type,
+      public: given.public,
+      public_attributes: Keyword.put(given.public_attributes, :key_type, file.key_type),
+      attributes: []
+    }
+
+    own =
+      for {name, value} <- file.attributes ++ wished.template,
+          name in [:label, :id, :token],
+          do: {name, value}
+
+    own = own |> Enum.reverse() |> Enum.uniq_by(&elem(&1, 0))
+    Import.proven(target, made, key, if(wished.public?, do: Import.Template.twin(key, own)))
+  end
+
+  defp misbehaved do
+    text = "the token took the key, and its check value is not that of this key"
+    Error.new(:module_misbehaved, text, executed: false)
+  end
+
+  ## Through
+
+  @spec through(Cryptoki.hsm(), read, Cryptoki.key(), Cryptoki.key(), keyword) ::
+          {:ok, String.t()} | {:error, Error.t()}
+  def through(hsm, {file, _body, _mac} = read, unwrapping, wrapping, call) do
+    with {:ok, target} <- HSM.target(hsm, Options.call!(call, [:timeout, :metadata])),
+         {:ok, old} <- kek(target, unwrapping, :unwrap),
+         {:ok, new} <- kek(target, wrapping, :wrap),
+         :ok <- authentic(target, old, read),
+         {:ok, made} <- made(target, old, file, token: false, extractable: true),
+         do: within(target, made.handle, fn -> sealed(target, new, made.key, file) end)
+  end
+
+  defp unsupported(text), do: {:error, Error.new(:unsupported, "transfer: " <> text)}
+end
