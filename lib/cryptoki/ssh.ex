@@ -1,7 +1,7 @@
 defmodule Cryptoki.SSH do
   alias Cryptoki.{CallOptions, Chunks, Error}
   alias Cryptoki.Options.Table
-  alias Cryptoki.SSH.{Certificate, Signature, Signer, Wire}
+  alias Cryptoki.SSH.{Certificate, RevocationList, Signature, Signer, Wire}
 
   @hash [
     hash: [
@@ -139,6 +139,45 @@ defmodule Cryptoki.SSH do
   end
 
   bang(certificate(hsm, authority :: key, public_key, opts) :: String.t())
+
+  @doc """
+  A list of revoked certificates and keys (OpenSSH's PROTOCOL.krl): the file that `RevokedKeys` of sshd and
+  `RevokedHostKeys` of ssh name. `authority` is the public key of the one whose certificates they are, or `:any`.
+
+  Revoked are `{:serial, 17}`, `{:serial, 1..99}` and `{:key_id, "alice"}` of certificates; `{:key, public_key}`, a
+  line of OpenSSH or one of `:public_key`, with all certificates for it; and `{:fingerprint, "SHA256:..."}`.
+
+  #{Table.docs(RevocationList.options())}
+    * `timeout:` and `metadata:` as in `Cryptoki.public_key/3`
+
+  OpenSSH looks at no signature of such a file: who can write it says what is revoked. A certificate without a serial
+  number (0) is revoked by its key id only.
+
+  Errors: those of `public_key/3` for the authority, and `:invalid_argument`, `:unsupported` for a key.
+
+      iex> {:ok, list} = Cryptoki.SSH.revocation_list(MyApp.HSM, [label: "contract"], [serial: 17, serial: 20..29, key_id: "bob"], number: 3)
+      iex> binary_part(list, 0, 6)
+      "SSHKRL"
+  """
+  @spec revocation_list(hsm, public_key | :any, [{atom, term}], opts) ::
+          {:ok, binary} | {:error, Error.t()}
+  def revocation_list(hsm, authority, revoked, opts \\ []) do
+    {own, call} = CallOptions.split!(opts, RevocationList.options(), [:timeout, :metadata])
+
+    with {:ok, revoked} <- RevocationList.revoked!(revoked, &about(given(&1), "revoked")),
+         {:ok, blob} <- authority_blob(hsm, authority, call),
+         do: {:ok, RevocationList.encode(revoked, blob, own)}
+  end
+
+  bang(
+    revocation_list(hsm, authority :: public_key | :any, revoked :: [{atom, term}], opts) ::
+      binary
+  )
+
+  defp authority_blob(_hsm, :any, _call), do: {:ok, ""}
+
+  defp authority_blob(hsm, authority, call),
+    do: with({:ok, key} <- subject(hsm, authority, call), do: {:ok, key.blob})
 
   @doc """
   Signs a file, a Git commit or other data (OpenSSH's PROTOCOL.sshsig): what `ssh-keygen -Y verify`

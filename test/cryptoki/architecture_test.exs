@@ -45,6 +45,7 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.SignatureAlgorithm,
     Cryptoki.SignatureForm,
     Cryptoki.SSH.Certificate,
+    Cryptoki.SSH.RevocationList,
     Cryptoki.SSH.Signature,
     Cryptoki.SSH.SourceAddress,
     Cryptoki.SSH.Wire,
