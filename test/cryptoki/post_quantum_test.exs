@@ -162,6 +162,20 @@ defmodule Cryptoki.PostQuantumTest do
     end
   end
 
+  test "what it takes to verify is gone after it, whatever comes of it", %{hsm: hsm} do
+    csr = X509.csr!(hsm, key(:ml_dsa_44), subject: "/CN=www", subject_alt_name: ["www.acme.test"])
+    %{value: value} = Cryptoki.attributes!(hsm, key(:ml_dsa_44) ++ [class: :public_key], [:value])
+
+    mine = fn ->
+      hsm |> Cryptoki.find!(class: :public_key, value: value, token: false) |> length()
+    end
+
+    before = mine.()
+
+    for request <- [csr, Referee.spoilt(csr), csr], do: X509.request(request, hsm: hsm)
+    assert mine.() == before
+  end
+
   test "chains may be mixed", %{hsm: hsm} do
     rsa = [label: "rsa"]
     root = X509.self_signed!(hsm, rsa, subject: "/CN=root", ca: true)
