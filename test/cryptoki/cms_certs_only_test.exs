@@ -31,7 +31,7 @@ defmodule Cryptoki.CMSCertsOnlyTest do
         pem = for {:Certificate, der, _} <- :public_key.pem_decode(text), do: der
         assert Enum.sort(pem) == Enum.sort([root, other])
         {text, 0} = OpenSSL.openssl(~w(pkcs7 -inform DER -in #{file} -print_certs -noout))
-        assert text =~ "CN = first" and text =~ "CN = second"
+        assert text =~ ~r{CN ?= ?first} and text =~ ~r{CN ?= ?second}
         {text, 0} = OpenSSL.openssl(~w(cms -cmsout -print -inform DER -in #{file}))
         assert text =~ ~r/crls:.*serialNumber: 0x?17|serialNumber: 17/s
         assert text =~ ~r/signerInfos:\n\s+<(EMPTY|ABSENT)>/

@@ -500,6 +500,19 @@ defmodule Cryptoki.X509OCSPTest do
       end
 
       assert_raise ArgumentError, ~r/request: must be the bytes/, fn -> X509.ocsp_request(7) end
+
+      # Also where the request is none, and nothing is asked.
+      for {key, certificate, text} <- [
+            {[lable: "x"], root, "key: .*did you mean :label"},
+            {[label: "x"], [lable: "x"], "certificate: .*did you mean :label"},
+            {[label: "x"], [], "certificate: is empty"},
+            {7, root, "key: "}
+          ] do
+        assert_raise ArgumentError, ~r/#{text}/, fn ->
+          X509.ocsp_response(@nobody, key, certificate, "none", &known/1)
+        end
+      end
+
       assert {:error, %Error{}} = respond.(&known/1, [])
     end
   end

@@ -21,6 +21,8 @@ defmodule Cryptoki.X509.OCSP do
   def respond(hsm, key, certificate, request, fun, opts) do
     {own, call} = Options.split!(opts, :ocsp_response)
     times = times!(own)
+    :ok = Certificates.source!(certificate, "certificate")
+    :ok = Certificates.selector!(key, :sign, "key")
 
     unless is_function(fun, 1),
       do: raise(ArgumentError, "fun: must be a function of a serial number")
