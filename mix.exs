@@ -53,10 +53,12 @@ defmodule Cryptoki.MixProject do
     ]
   end
 
-  defp links(nil), do: %{}
-
-  defp links(repository),
-    do: %{"Source" => repository, "Changes" => repository <> "/blob/v#{@version}/CHANGELOG.md"}
+  defp links(repository) do
+    for url <- List.wrap(repository),
+        {name, path} <- [{"Source", ""}, {"Changes", "/blob/v#{@version}/CHANGELOG.md"}],
+        into: %{},
+        do: {name, url <> path}
+  end
 
   # The guides that tell what tests have found.
   @tested "tokens|vectors|pki_judges|reliability|findings"

@@ -17,6 +17,22 @@ if file = System.get_env("CRYPTOKI_TEST_COUNTS") do
   end)
 end
 
+# What a test logs is shown when it fails; what is logged between tests, as in setup_all, would stand among the dots.
+if Version.match?(System.version(), ">= 1.15.0") do
+  :ok = :logger.set_handler_config(:default, :level, :none)
+else
+  {:ok, nowhere} = StringIO.open("")
+  true = Process.register(nowhere, Cryptoki.Test.Nowhere)
+  :ok = Logger.configure_backend(:console, device: Cryptoki.Test.Nowhere)
+end
+
 # Minutes of work, and builds of their own: `bin/test --safety`.
 # What is awaited comes, however busy the machine is.
-ExUnit.start(capture_log: true, exclude: [:safety], assert_receive_timeout: 10_000)
+formatters = [ExUnit.CLIFormatter, Cryptoki.Test.Skipped]
+
+ExUnit.start(
+  capture_log: true,
+  exclude: [:safety],
+  assert_receive_timeout: 10_000,
+  formatters: formatters
+)

@@ -158,10 +158,11 @@ defmodule Cryptoki.SSL do
     end
   end
 
-  # By a variable: it is no application of ours.
+  # It is no application of ours.
   defp schemes do
-    ssl = :ssl
-    if Code.ensure_loaded?(ssl), do: ssl.signature_algs(:all, :"tlsv1.3"), else: []
+    if Code.ensure_loaded?(:ssl),
+      do: apply(:ssl, :signature_algs, [:all, :"tlsv1.3"]),
+      else: []
   end
 
   # With an RSA key `:ssl` signs by PSS, also in TLS 1.2: a token that cannot would end every handshake.

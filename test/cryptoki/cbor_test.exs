@@ -85,7 +85,7 @@ defmodule Cryptoki.CBORTest do
 
   defp keys_of(bytes) do
     size = Enum.find(1..4, &match?({:ok, _}, Reader.decode(binary_part(bytes, 0, &1), @most)))
-    <<key::binary-size(size), _value, rest::binary>> = bytes
+    {key, <<_value, rest::binary>>} = :erlang.split_binary(bytes, size)
     [COSE.hex(key) | keys_of(rest)]
   end
 

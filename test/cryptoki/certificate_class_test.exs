@@ -32,7 +32,7 @@ defmodule Cryptoki.CertificateClassTest do
         assert not_found?(CMS.sign(hsm, private, wrong, "text"))
         assert not_found?(X509.crl(hsm, private, wrong, [], number: 1))
 
-        if :erlang.system_info(:otp_release) >= '27',
+        if :erlang.system_info(:otp_release) >= ~c"27",
           do: assert(not_found?(SSL.certs_keys(hsm, private, wrong)))
       end
 

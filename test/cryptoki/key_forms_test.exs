@@ -51,7 +51,7 @@ defmodule Cryptoki.KeyFormsTest do
         {:ok, [{label, bytes}]} = PEM.decode(file, :all)
 
         for at <- 0..(byte_size(bytes) - 1) do
-          <<before::binary-size(at), byte, rest::binary>> = bytes
+          {before, <<byte, rest::binary>>} = :erlang.split_binary(bytes, at)
           changed = <<before::binary, Bitwise.bxor(byte, 1), rest::binary>>
           read = PrivateKey.File.read(PEM.encode(changed, label))
           # But the comment, which is nobody's.

@@ -38,8 +38,8 @@ defmodule Cryptoki.OperationNumberTest do
             do: {kind, ended}
 
   for {kind, ended} <- [{:verify, :failed} | @ends] do
-    test "#{kind}, #{ended}", %{hsm: hsm} = context do
-      kind = unquote(kind)
+    @tag kind: kind
+    test "#{kind}, #{ended}", %{hsm: hsm, kind: kind} = context do
       input = if kind == :decrypt, do: context.ciphertext, else: "abc"
 
       Cryptoki.with_session(hsm, fn session ->

@@ -161,7 +161,7 @@ defmodule Cryptoki.PKCS12Test do
             [0, 1, 4, 10 | Enum.to_list(30..(size - 1)//37)] ++
               Enum.to_list((size - 60)..(size - 1)//3)
           ) do
-      <<before::binary-size(at), byte, rest::binary>> = der
+      {before, <<byte, rest::binary>>} = :erlang.split_binary(der, at)
       changed = <<before::binary, Bitwise.bxor(byte, 1), rest::binary>>
       assert {:error, %Error{} = error} = PKCS12.read(changed, "geheim")
       # Of the ciphertext nothing is told but that.

@@ -263,7 +263,9 @@ defmodule Cryptoki.PostQuantumTest do
         end
       end)
 
-    <<_::binary-size(start), 0xA0, 0x81, length, values::binary-size(length), _::binary>> = der
+    {_before, <<0xA0, 0x81, length, values::binary-size(length), _::binary>>} =
+      :erlang.split_binary(der, start)
+
     {<<0x31, 0x81, length, values::binary>>, signature}
   end
 

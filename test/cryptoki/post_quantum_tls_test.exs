@@ -20,7 +20,7 @@ defmodule Cryptoki.PostQuantumTLSTest do
       :mldsa44 in :crypto.supports(:public_keys)
   end
 
-  @known known?.()
+  known = known?.()
 
   setup_all do
     library = Path.join(SoftHSM.directory(), "post-quantum-tls-kryoptic.so")
@@ -48,7 +48,7 @@ defmodule Cryptoki.PostQuantumTLSTest do
   end
 
   for set <- @sets do
-    @tag skip: @unbuilt || (!@known && "this OTP has no ML-DSA in :ssl and :crypto")
+    @tag skip: @unbuilt || (!known && "this OTP has no ML-DSA in :ssl and :crypto")
     test "a server and a client of #{set}", %{hsm: hsm, ca: ca} = context do
       key = [label: "#{unquote(set)}"]
       entry = SSL.certs_keys!(hsm, key, certificate(context, key))
@@ -59,7 +59,7 @@ defmodule Cryptoki.PostQuantumTLSTest do
       server = TLS.serve(listening, fn socket -> elem(:ssl.recv(socket, 5), 1) end)
       client = [certs_keys: [entry], active: false, mode: :binary] ++ schemes
       trusts = Keyword.delete(trusts, :fail_if_no_peer_cert)
-      {:ok, socket} = :ssl.connect('localhost', port, client ++ trusts, 30_000)
+      {:ok, socket} = :ssl.connect(~c"localhost", port, client ++ trusts, 30_000)
       :ok = :ssl.send(socket, "hello")
       assert {:ok, "hello"} = :ssl.recv(socket, 5, 30_000)
       Task.await(server, 30_000)
@@ -68,7 +68,7 @@ defmodule Cryptoki.PostQuantumTLSTest do
 
   # Its TLS has no SLH-DSA.
   for set <- @sets -- [:slh_dsa_sha2_128f] do
-    @tag skip: @unbuilt || (!@known && "this OTP has no ML-DSA in :ssl and :crypto")
+    @tag skip: @unbuilt || (!known && "this OTP has no ML-DSA in :ssl and :crypto")
     test "OpenSSL and a server of #{set}", %{hsm: hsm} = context do
       key = [label: "#{unquote(set)}"]
       entry = SSL.certs_keys!(hsm, key, certificate(context, key))
@@ -82,7 +82,7 @@ defmodule Cryptoki.PostQuantumTLSTest do
     end
   end
 
-  @tag skip: @unbuilt || (@known && "this OTP has ML-DSA in :ssl")
+  @tag skip: @unbuilt || (known && "this OTP has ML-DSA in :ssl")
   test "an :ssl without such keys is told so", %{hsm: hsm, ca: ca, root: root} do
     assert {:error, %Error{reason: :unsupported}} = SSL.certs_keys(hsm, root, ca)
   end

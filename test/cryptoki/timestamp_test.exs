@@ -278,15 +278,18 @@ defmodule Cryptoki.TimestampTest do
       end
 
       for {fun, text} <- [
-            {fn -> Timestamp.respond(@nobody, [label: "x"], "x", nil, policy: @policy) end,
-             "request: must be"},
+            {fn ->
+               apply(Timestamp, :respond, [@nobody, [label: "x"], "x", nil, [policy: @policy]])
+             end, "request: must be"},
             {fn -> Timestamp.request("x", hash: :sha) end, "hash: must be one of :sha256"},
             {fn -> Timestamp.request(7) end, "data"},
             {fn -> Timestamp.verify("x", "y", []) end, "trusted: must be the certificates"},
             {fn -> Timestamp.verify("x", "y", trusted: [:root]) end,
              "trusted: must be certificates"},
-            {fn -> Timestamp.verify("x", :y, trusted: []) end, "stamped: must be a request or"},
-            {fn -> Timestamp.verify(nil, "y", trusted: []) end, "response: must be the bytes"}
+            {fn -> apply(Timestamp, :verify, ["x", :y, [trusted: []]]) end,
+             "stamped: must be a request or"},
+            {fn -> apply(Timestamp, :verify, [nil, "y", [trusted: []]]) end,
+             "response: must be the bytes"}
           ] do
         assert_raise ArgumentError, ~r/#{text}/, fun
       end
@@ -504,8 +507,7 @@ defmodule Cryptoki.TimestampTest do
 
       # By a second.
       later = fn content ->
-        size = byte_size(content) - 2
-        <<head::binary-size(size), digit, ?Z>> = content
+        {head, <<digit, ?Z>>} = :erlang.split_binary(content, byte_size(content) - 2)
         <<head::binary, if(digit == ?0, do: ?1, else: ?0), ?Z>>
       end
 

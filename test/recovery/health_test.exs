@@ -133,7 +133,8 @@ defmodule Cryptoki.Recovery.HealthTest do
             for _ <- 1..3, do: named(Cryptoki.status!(hsm), function)
 
             status(hsm, fn status ->
-              named(status, function) && status.oldest_call.milliseconds > 900
+              named(status, function)
+              status.oldest_call.milliseconds > 900
             end)
 
             {:error, %Error{reason: :timeout, executed: false, code: nil} = error} =

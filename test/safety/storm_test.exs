@@ -23,7 +23,13 @@ defmodule Cryptoki.StormTest do
     keys = Keys.make(hsm)
     threads = Load.session_threads()
     work = fn _n -> Keys.sign(hsm, keys, timeout: 1_000) end
-    counts = Storm.run(seed, 8, work, fn -> Storm.pause(40) && kill(victim(hsm)) end)
+
+    counts =
+      Storm.run(seed, 8, work, fn ->
+        Storm.pause(40)
+        kill(victim(hsm))
+      end)
+
     ended("processes killed", counts, context, threads)
     assert counts[:ok] > 20
   end

@@ -31,13 +31,12 @@ defmodule Cryptoki.ContentKey.OAEP do
     if size < 2 * length + 2 or byte_size(raw) > size do
       ""
     else
-      <<first, seed::binary-size(length), block::binary>> =
-        :binary.copy(<<0>>, size - byte_size(raw)) <> raw
-
+      <<first, masked::binary>> = :binary.copy(<<0>>, size - byte_size(raw)) <> raw
+      {seed, block} = :erlang.split_binary(masked, length)
       seed = :crypto.exor(seed, mask(mgf, block, length))
 
-      <<found::binary-size(length), rest::binary>> =
-        :crypto.exor(block, mask(mgf, seed, byte_size(block)))
+      {found, rest} =
+        block |> :crypto.exor(mask(mgf, seed, byte_size(block))) |> :erlang.split_binary(length)
 
       {bad, at} = separator(rest, 0, 0, 0, 0)
       bad = first |> Bitwise.bor(bad) |> Bitwise.bor(difference(found, digest))

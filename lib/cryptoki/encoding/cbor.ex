@@ -32,7 +32,7 @@ defmodule Cryptoki.CBOR do
 
   defp value(number, _levels) when is_integer(number) and number in 0..@most, do: head(0, number)
 
-  defp value(number, _levels) when is_integer(number) and number in (-1 - @most)..-1,
+  defp value(number, _levels) when is_integer(number) and number in (-1 - @most)..-1//1,
     do: head(1, -1 - number)
 
   defp value(number, _levels) when is_float(number), do: float(number)
@@ -88,8 +88,8 @@ defmodule Cryptoki.CBOR do
     end
   end
 
-  defp same?(bits, number) do
-    size = bit_size(bits)
-    match?(<<^number::float-size(size)>>, bits)
-  end
+  # Bits that are no number are none of these.
+  defp same?(<<half::float-16>>, number), do: half == number
+  defp same?(<<single::float-32>>, number), do: single == number
+  defp same?(_infinite, _number), do: false
 end

@@ -47,11 +47,12 @@ defmodule Cryptoki.JWK.Public do
     {name, size} = @by_oid[oid]
 
     case point do
-      <<4, x::binary-size(size), y::binary-size(size)>> ->
+      <<4, both::binary>> when byte_size(both) == 2 * size ->
+        {x, y} = :erlang.split_binary(both, size)
         {x, y} = {Base64URL.encode(x), Base64URL.encode(y)}
         {:ok, %{"kty" => "EC", "crv" => name, "x" => x, "y" => y}}
 
-      <<point::binary-size(size)>> when is_map_key(@names, {"OKP", name}) ->
+      point when byte_size(point) == size and is_map_key(@names, {"OKP", name}) ->
         {:ok, %{"kty" => "OKP", "crv" => name, "x" => Base64URL.encode(point)}}
 
       _compressed ->

@@ -43,7 +43,7 @@ defmodule Mix.Cryptoki.Files do
   @doc "The same as a whole, for what is short."
   @spec whole(keyword) :: binary
   def whole(options) do
-    case IO.binread(device(options), :all) do
+    case IO.binread(device(options), :eof) do
       bytes when is_binary(bytes) -> bytes
       :eof -> ""
       {:error, reason} -> unreadable!(options[:in] || "standard input", reason)

@@ -54,16 +54,14 @@ defmodule Cryptoki.CBOR.Reader do
   defp sized(1, {number, rest}, _bytes, _levels, state), do: {-1 - number, rest, state}
 
   defp sized(major, {size, rest}, bytes, _levels, state) when major in [2, 3] do
-    case rest do
-      <<string::binary-size(size), rest::binary>> when major == 2 ->
-        {string, rest, state}
+    if byte_size(rest) < size, do: wrong!(bytes, state, "it has less than #{size} bytes")
+    {string, rest} = :erlang.split_binary(rest, size)
 
-      <<string::binary-size(size), rest::binary>> ->
-        unless String.valid?(string), do: wrong!(bytes, state, "its text is not UTF-8")
-        {{:text, string}, rest, state}
-
-      _shorter ->
-        wrong!(bytes, state, "it has less than #{size} bytes")
+    if major == 2 do
+      {string, rest, state}
+    else
+      unless String.valid?(string), do: wrong!(bytes, state, "its text is not UTF-8")
+      {{:text, string}, rest, state}
     end
   end
 

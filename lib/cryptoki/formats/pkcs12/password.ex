@@ -111,9 +111,9 @@ defmodule Cryptoki.PKCS12.Password do
   defp added(input, digest, block) do
     add = :binary.decode_unsigned(binary_part(digest, 0, block)) + 1
 
-    for <<part::size(block)-unit(8) <- input>>,
-      into: <<>>,
-      do: <<part + add::size(block)-unit(8)>>
+    for at <- 0..(byte_size(input) - 1)//block, into: <<>> do
+      <<:binary.decode_unsigned(binary_part(input, at, block)) + add::size(block)-unit(8)>>
+    end
   end
 
   # As often as it takes to be of whole blocks.

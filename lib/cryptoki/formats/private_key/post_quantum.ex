@@ -194,8 +194,7 @@ defmodule Cryptoki.PrivateKey.PostQuantum do
   defp follows?(_set, _one), do: true
 
   defp tail(value) do
-    size = byte_size(value) - 96
-    <<_::binary-size(size), rho::binary-32, _hash::binary-32, z::binary>> = value
+    <<rho::binary-32, _hash::binary-32, z::binary>> = binary_part(value, byte_size(value), -96)
     {rho, z}
   end
 

@@ -107,9 +107,8 @@ defmodule Mix.Cryptoki.Doctor.Access do
   end
 
   # The PIN of the URI, and no other token, whatever comes meanwhile.
-  defp on(slot, uri) do
-    %URI{uri | token: slot.token.label, serial: slot.token.serial}
-  end
+  defp on(slot, %URI{} = uri),
+    do: %{uri | token: slot.token.label, serial: slot.token.serial}
 
   defp answered({:ok, findings}), do: findings
   defp answered({:error, %Error{} = error}), do: [{:wrong, Exception.message(error), []}]
