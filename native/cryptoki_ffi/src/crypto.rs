@@ -9,10 +9,11 @@ use cryptoki_sys::{
     CK_FLAGS, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CKR_BUFFER_TOO_SMALL,
     CKR_CRYPTOKI_NOT_INITIALIZED, CKR_FUNCTION_NOT_SUPPORTED, CKR_SESSION_HANDLE_INVALID,
 };
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// The kinds of operation a session can be in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// `C_Sign*`
     Sign,
@@ -271,5 +272,10 @@ impl Functions {
     /// `C_SeedRandom`.
     pub fn seed_random(&self, session: CK_SESSION_HANDLE, seed: &[u8]) -> Result<()> {
         call!(self, C_SeedRandom(session, input(seed), ulong(seed.len())))
+    }
+
+    /// `C_DigestKey`.
+    pub fn digest_key(&self, session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE) -> Result<()> {
+        call!(self, C_DigestKey(session, key))
     }
 }

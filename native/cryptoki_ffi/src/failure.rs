@@ -1,11 +1,13 @@
 //! What can go wrong in a request, and what each return value means for the pool.
 
+use crate::names::NAMES;
 use cryptoki_sys::CK_RV;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::LazyLock;
 use thiserror::Error;
 
 /// Why a request was not answered with a result.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failure {
     /// The library answered with something other than `CKR_OK`.
     #[error("{function} answered {code:#x}")]
@@ -13,6 +15,7 @@ pub enum Failure {
         /// The return value.
         code: CK_RV,
         /// The function that answered.
+        #[serde(deserialize_with = "function")]
         function: &'static str,
     },
     /// We refused or gave up ourselves.
@@ -26,7 +29,7 @@ pub enum Failure {
 }
 
 /// Our own reasons.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
     /// The instance or the VM is stopping.
     Shutdown,
@@ -40,7 +43,7 @@ pub enum Reason {
     Panic,
     /// The session of a multi-part operation went away.
     SessionLost,
-    /// A handle from an earlier epoch.
+    /// A handle from an earlier life of the token, or of an object that is gone.
     StaleHandle,
     /// A step of an operation that the session is not in; the library was not asked.
     OperationNotInitialized,
@@ -88,6 +91,15 @@ impl Failure {
     pub fn is(&self, rv: CK_RV) -> bool {
         matches!(self, Failure::Rv { code, .. } if *code == rv)
     }
+}
+
+/// A function of the standard by its name.
+fn function<'de, D: Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
+    let name = String::deserialize(from)?;
+    let known = NAMES.iter().find(|known| **known == name);
+    known
+        .copied()
+        .ok_or_else(|| serde::de::Error::custom("no function of the standard"))
 }
 
 fn is_login(function: &str) -> bool {

@@ -116,7 +116,7 @@ impl Structure {
         match field {
             Field::Ulong(number) => self.value(&number.to_ne_bytes(), align_of::<CK_ULONG>()),
             Field::Handle(handle) => {
-                self.value(&handle.object.to_ne_bytes(), align_of::<CK_ULONG>());
+                self.value(&handle.number.to_ne_bytes(), align_of::<CK_ULONG>());
             }
             Field::Byte(byte) => self.value(&[*byte], 1),
             Field::Inline(bytes) => self.value(bytes, 1),

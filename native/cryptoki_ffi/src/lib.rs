@@ -1,16 +1,12 @@
 //! A safe layer over the C functions of PKCS #11: pointers go in here and only values come out.
 //!
 //! [`loader`] takes the function list of a library; [`functions::Functions`] has one method for each
-//! function of the standard (in [`sessions`], [`crypto`], [`combined`], [`messages`], [`objects`] and [`attributes`]), each behind
-//! the [`gate`]. [`layout`] puts [`values`] into memory as C wants them; [`sizes`] says what answers fit in. What comes back is not
+//! function of the standard (in [`sessions`], [`crypto`], [`signatures`], [`dual`], [`messages`], [`objects`], [`keys`] and
+//! [`attributes`]), each behind the [`gate`]. [`layout`] puts [`values`] into memory as C wants them; [`sizes`] says what answers fit in. What comes back is not
 //! trusted: lengths are checked, counts bounded, allocations may fail.
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("cryptoki is for systems of 64 bits");
-
-mod atomic {
-    pub use std::sync::atomic::{AtomicU8, Ordering};
-}
 
 mod sync {
     pub use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -19,25 +15,23 @@ mod sync {
 }
 
 pub mod attributes;
-pub mod claims;
-pub mod combined;
 pub mod crypto;
 pub mod door;
+pub mod dual;
 pub mod exit;
 pub mod failure;
 pub mod functions;
 pub mod gate;
-pub mod handshake;
+pub mod keys;
 pub mod layout;
 pub mod loader;
 pub mod messages;
 pub mod names;
-pub mod numbers;
 pub mod objects;
 pub mod otp;
 pub mod panics;
-pub mod recovery;
 pub mod sessions;
+pub mod signatures;
 pub mod sizes;
 mod symbols;
 pub mod values;

@@ -1,15 +1,17 @@
 //! General purpose, slot, token and session functions (PKCS #11 v3.2, sections 5.4 to 5.6).
 
 use crate::failure::Result;
-use crate::functions::{Functions, call, check, list, ulong, valid};
+use crate::functions::{Functions, call, check, input, list, output, ulong, valid};
 use crate::gate;
+use crate::sizes;
 use crate::values::Secret;
 use crate::whereabouts::inside;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags};
 use cryptoki_sys as ck;
 use cryptoki_sys::{
-    CK_C_INITIALIZE_ARGS, CK_FLAGS, CK_INFO, CK_MECHANISM_INFO, CK_MECHANISM_TYPE,
-    CK_SESSION_HANDLE, CK_SESSION_INFO, CK_SLOT_ID, CK_SLOT_INFO, CK_TOKEN_INFO, CK_ULONG,
+    CK_C_INITIALIZE_ARGS, CK_FLAGS, CK_INFO, CK_INVALID_HANDLE, CK_MECHANISM_INFO,
+    CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_SESSION_INFO,
+    CK_SESSION_VALIDATION_FLAGS_TYPE, CK_SLOT_ID, CK_SLOT_INFO, CK_TOKEN_INFO, CK_ULONG,
     CK_USER_TYPE,
 };
 use std::ffi::{CStr, c_void};
@@ -238,5 +240,43 @@ impl Functions {
     /// `C_Logout`.
     pub fn logout(&self, session: CK_SESSION_HANDLE) -> Result<()> {
         call!(self, C_Logout(session))
+    }
+
+    /// `C_GetOperationState`.
+    pub fn operation_state(&self, session: CK_SESSION_HANDLE) -> Result<Vec<u8>> {
+        output("C_GetOperationState", sizes::STATE, |out, length| {
+            call!(self, C_GetOperationState(session, out, length))
+        })
+    }
+
+    /// `C_SetOperationState`; the keys only where the state does not carry them.
+    pub fn set_operation_state(
+        &self,
+        session: CK_SESSION_HANDLE,
+        state: &[u8],
+        encryption: Option<CK_OBJECT_HANDLE>,
+        authentication: Option<CK_OBJECT_HANDLE>,
+    ) -> Result<()> {
+        call!(
+            self,
+            C_SetOperationState(
+                session,
+                input(state),
+                ulong(state.len()),
+                encryption.unwrap_or(CK_INVALID_HANDLE),
+                authentication.unwrap_or(CK_INVALID_HANDLE)
+            )
+        )
+    }
+
+    /// `C_GetSessionValidationFlags` (3.2).
+    pub fn validation_flags(
+        &self,
+        session: CK_SESSION_HANDLE,
+        kind: CK_SESSION_VALIDATION_FLAGS_TYPE,
+    ) -> Result<CK_FLAGS> {
+        let mut flags: CK_FLAGS = 0;
+        call!(self, C_GetSessionValidationFlags(session, kind, &mut flags))?;
+        Ok(flags)
     }
 }

@@ -1,6 +1,10 @@
 //! Owned forms of what crosses the border: mechanisms, templates, handles. Safe, no pointers.
 
+use bytes::Bytes;
 use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_ULONG};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::ops::Deref;
 use zeroize::Zeroizing;
 
 /// How deep structures, arrays and templates may stand in each other: more than any mechanism has, and little for a
@@ -10,30 +14,73 @@ pub const LEVELS: usize = 16;
 /// Bytes that are overwritten when dropped.
 pub type Secret = Zeroizing<Vec<u8>>;
 
+/// Bytes of a caller, with whoever owns them: a copy, which is overwritten when it is dropped, or memory that others
+/// keep alive, which is not copied.
+#[derive(Clone, Default)]
+pub struct Data(Bytes);
+
+impl Data {
+    /// A copy.
+    pub fn copied(bytes: &[u8]) -> Self {
+        Self::owned(Zeroizing::new(bytes.to_vec()))
+    }
+
+    /// What somebody keeps in memory for as long as this, or a clone of it, is there.
+    pub fn owned(owner: impl AsRef<[u8]> + Send + 'static) -> Self {
+        Self(Bytes::from_owner(owner))
+    }
+}
+
+impl Deref for Data {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{} bytes", self.len())
+    }
+}
+
+impl Serialize for Data {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Secret::deserialize(from).map(Self::owned)
+    }
+}
+
 /// An object handle: the library's number, and for what it was issued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handle {
     /// The library's number.
-    pub object: CK_OBJECT_HANDLE,
-    /// The epoch of the instance when the library gave it.
-    pub epoch: u64,
-    /// Which of the objects that have had the number: see [`crate::numbers`].
+    pub number: CK_OBJECT_HANDLE,
+    /// The life of the token in which the library gave it: it ends when the token restarts.
+    pub life: u64,
+    /// Which of the objects that have had the number in that life.
     pub generation: u64,
 }
 
 /// One member of a C structure.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Field {
     /// A `CK_ULONG`.
     Ulong(CK_ULONG),
     /// A `CK_BYTE` or `CK_BBOOL`.
     Byte(u8),
     /// A pointer to bytes; null when empty.
-    Bytes(Secret),
+    Bytes(Data),
     /// A pointer to bytes that the library may overwrite, and that are read back.
-    InOut(Secret),
+    InOut(Data),
     /// Bytes inside the structure.
-    Inline(Secret),
+    Inline(Data),
     /// A pointer to a structure.
     Struct(Vec<Field>),
     /// A structure by value.
@@ -49,18 +96,18 @@ pub enum Field {
 }
 
 /// The parameter of a mechanism.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Parameter {
     /// None.
     Absent,
     /// The bytes as they are.
-    Raw(Secret),
+    Raw(Data),
     /// A structure.
     Fields(Vec<Field>),
 }
 
 /// A mechanism with its parameter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Mechanism {
     /// The number of the mechanism.
     pub kind: CK_MECHANISM_TYPE,
@@ -69,10 +116,10 @@ pub struct Mechanism {
 }
 
 /// The value of an attribute.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Value {
     /// The bytes as they are.
-    Bytes(Secret),
+    Bytes(Data),
     /// A `CK_ULONG`.
     Ulong(CK_ULONG),
     /// A `CK_BBOOL`.
@@ -99,7 +146,7 @@ impl Value {
 pub type Template = Vec<(CK_ATTRIBUTE_TYPE, Value)>;
 
 /// Why an attribute has no value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NoValue {
     /// `CKR_ATTRIBUTE_SENSITIVE`.
     Sensitive,
@@ -112,7 +159,7 @@ pub enum NoValue {
 }
 
 /// What was read of one attribute.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Read {
     /// Its bytes.
     Bytes(Secret),
@@ -128,7 +175,7 @@ mod tests {
 
     #[test]
     fn truth_is_what_c_takes_for_it() {
-        let bytes = |bytes: &[u8]| Value::Bytes(Zeroizing::new(bytes.to_vec()));
+        let bytes = |bytes: &[u8]| Value::Bytes(Data::copied(bytes));
         for truth in [Value::Bool(true), bytes(&[0, 1]), Value::Ulong(2)] {
             assert!(truth.is_true());
         }

@@ -3,7 +3,7 @@
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::layout::{MechanismMemory, TemplateMemory};
-use cryptoki_ffi::values::{Field, Mechanism, Parameter, Secret, Value};
+use cryptoki_ffi::values::{Data, Field, Mechanism, Parameter, Value};
 use cryptoki_sys::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -38,8 +38,8 @@ unsafe impl GlobalAlloc for Watching {
 #[global_allocator]
 static WATCHING: Watching = Watching;
 
-fn secret() -> Secret {
-    Secret::new(SECRET.to_vec())
+fn secret() -> Data {
+    Data::copied(&SECRET)
 }
 
 /// How many blocks with a secret were given back meanwhile.
@@ -67,6 +67,7 @@ unsafe extern "C" fn decrypt(
 fn what_is_given_back_is_overwritten_before() {
     assert_eq!(found(|| drop(SECRET.to_vec())), 1, "it is seen");
 
+    assert_eq!(found(|| drop(secret())), 0);
     let inline = |count| vec![Field::Inline(secret()); count];
     for count in 1..20 {
         let mut fields = inline(count);

@@ -1,8 +1,8 @@
 //! The body of every NIF: whatever panics, in it or while its result is encoded, stays here.
 
+use crate::encode::panicked;
 use crate::encoded::Encoded;
 use crate::inject;
-use crate::request::panicked;
 use cryptoki_ffi::panics::guarded;
 use rustler::{Env, Term};
 

@@ -1,46 +1,43 @@
-//! The NIFs: they decode, enqueue, cancel or close, and return at once. None of them calls a library.
+//! The NIFs: they read, enqueue, cancel or close, and return at once. None of them calls a library.
 
-use crate::control::{Credentials, Job, Message, Settings};
-use crate::decode;
+use crate::delivery::{Caller, Process, tell_from};
+use crate::encode::{Encode, error};
 use crate::encoded::Encoded;
 use crate::guard::guard;
 use crate::inject;
-use crate::instance::{Instance, SessionJob, SessionRequest, State};
-use crate::lease::{Lease, Refused};
-use crate::library::{Library, Opening};
-use crate::operation::Operation;
-use crate::request::{Request, encode_failure, panic_failure};
 use crate::resources::{
     InstanceResource, LeaseResource, LibraryResource, RequestResource, SessionResource, give_up,
 };
-use crate::session::{self, Command};
-use crate::status::Status;
-use crossbeam_channel::Sender;
+use crate::terms::{self, token_in_slot};
+use cryptoki_engine::control::jobs::Job;
+use cryptoki_engine::control::login::{self, Credentials};
+use cryptoki_engine::control::opening;
+use cryptoki_engine::instance::{Instance, SessionJob, State};
+use cryptoki_engine::library::initialization::Settings;
+use cryptoki_engine::library::numbers::Standing;
+use cryptoki_engine::operation::operation::Operation;
+use cryptoki_engine::operation::read::{Argument, Term as _};
+use cryptoki_engine::operation::words::Word;
+use cryptoki_engine::request::handshake::Cancelled;
+use cryptoki_engine::request::lease::{Lease, Refused};
+use cryptoki_engine::request::request::{Request, Times};
+use cryptoki_engine::session::status::Event;
+use cryptoki_engine::session_thread;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
-use cryptoki_ffi::handshake::Cancelled;
-use cryptoki_ffi::numbers::Standing;
-use cryptoki_ffi::panics::guarded;
+use cryptoki_ffi::values::{Handle, Secret};
 use rustler::{Atom, Binary, Encoder, Env, Resource, ResourceArc, Term};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
 use std::time::Duration;
 
 mod atoms {
     rustler::atoms! {
-        ok, error, queued, running, sent, queue, sessions, busy, overdue, worked, epoch, epochs,
+        ok, queued, running, sent, queue, sessions, busy, overdue, worked, epoch, epochs,
         current, gone, unknown, failing, control, nil,
     }
-}
-
-fn submitted<'a, J: Send + 'static>(env: Env<'a>, request: Arc<Request<J>>) -> Term<'a> {
-    (atoms::ok(), ResourceArc::new(RequestResource(request))).encode(env)
-}
-
-fn refused<'a>(env: Env<'a>, failure: &Failure) -> Term<'a> {
-    (atoms::error(), encode_failure(env, failure)).encode(env)
 }
 
 fn resource<T: Resource>(term: Term<'_>) -> Option<ResourceArc<T>> {
@@ -48,25 +45,24 @@ fn resource<T: Resource>(term: Term<'_>) -> Option<ResourceArc<T>> {
     term.decode().ok()
 }
 
-fn control_request<'a>(
-    env: Env<'a>,
-    reference: Term<'a>,
-    ask: impl FnOnce(Message) -> Result<()>,
-    operation: Term<'a>,
-) -> Option<Term<'a>> {
-    let request = Request::new(env.pid(), reference, None, |_| decode::control(operation))?;
-    let message = Message::Request(request.clone());
-    Some(asked(env, ask(message), request))
+fn read<A: Argument>(term: Term<'_>) -> Option<A> {
+    A::read(terms::Term(term))
 }
 
-fn asked<'a, J: Send + 'static>(
-    env: Env<'a>,
-    outcome: Result<()>,
-    request: Arc<Request<J>>,
-) -> Term<'a> {
+/// A request of the calling process.
+fn request<J, A: Encode>(env: Env, reference: Term, job: J) -> Arc<Request<J, A>> {
+    Request::new(job, Caller::of(env, reference), None)
+}
+
+/// `{:ok, request}`, or why it was not taken.
+fn asked<'a, J, A>(env: Env<'a>, outcome: Result<()>, request: Arc<Request<J, A>>) -> Term<'a>
+where
+    J: Send + 'static,
+    A: Send + 'static,
+{
     match outcome {
-        Ok(()) => submitted(env, request),
-        Err(failure) => refused(env, &failure),
+        Ok(()) => (atoms::ok(), ResourceArc::new(RequestResource(request))).encode(env),
+        Err(failure) => error(env, &failure),
     }
 }
 
@@ -87,47 +83,17 @@ fn open<'a>(
     guard(env, || {
         let path = path.decode::<Binary>().ok()?.to_vec();
         let path = PathBuf::from(std::ffi::OsString::from_vec(path));
-        let init_args = match decode::optional_secret(init_args)? {
+        let init_args = match read::<Option<Secret>>(init_args)? {
             None => None,
             Some(text) => Some(CString::new(text.to_vec()).ok()?),
         };
-        let wanted: Option<(u8, u8)> = if decode::is_nil(interface) {
-            None
-        } else {
-            Some(interface.decode().ok()?)
-        };
         let settings = Settings {
             init_args,
-            serialized: serialized.decode().ok()?,
+            serialized: read(serialized)?,
         };
-        let request = Request::new(env.pid(), reference, None, |_| Some(Job::Attach(settings)))?;
-        let opening = match Opening::of(&path) {
-            Ok(opening) => opening,
-            Err(failure) => return Some(refused(env, &failure)),
-        };
-        let attaching = request.clone();
-        // Loading runs the library's constructors, which may take their time.
-        let thread = std::thread::Builder::new()
-            .name("cryptoki-open".into())
-            .stack_size(session::STACK);
-        let spawned = thread.spawn(move || {
-            let found = guarded(|| {
-                inject::place("open thread");
-                Library::find(&path, wanted)
-            });
-            drop(opening);
-            match found.unwrap_or_else(|| Err(panic_failure())) {
-                Ok(library) => library.tell(Message::Request(attaching)),
-                Err(failure) => drop(attaching.refuse(failure)),
-            }
-        });
-        Some(match spawned {
-            Ok(_) => submitted(env, request),
-            Err(error) => refused(
-                env,
-                &Failure::own(Reason::LibraryNotLoaded, error.to_string()),
-            ),
-        })
+        let request = request(env, reference, settings);
+        let outcome = opening::open(path, interface.decode().ok()?, request.clone());
+        Some(asked(env, outcome, request))
     })
 }
 
@@ -135,17 +101,12 @@ fn open<'a>(
 fn close<'a>(env: Env<'a>, reference: Term<'a>, library: Term<'a>) -> Encoded {
     guard(env, || {
         let library = resource::<LibraryResource>(library)?;
-        if !library.attached.swap(false, SeqCst) {
-            let failure = Failure::own(Reason::Shutdown, "the library was given back before");
-            return Some(refused(env, &failure));
-        }
-        let request = Request::new(env.pid(), reference, None, |_| Some(()))?;
-        // Whatever becomes of the caller: the library is given back.
-        library.library.tell(Message::Detach(Some(request.clone())));
-        Some(submitted(env, request))
+        let request = request(env, reference, ());
+        Some(asked(env, library.0.detach(request.clone()), request))
     })
 }
 
+/// A question, for which no instance waits.
 #[rustler::nif]
 fn control<'a>(
     env: Env<'a>,
@@ -154,13 +115,10 @@ fn control<'a>(
     operation: Term<'a>,
 ) -> Encoded {
     guard(env, || {
-        let library = resource::<LibraryResource>(library)?;
-        control_request(
-            env,
-            reference,
-            |message| library.library.question(message),
-            operation,
-        )
+        let library = resource::<LibraryResource>(library)?.0.library().clone();
+        let request = request(env, reference, Job::read(terms::Term(operation))?);
+        let task = Job::task(library.clone(), request.clone());
+        Some(asked(env, library.lanes.question(task), request))
     })
 }
 
@@ -168,13 +126,10 @@ fn control<'a>(
 #[rustler::nif]
 fn job<'a>(env: Env<'a>, reference: Term<'a>, library: Term<'a>, operation: Term<'a>) -> Encoded {
     guard(env, || {
-        let library = resource::<LibraryResource>(library)?;
-        control_request(
-            env,
-            reference,
-            |message| library.library.ask(message),
-            operation,
-        )
+        let library = resource::<LibraryResource>(library)?.0.library().clone();
+        let request = request(env, reference, Job::read(terms::Term(operation))?);
+        let task = Job::task(library.clone(), request.clone());
+        Some(asked(env, library.lanes.ask(task), request))
     })
 }
 
@@ -187,7 +142,7 @@ fn inside<'a>(env: Env<'a>, target: Term<'a>) -> Encoded {
             (instance.0.library.control.now(), instance.0.oldest_call())
         } else {
             let library = resource::<LibraryResource>(target)?;
-            (library.library.control.now(), None)
+            (library.0.library().control.now(), None)
         };
         let entries = [
             (atoms::control(), call(env, control)),
@@ -212,8 +167,8 @@ fn call<'a>(env: Env<'a>, inside: Option<(&'static str, Duration)>) -> Term<'a> 
 #[rustler::nif]
 fn instance_new<'a>(env: Env<'a>, library: Term<'a>, queue_limit: Term<'a>) -> Encoded {
     guard(env, || {
-        let library = resource::<LibraryResource>(library)?;
-        let instance = Instance::new(library.library.clone(), queue_limit.decode().ok()?);
+        let library = resource::<LibraryResource>(library)?.0.library().clone();
+        let instance = Instance::new(library, read(queue_limit)?);
         Some(ResourceArc::new(InstanceResource(Arc::new(instance))).encode(env))
     })
 }
@@ -221,11 +176,11 @@ fn instance_new<'a>(env: Env<'a>, library: Term<'a>, queue_limit: Term<'a>) -> E
 #[rustler::nif]
 fn instance_state<'a>(env: Env<'a>, instance: Term<'a>, state: Term<'a>) -> Encoded {
     guard(env, || {
-        let state = match state.atom_to_string().ok()?.as_str() {
-            "absent" => State::Absent,
-            "locked" => State::Locked,
-            "ready" => State::Ready,
-            "shutdown" => State::Shutdown,
+        let state = match terms::Term(state).word()? {
+            Word::absent => State::Absent,
+            Word::locked => State::Locked,
+            Word::ready => State::Ready,
+            Word::shutdown => State::Shutdown,
             _ => return None,
         };
         resource::<InstanceResource>(instance)?.0.set_state(state);
@@ -238,20 +193,12 @@ fn instance_info<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
     guard(env, || {
         let instance = &resource::<InstanceResource>(instance)?.0;
         let counters = &instance.counters;
+        let count = |counter: &AtomicIsize| counter.load(SeqCst).max(0).cast_unsigned() as u64;
         let entries = [
             (atoms::queue(), instance.waiting() as u64),
-            (
-                atoms::sessions(),
-                counters.sessions.load(SeqCst).max(0).cast_unsigned() as u64,
-            ),
-            (
-                atoms::busy(),
-                counters.busy.load(SeqCst).max(0).cast_unsigned() as u64,
-            ),
-            (
-                atoms::overdue(),
-                counters.overdue.load(SeqCst).max(0).cast_unsigned() as u64,
-            ),
+            (atoms::sessions(), count(&counters.sessions)),
+            (atoms::busy(), count(&counters.busy)),
+            (atoms::overdue(), count(&counters.overdue)),
             (atoms::worked(), counters.worked.load(SeqCst)),
             (atoms::epoch(), instance.epoch()),
             (atoms::epochs(), instance.epochs()),
@@ -273,7 +220,7 @@ fn bump_epoch<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
 fn handle_standing<'a>(env: Env<'a>, instance: Term<'a>, handle: Term<'a>) -> Encoded {
     guard(env, || {
         let instance = resource::<InstanceResource>(instance)?;
-        let standing = match instance.0.standing(&decode::handle(handle)?) {
+        let standing = match instance.0.standing(&read::<Handle>(handle)?) {
             Standing::Current => atoms::current(),
             Standing::Gone => atoms::gone(),
             Standing::Unknown => atoms::unknown(),
@@ -288,24 +235,21 @@ fn login<'a>(
     env: Env<'a>,
     reference: Term<'a>,
     instance: Term<'a>,
-    place: Term<'a>,
+    token: Term<'a>,
     user: Term<'a>,
     pin: Term<'a>,
     name: Term<'a>,
 ) -> Encoded {
     guard(env, || {
         let instance = resource::<InstanceResource>(instance)?.0.clone();
-        let library = instance.library.clone();
-        let place = decode::place(place)?;
-        let request = Request::new(env.pid(), reference, None, |_| {
-            Some(Credentials {
-                user: decode::ulong(user)?,
-                pin: decode::optional_secret(pin)?,
-                name: decode::optional_secret(name)?.map(|name| name.to_vec()),
-            })
-        })?;
-        let message = Message::Login(instance, place, request.clone());
-        Some(asked(env, library.ask(message), request))
+        let credentials = Credentials {
+            user: read(user)?,
+            pin: read(pin)?,
+            name: read::<Option<Secret>>(name)?.map(|name| name.to_vec()),
+        };
+        let request = request(env, reference, credentials);
+        let task = login::task(instance.clone(), token_in_slot(token)?, request.clone());
+        Some(asked(env, instance.library.lanes.ask(task), request))
     })
 }
 
@@ -314,35 +258,38 @@ fn session_open<'a>(
     env: Env<'a>,
     reference: Term<'a>,
     instance: Term<'a>,
-    place: Term<'a>,
+    token: Term<'a>,
 ) -> Encoded {
     guard(env, || {
         let instance = resource::<InstanceResource>(instance)?.0.clone();
-        let place = decode::place(place)?;
-        let request = Request::new(env.pid(), reference, None, |_| Some(()))?;
-        let spawned = session::spawn(instance, env.pid(), place, request.clone(), make_session);
-        Some(match spawned {
-            Ok(()) => submitted(env, request),
-            Err(failure) => refused(env, &failure),
-        })
+        let token = token_in_slot(token)?;
+        let request = request(env, reference, ());
+        let owner = Box::new(Process(env.pid()));
+        let outcome = session_thread::spawn(instance, owner, token, request.clone());
+        Some(asked(env, outcome, request))
     })
-}
-
-fn make_session(env: Env<'_>, commands: Sender<Command>, status: Arc<Status>) -> Term<'_> {
-    ResourceArc::new(SessionResource { commands, status }).encode(env)
 }
 
 #[rustler::nif]
 fn session_id<'a>(env: Env<'a>, session: Term<'a>) -> Encoded {
     guard(env, || {
-        Some(resource::<SessionResource>(session)?.status.id.encode(env))
+        Some(
+            resource::<SessionResource>(session)?
+                .0
+                .status
+                .id
+                .encode(env),
+        )
     })
 }
 
 #[rustler::nif]
 fn session_overdue<'a>(env: Env<'a>, session: Term<'a>) -> Encoded {
     guard(env, || {
-        resource::<SessionResource>(session)?.status.give_up(env);
+        let status = &resource::<SessionResource>(session)?.0.status;
+        if status.give_up() {
+            tell_from(env, status, Event::Overdue);
+        }
         Some(atoms::ok().encode(env))
     })
 }
@@ -351,60 +298,36 @@ fn session_overdue<'a>(env: Env<'a>, session: Term<'a>) -> Encoded {
 fn session_close<'a>(env: Env<'a>, reference: Term<'a>, session: Term<'a>) -> Encoded {
     guard(env, || {
         let session = resource::<SessionResource>(session)?;
-        let request = Request::new(env.pid(), reference, None, |_| Some(()))?;
-        Some(
-            match session.commands.send(Command::Close(request.clone())) {
-                Ok(()) => submitted(env, request),
-                Err(_) => refused(
-                    env,
-                    &Failure::own(Reason::SessionLost, "the session has ended before"),
-                ),
-            },
-        )
-    })
-}
-
-fn session_job(
-    env: Env,
-    reference: Term,
-    instance: &Instance,
-    operation: Term,
-) -> Option<SessionRequest> {
-    Request::new(env.pid(), reference, Some(instance.tombstones()), |place| {
-        Operation::decode(operation, place).map(SessionJob::Run)
+        let request = request(env, reference, ());
+        let ended = |_| Failure::own(Reason::SessionLost, "the session has ended before");
+        let outcome = session.0.close.send(request.clone()).map_err(ended);
+        Some(asked(env, outcome, request))
     })
 }
 
 #[rustler::nif]
 fn submit<'a>(env: Env<'a>, reference: Term<'a>, target: Term<'a>, operation: Term<'a>) -> Encoded {
     guard(env, || {
-        let (request, outcome) = if let Some(instance) = resource::<InstanceResource>(target) {
-            let request = session_job(env, reference, &instance.0, operation)?;
-            let outcome = instance.0.submit(&request);
-            (request, outcome)
-        } else {
-            let leased = resource::<LeaseResource>(target)?;
-            let request = Request::new(env.pid(), reference, None, |place| {
-                Operation::decode(operation, place).map(SessionJob::Run)
-            })?;
-            let outcome = to_leased(&leased, request.clone());
-            (request, outcome)
-        };
-        Some(match outcome {
-            Ok(()) => submitted(env, request),
-            Err(failure) => refused(env, &failure),
-        })
+        let operation = Operation::read(terms::Term(operation))?;
+        let caller = Caller::of(env, reference);
+        let job = SessionJob::Run(operation);
+        if let Some(instance) = resource::<InstanceResource>(target) {
+            let request = Request::new(job, caller, Some(instance.0.tombstones()));
+            return Some(asked(env, instance.0.submit(&request), request));
+        }
+        let leased = resource::<LeaseResource>(target)?;
+        let request = Request::new(job, caller, None);
+        let outcome = leased
+            .0
+            .put(request.clone())
+            .map_err(|refused| match refused {
+                Refused::Shut(_) => {
+                    Failure::own(Reason::SessionLost, "the leased session has ended")
+                }
+                Refused::Full(_) => Failure::own(Reason::Busy, "the queue of the session is full"),
+            });
+        Some(asked(env, outcome, request))
     })
-}
-
-fn to_leased(leased: &LeaseResource, request: SessionRequest) -> Result<()> {
-    leased
-        .requests
-        .put(request)
-        .map_err(|refused| match refused {
-            Refused::Shut(_) => Failure::own(Reason::SessionLost, "the leased session has ended"),
-            Refused::Full(_) => Failure::own(Reason::Busy, "the queue of the session is full"),
-        })
 }
 
 #[rustler::nif]
@@ -412,22 +335,17 @@ fn lease_session<'a>(env: Env<'a>, reference: Term<'a>, instance: Term<'a>) -> E
     guard(env, || {
         let instance = resource::<InstanceResource>(instance)?.0.clone();
         let (lease, requests) = Lease::new(instance.limit());
-        let request = Request::new(env.pid(), reference, Some(instance.tombstones()), |_| {
-            Some(SessionJob::Lease(lease))
-        })?;
-        let leased = ResourceArc::new(LeaseResource {
-            requests,
-            instance: instance.clone(),
-        });
+        let caller = Caller::of(env, reference);
+        let job = SessionJob::Lease(lease);
+        let request = Request::new(job, caller, Some(instance.tombstones()));
+        let leased = ResourceArc::new(LeaseResource(requests));
         env.monitor(&leased, &env.pid());
-        Some(match leased.instance.submit(&request) {
-            Ok(()) => (
-                atoms::ok(),
-                ResourceArc::new(RequestResource(request)),
-                leased,
-            )
-                .encode(env),
-            Err(failure) => refused(env, &failure),
+        Some(match instance.submit(&request) {
+            Ok(()) => {
+                let request = ResourceArc::new(RequestResource(request));
+                (atoms::ok(), request, leased).encode(env)
+            }
+            Err(failure) => error(env, &failure),
         })
     })
 }
@@ -435,7 +353,7 @@ fn lease_session<'a>(env: Env<'a>, reference: Term<'a>, instance: Term<'a>) -> E
 #[rustler::nif]
 fn end_lease<'a>(env: Env<'a>, leased: Term<'a>) -> Encoded {
     guard(env, || {
-        resource::<LeaseResource>(leased)?.release();
+        resource::<LeaseResource>(leased)?.0.shut();
         Some(atoms::ok().encode(env))
     })
 }
@@ -445,13 +363,13 @@ fn cancel<'a>(env: Env<'a>, request: Term<'a>) -> Encoded {
     guard(env, || {
         let request = resource::<RequestResource>(request)?;
         let found = give_up(env, &request);
-        let (queue, device) = request.0.times();
+        let Times { waited, worked } = request.0.times();
         Some(match found {
             Cancelled::Queued | Cancelled::Already => {
-                (atoms::queued(), (queue + device, 0)).encode(env)
+                (atoms::queued(), (waited + worked, 0)).encode(env)
             }
             Cancelled::TooLate => atoms::sent().encode(env),
-            Cancelled::Running => (atoms::running(), (queue, device)).encode(env),
+            Cancelled::Running => (atoms::running(), (waited, worked)).encode(env),
         })
     })
 }

@@ -4,10 +4,9 @@
 
 use arbitrary::Arbitrary;
 use cryptoki_ffi::layout::{MechanismMemory, TemplateMemory};
-use cryptoki_ffi::values::{Field, Handle, Mechanism, Parameter, Template, Value};
+use cryptoki_ffi::values::{Data, Field, Handle, Mechanism, Parameter, Template, Value};
 use cryptoki_sys::{CK_ATTRIBUTE, CK_ULONG};
 use libfuzzer_sys::fuzz_target;
-use zeroize::Zeroizing;
 
 #[derive(Arbitrary, Debug)]
 enum Member {
@@ -40,7 +39,7 @@ struct Input {
 
 fn field(member: &Member) -> Field {
     let all = |members: &Vec<Member>| members.iter().map(field).collect();
-    let secret = |bytes: &Vec<u8>| Zeroizing::new(bytes.clone());
+    let secret = |bytes: &Vec<u8>| Data::copied(bytes);
     match member {
         Member::Ulong(number) => Field::Ulong(*number),
         Member::Byte(byte) => Field::Byte(*byte),
@@ -52,15 +51,15 @@ fn field(member: &Member) -> Field {
         Member::Array(elements) => Field::Array(elements.iter().map(all).collect()),
         Member::Handle(object) => Field::Handle(Handle {
             generation: 1,
-            object: *object,
-            epoch: 0,
+            number: *object,
+            life: 0,
         }),
     }
 }
 
 fn template(contents: &[(u64, Content)]) -> Template {
     let value = |content: &Content| match content {
-        Content::Bytes(bytes) => Value::Bytes(Zeroizing::new(bytes.clone())),
+        Content::Bytes(bytes) => Value::Bytes(Data::copied(bytes)),
         Content::Ulong(number) => Value::Ulong(*number),
         Content::Bool(truth) => Value::Bool(*truth),
         Content::Ulongs(numbers) => Value::Ulongs(numbers.clone()),

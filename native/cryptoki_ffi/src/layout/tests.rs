@@ -1,11 +1,16 @@
 use super::*;
+use crate::values::{Data, Secret};
 use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism as Typed, MechanismType};
 use cryptoki_sys as ck;
 
-fn secret(bytes: &[u8]) -> crate::values::Secret {
-    Zeroizing::new(bytes.to_vec())
+fn secret(bytes: &[u8]) -> Data {
+    Data::copied(bytes)
+}
+
+fn written(all: Vec<Secret>) -> Vec<Vec<u8>> {
+    all.iter().map(|one| one.to_vec()).collect()
 }
 
 fn laid_out(kind: CK_ULONG, fields: Vec<Field>) -> MechanismMemory {
@@ -178,7 +183,7 @@ fn handles_and_bytes_that_the_library_writes_are_read_back() {
         *second.phKey = 22;
     }
     assert_eq!(memory.handles(), [11, 0, 0, 14, 0, 22]);
-    assert_eq!(memory.written(), [secret(&[0; 4]), secret(&[9; 4])]);
+    assert_eq!(written(memory.written()), [vec![0; 4], vec![9; 4]]);
 }
 
 #[test]
@@ -299,7 +304,7 @@ fn an_iv_of_the_library_is_seen_wherever_the_mechanism_was_moved_to() {
     write_iv(&mut kept[0], true, 9);
     let mut own = [7; 12];
     own[0] = 9;
-    assert_eq!(kept[0].rewritten(), Some(vec![secret(&own)]));
+    assert_eq!(kept[0].rewritten().map(written), Some(vec![own.to_vec()]));
 
     let raw = Mechanism {
         kind: ck::CKM_AES_CBC,

@@ -1,7 +1,7 @@
 use super::library::*;
 use super::*;
-use cryptoki_ffi::combined::Dual;
 use cryptoki_ffi::crypto::Kind;
+use cryptoki_ffi::dual::Dual;
 use cryptoki_ffi::failure::{Failure, Reason};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_sys::*;

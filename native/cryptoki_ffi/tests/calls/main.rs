@@ -8,7 +8,7 @@ mod messages;
 mod objects;
 mod sessions;
 
-use cryptoki_ffi::values::{Mechanism, Parameter, Secret, Template, Value};
+use cryptoki_ffi::values::{Data, Mechanism, Parameter, Secret, Template, Value};
 use cryptoki_sys::{CK_ULONG, CKA_LABEL};
 
 /// A session.
@@ -25,11 +25,11 @@ fn secret(bytes: &[u8]) -> Secret {
 fn mechanism() -> Mechanism {
     Mechanism {
         kind: 99,
-        parameter: Parameter::Raw(secret(b"iv")),
+        parameter: Parameter::Raw(Data::copied(b"iv")),
     }
 }
 
 /// A label; CKA_LABEL is 3.
 fn template(label: &[u8]) -> Template {
-    vec![(CKA_LABEL, Value::Bytes(secret(label)))]
+    vec![(CKA_LABEL, Value::Bytes(Data::copied(label)))]
 }

@@ -14,7 +14,7 @@ const KINDS: [(Kind, &str); 4] = [
 
 /// Bytes as they are, "iv".
 fn parameter() -> Parameter {
-    Parameter::Raw(secret(b"iv"))
+    Parameter::Raw(Data::copied(b"iv"))
 }
 
 fn message(text: &str) -> Message {
@@ -131,7 +131,7 @@ fn messages_in_pieces() {
 
 #[test]
 fn what_may_be_written_into_a_parameter_is_given_back() {
-    let fields = Parameter::Fields(vec![Field::InOut(secret(b"nonce"))]);
+    let fields = Parameter::Fields(vec![Field::InOut(Data::copied(b"nonce"))]);
     let functions = opened(list());
     let written = vec![secret(b"nonce")];
     let begun = functions.message_begin(Kind::MessageEncrypt, S, &fields, b"");

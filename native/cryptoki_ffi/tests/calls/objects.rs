@@ -79,7 +79,7 @@ fn keys() {
 fn with_places() -> Mechanism {
     Mechanism {
         kind: 99,
-        parameter: Parameter::Fields(vec![Field::InOut(secret(b"iv")), Field::NewHandle]),
+        parameter: Parameter::Fields(vec![Field::InOut(Data::copied(b"iv")), Field::NewHandle]),
     }
 }
 

@@ -1,0 +1,139 @@
+//! Objects and the session itself (sections 5.6.4, 5.6.11 and 5.7).
+
+use crate::calls::at::At;
+use crate::library::info;
+use crate::operation::answer::Answer;
+use crate::operation::begun::Begun;
+use cryptoki_ffi::crypto::Kind;
+use cryptoki_ffi::failure::{Failure, Reason, Result};
+use cryptoki_ffi::values::{Handle, Read, Template};
+use cryptoki_sys::{CK_OBJECT_HANDLE, CK_ULONG, CK_UNAVAILABLE_INFORMATION, CKA_TOKEN};
+
+/// A search begins and ends in one call, or is the one of its session.
+const FIND: Begun = Begun {
+    kind: Kind::Find,
+    number: 0,
+};
+/// Objects taken from a search at a time.
+const BATCH: usize = 256;
+/// More than a token has: a search that goes on has no end.
+const FOUND_LIMIT: usize = 1 << 20;
+/// More than anybody should ask for in one step of a search.
+const STEP_LIMIT: usize = 1 << 16;
+
+/// All that match, up to `limit` (0: without limit).
+pub fn find(at: &mut At, template: &Template, limit: usize) -> Result<Answer> {
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    find_init(at, template)?;
+    let found = collect(at, limit);
+    at.session.clean();
+    Ok(Answer::Objects(at.session.found_objects(&found?)))
+}
+
+/// `C_FindObjectsInit`
+pub fn find_init(at: &mut At, template: &Template) -> Result<Answer> {
+    at.call(|functions, session| functions.find_init(session, template))?;
+    at.session.active.began(FIND, 0);
+    Ok(Answer::Done)
+}
+
+/// `C_FindObjects`
+pub fn find_next(at: &mut At, limit: usize) -> Result<Answer> {
+    let found = step(at, limit.clamp(1, STEP_LIMIT))?;
+    Ok(Answer::Objects(at.session.found_objects(&found)))
+}
+
+/// `C_FindObjectsFinal`
+pub fn find_final(at: &mut At) -> Result<Answer> {
+    at.session.clean();
+    Ok(Answer::Done)
+}
+
+fn step(at: &mut At, limit: usize) -> Result<Vec<CK_OBJECT_HANDLE>> {
+    at.step(&[FIND], |functions, session| {
+        functions.find_next(session, limit)
+    })
+}
+
+/// Ends with the objects, with the bound of what a token can have, or when nobody waits for them any more.
+fn collect(at: &mut At, limit: usize) -> Result<Vec<CK_OBJECT_HANDLE>> {
+    let mut found = Vec::new();
+    while found.len() < limit {
+        if at.is_abandoned() {
+            return Err(Failure::own(Reason::Busy, "nobody waits for the answer"));
+        }
+        let batch = step(at, BATCH.min(limit - found.len()))?;
+        if batch.is_empty() {
+            break;
+        }
+        if found.len() + batch.len() > FOUND_LIMIT {
+            return Err(Failure::misbehaved(
+                "C_FindObjects",
+                "finds more objects than a token can have",
+            ));
+        }
+        found.extend(batch);
+    }
+    Ok(found)
+}
+
+/// `C_GetAttributeValue`
+pub fn attributes(at: &mut At, object: Handle, kinds: &[CK_ULONG]) -> Result<Answer> {
+    at.call(|functions, session| functions.attributes(session, object.number, kinds))
+        .map(Answer::Attributes)
+}
+
+/// `C_SetAttributeValue`
+pub fn set_attributes(at: &mut At, object: Handle, template: &Template) -> Result<Answer> {
+    at.call(|functions, session| functions.set_attributes(session, object.number, template))?;
+    Ok(Answer::Done)
+}
+
+/// `C_CreateObject`
+pub fn create(at: &mut At, template: &Template) -> Result<Answer> {
+    at.call(|functions, session| functions.create(session, template))
+        .map(|object| Answer::Object(at.made(object, template)))
+}
+
+/// `C_CopyObject`
+pub fn copy(at: &mut At, object: Handle, template: &Template) -> Result<Answer> {
+    let copy = at.call(|functions, session| functions.copy(session, object.number, template))?;
+    let stored = is_stored(at, copy);
+    Ok(Answer::Object(at.session.made_object(copy, stored)))
+}
+
+/// A copy is where its original is, unless the template says something else: the library knows.
+fn is_stored(at: &At, object: CK_OBJECT_HANDLE) -> bool {
+    let read = at.call(|functions, session| functions.attributes(session, object, &[CKA_TOKEN]));
+    matches!(
+        read.as_deref(),
+        Ok([(_, Read::Bytes(bytes))]) if bytes.iter().any(|byte| *byte != 0)
+    )
+}
+
+/// `C_DestroyObject`
+pub fn destroy(at: &mut At, object: Handle) -> Result<Answer> {
+    at.session.destroy_object(object)?;
+    Ok(Answer::Done)
+}
+
+/// `C_GetObjectSize`
+pub fn size(at: &mut At, object: Handle) -> Result<Answer> {
+    let size = at.call(|functions, session| functions.object_size(session, object.number))?;
+    Ok(if size == CK_UNAVAILABLE_INFORMATION {
+        Answer::Unavailable
+    } else {
+        Answer::Number(size)
+    })
+}
+
+/// `C_GetSessionInfo`
+pub fn session_info(at: &mut At) -> Result<Answer> {
+    at.call(info::session).map(Answer::Session)
+}
+
+/// `C_GetSessionValidationFlags` (3.2)
+pub fn validation_flags(at: &mut At, kind: CK_ULONG) -> Result<Answer> {
+    at.call(|functions, session| functions.validation_flags(session, kind))
+        .map(Answer::Number)
+}

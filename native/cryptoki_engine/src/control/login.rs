@@ -1,0 +1,100 @@
+//! Logging in: a PIN is handed over once, in a session that is there, to the token that it is for.
+
+use crate::control::administration::undisturbed;
+use crate::inject;
+use crate::instance::Instance;
+use crate::library::initialization::Initialization;
+use crate::library::lanes::Task;
+use crate::library::quirks;
+use crate::library::session_handle::Guest;
+use crate::library::token_in_slot::TokenInSlot;
+use crate::request::request::{Cancel, Request, Served, panic_failure};
+use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
+use cryptoki_ffi::panics::guarded;
+use cryptoki_ffi::values::Secret;
+use cryptoki_sys::CK_USER_TYPE;
+use std::sync::Arc;
+
+/// Who logs in.
+pub struct Credentials {
+    /// `CKU_*`.
+    pub user: CK_USER_TYPE,
+    /// None: the protected authentication path.
+    pub pin: Option<Secret>,
+    /// For `C_LoginUser`.
+    pub name: Option<Vec<u8>>,
+}
+
+/// A task that logs an instance in.
+pub fn task(
+    instance: Arc<Instance>,
+    token: TokenInSlot,
+    request: Arc<Request<Credentials, ()>>,
+) -> Task<Initialization> {
+    Box::new(move |_| {
+        let served = guarded(|| {
+            inject::place("control login");
+            serve(&instance, &token, &request)
+        });
+        if served.is_none() {
+            request.refuse(panic_failure());
+        }
+    })
+}
+
+/// While the request is not taken no PIN was tried, and its caller may withdraw it.
+fn serve(instance: &Instance, token: &TokenInSlot, request: &Request<Credentials, ()>) -> Served {
+    if request.is_cancelled() {
+        return Served::NotRun;
+    }
+    let alone = quirks::logs_in_alone(&instance.library.functions);
+    match session(instance, token) {
+        Ok(session) => request.serve(None, |credentials| {
+            let login = |session| log_in(instance, token, session, alone, &credentials);
+            match login(&session) {
+                // The token may have restarted since the session was looked at: no PIN was tried.
+                Err(failure) if failure.class() == Class::Session => {
+                    login(&self::session(instance, token)?)
+                }
+                outcome => outcome,
+            }
+        }),
+        Err(failure) => request.refuse(failure),
+    }
+}
+
+fn log_in(
+    instance: &Instance,
+    token: &TokenInSlot,
+    session: &Guest,
+    alone: bool,
+    credentials: &Credentials,
+) -> Result<()> {
+    let Credentials { user, pin, name } = credentials;
+    undisturbed(&instance.library, alone, || {
+        session.call(|functions, session| {
+            functions.login(session, *user, pin.as_ref(), name.as_deref())
+        })
+    })
+    .inspect(|()| instance.library.numbers.logged_in(token.slot))
+}
+
+/// The session that keeps the instance's login alive, opened anew when it is gone.
+fn session(instance: &Instance, token: &TokenInSlot) -> Result<Guest> {
+    if let Some(session) = instance.login_session(Some(token.slot))
+        && session
+            .call(|functions, session| functions.session_info(session))
+            .is_ok()
+    {
+        return Ok(session);
+    }
+    if let Some(gone) = instance.take_login_session() {
+        gone.close();
+    }
+    let handle = token.open_session(&instance.library)?;
+    let session = handle.guest();
+    if instance.keep_login_session(token.slot, handle) {
+        return Ok(session);
+    }
+    Err(Failure::own(Reason::Shutdown, "the instance is stopping"))
+}

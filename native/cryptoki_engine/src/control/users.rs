@@ -1,0 +1,297 @@
+//! The users of a library: it is initialised for the first, and finalised after the last.
+
+use crate::control::jobs::on_control;
+use crate::inject;
+use crate::library::initialization::{Initialization, Initialized, Settings};
+use crate::library::library::Library;
+use crate::request::request::{Request, panic_failure};
+use cryptoki_ffi::exit;
+use cryptoki_ffi::failure::{Failure, Reason, Result};
+use cryptoki_ffi::panics::guarded;
+use cryptoki_sys as ck;
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long finalising, and whatever else has to be alone, waits for calls in flight.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A user's hold on a library; letting go gives it back.
+pub struct Attached {
+    library: Arc<Library>,
+    /// Not given back yet.
+    attached: AtomicBool,
+}
+
+impl Attached {
+    /// The library.
+    pub fn library(&self) -> &Arc<Library> {
+        &self.library
+    }
+
+    /// Gives it back; the request is answered when that is done. Whatever becomes of the caller, it is given back once.
+    pub fn detach(&self, request: Arc<Request<(), ()>>) -> Result<()> {
+        if !self.attached.swap(false, SeqCst) {
+            let why = "the library was given back before";
+            return Err(Failure::own(Reason::Shutdown, why));
+        }
+        let library = self.library.clone();
+        self.library.lanes.tell(Box::new(move |state| {
+            let outcome = detach(&library, state);
+            request.serve(None, |()| outcome);
+        }));
+        Ok(())
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if self.attached.load(SeqCst) {
+            let library = self.library.clone();
+            self.library.lanes.tell(Box::new(move |state| {
+                let _ = detach(&library, state);
+            }));
+        }
+    }
+}
+
+fn detach(library: &Library, state: &mut Initialization) -> Result<()> {
+    guarded(|| {
+        inject::place("control detach");
+        Users { library, state }.detach()
+    })
+    .unwrap_or_else(|| Err(panic_failure()))
+}
+
+/// One more user; initialises the library for the first.
+pub fn attach(library: Arc<Library>, request: Arc<Request<Settings, Attached>>) {
+    let of = library.clone();
+    library
+        .lanes
+        .tell(on_control(request, move |state, settings| {
+            Users {
+                library: &of,
+                state,
+            }
+            .attach(settings)?;
+            Ok(Attached {
+                library: of,
+                attached: AtomicBool::new(true),
+            })
+        }));
+}
+
+/// Initialises the library anew, see [`Users::reinitialize`].
+pub fn reinitialize(library: &Library, state: &mut Initialization) -> Result<()> {
+    Users { library, state }.reinitialize()
+}
+
+struct Users<'a> {
+    library: &'a Library,
+    state: &'a mut Initialization,
+}
+
+impl Users<'_> {
+    fn attach(&mut self, settings: Settings) -> Result<()> {
+        if !self.is_alive() {
+            self.initialize(settings)?;
+        } else if self.settings_differ(&settings) {
+            self.change_settings(settings)?;
+        }
+        self.library.functions.gate.open();
+        self.state.users += 1;
+        Ok(())
+    }
+
+    fn settings_differ(&self, settings: &Settings) -> bool {
+        self.state
+            .now
+            .as_ref()
+            .is_some_and(|known| known.settings != *settings)
+    }
+
+    /// A library that nobody uses may still be initialised: calls were in flight when its last user
+    /// went.
+    fn change_settings(&mut self, settings: Settings) -> Result<()> {
+        let adopted = self.state.now.as_ref().is_some_and(|known| known.adopted);
+        let gate = &self.library.functions.gate;
+        if self.state.users == 0 && !adopted {
+            gate.close();
+            if gate.wait_until_idle(PATIENCE) {
+                self.state.now = None;
+                // Whatever it says: it is initialised again at once.
+                let _ = self.finalize();
+                return self.initialize(settings);
+            }
+        }
+        Err(Failure::own(
+            Reason::InvalidArgument,
+            "the library is in use with another init_args: or locking:, and can be initialised only once",
+        ))
+    }
+
+    /// Whether the library is initialised: somebody else may have finalised it.
+    fn is_alive(&self) -> bool {
+        if self.state.now.is_none() {
+            return false;
+        }
+        let gate = &self.library.functions.gate;
+        gate.open();
+        match self.library.functions.info() {
+            Err(failure) => !failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED),
+            Ok(_) => true,
+        }
+    }
+
+    fn initialize(&mut self, settings: Settings) -> Result<()> {
+        let reserved = settings.init_args.as_deref().map(kept);
+        let gate = &self.library.functions.gate;
+        gate.serialize(settings.serialized);
+        // Before anybody comes in.
+        self.library.forget_all_sessions();
+        gate.open();
+        match self.call_initialize(reserved) {
+            Ok(adopted) => {
+                self.state.now = Some(Initialized {
+                    settings,
+                    reserved,
+                    adopted,
+                });
+                Ok(())
+            }
+            Err(failure) => {
+                if self.state.users == 0 {
+                    self.library.functions.gate.close();
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// `C_Initialize`; whether somebody else had done it.
+    fn call_initialize(&mut self, reserved: Option<&'static CStr>) -> Result<bool> {
+        let answer = self.library.functions.initialize(reserved);
+        // After C_Initialize, so that it runs before the destructors registered there.
+        exit::hook();
+        let adopted = match answer {
+            Ok(()) => {
+                self.state.left = false;
+                false
+            }
+            Err(failure) if failure.is(ck::CKR_CRYPTOKI_ALREADY_INITIALIZED) => !self.state.left,
+            Err(failure) => return Err(failure),
+        };
+        Ok(adopted)
+    }
+
+    /// `C_Finalize`, of a library that we have initialised.
+    fn finalize(&mut self) -> Result<()> {
+        let answer = match self.library.functions.finalize() {
+            // A failed attempt to initialise it anew, or somebody else, has done it.
+            Err(failure) if failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED) => Ok(()),
+            answer => answer,
+        };
+        self.state.left = answer.is_err();
+        answer
+    }
+
+    /// Initialises the library anew, when nobody can mind: it says itself that it is not
+    /// initialised, or nobody has a session. Whoever comes meanwhile waits, and the sessions there
+    /// are learn that they are void from their claims. After a failure it can be tried again.
+    fn reinitialize(&mut self) -> Result<()> {
+        let functions = &self.library.functions;
+        let finalized = functions
+            .info()
+            .is_err_and(|failure| failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED));
+        let Some(known) = &self.state.now else {
+            return Err(Failure::own(Reason::Shutdown, "the library is shut down"));
+        };
+        if !finalized && self.library.has_sessions() {
+            return Err(Failure::own(
+                Reason::Busy,
+                "the library is not initialised anew while there are sessions of it",
+            ));
+        }
+        if !finalized && known.adopted {
+            return Err(Failure::own(
+                Reason::Busy,
+                "the library was initialised by somebody else, and is not finalised under them",
+            ));
+        }
+        let reserved = known.reserved;
+        let library = self.library;
+        let answer = library.functions.gate.alone(PATIENCE, || {
+            library.forget_all_sessions();
+            if !finalized {
+                // Whatever it says: it is asked because it is in trouble.
+                let _ = self.finalize();
+            }
+            self.call_initialize(reserved)
+        });
+        match answer {
+            Some(Ok(adopted)) => {
+                if let Some(known) = &mut self.state.now {
+                    known.adopted = adopted;
+                }
+                Ok(())
+            }
+            Some(Err(failure)) => Err(failure),
+            None => Err(Failure::own(
+                Reason::Busy,
+                "calls are still in flight: the library was not initialised anew",
+            )),
+        }
+    }
+
+    fn detach(&mut self) -> Result<()> {
+        self.state.users = self.state.users.saturating_sub(1);
+        let Some(initialized) = &self.state.now else {
+            return Ok(());
+        };
+        if self.state.users > 0 {
+            return Ok(());
+        }
+        let functions = &self.library.functions;
+        functions.gate.close();
+        if !functions.gate.wait_until_idle(PATIENCE) {
+            // C_Finalize under a call in flight is a crash; the library stays initialised.
+            return Err(Failure::own(
+                Reason::Busy,
+                "calls are still in flight: C_Finalize was left out",
+            ));
+        }
+        self.library.forget_all_sessions();
+        if initialized.adopted {
+            return Ok(());
+        }
+        self.state.now = None;
+        self.finalize()
+    }
+}
+
+/// A string that is there for as long as the process, once however often it is asked for.
+fn kept(text: &CStr) -> &'static CStr {
+    static KEPT: Mutex<Vec<&'static CStr>> = Mutex::new(Vec::new());
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = kept.iter().find(|known| **known == text) {
+        return known;
+    }
+    let new: &'static CStr = Box::leak(text.to_owned().into_boxed_c_str());
+    kept.push(new);
+    new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_of_the_settings_is_kept_once() {
+        let first = kept(c"a token's directory");
+        let same = c"a token's directory".to_owned();
+        assert_eq!(first, same.as_c_str());
+        assert!(std::ptr::eq(first, kept(&same)));
+        assert!(!std::ptr::eq(first, kept(c"another")));
+    }
+}

@@ -1,0 +1,16 @@
+//! A request on its way from a caller to a thread, and its answer on the way back.
+
+mod atomic {
+    pub use std::sync::atomic::{AtomicU8, Ordering};
+}
+mod channel {
+    pub use crossbeam_channel::{Receiver, Sender, unbounded};
+}
+mod sync {
+    pub use std::sync::{Arc, Mutex, MutexGuard};
+}
+
+pub mod handshake;
+pub mod lease;
+#[allow(clippy::module_inception)]
+pub mod request;

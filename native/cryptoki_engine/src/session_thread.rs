@@ -1,0 +1,315 @@
+//! A session thread: the only caller that ever uses its session. It takes requests from the queue of its instance, runs
+//! them by the recovery table, and serves one caller alone for as long as that has a lease.
+
+use crate::calls::at::At;
+use crate::calls::run::run;
+use crate::inject;
+use crate::instance::{Instance, SessionJob, SessionRequest};
+use crate::library::lanes::STACK;
+use crate::library::token_in_slot::TokenInSlot;
+use crate::operation::answer::Answer;
+use crate::operation::operation::{Class, Operation};
+use crate::request::request::{Cancel, Request, Served, panic_failure};
+use crate::session::active::flags;
+use crate::session::recovery::{Decision, Situation, Then, decide};
+use crate::session::session::{Fate, Session};
+use crate::session::status::{End, Event, Owner, Status};
+use crossbeam_channel::{Receiver, RecvError, Sender, select_biased, unbounded};
+use cryptoki_ffi::crypto::Kind;
+use cryptoki_ffi::failure::{Failure, Reason, Result};
+use cryptoki_ffi::panics::guarded;
+use cryptoki_ffi::values::Handle;
+use std::sync::Arc;
+
+/// A request to close a session: the answer comes when it is closed.
+pub type Close = Arc<Request<(), ()>>;
+
+/// How a session is reached.
+pub struct Reach {
+    /// Closes it.
+    pub close: Sender<Close>,
+    /// What may be known of it.
+    pub status: Arc<Status>,
+}
+
+/// Opens a session on a thread of its own and tells the request how to reach it.
+pub fn spawn(
+    instance: Arc<Instance>,
+    owner: Box<dyn Owner>,
+    token: TokenInSlot,
+    request: Arc<Request<(), Reach>>,
+) -> Result<()> {
+    let status = Arc::new(Status::new(instance.counters.clone(), owner));
+    std::thread::Builder::new()
+        .name(format!("cryptoki-{}", status.id))
+        .stack_size(STACK)
+        .spawn(move || {
+            let whereabouts = Arc::default();
+            instance.follow(&whereabouts);
+            whereabouts.follow();
+            let (close, commands) = unbounded();
+            let session = Session::new(instance, status.clone(), token);
+            let mut thread = Thread { session, commands };
+            // With the status: an owner who gives up marks it overdue, and it counts as one.
+            let served = request.serve(Some(&status.clone()), |()| {
+                thread.session.open()?;
+                Ok(Reach { close, status })
+            });
+            if served == Served::Answered && thread.session.is_open() {
+                let last = guarded(|| thread.serve()).unwrap_or(Last::panicked());
+                thread.finish(last);
+            } else {
+                thread.close_all();
+                thread.session.status.settle();
+            }
+        })
+        .map(drop)
+        .map_err(|error| Failure::own(Reason::Busy, format!("no thread for a session: {error}")))
+}
+
+/// How it ends, and who waits for that.
+struct Last {
+    fate: Fate,
+    request: Option<Close>,
+}
+
+impl Last {
+    fn panicked() -> Self {
+        Self {
+            fate: Fate::Over(End::Panic),
+            request: None,
+        }
+    }
+
+    fn closed(command: Result<Close, RecvError>) -> Self {
+        Self {
+            fate: Fate::Over(End::Closed),
+            request: command.ok(),
+        }
+    }
+}
+
+/// The thread.
+struct Thread {
+    session: Session,
+    commands: Receiver<Close>,
+}
+
+impl Thread {
+    fn serve(&mut self) -> Last {
+        let queue = self.session.instance.queue().clone();
+        loop {
+            let request = select_biased! {
+                recv(self.commands) -> command => return Last::closed(command),
+                recv(queue) -> request => request,
+            };
+            let Ok(request) = request else {
+                return Last::closed(Err(RecvError));
+            };
+            match guarded(|| self.serve_one(&request)) {
+                None => {
+                    request.refuse(panic_failure());
+                    return Last::panicked();
+                }
+                Some(Some(last)) => return last,
+                Some(None) => {}
+            }
+            if let Some(fate) = self.session.fate.take() {
+                return Last {
+                    fate,
+                    request: None,
+                };
+            }
+        }
+    }
+
+    fn serve_one(&mut self, request: &SessionRequest) -> Option<Last> {
+        inject::place("session loop");
+        let instance = self.session.instance.clone();
+        let _busy = instance.busy();
+        let mut leased = None;
+        let status = self.session.status.clone();
+        let served = request.serve(Some(&status), |job| match job {
+            SessionJob::Run(operation) => perform(&mut self.session, &operation, &**request),
+            SessionJob::Lease(lease) => {
+                leased = Some(lease);
+                self.session.ensure_open()?;
+                Ok(Answer::Done)
+            }
+        });
+        instance.served(served);
+        self.judge(served);
+        let lease = leased?;
+        let mut last = None;
+        if served == Served::Answered && self.session.fate.is_none() {
+            last = guarded(|| self.serve_leased(&lease.requests)).unwrap_or(Some(Last::panicked()));
+        }
+        lease.end(|request| {
+            request.refuse(Failure::own(
+                Reason::SessionLost,
+                "the leased session has ended",
+            ));
+        });
+        last
+    }
+
+    fn judge(&mut self, served: Served) {
+        let refusal = self.session.refusal.take();
+        match served {
+            Served::Abandoned => self.session.fate = Some(Fate::Over(End::Overdue)),
+            Served::Panicked => self.session.fate = Some(Fate::Over(End::Panic)),
+            Served::Answered | Served::NotRun => return,
+            Served::Unheard => {}
+        }
+        if let Some(refusal) = refusal {
+            self.session.instance.unheard.keep(refusal);
+        }
+    }
+
+    /// Serves one caller only, until it is done or dead.
+    fn serve_leased(&mut self, requests: &Receiver<SessionRequest>) -> Option<Last> {
+        let status = self.session.status.clone();
+        while self.session.fate.is_none() {
+            let request = select_biased! {
+                recv(self.commands) -> command => return Some(Last::closed(command)),
+                recv(requests) -> request => request,
+            };
+            let Ok(request) = request else { break };
+            if guarded(|| inject::place("session leased")).is_none() {
+                request.refuse(panic_failure());
+                return Some(Last::panicked());
+            }
+            let served = request.serve(Some(&status), |job| match job {
+                SessionJob::Run(operation) => perform(&mut self.session, &operation, &*request),
+                SessionJob::Lease(_) => Err(Failure::own(
+                    Reason::InvalidArgument,
+                    "a session is leased already",
+                )),
+            });
+            self.judge(served);
+        }
+        // What a caller left behind is dirty: cancelled or closed, never handed on.
+        let session = &mut self.session;
+        if session.fate.is_none() && session.active.any() {
+            session.status.unattended();
+            if guarded(|| session.clean()).is_none() {
+                session.fate = Some(Fate::Over(End::Panic));
+            }
+            if !session.status.attended_again() {
+                session.fate.get_or_insert(Fate::Over(End::Overdue));
+            }
+        }
+        None
+    }
+
+    /// Closes all that the thread has; a panic is no reason to count a session that nobody serves.
+    fn close_all(&mut self) -> bool {
+        let closed = guarded(|| self.session.close_all()).is_some();
+        if !closed {
+            self.session.drop_all();
+        }
+        closed
+    }
+
+    fn finish(&mut self, last: Last) {
+        self.session.status.unattended();
+        if matches!(last.fate, Fate::Over(End::Overdue | End::Panic)) {
+            // Whoever gave up, or panicked, is not alone in having objects here.
+            let _ = guarded(|| self.session.keep_objects());
+        }
+        let closed = self.close_all();
+        let status = &self.session.status;
+        match last.fate {
+            Fate::Over(End::Closed) if !closed && last.request.is_none() => {
+                status.tell(Event::Ended(End::Panic));
+            }
+            Fate::Over(end) => status.tell(Event::Ended(end)),
+            Fate::Lost(failure) => status.tell(Event::Lost(failure)),
+        }
+        if let Some(request) = last.request {
+            request.serve(None, |()| Ok(()));
+        }
+        status.settle();
+    }
+}
+
+/// Runs one operation by the recovery table.
+fn perform(session: &mut Session, operation: &Operation, caller: &dyn Cancel) -> Result<Answer> {
+    inject::place("session work");
+    session.ensure_open()?;
+    let handles = operation.handles();
+    let in_operation = session.active.any();
+    let attempt = |session: &mut Session| attempt(session, operation, &handles, caller);
+    let failure = match attempt(session) {
+        Ok(answer) => return Ok(answer),
+        Err(failure) => failure,
+    };
+    let situation = Situation {
+        in_operation,
+        step: operation.class() == Class::step,
+        names_objects: !handles.is_empty(),
+    };
+    match decide(failure.class(), situation) {
+        Decision::HandOver => Err(failure),
+        Decision::Reopen(then) => {
+            session.end_epoch();
+            session.instance.note_loss();
+            let reopened = session.reopen(&failure);
+            match then {
+                Then::HandOver => Err(failure),
+                Then::TellLoss => Err(lost(&failure)),
+                Then::LookUp => reopened.and(Err(failure)),
+                Then::Again => {
+                    reopened?;
+                    attempt(session)
+                }
+            }
+        }
+        Decision::CancelAndAgain => {
+            session.cancel(flags(&Kind::ALL))?;
+            attempt(session)
+        }
+        Decision::GiveUp => {
+            session.clean();
+            Err(lost(&failure))
+        }
+    }
+}
+
+fn attempt(
+    session: &mut Session,
+    operation: &Operation,
+    handles: &[Handle],
+    caller: &dyn Cancel,
+) -> Result<Answer> {
+    session.begin();
+    let outcome = on_objects(session, operation, handles, caller)
+        .map_err(|failure| session.understand(failure));
+    let works = operation.class() != Class::looks;
+    session.status.count(works, outcome.as_ref().err());
+    if let Err(failure) = &outcome {
+        session.forget_unknown(handles, failure);
+        session.react(failure);
+    } else {
+        session.went_well();
+    }
+    outcome
+}
+
+/// Runs it if each handle is the one issued for its object, and keeps that so until it is over.
+fn on_objects(
+    session: &mut Session,
+    operation: &Operation,
+    handles: &[Handle],
+    caller: &dyn Cancel,
+) -> Result<Answer> {
+    let library = session.instance.library.clone();
+    let (slot, stamp) = (session.token.slot, session.stamp());
+    let _in_use = Session::use_objects(slot, stamp, &library.numbers, handles)?;
+    run(&mut At { session, caller }, operation)
+}
+
+/// An operation of several parts went with its session, or its login.
+fn lost(failure: &Failure) -> Failure {
+    Failure::own(Reason::SessionLost, failure.to_string())
+}

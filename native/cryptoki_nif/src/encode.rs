@@ -1,0 +1,298 @@
+//! Answers as terms.
+
+use crate::inject;
+use crate::resources::{LibraryResource, SessionResource};
+use cryptoki_engine::control::jobs::Told;
+use cryptoki_engine::control::users::Attached;
+use cryptoki_engine::library::info::{LibraryInfo, Slot, Token};
+use cryptoki_engine::operation::answer::Answer;
+use cryptoki_engine::request::request::panic_failure;
+use cryptoki_engine::session::status::{End, Event};
+use cryptoki_engine::session_thread::Reach;
+use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
+use cryptoki_ffi::names::NAMES;
+use cryptoki_ffi::values::{Handle, NoValue, Read, Secret};
+use rustler::{Atom, Encoder, Env, NewBinary, ResourceArc, Term};
+use serde::Serialize;
+
+mod atoms {
+    // Every key and value of the information structures, too, made at load: the bridge falls back to strings for
+    // atoms that are not there.
+    rustler::atoms! {
+        ok, error, rv, own, nil, own_iv, template,
+        session, session_closed, login, absent, operation_active, pin, device, not_initialized, other,
+        shutdown, token_absent, locked, busy, panic, session_lost, stale_handle,
+        operation_not_initialized, data_len_range, encrypted_data_len_range, signature_len_range,
+        library_not_loaded, module_misbehaved, invalid_argument,
+        attribute_sensitive, attribute_type_invalid, unavailable,
+        reopened, lost, ended, overdue, closed, cleaning, clean, failing, working,
+        __struct__, cryptoki_version, manufacturer, description, version, interface, id, flags,
+        hardware_version, firmware_version, token, label, model, serial, max_session_count,
+        session_count, max_rw_session_count, rw_session_count, max_pin_len, min_pin_len,
+        total_public_memory, free_public_memory, total_private_memory, free_private_memory,
+        utc_time, min_key_size, max_key_size, present, infinite, state, slot, device_error, interfaces, name,
+    }
+}
+
+/// Makes the atoms, of which the first use of one makes all, and those of errors: a function that fails for the
+/// first time after months makes none.
+pub fn prepare_atoms(env: Env) {
+    atoms::nil();
+    for name in NAMES {
+        // Too long is the only error there is.
+        let _ = Atom::from_str(env, name);
+    }
+}
+
+/// What can be made a term of.
+pub trait Encode: Send + 'static {
+    /// Makes it; none: nothing but that it is done.
+    fn encode(self, env: Env<'_>) -> Result<Option<Term<'_>>>;
+}
+
+/// `:ok`, `{:ok, value}` or `{:error, failure}`.
+pub fn encode<A: Encode>(env: Env<'_>, outcome: Result<A>) -> Term<'_> {
+    match outcome.and_then(|answer| answer.encode(env)) {
+        Ok(None) => atoms::ok().encode(env),
+        Ok(Some(term)) => (atoms::ok(), term).encode(env),
+        Err(failure) => error(env, &failure),
+    }
+}
+
+/// `{:error, failure}`
+pub fn error<'a>(env: Env<'a>, failure: &Failure) -> Term<'a> {
+    (atoms::error(), self::failure(env, failure)).encode(env)
+}
+
+/// What a caller is told of a panic.
+pub fn panicked(env: Env<'_>) -> Term<'_> {
+    inject::in_nif("answer");
+    error(env, &panic_failure())
+}
+
+impl Encode for () {
+    fn encode(self, _env: Env<'_>) -> Result<Option<Term<'_>>> {
+        Ok(None)
+    }
+}
+
+impl Encode for Attached {
+    fn encode(self, env: Env<'_>) -> Result<Option<Term<'_>>> {
+        Ok(Some(ResourceArc::new(LibraryResource(self)).encode(env)))
+    }
+}
+
+impl Encode for Reach {
+    fn encode(self, env: Env<'_>) -> Result<Option<Term<'_>>> {
+        Ok(Some(ResourceArc::new(SessionResource(self)).encode(env)))
+    }
+}
+
+impl Encode for Answer {
+    fn encode(self, env: Env<'_>) -> Result<Option<Term<'_>>> {
+        answer(env, &self)
+    }
+}
+
+fn answer<'a>(env: Env<'a>, answer: &Answer) -> Result<Option<Term<'a>>> {
+    Ok(Some(match answer {
+        Answer::Done => return Ok(None),
+        Answer::OwnIv => atoms::own_iv().encode(env),
+        Answer::Bytes(bytes) => binary(env, bytes),
+        Answer::Secret(bytes) => binary(env, bytes),
+        Answer::With(result, written) => {
+            let result = self::answer(env, result)?;
+            (result, binaries(env, written)).encode(env)
+        }
+        Answer::Written(written) => binaries(env, written).encode(env),
+        Answer::Otp(parameters) => {
+            let parameters = parameters.iter();
+            let parameters = parameters.map(|(kind, bytes)| (*kind, binary(env, bytes)));
+            parameters.collect::<Vec<_>>().encode(env)
+        }
+        Answer::Number(number) => number.encode(env),
+        Answer::Unavailable => atoms::unavailable().encode(env),
+        Answer::Object(object) => handle(*object).encode(env),
+        Answer::Objects(objects) => {
+            let handles: Vec<_> = objects.iter().copied().map(handle).collect();
+            handles.encode(env)
+        }
+        Answer::Pair(public, private) => (handle(*public), handle(*private)).encode(env),
+        Answer::Encapsulated(bytes, key) => (binary(env, bytes), handle(*key)).encode(env),
+        Answer::Beside(key, keys, written) => {
+            let keys: Vec<_> = keys.iter().map(|key| key.map(handle)).collect();
+            (key.map(handle), keys, binaries(env, written)).encode(env)
+        }
+        Answer::Attributes(read) => attributes(env, read).encode(env),
+        Answer::Session(info) => map(env, info)?,
+    }))
+}
+
+fn handle(handle: Handle) -> (u64, u64, u64) {
+    (handle.number, handle.life, handle.generation)
+}
+
+fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
+    NewBinary::from_slice(env, bytes).into()
+}
+
+fn binaries<'a>(env: Env<'a>, all: &[Secret]) -> Vec<Term<'a>> {
+    all.iter().map(|bytes| binary(env, bytes)).collect()
+}
+
+fn attributes<'a>(env: Env<'a>, read: &[(u64, Read)]) -> Vec<(u64, Term<'a>)> {
+    let read = read.iter();
+    read.map(|(kind, value)| (*kind, attribute(env, value)))
+        .collect()
+}
+
+fn attribute<'a>(env: Env<'a>, read: &Read) -> Term<'a> {
+    match read {
+        Read::Bytes(bytes) => binary(env, bytes),
+        Read::Template(inner) => (atoms::template(), attributes(env, inner)).encode(env),
+        Read::Nothing(NoValue::Failed(code)) => (atoms::error(), *code).encode(env),
+        Read::Nothing(why) => (atoms::error(), no_value(*why)).encode(env),
+    }
+}
+
+fn no_value(why: NoValue) -> Atom {
+    match why {
+        NoValue::Sensitive => atoms::attribute_sensitive(),
+        NoValue::TypeInvalid => atoms::attribute_type_invalid(),
+        NoValue::Unavailable | NoValue::Failed(_) => atoms::unavailable(),
+    }
+}
+
+impl Encode for Told {
+    fn encode(self, env: Env<'_>) -> Result<Option<Term<'_>>> {
+        Ok(Some(match self {
+            Told::Done => return Ok(None),
+            Told::Library(info) => library(env, &info)?,
+            Told::Slots(all) => slots(env, &all)?,
+            Told::Token(info) => map(env, &info)?,
+            Told::Mechanisms(all) => all.encode(env),
+            Told::Mechanism(info) => map(env, &info)?,
+            Told::Presence(all) => {
+                let all: Result<Vec<_>> = all.iter().map(|one| map(env, one)).collect();
+                all?.encode(env)
+            }
+            Told::Events(count) => count.encode(env),
+        }))
+    }
+}
+
+fn library<'a>(env: Env<'a>, info: &LibraryInfo) -> Result<Term<'a>> {
+    let interface = |offered: &cryptoki_ffi::functions::Interface| {
+        let entries = [
+            (atoms::name(), offered.name.encode(env)),
+            (atoms::version(), offered.version.encode(env)),
+            (atoms::flags(), offered.flags.encode(env)),
+        ];
+        Term::map_from_pairs(env, &entries).map_err(|_| no_map())
+    };
+    let interfaces: Result<Vec<_>> = info.interfaces.iter().map(interface).collect();
+    put(
+        map(env, info)?,
+        atoms::interfaces(),
+        interfaces?.encode(env),
+    )
+}
+
+fn slots<'a>(env: Env<'a>, all: &[(Slot, Result<Option<Token>>)]) -> Result<Term<'a>> {
+    let slot = |(slot, token): &(Slot, Result<Option<Token>>)| {
+        let token = match token {
+            Ok(Some(info)) => map(env, info)?,
+            Ok(None) => atoms::nil().encode(env),
+            Err(failure) => error(env, failure),
+        };
+        put(map(env, slot)?, atoms::token(), token)
+    };
+    let slots: Result<Vec<_>> = all.iter().map(slot).collect();
+    Ok(slots?.encode(env))
+}
+
+/// A serialised structure as a plain map.
+fn map<'a>(env: Env<'a>, structure: &impl Serialize) -> Result<Term<'a>> {
+    let term = rustler::serde::to_term(env, structure).map_err(|_| no_map())?;
+    let key = atoms::__struct__().encode(env);
+    term.map_remove(key).map_err(|_| no_map())
+}
+
+/// A map with one more entry.
+fn put<'a>(map: Term<'a>, key: Atom, value: Term<'a>) -> Result<Term<'a>> {
+    map.map_put(key, value).map_err(|_| no_map())
+}
+
+fn no_map() -> Failure {
+    Failure::misbehaved("serde", "gave no map")
+}
+
+/// What a session's owner is told.
+pub fn event<'a>(env: Env<'a>, event: &Event) -> Term<'a> {
+    let because = |what: Atom, failure: &Failure| (what, self::failure(env, failure)).encode(env);
+    match event {
+        Event::Reopened(failure) => because(atoms::reopened(), failure),
+        Event::Lost(failure) => because(atoms::lost(), failure),
+        Event::Failing(failure) => because(atoms::failing(), failure),
+        Event::Ended(end) => (atoms::ended(), self::end(*end)).encode(env),
+        Event::Overdue => atoms::overdue().encode(env),
+        Event::Cleaning => atoms::cleaning().encode(env),
+        Event::Clean => atoms::clean().encode(env),
+        Event::Working => atoms::working().encode(env),
+    }
+}
+
+fn end(end: End) -> Atom {
+    match end {
+        End::Closed => atoms::closed(),
+        End::Overdue => atoms::overdue(),
+        End::Panic => atoms::panic(),
+    }
+}
+
+/// `{:rv, code, function, class}` or `{:own, reason, detail}`.
+fn failure<'a>(env: Env<'a>, failure: &Failure) -> Term<'a> {
+    match failure {
+        Failure::Rv { code, function } => {
+            let function = Atom::from_str(env, function).unwrap_or_else(|_| atoms::other());
+            (atoms::rv(), *code, function, class(failure.class())).encode(env)
+        }
+        Failure::Own {
+            reason: name,
+            detail,
+        } => (atoms::own(), reason(*name), detail).encode(env),
+    }
+}
+
+fn class(class: Class) -> Atom {
+    match class {
+        Class::Session => atoms::session(),
+        Class::SessionClosed => atoms::session_closed(),
+        Class::Login => atoms::login(),
+        Class::Absent => atoms::absent(),
+        Class::OperationActive => atoms::operation_active(),
+        Class::Pin => atoms::pin(),
+        Class::Device => atoms::device(),
+        Class::NotInitialized => atoms::not_initialized(),
+        Class::Other => atoms::other(),
+    }
+}
+
+fn reason(reason: Reason) -> Atom {
+    match reason {
+        Reason::Shutdown => atoms::shutdown(),
+        Reason::TokenAbsent => atoms::token_absent(),
+        Reason::Locked => atoms::locked(),
+        Reason::Busy => atoms::busy(),
+        Reason::Panic => atoms::panic(),
+        Reason::SessionLost => atoms::session_lost(),
+        Reason::StaleHandle => atoms::stale_handle(),
+        Reason::OperationNotInitialized => atoms::operation_not_initialized(),
+        Reason::DataLenRange => atoms::data_len_range(),
+        Reason::EncryptedDataLenRange => atoms::encrypted_data_len_range(),
+        Reason::SignatureLenRange => atoms::signature_len_range(),
+        Reason::LibraryNotLoaded => atoms::library_not_loaded(),
+        Reason::ModuleMisbehaved => atoms::module_misbehaved(),
+        Reason::InvalidArgument => atoms::invalid_argument(),
+    }
+}
