@@ -68,4 +68,44 @@ defmodule Cryptoki.FunctionsTest do
     assert length(functions) > 100
     List.flatten(functions)
   end
+
+  # The table of operations is in Rust; Elixir sends tuples of a name, often that of a verb in a variable, and arguments.
+  test "each operation of the native table is sent from lib, with as many arguments" do
+    table = File.read!("native/cryptoki_engine/src/operation/table.rs")
+    rows = Regex.scan(~r/^ +(\w+)\(([^)]*)\)\s+(?:looks|works|makes|step)\s/m, table)
+    assert length(rows) > 40
+
+    code =
+      for file <- Path.wildcard("lib/cryptoki/**/*.ex"),
+          do: Code.string_to_quoted!(File.read!(file))
+
+    {sent, words} =
+      {MapSet.new(Enum.flat_map(code, &tuples/1)), MapSet.new(Enum.flat_map(code, &atoms/1))}
+
+    for [_row, name, arguments] <- rows do
+      arity = arguments |> String.split(",", trim: true) |> Enum.count(&(&1 =~ ":"))
+      name = name |> String.trim_trailing("_") |> String.to_atom()
+
+      assert {name, arity} in sent or ({:variable, arity} in sent and name in words),
+             "nobody sends #{name} with #{arity} arguments"
+    end
+  end
+
+  defp tuples(code) do
+    collect(code, fn
+      {:{}, _meta, [name | arguments]} -> [{named(name), length(arguments)}]
+      {name, _second} -> [{named(name), 1}]
+      _other -> []
+    end)
+  end
+
+  defp named(name) when is_atom(name), do: name
+  defp named(_variable), do: :variable
+
+  defp atoms(code), do: collect(code, &if(is_atom(&1), do: [&1], else: []))
+
+  defp collect(code, fun) do
+    {_ast, found} = Macro.prewalk(code, [], &{&1, fun.(&1) ++ &2})
+    found
+  end
 end

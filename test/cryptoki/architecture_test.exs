@@ -139,8 +139,7 @@ defmodule Cryptoki.ArchitectureTest do
     assert @front -- files == []
 
     for file <- files -- @front do
-      lines = file |> File.stream!() |> Enum.count()
-      assert lines <= 500, "#{file} has #{lines} lines"
+      assert count(file) <= 500, "#{file} has #{count(file)} lines"
     end
   end
 
@@ -226,6 +225,73 @@ defmodule Cryptoki.ArchitectureTest do
     cycles = ["graph", "--format", "cycles", "--fail-above", "0"]
     assert ExUnit.CaptureIO.capture_io(fn -> Mix.Task.rerun("xref", cycles) end) =~ "No cycles"
   end
+
+  # A crate uses those before it.
+  @crates ~w(cryptoki_ffi cryptoki_engine cryptoki_nif)
+
+  test "each crate uses only those under it, and what needs a VM is small" do
+    for {crate, at} <- Enum.with_index(@crates) do
+      [dependencies, _rest] =
+        "native/#{crate}/Cargo.toml"
+        |> File.read!()
+        |> String.split("[dependencies]")
+        |> tl()
+        |> hd()
+        |> String.split(~r/^\[/m, parts: 2)
+
+      used = for other <- @crates, dependencies =~ ~r/^#{other} = /m, do: other
+      assert used -- Enum.take(@crates, at) == [], "#{crate} uses #{inspect(used)}"
+      assert at == 0 or used != []
+    end
+
+    lines = for file <- Path.wildcard("native/cryptoki_nif/src/**/*.rs"), do: count(file)
+    assert Enum.sum(lines) < 1500
+
+    for crate <- @crates -- ["cryptoki_nif"],
+        file <- rust(crate),
+        do: refute(File.read!(file) =~ "rustler")
+  end
+
+  test "there is no circle of Rust files" do
+    for crate <- @crates do
+      graph = :digraph.new()
+      files = rust(crate)
+      for file <- files, do: :digraph.add_vertex(graph, file)
+
+      for file <- files,
+          other <- used(file, "native/#{crate}/src", files),
+          other != file,
+          do: :digraph.add_edge(graph, file, other)
+
+      assert :digraph.no_edges(graph) > 5
+      assert :digraph_utils.cyclic_strong_components(graph) == []
+    end
+  end
+
+  # The files that a Rust file names by `crate::`, in a list in braces too; tests at its end may name any.
+  defp used(file, folder, files) do
+    [code | _tests] = file |> File.read!() |> String.split("#[cfg(test)]\nmod tests")
+    code = Regex.replace(~r{//.*$}m, code, "")
+
+    names =
+      for [_all, path, list] <- Regex.scan(~r/crate::((?:\w+::)*)(\w+|\{[^}]*\})/s, code),
+          name <- Regex.scan(~r/\w+/, list),
+          do: String.split(path, "::", trim: true) ++ name
+
+    for name <- names,
+        part =
+          Enum.find(
+            length(name)..1,
+            &((Path.join([folder | Enum.take(name, &1)]) <> ".rs") in files)
+          ),
+        uniq: true,
+        do: Path.join([folder | Enum.take(name, part)]) <> ".rs"
+  end
+
+  defp rust(crate),
+    do: "native/#{crate}/src/**/*.rs" |> Path.wildcard() |> Enum.reject(&(&1 =~ "tests.rs"))
+
+  defp count(file), do: file |> File.stream!() |> Enum.count()
 
   defp callers(calls, module) do
     for {caller, called} <- calls, module in called, caller != module, do: caller

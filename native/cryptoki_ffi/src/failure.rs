@@ -6,6 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::LazyLock;
 use thiserror::Error;
 
+/// A name of the standard. Under a name of its own, as serde would borrow a `&str` from what it reads.
+type Name = &'static str;
+
 /// Why a request was not answered with a result.
 #[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failure {
@@ -16,7 +19,7 @@ pub enum Failure {
         code: CK_RV,
         /// The function that answered.
         #[serde(deserialize_with = "function")]
-        function: &'static str,
+        function: Name,
     },
     /// We refused or gave up ourselves.
     #[error("{reason:?}: {detail}")]

@@ -1,7 +1,7 @@
 //! The gate in front of every call into a library: counts who is inside, lets nobody in once closed.
 
 use crate::door::{Door, Entry};
-use crate::exit;
+use crate::exit::{self, Outside, outside, wait_until_empty};
 use crate::failure::{Failure, Reason, Result};
 use cryptoki_sys::CKR_SESSION_HANDLE_INVALID;
 use std::cell::Cell;
@@ -9,11 +9,8 @@ use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// In front of all libraries; shut once the VM is on its way out, for good.
-static PROCESS: LazyLock<Door> = LazyLock::new(|| Door::new(false));
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 thread_local! {
     /// The life of the library that this thread has its session of; none: it may call in each.
@@ -161,44 +158,6 @@ impl Drop for Pass<'_> {
         }
         self.gate.door.leave();
     }
-}
-
-/// The right to run a library's code past its gate: while it is loaded, and while it is finalised.
-/// The exit of the VM waits for it as for a call.
-pub struct Outside(());
-
-/// Goes in past the gates; waits for ever once the VM is on its way out.
-pub fn outside() -> Outside {
-    if PROCESS.enter() != Entry::Inside {
-        // The VM is taking itself apart: a thread that came back would touch what is gone.
-        loop {
-            std::thread::park();
-        }
-    }
-    Outside(())
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        PROCESS.leave();
-    }
-}
-
-/// Closes every gate for good; false when calls were still in flight after `limit`.
-pub fn close_all_for_exit(limit: Duration) -> bool {
-    PROCESS.shut();
-    wait_until_empty(&PROCESS, limit)
-}
-
-fn wait_until_empty(door: &Door, limit: Duration) -> bool {
-    let end = Instant::now() + limit;
-    while !door.is_empty() {
-        if Instant::now() >= end {
-            return false;
-        }
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    true
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use crate::exit;
 use crate::failure::{Failure, Reason, Result};
 use crate::functions::{Functions, Interface};
-use crate::gate;
 use crate::symbols::{Symbols, Whose};
 use cryptoki_sys as ck;
 use cryptoki_sys::{
@@ -38,7 +37,7 @@ pub fn load(path: &Path, wanted: Option<(u8, u8)>) -> Result<Functions> {
     // An exit of the VM while constructors run must neither wait for the loader's lock nor run
     // destructors under them.
     exit::hook();
-    let outside = gate::outside();
+    let outside = exit::outside();
     // SAFETY: loading runs the library's constructors: that is what the user asked for by naming it.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
         .map_err(|error| refused(format!("{}: {}", path.display(), reason(&error))))?;

@@ -1,8 +1,8 @@
 //! General purpose, slot, token and session functions (PKCS #11 v3.2, sections 5.4 to 5.6).
 
+use crate::exit;
 use crate::failure::Result;
 use crate::functions::{Functions, call, check, input, list, output, ulong, valid};
-use crate::gate;
 use crate::sizes;
 use crate::values::Secret;
 use crate::whereabouts::inside;
@@ -79,7 +79,7 @@ impl Functions {
         let Some(finalize) = self.list.C_Finalize else {
             return Ok(());
         };
-        let _outside = gate::outside();
+        let _outside = exit::outside();
         let _inside = inside("C_Finalize");
         // SAFETY: the gate is closed and idle, so no other call is in the library.
         check(unsafe { finalize(null_mut()) }, "C_Finalize")

@@ -1,17 +1,13 @@
-//! Answers and events on their way to processes: as messages.
+//! Answers on their way to processes: as messages.
 
-use crate::encode::{Encode, encode, event, panicked};
+use crate::encode::{Encode, encode};
+use crate::failures::panicked;
 use crate::inject;
 use cryptoki_engine::request::request::{Deliver, Delivered, Times};
-use cryptoki_engine::session::status::{Event, Owner, Status};
 use cryptoki_ffi::failure::Result;
 use cryptoki_ffi::panics::guarded;
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
-
-mod atoms {
-    rustler::atoms! { cryptoki_session }
-}
 
 /// The process that made a request, and the reference by which it knows the answer.
 pub struct Caller {
@@ -54,25 +50,5 @@ impl<A: Encode> Deliver<A> for Caller {
             (Some(_), Ok(())) => Delivered::Heard,
             (Some(_), Err(_)) => Delivered::Unheard,
         }
-    }
-}
-
-/// The process that owns a session.
-pub struct Process(pub LocalPid);
-
-impl Owner for Process {
-    fn tell(&self, session: u64, what: Event) {
-        let _ = OwnedEnv::new().send_and_clear(&self.0, |env| {
-            (atoms::cryptoki_session(), session, event(env, &what)).encode(env)
-        });
-    }
-}
-
-/// Tells the owner of a session in a NIF, which may not send in the name of another thread.
-pub fn tell_from(env: Env, status: &Status, what: Event) {
-    let owner: &dyn std::any::Any = &*status.owner;
-    if let Some(Process(process)) = owner.downcast_ref() {
-        let message = (atoms::cryptoki_session(), status.id, event(env, &what));
-        let _ = env.send(process, message);
     }
 }

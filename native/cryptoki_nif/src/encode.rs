@@ -1,16 +1,13 @@
 //! Answers as terms.
 
-use crate::inject;
+use crate::failures::error;
 use crate::resources::{LibraryResource, SessionResource};
 use cryptoki_engine::control::jobs::Told;
 use cryptoki_engine::control::users::Attached;
 use cryptoki_engine::library::info::{LibraryInfo, Slot, Token};
 use cryptoki_engine::operation::answer::Answer;
-use cryptoki_engine::request::request::panic_failure;
-use cryptoki_engine::session::status::{End, Event};
 use cryptoki_engine::session_thread::Reach;
-use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
-use cryptoki_ffi::names::NAMES;
+use cryptoki_ffi::failure::{Failure, Result};
 use cryptoki_ffi::values::{Handle, NoValue, Read, Secret};
 use rustler::{Atom, Encoder, Env, NewBinary, ResourceArc, Term};
 use serde::Serialize;
@@ -19,13 +16,7 @@ mod atoms {
     // Every key and value of the information structures, too, made at load: the bridge falls back to strings for
     // atoms that are not there.
     rustler::atoms! {
-        ok, error, rv, own, nil, own_iv, template,
-        session, session_closed, login, absent, operation_active, pin, device, not_initialized, other,
-        shutdown, token_absent, locked, busy, panic, session_lost, stale_handle,
-        operation_not_initialized, data_len_range, encrypted_data_len_range, signature_len_range,
-        library_not_loaded, module_misbehaved, invalid_argument,
-        attribute_sensitive, attribute_type_invalid, unavailable,
-        reopened, lost, ended, overdue, closed, cleaning, clean, failing, working,
+        ok, error, nil, own_iv, template, attribute_sensitive, attribute_type_invalid, unavailable,
         __struct__, cryptoki_version, manufacturer, description, version, interface, id, flags,
         hardware_version, firmware_version, token, label, model, serial, max_session_count,
         session_count, max_rw_session_count, rw_session_count, max_pin_len, min_pin_len,
@@ -34,14 +25,9 @@ mod atoms {
     }
 }
 
-/// Makes the atoms, of which the first use of one makes all, and those of errors: a function that fails for the
-/// first time after months makes none.
-pub fn prepare_atoms(env: Env) {
+/// Makes the atoms, of which the first use of one makes all.
+pub fn prepare_atoms() {
     atoms::nil();
-    for name in NAMES {
-        // Too long is the only error there is.
-        let _ = Atom::from_str(env, name);
-    }
 }
 
 /// What can be made a term of.
@@ -57,17 +43,6 @@ pub fn encode<A: Encode>(env: Env<'_>, outcome: Result<A>) -> Term<'_> {
         Ok(Some(term)) => (atoms::ok(), term).encode(env),
         Err(failure) => error(env, &failure),
     }
-}
-
-/// `{:error, failure}`
-pub fn error<'a>(env: Env<'a>, failure: &Failure) -> Term<'a> {
-    (atoms::error(), self::failure(env, failure)).encode(env)
-}
-
-/// What a caller is told of a panic.
-pub fn panicked(env: Env<'_>) -> Term<'_> {
-    inject::in_nif("answer");
-    error(env, &panic_failure())
 }
 
 impl Encode for () {
@@ -225,74 +200,4 @@ fn put<'a>(map: Term<'a>, key: Atom, value: Term<'a>) -> Result<Term<'a>> {
 
 fn no_map() -> Failure {
     Failure::misbehaved("serde", "gave no map")
-}
-
-/// What a session's owner is told.
-pub fn event<'a>(env: Env<'a>, event: &Event) -> Term<'a> {
-    let because = |what: Atom, failure: &Failure| (what, self::failure(env, failure)).encode(env);
-    match event {
-        Event::Reopened(failure) => because(atoms::reopened(), failure),
-        Event::Lost(failure) => because(atoms::lost(), failure),
-        Event::Failing(failure) => because(atoms::failing(), failure),
-        Event::Ended(end) => (atoms::ended(), self::end(*end)).encode(env),
-        Event::Overdue => atoms::overdue().encode(env),
-        Event::Cleaning => atoms::cleaning().encode(env),
-        Event::Clean => atoms::clean().encode(env),
-        Event::Working => atoms::working().encode(env),
-    }
-}
-
-fn end(end: End) -> Atom {
-    match end {
-        End::Closed => atoms::closed(),
-        End::Overdue => atoms::overdue(),
-        End::Panic => atoms::panic(),
-    }
-}
-
-/// `{:rv, code, function, class}` or `{:own, reason, detail}`.
-fn failure<'a>(env: Env<'a>, failure: &Failure) -> Term<'a> {
-    match failure {
-        Failure::Rv { code, function } => {
-            let function = Atom::from_str(env, function).unwrap_or_else(|_| atoms::other());
-            (atoms::rv(), *code, function, class(failure.class())).encode(env)
-        }
-        Failure::Own {
-            reason: name,
-            detail,
-        } => (atoms::own(), reason(*name), detail).encode(env),
-    }
-}
-
-fn class(class: Class) -> Atom {
-    match class {
-        Class::Session => atoms::session(),
-        Class::SessionClosed => atoms::session_closed(),
-        Class::Login => atoms::login(),
-        Class::Absent => atoms::absent(),
-        Class::OperationActive => atoms::operation_active(),
-        Class::Pin => atoms::pin(),
-        Class::Device => atoms::device(),
-        Class::NotInitialized => atoms::not_initialized(),
-        Class::Other => atoms::other(),
-    }
-}
-
-fn reason(reason: Reason) -> Atom {
-    match reason {
-        Reason::Shutdown => atoms::shutdown(),
-        Reason::TokenAbsent => atoms::token_absent(),
-        Reason::Locked => atoms::locked(),
-        Reason::Busy => atoms::busy(),
-        Reason::Panic => atoms::panic(),
-        Reason::SessionLost => atoms::session_lost(),
-        Reason::StaleHandle => atoms::stale_handle(),
-        Reason::OperationNotInitialized => atoms::operation_not_initialized(),
-        Reason::DataLenRange => atoms::data_len_range(),
-        Reason::EncryptedDataLenRange => atoms::encrypted_data_len_range(),
-        Reason::SignatureLenRange => atoms::signature_len_range(),
-        Reason::LibraryNotLoaded => atoms::library_not_loaded(),
-        Reason::ModuleMisbehaved => atoms::module_misbehaved(),
-        Reason::InvalidArgument => atoms::invalid_argument(),
-    }
 }

@@ -1,7 +1,7 @@
 //! The body of every NIF: whatever panics, in it or while its result is encoded, stays here.
 
-use crate::encode::panicked;
 use crate::encoded::Encoded;
+use crate::failures::panicked;
 use crate::inject;
 use cryptoki_ffi::panics::guarded;
 use rustler::{Env, Term};

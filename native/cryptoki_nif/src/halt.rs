@@ -1,7 +1,6 @@
 //! Tells us of a halt of the VM, on OTP 26 and newer.
 
-use cryptoki_ffi::exit::PATIENCE;
-use cryptoki_ffi::gate;
+use cryptoki_ffi::exit::{PATIENCE, close_all_for_exit};
 use std::ffi::{c_int, c_void};
 
 /// `ERL_NIF_OPT_ON_HALT` of OTP 26 and newer.
@@ -11,7 +10,7 @@ type OnHalt = extern "C" fn(*mut c_void);
 type SetOption = unsafe extern "C" fn(*mut c_void, c_int, ...) -> c_int;
 
 extern "C" fn on_halt(_private: *mut c_void) {
-    gate::close_all_for_exit(PATIENCE);
+    close_all_for_exit(PATIENCE);
 }
 
 /// Asks the VM to tell us of a halt, where it can.

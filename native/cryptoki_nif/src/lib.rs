@@ -9,12 +9,14 @@ mod delivery;
 mod encode;
 #[allow(unsafe_code)] // Implements a trait of rustler that is marked so.
 mod encoded;
+mod failures;
 mod guard;
 #[allow(unsafe_code)] // Calls a function of the VM that may not exist.
 mod halt;
 mod inject;
 #[allow(unsafe_code)] // The macro's entry points; what they run is behind `guard`.
 mod nifs;
+mod owner;
 #[allow(unsafe_code)] // Reads memory of the VM for as long as it keeps it.
 mod pinned;
 mod resources;
@@ -29,7 +31,8 @@ fn load(env: Env, load_info: Term) -> bool {
         .decode::<&str>()
         .is_ok_and(|version| version == env!("CARGO_PKG_VERSION"));
     if same {
-        encode::prepare_atoms(env);
+        encode::prepare_atoms();
+        failures::prepare_atoms(env);
         terms::prepare_words(env);
         halt::hook(env);
     }

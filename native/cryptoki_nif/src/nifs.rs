@@ -1,10 +1,12 @@
 //! The NIFs: they read, enqueue, cancel or close, and return at once. None of them calls a library.
 
-use crate::delivery::{Caller, Process, tell_from};
-use crate::encode::{Encode, error};
+use crate::delivery::Caller;
+use crate::encode::Encode;
 use crate::encoded::Encoded;
+use crate::failures::error;
 use crate::guard::guard;
 use crate::inject;
+use crate::owner::{Process, tell_from};
 use crate::resources::{
     InstanceResource, LeaseResource, LibraryResource, RequestResource, SessionResource, give_up,
 };

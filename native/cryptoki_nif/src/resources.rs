@@ -1,7 +1,7 @@
 //! What Elixir holds of the native side. Each destructor lets go of what it stands for.
 
-use crate::delivery::tell_from;
 use crate::inject;
+use crate::owner::tell_from;
 use cryptoki_engine::control::users::Attached;
 use cryptoki_engine::instance::{Instance, SessionRequest};
 use cryptoki_engine::request::handshake::Cancelled;

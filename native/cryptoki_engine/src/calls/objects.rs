@@ -9,7 +9,7 @@ use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::values::{Handle, Read, Template};
 use cryptoki_sys::{CK_OBJECT_HANDLE, CK_ULONG, CK_UNAVAILABLE_INFORMATION, CKA_TOKEN};
 
-/// A search begins and ends in one call, or is the one of its session.
+/// A search begins and ends in one call.
 const FIND: Begun = Begun {
     kind: Kind::Find,
     number: 0,
@@ -18,41 +18,15 @@ const FIND: Begun = Begun {
 const BATCH: usize = 256;
 /// More than a token has: a search that goes on has no end.
 const FOUND_LIMIT: usize = 1 << 20;
-/// More than anybody should ask for in one step of a search.
-const STEP_LIMIT: usize = 1 << 16;
 
 /// All that match, up to `limit` (0: without limit).
 pub fn find(at: &mut At, template: &Template, limit: usize) -> Result<Answer> {
     let limit = if limit == 0 { usize::MAX } else { limit };
-    find_init(at, template)?;
+    at.call(|functions, session| functions.find_init(session, template))?;
+    at.session.active.began(FIND, 0);
     let found = collect(at, limit);
     at.session.clean();
     Ok(Answer::Objects(at.session.found_objects(&found?)))
-}
-
-/// `C_FindObjectsInit`
-pub fn find_init(at: &mut At, template: &Template) -> Result<Answer> {
-    at.call(|functions, session| functions.find_init(session, template))?;
-    at.session.active.began(FIND, 0);
-    Ok(Answer::Done)
-}
-
-/// `C_FindObjects`
-pub fn find_next(at: &mut At, limit: usize) -> Result<Answer> {
-    let found = step(at, limit.clamp(1, STEP_LIMIT))?;
-    Ok(Answer::Objects(at.session.found_objects(&found)))
-}
-
-/// `C_FindObjectsFinal`
-pub fn find_final(at: &mut At) -> Result<Answer> {
-    at.session.clean();
-    Ok(Answer::Done)
-}
-
-fn step(at: &mut At, limit: usize) -> Result<Vec<CK_OBJECT_HANDLE>> {
-    at.step(&[FIND], |functions, session| {
-        functions.find_next(session, limit)
-    })
 }
 
 /// Ends with the objects, with the bound of what a token can have, or when nobody waits for them any more.
@@ -62,7 +36,9 @@ fn collect(at: &mut At, limit: usize) -> Result<Vec<CK_OBJECT_HANDLE>> {
         if at.is_abandoned() {
             return Err(Failure::own(Reason::Busy, "nobody waits for the answer"));
         }
-        let batch = step(at, BATCH.min(limit - found.len()))?;
+        let batch = at.step(&[FIND], |functions, session| {
+            functions.find_next(session, BATCH.min(limit - found.len()))
+        })?;
         if batch.is_empty() {
             break;
         }

@@ -1,5 +1,6 @@
 //! What can be asked of a library beside the operations of its sessions.
 
+use crate::control::task::on_control;
 use crate::control::{administration, users};
 use crate::inject;
 use crate::library::info::{self, LibraryInfo, MechanismInfo, Presence, Slot, Token};
@@ -8,9 +9,8 @@ use crate::library::lanes::Task;
 use crate::library::library::Library;
 use crate::operation::read::{Argument, Term};
 use crate::operation::words::Word;
-use crate::request::request::{Request, panic_failure};
+use crate::request::request::Request;
 use cryptoki_ffi::failure::Result;
-use cryptoki_ffi::panics::guarded;
 use cryptoki_ffi::values::{Data, Secret};
 use cryptoki_sys::{CK_MECHANISM_TYPE, CK_SLOT_ID, CK_USER_TYPE};
 use std::sync::Arc;
@@ -138,24 +138,4 @@ impl Job {
     pub fn task(library: Arc<Library>, request: Arc<Request<Job, Told>>) -> Task<Initialization> {
         on_control(request, move |state, job: Job| job.run(&library, state))
     }
-}
-
-/// A task that serves a request on the control thread, which has an answer whatever happens.
-pub fn on_control<J, A>(
-    request: Arc<Request<J, A>>,
-    work: impl FnOnce(&mut Initialization, J) -> Result<A> + Send + 'static,
-) -> Task<Initialization>
-where
-    J: Send + 'static,
-    A: Send + 'static,
-{
-    Box::new(move |state| {
-        let served = guarded(|| {
-            inject::place("control loop");
-            request.serve(None, |job| work(state, job))
-        });
-        if served.is_none() {
-            request.refuse(panic_failure());
-        }
-    })
 }

@@ -4,4 +4,5 @@ pub mod administration;
 pub mod jobs;
 pub mod login;
 pub mod opening;
+pub mod task;
 pub mod users;

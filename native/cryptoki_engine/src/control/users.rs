@@ -1,6 +1,6 @@
 //! The users of a library: it is initialised for the first, and finalised after the last.
 
-use crate::control::jobs::on_control;
+use crate::control::task::on_control;
 use crate::inject;
 use crate::library::initialization::{Initialization, Initialized, Settings};
 use crate::library::library::Library;

@@ -106,12 +106,6 @@ macro_rules! operations {
             // Objects, and the session itself (sections 5.6 and 5.7).
             find(template: Template, limit: usize) looks [C_FindObjectsInit C_FindObjects C_FindObjectsFinal]
                 |at| objects::find(at, template, *limit);
-            find_init(template: Template) looks [C_FindObjectsInit]
-                |at| objects::find_init(at, template);
-            find_next(limit: usize) looks [C_FindObjects]
-                |at| objects::find_next(at, *limit);
-            find_final() looks [C_FindObjectsFinal]
-                |at| objects::find_final(at);
             attributes(object: Handle, kinds: Vec<CK_ULONG>) looks [C_GetAttributeValue]
                 |at| objects::attributes(at, *object, kinds);
             set_attributes(object: Handle, template: Template) works [C_SetAttributeValue]

@@ -1,0 +1,66 @@
+//! Session handles: made by opening, ended by closing, and only while they are ours.
+
+use crate::world::*;
+use cryptoki_engine::library::session_handle::SessionHandle;
+use cryptoki_engine::request::request::Request;
+use cryptoki_sys::*;
+
+#[test]
+fn a_handle_that_is_dropped_is_closed_by_the_control_thread() {
+    let Some(world) = World::new() else { return };
+    let library = &world.instance.library;
+    let closed = world.module.noted("C_CloseSession");
+    let session = SessionHandle::open(library, world.slot, true).unwrap();
+    let guest = session.guest();
+    let info = guest.call(|functions, session| functions.session_info(session));
+    assert_eq!(info.unwrap().slotID, world.slot);
+    drop(session);
+    // What is asked afterwards is answered afterwards.
+    world.log_in().unwrap_err();
+    assert_eq!(world.module.noted("C_CloseSession") - closed, 1);
+    let late = guest.call(|functions, session| functions.session_info(session));
+    assert!(late.is_err_and(|failure| failure.is(CKR_SESSION_HANDLE_INVALID)));
+}
+
+#[test]
+fn a_session_is_not_closed_under_a_call_of_a_guest() {
+    let Some(world) = World::new() else { return };
+    let session = SessionHandle::open(&world.instance.library, world.slot, true).unwrap();
+    let guest = session.guest();
+    let closed = || world.module.noted("C_CloseSession");
+    let before = closed();
+    guest
+        .call(|functions, number| {
+            session.close();
+            assert_eq!(closed(), before);
+            functions.session_info(number)
+        })
+        .unwrap();
+    assert_eq!(closed() - before, 1);
+}
+
+#[test]
+fn the_last_user_finalises_and_no_handle_outlives_that() {
+    let Some((world, sessions)) = World::with_sessions(1) else {
+        return;
+    };
+    let World {
+        module,
+        attached,
+        instance,
+        ..
+    } = world;
+    for session in sessions {
+        let (request, closed) = request(());
+        session.close.send(request).unwrap();
+        answer(&closed).unwrap();
+    }
+    let finalized = module.noted("C_Finalize");
+    let (back, given): (std::sync::Arc<Request<(), ()>>, _) = request(());
+    attached.detach(back.clone()).unwrap();
+    // The library was initialised by the test before: whoever did that finalises it.
+    answer(&given).unwrap();
+    assert_eq!(module.noted("C_Finalize"), finalized);
+    assert!(attached.detach(back).is_err());
+    assert!(!instance.library.has_sessions());
+}

@@ -1,0 +1,12 @@
+//! The engine before SoftHSM and a library that fails on command, with the test in the place of a VM.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../../faulty_module/tests/support/mod.rs"]
+mod support;
+mod world;
+
+mod calls;
+mod handles;
+mod recovery;
+mod requests;
+mod wire;
