@@ -134,8 +134,11 @@ defmodule Cryptoki.Native do
   @spec session_close(reference, session) :: {:ok, request} | {:error, failure}
   def session_close(_ref, _session), do: :erlang.nif_error(Loader.missing())
 
-  # Queues an operation.
-  @spec submit(reference, instance | lease, tuple) :: {:ok, request} | {:error, failure}
+  # Queues an operation; answers it, where the NIF has looked for the answer and it came: then no message does.
+  @spec submit(reference, instance | lease, tuple) ::
+          {:ok, request}
+          | {:answered, :ok | {:ok, term} | {:error, failure}, times}
+          | {:error, failure}
   def submit(_ref, _target, _op), do: :erlang.nif_error(Loader.missing())
 
   # Asks for a session of one's own; `:ok` comes when there is one.

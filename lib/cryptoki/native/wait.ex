@@ -217,6 +217,10 @@ defmodule Cryptoki.Native.Wait do
       {:error, failure} ->
         {{:error, failure}, @no_time}
 
+      # It came while the NIF looked for it: no message does.
+      {:answered, result, times} ->
+        {result, times}
+
       accepted ->
         receive do
           {^ref, result, times} -> {granted(result, accepted), times}

@@ -7,6 +7,7 @@ use crate::operation::answer::Answer;
 use crate::operation::operation::Operation;
 use crate::request::handshake::Cancelled;
 use crate::request::lease::Lease;
+use crate::request::pace::Pace;
 use crate::request::request::{Cancel, Request, Served};
 use crate::session::counters::Counters;
 use crate::session::unheard::Unheard;
@@ -19,7 +20,7 @@ use std::sync::atomic::{
     AtomicBool, AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// More sessions are not kept open for the objects in them: their number on a token is limited.
 const KEPT_LIMIT: usize = 16;
@@ -86,6 +87,8 @@ pub struct Instance {
     pub counters: Arc<Counters>,
     /// What was said of PINs when nobody listened.
     pub unheard: Unheard,
+    /// Whether it pays to look for requests and answers.
+    pub pace: Pace,
     /// Not held during calls of the library, which may hang.
     login_session: Mutex<Option<LoginSession>>,
     /// Sessions that are open for the sake of the objects made in them.
@@ -117,6 +120,7 @@ impl Instance {
             library,
             counters: Arc::default(),
             unheard: Unheard::default(),
+            pace: Pace::default(),
             login_session: Mutex::new(None),
             kept: Mutex::default(),
             threads: Mutex::default(),
@@ -161,6 +165,17 @@ impl Instance {
     pub fn waiting(&self) -> usize {
         let dead = self.tombstones.load(SeqCst).max(0).cast_unsigned();
         self.receiver.len().saturating_sub(dead)
+    }
+
+    /// Until when a caller may look for its answer, if that is likely to come soon: nobody is before it.
+    pub fn callers_look(&self) -> Option<Instant> {
+        let counters = &self.counters;
+        let free = counters.busy.load(SeqCst) < counters.sessions.load(SeqCst);
+        if free && self.receiver.is_empty() {
+            self.pace.callers_look()
+        } else {
+            None
+        }
     }
 
     /// The current state.

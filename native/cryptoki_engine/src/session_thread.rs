@@ -14,7 +14,7 @@ use crate::session::active::flags;
 use crate::session::recovery::{Decision, Situation, Then, decide};
 use crate::session::session::{Fate, Session};
 use crate::session::status::{End, Event, Owner, Status};
-use crossbeam_channel::{Receiver, RecvError, Sender, select_biased, unbounded};
+use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
@@ -81,12 +81,22 @@ impl Last {
         }
     }
 
-    fn closed(command: Result<Close, RecvError>) -> Self {
+    fn closed(request: Option<Close>) -> Self {
         Self {
             fate: Fate::Over(End::Closed),
-            request: command.ok(),
+            request,
         }
     }
+}
+
+/// What a thread is given to do.
+enum Next {
+    /// A request.
+    Request(SessionRequest),
+    /// The session is to be closed; none: nobody holds it any more.
+    Close(Option<Close>),
+    /// There will be no more requests.
+    Nothing,
 }
 
 /// The thread.
@@ -99,12 +109,10 @@ impl Thread {
     fn serve(&mut self) -> Last {
         let queue = self.session.instance.queue().clone();
         loop {
-            let request = select_biased! {
-                recv(self.commands) -> command => return Last::closed(command),
-                recv(queue) -> request => request,
-            };
-            let Ok(request) = request else {
-                return Last::closed(Err(RecvError));
+            let request = match self.next(&queue) {
+                Next::Request(request) => request,
+                Next::Close(request) => return Last::closed(request),
+                Next::Nothing => return Last::closed(None),
             };
             match guarded(|| self.serve_one(&request)) {
                 None => {
@@ -123,6 +131,27 @@ impl Thread {
         }
     }
 
+    /// What comes next. Whoever has just served looks for it a while before it sleeps.
+    fn next(&self, requests: &Receiver<SessionRequest>) -> Next {
+        let look = || {
+            if self.commands.is_empty() {
+                requests.try_recv().ok().map(Next::Request)
+            } else {
+                Some(self.wait(requests))
+            }
+        };
+        look()
+            .or_else(|| self.session.instance.pace.threads_look(look))
+            .unwrap_or_else(|| self.wait(requests))
+    }
+
+    fn wait(&self, requests: &Receiver<SessionRequest>) -> Next {
+        select_biased! {
+            recv(self.commands) -> command => Next::Close(command.ok()),
+            recv(requests) -> request => request.map_or(Next::Nothing, Next::Request),
+        }
+    }
+
     fn serve_one(&mut self, request: &SessionRequest) -> Option<Last> {
         inject::place("session loop");
         let instance = self.session.instance.clone();
@@ -138,6 +167,7 @@ impl Thread {
             }
         });
         instance.served(served);
+        instance.pace.worked(request.times().worked);
         self.judge(served);
         let lease = leased?;
         let mut last = None;
@@ -170,11 +200,11 @@ impl Thread {
     fn serve_leased(&mut self, requests: &Receiver<SessionRequest>) -> Option<Last> {
         let status = self.session.status.clone();
         while self.session.fate.is_none() {
-            let request = select_biased! {
-                recv(self.commands) -> command => return Some(Last::closed(command)),
-                recv(requests) -> request => request,
+            let request = match self.next(requests) {
+                Next::Request(request) => request,
+                Next::Close(request) => return Some(Last::closed(request)),
+                Next::Nothing => break,
             };
-            let Ok(request) = request else { break };
             if guarded(|| inject::place("session leased")).is_none() {
                 request.refuse(panic_failure());
                 return Some(Last::panicked());

@@ -1,7 +1,7 @@
 //! The NIFs: they read, enqueue, cancel or close, and return at once. None of them calls a library.
 
 use crate::delivery::Caller;
-use crate::encode::Encode;
+use crate::encode::{Encode, encode};
 use crate::encoded::Encoded;
 use crate::failures::error;
 use crate::guard::guard;
@@ -14,7 +14,7 @@ use crate::terms::{self, token_in_slot};
 use cryptoki_engine::control::jobs::Job;
 use cryptoki_engine::control::login::{self, Credentials};
 use cryptoki_engine::control::opening;
-use cryptoki_engine::instance::{Instance, SessionJob, State};
+use cryptoki_engine::instance::{Instance, SessionJob, SessionRequest, State};
 use cryptoki_engine::library::initialization::Settings;
 use cryptoki_engine::library::numbers::Standing;
 use cryptoki_engine::operation::operation::Operation;
@@ -22,23 +22,25 @@ use cryptoki_engine::operation::read::{Argument, Term as _};
 use cryptoki_engine::operation::words::Word;
 use cryptoki_engine::request::handshake::Cancelled;
 use cryptoki_engine::request::lease::{Lease, Refused};
+use cryptoki_engine::request::pace::Pace;
 use cryptoki_engine::request::request::{Request, Times};
 use cryptoki_engine::session::status::Event;
 use cryptoki_engine::session_thread;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::values::{Handle, Secret};
+use rustler::schedule::consume_timeslice;
 use rustler::{Atom, Binary, Encoder, Env, Resource, ResourceArc, Term};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 mod atoms {
     rustler::atoms! {
         ok, queued, running, sent, queue, sessions, busy, overdue, worked, epoch, epochs,
-        current, gone, unknown, failing, control, nil,
+        current, gone, unknown, failing, control, nil, answered,
     }
 }
 
@@ -311,25 +313,78 @@ fn session_close<'a>(env: Env<'a>, reference: Term<'a>, session: Term<'a>) -> En
 fn submit<'a>(env: Env<'a>, reference: Term<'a>, target: Term<'a>, operation: Term<'a>) -> Encoded {
     guard(env, || {
         let operation = Operation::read(terms::Term(operation))?;
-        let caller = Caller::of(env, reference);
-        let job = SessionJob::Run(operation);
         if let Some(instance) = resource::<InstanceResource>(target) {
-            let request = Request::new(job, caller, Some(instance.0.tombstones()));
-            return Some(asked(env, instance.0.submit(&request), request));
+            let instance = &instance.0;
+            let put = |request: &SessionRequest| instance.submit(request);
+            let until = instance.callers_look();
+            let call = Call {
+                operation,
+                until,
+                tombstones: Some(instance.tombstones()),
+            };
+            return Some(run(env, reference, &instance.pace, call, put));
         }
         let leased = resource::<LeaseResource>(target)?;
-        let request = Request::new(job, caller, None);
-        let outcome = leased
-            .0
-            .put(request.clone())
-            .map_err(|refused| match refused {
-                Refused::Shut(_) => {
-                    Failure::own(Reason::SessionLost, "the leased session has ended")
-                }
-                Refused::Full(_) => Failure::own(Reason::Busy, "the queue of the session is full"),
-            });
-        Some(asked(env, outcome, request))
+        let put = |request: &SessionRequest| {
+            leased
+                .requests
+                .put(request.clone())
+                .map_err(|refused| match refused {
+                    Refused::Shut(_) => {
+                        Failure::own(Reason::SessionLost, "the leased session has ended")
+                    }
+                    Refused::Full(_) => {
+                        Failure::own(Reason::Busy, "the queue of the session is full")
+                    }
+                })
+        };
+        let pace = &leased.instance.pace;
+        let call = Call {
+            operation,
+            until: pace.callers_look(),
+            tombstones: None,
+        };
+        Some(run(env, reference, pace, call, put))
     })
+}
+
+/// An operation to be handed over.
+struct Call {
+    operation: Operation,
+    /// Until when its answer may be looked for.
+    until: Option<Instant>,
+    tombstones: Option<Arc<AtomicIsize>>,
+}
+
+/// Hands an operation over. Where the answer is likely to come soon it is looked for here, for less than a NIF may take,
+/// and is the NIF's own: `{:answered, answer, times}`. An answer to a PIN is one that a dead caller must not take along.
+fn run<'a>(
+    env: Env<'a>,
+    reference: Term<'a>,
+    pace: &Pace,
+    call: Call,
+    put: impl FnOnce(&SessionRequest) -> Result<()>,
+) -> Term<'a> {
+    let until = call.until.filter(|_| !call.operation.logs_in());
+    let job = SessionJob::Run(call.operation);
+    let Some(until) = until else {
+        let request = Request::new(job, Caller::of(env, reference), call.tombstones);
+        return asked(env, put(&request), request);
+    };
+    let request = Request::looked_for(job, call.tombstones);
+    if let Err(failure) = put(&request) {
+        return error(env, &failure);
+    }
+    let found = request.look(until);
+    pace.caller_looked(found.is_some());
+    // In hundredths of the millisecond that a process has: the look is at most ten of them.
+    consume_timeslice(env, if found.is_some() { 3 } else { 10 });
+    match found.or_else(|| request.look_away(Caller::of(env, reference))) {
+        Some((outcome, Times { waited, worked })) => {
+            (atoms::answered(), encode(env, outcome), (waited, worked)).encode(env)
+        }
+        None => asked(env, Ok(()), request),
+    }
 }
 
 #[rustler::nif]
@@ -340,7 +395,10 @@ fn lease_session<'a>(env: Env<'a>, reference: Term<'a>, instance: Term<'a>) -> E
         let caller = Caller::of(env, reference);
         let job = SessionJob::Lease(lease);
         let request = Request::new(job, caller, Some(instance.tombstones()));
-        let leased = ResourceArc::new(LeaseResource(requests));
+        let leased = ResourceArc::new(LeaseResource {
+            requests,
+            instance: instance.clone(),
+        });
         env.monitor(&leased, &env.pid());
         Some(match instance.submit(&request) {
             Ok(()) => {
@@ -355,7 +413,7 @@ fn lease_session<'a>(env: Env<'a>, reference: Term<'a>, instance: Term<'a>) -> E
 #[rustler::nif]
 fn end_lease<'a>(env: Env<'a>, leased: Term<'a>) -> Encoded {
     guard(env, || {
-        resource::<LeaseResource>(leased)?.0.shut();
+        resource::<LeaseResource>(leased)?.requests.shut();
         Some(atoms::ok().encode(env))
     })
 }

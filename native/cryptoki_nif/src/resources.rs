@@ -23,7 +23,12 @@ pub struct InstanceResource(pub Arc<Instance>);
 pub struct SessionResource(pub Reach);
 
 /// A session that serves one caller; letting go, or the caller's death, gives it back.
-pub struct LeaseResource(pub Inbox<SessionRequest>);
+pub struct LeaseResource {
+    /// Where its calls go.
+    pub requests: Inbox<SessionRequest>,
+    /// Whose session it is.
+    pub instance: Arc<Instance>,
+}
 
 /// A request; when its caller dies it is cancelled.
 pub struct RequestResource(pub Arc<dyn Cancel>);
@@ -72,13 +77,13 @@ impl Resource for LeaseResource {
     fn down<'a>(&'a self, _env: Env<'a>, _caller: LocalPid, _monitor: Monitor) {
         let _ = guarded(|| {
             inject::of_type::<Self>("down");
-            self.0.shut();
+            self.requests.shut();
         });
     }
 
     // Should `down` have failed, its session is given back here.
     fn destructor(self, _env: Env<'_>) {
-        let_go(self, |lease| lease.0.shut());
+        let_go(self, |lease| lease.requests.shut());
     }
 }
 

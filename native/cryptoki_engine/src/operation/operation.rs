@@ -77,6 +77,13 @@ macro_rules! declare {
                 match self { $(Operation::$name { .. } => Class::$class),* }
             }
 
+            /// Whether it hands over a PIN.
+            pub fn logs_in(&self) -> bool {
+                match self {
+                    $(Operation::$name { $($argument),* } => false $(|| $argument.logs_in())*),*
+                }
+            }
+
             /// The handles of the objects that it works with.
             pub fn handles(&self) -> Vec<Handle> {
                 let mut found = Vec::new();

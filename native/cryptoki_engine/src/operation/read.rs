@@ -34,6 +34,11 @@ pub trait Argument: Sized {
 
     /// The handles in it.
     fn handles(&self, _found: &mut Vec<Handle>) {}
+
+    /// Whether it is a login.
+    fn logs_in(&self) -> bool {
+        false
+    }
 }
 
 /// A term with `N` elements.
@@ -136,6 +141,10 @@ impl Argument for Login {
             Some(Word::protected) => Some(Login::Protected),
             _ => secret(term).map(Login::Pin),
         }
+    }
+
+    fn logs_in(&self) -> bool {
+        !matches!(self, Login::Without)
     }
 }
 

@@ -12,5 +12,6 @@ mod sync {
 
 pub mod handshake;
 pub mod lease;
+pub mod pace;
 #[allow(clippy::module_inception)]
 pub mod request;

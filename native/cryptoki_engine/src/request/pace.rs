@@ -1,0 +1,180 @@
+//! Whether it pays to look for what is about to come, in place of sleeping until one is woken: a wake costs as much as
+//! many a call. Who looks takes a processor meanwhile, so it is measured: looks that find nothing end it for a while.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// What a NIF may take, and is far from too long.
+const CALLERS_BOUND: Duration = Duration::from_micros(100);
+/// Calls that take longer than this are not looked for: their answer would not be there in time.
+const SHORT: u64 = 90_000;
+/// How long a thread that has just served looks for the next request.
+const THREADS_BOUND: Duration = Duration::from_micros(50);
+/// How much a find is worth, of how much a score can be, and how much a look costs that finds nothing.
+const FOUND: u32 = 1;
+const FULL: u32 = 32;
+const MISSED: u32 = 6;
+/// While it does not pay, one of so many looks all the same, whether it does now.
+const PROBE: u32 = 128;
+
+/// Looks of one sort and what they have found lately.
+struct Score {
+    value: AtomicU32,
+    skipped: AtomicU32,
+}
+
+impl Score {
+    const fn new() -> Self {
+        Self {
+            value: AtomicU32::new(FULL / 2),
+            skipped: AtomicU32::new(0),
+        }
+    }
+
+    fn pays(&self) -> bool {
+        self.value.load(Relaxed) >= MISSED
+            || self.skipped.fetch_add(1, Relaxed) % PROBE == PROBE - 1
+    }
+
+    /// Two at once may lose one of the two: it is a tendency, not a count.
+    fn note(&self, found: bool) {
+        let value = self.value.load(Relaxed);
+        let next = if found {
+            (value + FOUND).min(FULL)
+        } else {
+            value.saturating_sub(MISSED)
+        };
+        if next != value {
+            self.value.store(next, Relaxed);
+        }
+    }
+}
+
+/// Those of an instance.
+pub struct Pace {
+    /// What calls have lately taken, in nanoseconds.
+    worked: AtomicU64,
+    callers: Score,
+    threads: Score,
+    /// Whether a thread looks: one does for all.
+    looking: AtomicBool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            worked: AtomicU64::new(SHORT),
+            callers: Score::new(),
+            threads: Score::new(),
+            looking: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Pace {
+    /// A call has taken so long.
+    pub fn worked(&self, nanoseconds: u64) {
+        let before = self.worked.load(Relaxed);
+        self.worked
+            .store(before - before / 8 + nanoseconds / 8, Relaxed);
+    }
+
+    /// Until when a caller may look for its answer, if it pays.
+    pub fn callers_look(&self) -> Option<Instant> {
+        let pays = is_possible() && self.worked.load(Relaxed) <= SHORT && self.callers.pays();
+        pays.then(|| Instant::now() + CALLERS_BOUND)
+    }
+
+    /// Whether a caller has found its answer.
+    pub fn caller_looked(&self, found: bool) {
+        self.callers.note(found);
+    }
+
+    /// What a thread finds while it looks for a while, if it pays and no other one looks.
+    pub fn threads_look<T>(&self, mut find: impl FnMut() -> Option<T>) -> Option<T> {
+        if !is_possible() || self.looking.load(Relaxed) || !self.threads.pays() {
+            return None;
+        }
+        if self.looking.swap(true, Relaxed) {
+            return None;
+        }
+        let until = Instant::now() + THREADS_BOUND;
+        let found = loop {
+            if let Some(found) = find() {
+                break Some(found);
+            }
+            if Instant::now() >= until {
+                break None;
+            }
+            std::hint::spin_loop();
+        };
+        self.looking.store(false, Relaxed);
+        self.threads.note(found.is_some());
+        found
+    }
+}
+
+/// On one processor whoever looks keeps away who is looked for. `CRYPTOKI_LOOK=0` in the environment switches all looks
+/// off, to measure what they are worth.
+fn is_possible() -> bool {
+    static POSSIBLE: OnceLock<bool> = OnceLock::new();
+    *POSSIBLE.get_or_init(|| {
+        std::env::var_os("CRYPTOKI_LOOK").is_none_or(|value| value != "0")
+            && std::thread::available_parallelism().is_ok_and(|count| count.get() > 1)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_that_find_nothing_end_and_are_tried_again_now_and_then() {
+        let score = Score::new();
+        let mut looks = 0;
+        for _ in 0..1000 {
+            if score.pays() {
+                looks += 1;
+                score.note(false);
+            }
+        }
+        assert!((3..=12).contains(&looks), "{looks}");
+        // What pays again is found out by the looks that try.
+        let mut tries = 0;
+        while score.value.load(Relaxed) < FULL {
+            tries += 1;
+            if score.pays() {
+                score.note(true);
+            }
+        }
+        assert!(tries < 7 * PROBE as usize + FULL as usize, "{tries}");
+    }
+
+    #[test]
+    fn calls_that_take_long_are_not_looked_for() {
+        let pace = Pace::default();
+        for _ in 0..50 {
+            pace.worked(1_000_000);
+        }
+        assert!(pace.callers_look().is_none());
+        for _ in 0..50 {
+            pace.worked(10_000);
+        }
+        assert_eq!(pace.callers_look().is_some(), is_possible());
+    }
+
+    #[test]
+    fn one_thread_looks_for_all_and_only_for_a_while() {
+        let pace = Pace::default();
+        let mut outer = 0;
+        let found = pace.threads_look(|| {
+            outer += 1;
+            assert!(pace.threads_look(|| Some(())).is_none());
+            (outer == 3).then_some(outer)
+        });
+        assert_eq!(found, is_possible().then_some(3));
+        assert_eq!(pace.threads_look(|| None::<()>), None);
+        assert_eq!(pace.threads_look(|| Some(1)), is_possible().then_some(1));
+    }
+}
