@@ -15,8 +15,9 @@ defmodule Cryptoki.Native do
   @type session :: reference
   @type lease :: reference
   @type request :: reference
-  @typedoc "The number of an object, and the epoch and the generation in which it was given."
-  @type handle :: {non_neg_integer, epoch :: non_neg_integer, generation :: non_neg_integer}
+  @typedoc "The number of an object, and the life of the token and the generation in which it was given."
+  @type handle ::
+          {number :: non_neg_integer, life :: non_neg_integer, generation :: non_neg_integer}
   @typedoc "Manufacturer, model, serial number and label of a token."
   @type identity :: {String.t(), String.t(), String.t(), String.t()}
   @typedoc "Where sessions are opened, with no other token than that one."

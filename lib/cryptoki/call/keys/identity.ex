@@ -25,7 +25,7 @@ defmodule Cryptoki.Keys.Identity do
 
   @doc "Of what the template finds the key itself, when it is of a session, which another instance may have here."
   @spec of_session([Keys.handle()], Key.t()) :: [Keys.handle()]
-  def of_session(handles, %Key{token: false, handle: {_number, _epoch, generation}}),
+  def of_session(handles, %Key{token: false, handle: {_number, _life, generation}}),
     do: for({_, _, ^generation} = handle <- handles, do: handle)
 
   def of_session(handles, _key), do: handles
