@@ -1,5 +1,5 @@
 # How many TLS handshakes a second a server makes with a key on the token, and with the same key in memory;
-# the clients are in this VM as well: `bench/run`, with OTP 27 or newer.
+# the clients are in this VM as well: `bin/bench`, with OTP 27 or newer.
 
 defmodule Handshakes do
   @clients 8
