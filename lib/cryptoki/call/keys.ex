@@ -22,8 +22,8 @@ defmodule Cryptoki.Keys do
     Selector
   }
 
-  alias Cryptoki.{Target, TokenServer, Unread, URI}
-  alias Cryptoki.Keys.Identity
+  alias Cryptoki.{Target, TokenServer, URI}
+  alias Cryptoki.Keys.{Description, Identity}
   alias Cryptoki.Native.Wait
 
   @type handle :: Cryptoki.Native.handle()
@@ -415,80 +415,8 @@ defmodule Cryptoki.Keys do
     end
   end
 
-  @doc """
-  The objects behind handles; those that were destroyed meanwhile are left out, and those that the token
-  cannot read are told in the log. When that is all of them it is the error.
-  """
-  @spec describe_all(Target.t(), [handle]) :: {:ok, [Key.t()]} | {:error, Error.t()}
-  def describe_all(target, handles) do
-    result =
-      Enum.reduce_while(handles, {[], []}, fn handle, {keys, unread} ->
-        case readable(target, handle) do
-          {:ok, key} -> {:cont, {[key | keys], unread}}
-          :gone -> {:cont, {keys, unread}}
-          {:unreadable, error} -> unread(keys, [error | unread])
-          {:error, error} -> {:halt, {:error, error}}
-        end
-      end)
-
-    with {keys, unread} when is_list(keys) <- result,
-         do: Unread.rest(target, Enum.reverse(keys), unread)
-  end
-
-  defp unread(keys, unread),
-    do: if(Unread.all?(keys, unread), do: {:halt, {keys, unread}}, else: {:cont, {keys, unread}})
-
-  @doc "The object behind a handle, or whether it is gone, or this one cannot be read."
-  @spec readable(Target.t(), handle) ::
-          {:ok, Key.t()} | :gone | {:unreadable | :error, Error.t()}
-  def readable(target, handle) do
-    with {:error, error} <- describe(target, handle) do
-      cond do
-        gone?(target, handle, error) -> :gone
-        Unread.one?(error) -> {:unreadable, error}
-        true -> {:error, error}
-      end
-    end
-  end
-
-  defp gone?(_target, _handle, %Error{reason: :object_handle_invalid}), do: true
-
-  defp gone?(target, handle, %Error{reason: :stale_handle}),
-    do: Wait.standing(target.native, handle) == {:ok, :gone}
-
-  defp gone?(_target, _handle, _error), do: false
-
-  @doc "The object behind a handle."
-  @spec describe(Target.t(), handle) :: {:ok, Key.t()} | {:error, Error.t()}
-  def describe(target, handle) do
-    names = Key.attributes() ++ Key.fingerprint_attributes(nil)
-
-    with {:ok, attributes} <- read(target, handle, names),
-         more = Key.fingerprint_attributes(attributes[:class]) -- names,
-         {:ok, others} <- read(target, handle, more),
-         {:ok, %{token: token}} <- Instances.facts(target) do
-      private = [
-        handle: handle,
-        token_info: token_info(target, token),
-        fingerprint: Key.fingerprint(Map.merge(attributes, others))
-      ]
-
-      {:ok, Key.new(attributes, private)}
-    end
-  end
-
-  defp token_info(target, token) do
-    token
-    |> Map.take([:label, :manufacturer, :model, :serial])
-    |> Map.put(:instance, target.instance)
-  end
-
-  @doc "Attributes of the object behind a handle, by name."
-  @spec read(Target.t(), handle, [Attribute.name()]) :: {:ok, map} | {:error, Error.t()}
-  def read(_target, _handle, []), do: {:ok, %{}}
-
-  def read(target, handle, names) do
-    with {:ok, answer} <- Call.run(target, {:attributes, handle, Attribute.types!(names)}),
-         do: {:ok, Attribute.decode(answer, names)}
-  end
+  defdelegate describe_all(target, handles), to: Description
+  defdelegate describe(target, handle), to: Description
+  defdelegate readable(target, handle), to: Description
+  defdelegate read(target, handle, names), to: Description
 end

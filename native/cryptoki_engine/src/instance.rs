@@ -5,7 +5,7 @@ use crate::library::numbers::Standing;
 use crate::library::session_handle::{Guest, SessionHandle};
 use crate::operation::answer::Answer;
 use crate::operation::operation::Operation;
-use crate::request::handshake::Cancelled;
+use crate::request::hand::Hand;
 use crate::request::lease::Lease;
 use crate::request::pace::Pace;
 use crate::request::request::{Cancel, Request, Served};
@@ -39,7 +39,7 @@ pub enum SessionJob {
 /// A request for a session thread.
 pub type SessionRequest = Arc<Request<SessionJob, Answer>>;
 
-/// Unique in this VM: a handle of one instance is stale in every other.
+/// Unique in this process: a handle of one instance is stale in every other.
 fn next_epoch() -> u64 {
     static EPOCHS: AtomicU64 = AtomicU64::new(1);
     EPOCHS.fetch_add(1, SeqCst)
@@ -87,8 +87,10 @@ pub struct Instance {
     pub counters: Arc<Counters>,
     /// What was said of PINs when nobody listened.
     pub unheard: Unheard,
-    /// Whether it pays to look for requests and answers.
+    /// Whether it pays to look for requests, and for the answers of the queue.
     pub pace: Pace,
+    /// The same of sessions that serve one caller.
+    pub pace_of_leases: Pace,
     /// Not held during calls of the library, which may hang.
     login_session: Mutex<Option<LoginSession>>,
     /// Sessions that are open for the sake of the objects made in them.
@@ -106,6 +108,8 @@ pub struct Instance {
     losses: AtomicU64,
     sender: Sender<SessionRequest>,
     receiver: Receiver<SessionRequest>,
+    /// Of the thread that looks for requests.
+    pub hand: Hand<SessionRequest>,
     tombstones: Arc<AtomicIsize>,
     /// Whether somebody takes them out.
     sweeping: AtomicBool,
@@ -121,6 +125,7 @@ impl Instance {
             counters: Arc::default(),
             unheard: Unheard::default(),
             pace: Pace::default(),
+            pace_of_leases: Pace::default(),
             login_session: Mutex::new(None),
             kept: Mutex::default(),
             threads: Mutex::default(),
@@ -132,6 +137,7 @@ impl Instance {
             losses: AtomicU64::new(0),
             sender,
             receiver,
+            hand: Hand::default(),
             tombstones: Arc::default(),
             sweeping: AtomicBool::new(false),
         }
@@ -187,7 +193,7 @@ impl Instance {
     pub fn set_state(self: &Arc<Self>, state: State) {
         self.state.store(state as u8, SeqCst);
         if state != State::Ready {
-            drop(self.take_login_session());
+            self.end_login();
             self.end_kept();
         }
         if state != State::Ready && !self.receiver.is_empty() {
@@ -213,9 +219,10 @@ impl Instance {
         self.limit
     }
 
-    /// The session that keeps the login, to be closed; what still runs on others stays logged in.
-    pub fn take_login_session(&self) -> Option<SessionHandle> {
-        self.login().take().map(|kept| kept.handle)
+    /// Closes the session that keeps the login; what still runs on others stays logged in.
+    fn end_login(&self) {
+        let kept = self.login().take();
+        drop(kept);
     }
 
     fn login(&self) -> MutexGuard<'_, Option<LoginSession>> {
@@ -327,7 +334,7 @@ impl Instance {
         let kept = kept
             .as_ref()
             .filter(|kept| slot.is_none_or(|slot| slot == kept.slot));
-        kept.map(|kept| kept.handle.guest())
+        kept.and_then(|kept| kept.handle.guest())
     }
 
     fn login_session_lives(&self) -> bool {
@@ -338,17 +345,21 @@ impl Instance {
         })
     }
 
-    /// Keeps another one, unless the instance is over; whether it does. The epoch begins before anybody can see it,
-    /// see `epoch_for_new_session`.
-    pub fn keep_login_session(&self, slot: CK_SLOT_ID, handle: SessionHandle) -> bool {
+    /// Keeps another one, and hands back what is to be closed: the one before, or that one, when the instance is over.
+    /// The epoch begins before anybody can see it, see `epoch_for_new_session`.
+    pub fn keep_login_session(
+        &self,
+        slot: CK_SLOT_ID,
+        handle: SessionHandle,
+    ) -> Result<Option<SessionHandle>, SessionHandle> {
         self.bump_epoch();
         let mut kept = self.login();
         // The state is looked at under the lock: whoever ends the instance takes away what is there then.
-        let keeps = self.state() != State::Shutdown;
-        if keeps {
-            *kept = Some(LoginSession { slot, handle });
+        if self.state() == State::Shutdown {
+            return Err(handle);
         }
-        keeps
+        let before = kept.replace(LoginSession { slot, handle });
+        Ok(before.map(|before| before.handle))
     }
 
     /// The same, unless somebody has already noticed the loss of what was opened in `epoch`.
@@ -387,13 +398,30 @@ impl Instance {
         if dead >= self.limit.cast_signed() && !self.sweeping.swap(true, SeqCst) {
             self.elsewhere("cryptoki-sweep", Self::sweep);
         }
-        self.sender
-            .try_send(request.clone())
-            .map_err(|_| queue_full())?;
+        self.put(request.clone())?;
         // The state may have changed in between, and nobody would come for the request.
         match self.state().refusal() {
-            Some(refusal) if request.cancel() == Cancelled::Queued => Err(refusal),
+            Some(refusal) if request.withdraw() => Err(refusal),
             _ => Ok(()),
+        }
+    }
+
+    /// Into the hand of a thread that looks, or into the queue.
+    fn put(&self, request: SessionRequest) -> Result<()> {
+        match self.hand.give(request) {
+            Ok(()) => Ok(()),
+            Err(request) => self.sender.try_send(request).map_err(|_| queue_full()),
+        }
+    }
+
+    /// Back into the queue, for whoever is free. From a thread of ours.
+    pub fn put_back(&self, request: SessionRequest) {
+        if let Err(full) = self.sender.try_send(request) {
+            full.into_inner().refuse(queue_full());
+        }
+        // What was out of the queue for a moment may have been missed by who drained it.
+        if self.state() != State::Ready {
+            self.drain();
         }
     }
 

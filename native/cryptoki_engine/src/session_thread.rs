@@ -14,7 +14,7 @@ use crate::session::active::flags;
 use crate::session::recovery::{Decision, Situation, Then, decide};
 use crate::session::session::{Fate, Session};
 use crate::session::status::{End, Event, Owner, Status};
-use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, select_biased, unbounded};
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
@@ -131,18 +131,39 @@ impl Thread {
         }
     }
 
-    /// What comes next. Whoever has just served looks for it a while before it sleeps.
-    fn next(&self, requests: &Receiver<SessionRequest>) -> Next {
+    /// What comes next out of the queue. Whoever has just served looks for it a while before it sleeps.
+    fn next(&self, queue: &Receiver<SessionRequest>) -> Next {
+        let instance = &self.session.instance;
         let look = || {
-            if self.commands.is_empty() {
-                requests.try_recv().ok().map(Next::Request)
-            } else {
-                Some(self.wait(requests))
-            }
+            self.command()
+                .or_else(|| queue.try_recv().ok().map(Next::Request))
         };
         look()
-            .or_else(|| self.session.instance.pace.threads_look(look))
-            .unwrap_or_else(|| self.wait(requests))
+            .or_else(|| {
+                if !instance.pace.threads_look() || !instance.hand.open() {
+                    return None;
+                }
+                let given = || instance.hand.take().map(Next::Request);
+                let found = instance.pace.find(|| given().or_else(look));
+                match (found, instance.hand.close()) {
+                    // Both at once: the other one is for whoever is free.
+                    (Some(found), Some(last)) => {
+                        instance.put_back(last);
+                        Some(found)
+                    }
+                    (found, last) => found.or(last.map(Next::Request)),
+                }
+            })
+            .unwrap_or_else(|| self.wait(queue))
+    }
+
+    /// What its owner wants; a session that nobody holds any more serves nobody.
+    fn command(&self) -> Option<Next> {
+        match self.commands.try_recv() {
+            Ok(command) => Some(Next::Close(Some(command))),
+            Err(TryRecvError::Disconnected) => Some(Next::Close(None)),
+            Err(TryRecvError::Empty) => None,
+        }
     }
 
     fn wait(&self, requests: &Receiver<SessionRequest>) -> Next {
@@ -167,7 +188,9 @@ impl Thread {
             }
         });
         instance.served(served);
-        instance.pace.worked(request.times().worked);
+        if served == Served::Answered && leased.is_none() {
+            instance.pace.worked(request.times().worked);
+        }
         self.judge(served);
         let lease = leased?;
         let mut last = None;
@@ -200,7 +223,7 @@ impl Thread {
     fn serve_leased(&mut self, requests: &Receiver<SessionRequest>) -> Option<Last> {
         let status = self.session.status.clone();
         while self.session.fate.is_none() {
-            let request = match self.next(requests) {
+            let request = match self.wait(requests) {
                 Next::Request(request) => request,
                 Next::Close(request) => return Some(Last::closed(request)),
                 Next::Nothing => break,
@@ -216,6 +239,10 @@ impl Thread {
                     "a session is leased already",
                 )),
             });
+            if served == Served::Answered {
+                let pace = &self.session.instance.pace_of_leases;
+                pace.worked(request.times().worked);
+            }
             self.judge(served);
         }
         // What a caller left behind is dirty: cancelled or closed, never handed on.

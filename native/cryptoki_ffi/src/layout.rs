@@ -257,6 +257,9 @@ pub struct MechanismMemory {
     parameter: ParameterMemory,
 }
 
+// SAFETY: the pointers lead into blocks that the memory owns; whoever has it may drop it, on any thread.
+unsafe impl Send for MechanismMemory {}
+
 impl MechanismMemory {
     /// Lays the mechanism out.
     pub fn new(mechanism: &Mechanism) -> Result<Self> {

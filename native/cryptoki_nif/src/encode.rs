@@ -99,6 +99,13 @@ fn answer<'a>(env: Env<'a>, answer: &Answer) -> Result<Option<Term<'a>>> {
             (key.map(handle), keys, binaries(env, written)).encode(env)
         }
         Answer::Attributes(read) => attributes(env, read).encode(env),
+        Answer::Each(objects) => {
+            let each = objects.iter().map(|read| match read {
+                Ok(read) => attributes(env, read).encode(env),
+                Err(failure) => error(env, failure),
+            });
+            each.collect::<Vec<_>>().encode(env)
+        }
         Answer::Session(info) => map(env, info)?,
     }))
 }

@@ -35,6 +35,8 @@ fn load(env: Env, load_info: Term) -> bool {
         failures::prepare_atoms(env);
         terms::prepare_words(env);
         halt::hook(env);
+        // What it looks at is read now, not by the first call that looks.
+        cryptoki_engine::request::pace::is_possible();
     }
     same
 }

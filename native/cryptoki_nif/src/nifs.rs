@@ -338,7 +338,7 @@ fn submit<'a>(env: Env<'a>, reference: Term<'a>, target: Term<'a>, operation: Te
                     }
                 })
         };
-        let pace = &leased.instance.pace;
+        let pace = &leased.instance.pace_of_leases;
         let call = Call {
             operation,
             until: pace.callers_look(),
@@ -375,10 +375,12 @@ fn run<'a>(
     if let Err(failure) = put(&request) {
         return error(env, &failure);
     }
+    let begun = Instant::now();
     let found = request.look(until);
     pace.caller_looked(found.is_some());
-    // In hundredths of the millisecond that a process has: the look is at most ten of them.
-    consume_timeslice(env, if found.is_some() { 3 } else { 10 });
+    // In hundredths of the millisecond that a process has.
+    let looked = begun.elapsed().as_micros() / 10;
+    consume_timeslice(env, i32::try_from(looked).unwrap_or(100).clamp(1, 100));
     match found.or_else(|| request.look_away(Caller::of(env, reference))) {
         Some((outcome, Times { waited, worked })) => {
             (atoms::answered(), encode(env, outcome), (waited, worked)).encode(env)

@@ -5,7 +5,7 @@ use crate::library::info;
 use crate::operation::answer::Answer;
 use crate::operation::begun::Begun;
 use cryptoki_ffi::crypto::Kind;
-use cryptoki_ffi::failure::{Failure, Reason, Result};
+use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
 use cryptoki_ffi::values::{Handle, Read, Template};
 use cryptoki_sys::{CK_OBJECT_HANDLE, CK_ULONG, CK_UNAVAILABLE_INFORMATION, CKA_TOKEN};
 
@@ -57,6 +57,28 @@ fn collect(at: &mut At, limit: usize) -> Result<Vec<CK_OBJECT_HANDLE>> {
 pub fn attributes(at: &mut At, object: Handle, kinds: &[CK_ULONG]) -> Result<Answer> {
     at.call(|functions, session| functions.attributes(session, object.number, kinds))
         .map(Answer::Attributes)
+}
+
+/// The same of several objects. One that cannot be read spoils no other; when that is all of them it is the failure.
+pub fn attributes_of(at: &mut At, objects: &[Handle], kinds: &[CK_ULONG]) -> Result<Answer> {
+    let mut each = Vec::with_capacity(objects.len());
+    for object in objects {
+        if at.is_abandoned() {
+            return Err(Failure::own(Reason::Busy, "nobody waits for the answer"));
+        }
+        let read =
+            at.call(|functions, session| functions.attributes(session, object.number, kinds));
+        match read {
+            Err(failure) if !matches!(failure.class(), Class::Device | Class::Other) => {
+                return Err(failure);
+            }
+            read => each.push(read),
+        }
+    }
+    match each.first() {
+        Some(Err(failure)) if each.iter().all(Result::is_err) => Err(failure.clone()),
+        _ => Ok(Answer::Each(each)),
+    }
 }
 
 /// `C_SetAttributeValue`

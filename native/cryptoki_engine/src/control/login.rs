@@ -6,7 +6,7 @@ use crate::instance::Instance;
 use crate::library::initialization::Initialization;
 use crate::library::lanes::Task;
 use crate::library::quirks;
-use crate::library::session_handle::Guest;
+use crate::library::session_handle::{Guest, gone};
 use crate::library::token_in_slot::TokenInSlot;
 use crate::request::request::{Cancel, Request, Served, panic_failure};
 use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
@@ -88,13 +88,18 @@ fn session(instance: &Instance, token: &TokenInSlot) -> Result<Guest> {
     {
         return Ok(session);
     }
-    if let Some(gone) = instance.take_login_session() {
-        gone.close();
-    }
     let handle = token.open_session(&instance.library)?;
-    let session = handle.guest();
-    if instance.keep_login_session(token.slot, handle) {
-        return Ok(session);
+    let session = handle.guest().ok_or_else(gone)?;
+    match instance.keep_login_session(token.slot, handle) {
+        Ok(before) => {
+            if let Some(before) = before {
+                before.close();
+            }
+            Ok(session)
+        }
+        Err(handle) => {
+            handle.close();
+            Err(Failure::own(Reason::Shutdown, "the instance is stopping"))
+        }
     }
-    Err(Failure::own(Reason::Shutdown, "the instance is stopping"))
 }

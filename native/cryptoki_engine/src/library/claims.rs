@@ -10,7 +10,7 @@ use std::collections::HashMap;
 /// A handle's owner.
 struct Entry {
     claim: u64,
-    /// Calls of others that are on the way with it.
+    /// Calls that are on the way with it.
     users: usize,
     /// It is to be closed, by the last user or by whoever said so.
     closing: bool,
@@ -84,7 +84,7 @@ impl Claims {
         self.lock().own(handle, claim).is_some()
     }
 
-    /// Begins a call with the handle of somebody else; false when it is not theirs any more.
+    /// Begins a call with the handle; false when it is not theirs any more.
     pub fn enter(&self, handle: u64, claim: u64) -> bool {
         match self.lock().own(handle, claim) {
             Some(entry) => {

@@ -7,7 +7,7 @@ use cryptoki_ffi::panics::guarded;
 use cryptoki_ffi::whereabouts::Whereabouts;
 use std::sync::Arc;
 
-/// Some libraries need more stack than the VM's own threads have.
+/// Some libraries need more stack than a thread of a VM has.
 pub const STACK: usize = 4 << 20;
 
 /// More requests than can wait for a control thread that works.

@@ -1,6 +1,7 @@
 //! A loaded library: who has its sessions, what its numbers mean, what it says of its slots and tokens, its control
 //! thread.
 
+// Where the model checker of the tests has its own.
 mod sync {
     pub use std::sync::{Condvar, Mutex, MutexGuard};
 }

@@ -62,7 +62,7 @@ struct Known {
     ending: bool,
 }
 
-/// Unique in this VM: a generation of one library means nothing in another.
+/// Unique in this process: a generation of one library means nothing in another.
 fn next_generation() -> u64 {
     static GENERATIONS: AtomicU64 = AtomicU64::new(1);
     GENERATIONS.fetch_add(1, Relaxed)

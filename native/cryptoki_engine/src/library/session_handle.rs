@@ -5,6 +5,7 @@ use crate::library::library::Library;
 use crate::library::numbers::PATIENCE;
 use cryptoki_ffi::failure::{Class, Failure, Result};
 use cryptoki_ffi::functions::Functions;
+use cryptoki_ffi::layout::MechanismMemory;
 use cryptoki_sys::{CK_SESSION_HANDLE, CK_SLOT_ID, CKR_SESSION_HANDLE_INVALID};
 use std::sync::Arc;
 
@@ -12,7 +13,12 @@ use std::sync::Arc;
 const OPENINGS: usize = 3;
 
 /// A session that is open for us. One that is dropped is closed by the control thread of its library.
-pub struct SessionHandle(Guest);
+pub struct SessionHandle {
+    /// None: it is closed.
+    guest: Option<Guest>,
+    /// What it may still read and write: of operations that end with it.
+    until_closed: Vec<MechanismMemory>,
+}
 
 /// The right to call with a session of somebody else for as long as it is theirs.
 #[derive(Clone)]
@@ -36,7 +42,10 @@ impl SessionHandle {
                 claim: claim.number,
             };
             if !claim.doubtful || !guest.is_lost() {
-                return Ok(Self(guest));
+                return Ok(Self {
+                    guest: Some(guest),
+                    until_closed: Vec::new(),
+                });
             }
             // Closed in the place of another one; there is nothing to close.
             if library.claims.close(number, claim.number) {
@@ -46,19 +55,29 @@ impl SessionHandle {
         Err(gone())
     }
 
+    fn guest_of(&self) -> Result<&Guest> {
+        self.guest.as_ref().ok_or_else(gone)
+    }
+
     /// What tells the session from all others: objects are made in its name.
     pub fn claim(&self) -> u64 {
-        self.0.claim
+        self.guest.as_ref().map_or(0, |guest| guest.claim)
     }
 
     /// Whether the handle is still ours.
     pub fn is_ours(&self) -> bool {
-        self.0.library.claims.owns(self.0.number, self.0.claim)
+        let owns = |guest: &Guest| guest.library.claims.owns(guest.number, guest.claim);
+        self.guest.as_ref().is_some_and(owns)
     }
 
     /// For those who call with it now and then.
-    pub fn guest(&self) -> Guest {
-        self.0.clone()
+    pub fn guest(&self) -> Option<Guest> {
+        self.guest.clone()
+    }
+
+    /// Keeps the mechanisms of operations that nobody ends: the library may use them until the session is closed.
+    pub fn carry(&mut self, mechanisms: impl IntoIterator<Item = MechanismMemory>) {
+        self.until_closed.extend(mechanisms);
     }
 
     /// Makes a call, if the handle is ours.
@@ -66,29 +85,36 @@ impl SessionHandle {
         &self,
         work: impl FnOnce(&Functions, CK_SESSION_HANDLE) -> Result<T>,
     ) -> Result<T> {
-        self.0.call(work)
+        self.guest_of()?.call(work)
     }
 
     /// Closes the session, unless its handle belongs to somebody else by now. Where somebody else is in a call with
     /// it, they close it afterwards.
-    pub fn close(self) {
-        self.0.close();
-        std::mem::forget(self);
+    pub fn close(mut self) {
+        if let Some(guest) = self.guest.take() {
+            guest.close();
+        }
     }
 
     /// The same with the objects that end with it: their handles are good for nothing from then on.
-    pub fn close_with_objects(self) {
-        self.0.close_with_objects();
-        std::mem::forget(self);
+    pub fn close_with_objects(mut self) {
+        if let Some(guest) = self.guest.take() {
+            guest.close_with_objects();
+        }
     }
 }
 
 impl Drop for SessionHandle {
     fn drop(&mut self) {
-        let guest = self.0.clone();
-        self.0.library.lanes.tell(Box::new(move |_| {
+        let Some(guest) = self.guest.take() else {
+            return;
+        };
+        let until_closed = std::mem::take(&mut self.until_closed);
+        let library = guest.library.clone();
+        library.lanes.tell(Box::new(move |_| {
             inject::place("control close");
             guest.close_with_objects();
+            drop(until_closed);
         }));
     }
 }

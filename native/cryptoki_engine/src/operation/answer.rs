@@ -1,6 +1,7 @@
 //! What operations answer.
 
 use crate::library::info::SessionInfo;
+use cryptoki_ffi::failure::Result;
 use cryptoki_ffi::values::{Handle, Read, Secret};
 use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_ULONG};
 use serde::Serialize;
@@ -38,6 +39,8 @@ pub enum Answer {
     Beside(Option<Handle>, Vec<Option<Handle>>, Vec<Secret>),
     /// The attributes of an object.
     Attributes(Vec<(CK_ATTRIBUTE_TYPE, Read)>),
+    /// Those of several objects, or why one of them cannot be read.
+    Each(Vec<Result<Vec<(CK_ATTRIBUTE_TYPE, Read)>>>),
     /// What a session says of itself.
     Session(SessionInfo),
 }

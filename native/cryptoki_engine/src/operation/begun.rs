@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Begun {
     /// Of its kind a session has one at a time.
     pub kind: Kind,
-    /// Unique in this VM; 0 for those that a call begins and ends.
+    /// Unique for its caller; 0 for those that a call begins and ends.
     pub number: u64,
 }
 

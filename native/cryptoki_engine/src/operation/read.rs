@@ -133,6 +133,16 @@ impl Argument for Handle {
     }
 }
 
+impl Argument for Vec<Handle> {
+    fn read<T: Term>(term: T) -> Option<Self> {
+        list(term, Handle::read)
+    }
+
+    fn handles(&self, found: &mut Vec<Handle>) {
+        found.extend(self);
+    }
+}
+
 /// `nil`, a PIN, or `protected`
 impl Argument for Login {
     fn read<T: Term>(term: T) -> Option<Self> {

@@ -108,6 +108,8 @@ macro_rules! operations {
                 |at| objects::find(at, template, *limit);
             attributes(object: Handle, kinds: Vec<CK_ULONG>) looks [C_GetAttributeValue]
                 |at| objects::attributes(at, *object, kinds);
+            attributes_of(objects: Vec<Handle>, kinds: Vec<CK_ULONG>) looks [C_GetAttributeValue]
+                |at| objects::attributes_of(at, objects, kinds);
             set_attributes(object: Handle, template: Template) works [C_SetAttributeValue]
                 |at| objects::set_attributes(at, *object, template);
             create(template: Template) makes [C_CreateObject]

@@ -1,5 +1,6 @@
 //! A request on its way from a caller to a thread, and its answer on the way back.
 
+// Where the model checker of the tests has its own.
 mod atomic {
     pub use std::sync::atomic::{AtomicU8, Ordering};
 }
@@ -10,6 +11,7 @@ mod sync {
     pub use std::sync::{Arc, Mutex, MutexGuard};
 }
 
+pub mod hand;
 pub mod handshake;
 pub mod lease;
 pub mod pace;

@@ -2,7 +2,7 @@
 //! many a call. Who looks takes a processor meanwhile, so it is measured: looks that find nothing end it for a while.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// What a NIF may take, and is far from too long.
@@ -57,8 +57,6 @@ pub struct Pace {
     worked: AtomicU64,
     callers: Score,
     threads: Score,
-    /// Whether a thread looks: one does for all.
-    looking: AtomicBool,
 }
 
 impl Default for Pace {
@@ -67,7 +65,6 @@ impl Default for Pace {
             worked: AtomicU64::new(SHORT),
             callers: Score::new(),
             threads: Score::new(),
-            looking: AtomicBool::new(false),
         }
     }
 }
@@ -91,25 +88,19 @@ impl Pace {
         self.callers.note(found);
     }
 
-    /// What a thread finds while it looks for a while, if it pays and no other one looks.
-    pub fn threads_look<T>(&self, mut find: impl FnMut() -> Option<T>) -> Option<T> {
-        if !is_possible() || self.looking.load(Relaxed) || !self.threads.pays() {
-            return None;
-        }
-        if self.looking.swap(true, Relaxed) {
-            return None;
-        }
+    /// Whether it pays for a thread to look.
+    pub fn threads_look(&self) -> bool {
+        is_possible() && self.threads.pays()
+    }
+
+    /// What a thread finds that looks for a while.
+    pub fn find<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         let until = Instant::now() + THREADS_BOUND;
-        let found = loop {
-            if let Some(found) = find() {
-                break Some(found);
-            }
-            if Instant::now() >= until {
-                break None;
-            }
+        let mut found = look();
+        while found.is_none() && Instant::now() < until {
             std::hint::spin_loop();
-        };
-        self.looking.store(false, Relaxed);
+            found = look();
+        }
         self.threads.note(found.is_some());
         found
     }
@@ -117,7 +108,7 @@ impl Pace {
 
 /// On one processor whoever looks keeps away who is looked for. `CRYPTOKI_LOOK=0` in the environment switches all looks
 /// off, to measure what they are worth.
-fn is_possible() -> bool {
+pub fn is_possible() -> bool {
     static POSSIBLE: OnceLock<bool> = OnceLock::new();
     *POSSIBLE.get_or_init(|| {
         std::env::var_os("CRYPTOKI_LOOK").is_none_or(|value| value != "0")
@@ -165,16 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn one_thread_looks_for_all_and_only_for_a_while() {
+    fn a_thread_looks_for_a_while() {
         let pace = Pace::default();
-        let mut outer = 0;
-        let found = pace.threads_look(|| {
-            outer += 1;
-            assert!(pace.threads_look(|| Some(())).is_none());
-            (outer == 3).then_some(outer)
+        let mut looks = 0;
+        let third = pace.find(|| {
+            looks += 1;
+            (looks == 3).then_some(looks)
         });
-        assert_eq!(found, is_possible().then_some(3));
-        assert_eq!(pace.threads_look(|| None::<()>), None);
-        assert_eq!(pace.threads_look(|| Some(1)), is_possible().then_some(1));
+        assert_eq!(third, Some(3));
+        assert_eq!(pace.find(|| None::<()>), None);
     }
 }

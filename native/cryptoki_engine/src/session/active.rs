@@ -118,6 +118,11 @@ impl Active {
         was_there
     }
 
+    /// The mechanisms, of operations that end with their session.
+    pub fn into_mechanisms(self) -> impl Iterator<Item = MechanismMemory> {
+        self.mechanisms.into_iter().map(|(_kind, memory)| memory)
+    }
+
     /// Forgets all of them, and says which they were; their mechanisms are to be dropped when they are over.
     pub fn take(&mut self) -> (Vec<Kind>, Vec<(Kind, MechanismMemory)>) {
         let all = std::mem::take(self);

@@ -120,8 +120,9 @@ impl Session {
         Ok(())
     }
 
-    /// The one way to a session handle: with the epoch of the object handles that it may be given. The one before.
-    pub(super) fn take_new(&mut self) -> Result<Option<SessionHandle>> {
+    /// The one way to a session handle: with the epoch of the object handles that it may be given. What was the handle
+    /// before.
+    fn take_new(&mut self) -> Result<Option<SessionHandle>> {
         // Before: what is lost meanwhile may be this one.
         let losses = self.instance.losses();
         let library = &self.instance.library;
@@ -130,29 +131,41 @@ impl Session {
         self.epoch = self.instance.epoch_for_new_session();
         self.losses = losses;
         self.made_objects.set(false);
-        self.active = Active::default();
-        Ok(self.handle.replace(new))
+        let before = self.part();
+        self.handle = Some(new);
+        Ok(before)
     }
 
     fn close(&mut self) {
-        if let Some(handle) = self.forget() {
-            if self.made_objects.take() {
-                handle.close_with_objects();
-            } else {
-                handle.close();
-            }
+        let Some(handle) = self.part() else { return };
+        if self.made_objects.take() {
+            handle.close_with_objects();
+        } else {
+            handle.close();
         }
+        self.uncount();
     }
 
-    /// Counts it as closed; the handle is somebody else's to close.
-    pub(super) fn forget(&mut self) -> Option<SessionHandle> {
-        let handle = self.handle.take()?;
-        self.active = Active::default();
-        self.status.counters.sessions.fetch_sub(1, SeqCst);
+    /// The handle, with the mechanisms of what the session is in; the thread has it no more.
+    fn part(&mut self) -> Option<SessionHandle> {
+        let active = std::mem::take(&mut self.active);
+        let mut handle = self.handle.take()?;
+        handle.carry(active.into_mechanisms());
         Some(handle)
     }
 
-    /// Closes all that the thread has, and whether that went well: what a panic leaves is closed by the control thread.
+    /// The same of a session that is not counted any more: the handle is somebody else's to close.
+    pub(super) fn forget(&mut self) -> Option<SessionHandle> {
+        let handle = self.part()?;
+        self.uncount();
+        Some(handle)
+    }
+
+    fn uncount(&self) {
+        self.status.counters.sessions.fetch_sub(1, SeqCst);
+    }
+
+    /// Closes all that the thread has.
     pub fn close_all(&mut self) {
         inject::place("session close");
         self.close();
@@ -161,7 +174,7 @@ impl Session {
         }
     }
 
-    /// The same after a panic.
+    /// Lets go of it after a panic: the control thread closes it.
     pub fn drop_all(&mut self) {
         drop(self.forget());
         self.retired.clear();

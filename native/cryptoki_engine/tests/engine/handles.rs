@@ -11,7 +11,7 @@ fn a_handle_that_is_dropped_is_closed_by_the_control_thread() {
     let library = &world.instance.library;
     let closed = world.module.noted("C_CloseSession");
     let session = SessionHandle::open(library, world.slot, true).unwrap();
-    let guest = session.guest();
+    let guest = session.guest().unwrap();
     let info = guest.call(|functions, session| functions.session_info(session));
     assert_eq!(info.unwrap().slotID, world.slot);
     drop(session);
@@ -26,7 +26,7 @@ fn a_handle_that_is_dropped_is_closed_by_the_control_thread() {
 fn a_session_is_not_closed_under_a_call_of_a_guest() {
     let Some(world) = World::new() else { return };
     let session = SessionHandle::open(&world.instance.library, world.slot, true).unwrap();
-    let guest = session.guest();
+    let guest = session.guest().unwrap();
     let closed = || world.module.noted("C_CloseSession");
     let before = closed();
     guest

@@ -1,5 +1,5 @@
 //! The engine before SoftHSM and a library that fails on command, with the test in the place of a VM.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "../../../faulty_module/tests/support/mod.rs"]
 mod support;

@@ -130,6 +130,23 @@ fn an_answer_that_is_looked_for_lies_there_and_one_that_is_late_comes() {
     assert_eq!(bytes(answer(&late)).len(), 8);
 }
 
+#[test]
+fn a_session_that_nobody_holds_serves_nobody_however_much_waits() {
+    let Some((world, sessions)) = World::with_sessions(1) else {
+        return;
+    };
+    world.module.control("C_GenerateRandom hang count=1");
+    let (_, hanging) = world.send(random());
+    world.module.await_noted("C_GenerateRandom");
+    let waiting: Vec<_> = (0..20).map(|_| world.send(random())).collect();
+    drop(sessions);
+    world.module.control("");
+    assert_eq!(bytes(answer(&hanging)).len(), 8);
+    assert_eq!(world.event(), Event::Cleaning);
+    assert_eq!(world.event(), Event::Ended(End::Closed));
+    assert_eq!(world.instance.waiting(), waiting.len());
+}
+
 fn post(sender: std::sync::mpsc::Sender<Result<Answer>>) -> Box<Post<Answer>> {
     Box::new(Post(sender))
 }
