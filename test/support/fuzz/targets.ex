@@ -133,10 +133,11 @@ defmodule Cryptoki.Test.Fuzz.Targets do
     case Native.submit(ref, :persistent_term.get({__MODULE__, :instance}), operation) do
       {:ok, _request} ->
         receive do
-          {^ref, {:error, {:rv, _code, _function, _class}}, _times} -> :ok
-          {^ref, {:error, {:own, reason, _detail}}, _times} when reason != :panic -> :ok
-          {^ref, {:ok, found}, _times} when is_list(found) -> :ok
+          {^ref, answer, _times} -> refused_or_found(answer)
         end
+
+      {:answered, answer, _times} ->
+        refused_or_found(answer)
 
       {:error, {:own, reason, _detail}} when reason != :panic ->
         :ok
@@ -145,6 +146,10 @@ defmodule Cryptoki.Test.Fuzz.Targets do
     # A term that is no operation, which only a mistake of our own Elixir side makes.
     ArgumentError -> :ok
   end
+
+  defp refused_or_found({:error, {:rv, _code, _function, _class}}), do: :ok
+  defp refused_or_found({:error, {:own, reason, _detail}}) when reason != :panic, do: :ok
+  defp refused_or_found({:ok, found}) when is_list(found), do: :ok
 
   @doc "What the target `:native` runs on, an instance, and what verifies tokens."
   @spec on(GenServer.server()) :: :ok
