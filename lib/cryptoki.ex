@@ -78,7 +78,7 @@ defmodule Cryptoki do
       `validation_flags/2`, then `Cryptoki.Operation`
 
   Certificates, requests and revocation lists are in `Cryptoki.X509`, signed files in `Cryptoki.CMS` and
-  `Cryptoki.SSH`, time stamps in `Cryptoki.Timestamp`, keys for other tokens in `Cryptoki.Transfer`, JSON in `Cryptoki.JWS` and `Cryptoki.JWK`, TLS in `Cryptoki.SSL`, tokens in
+  `Cryptoki.SSH`, time stamps in `Cryptoki.Timestamp`, keys for other tokens in `Cryptoki.Transfer`, data under a key of its own in `Cryptoki.Envelope`, JSON in `Cryptoki.JWS` and `Cryptoki.JWK`, TLS in `Cryptoki.SSL`, tokens in
   `Cryptoki.Token`, tables for the shell in `Cryptoki.IEx`, tokens for tests in `Cryptoki.Testing`.
   """
 

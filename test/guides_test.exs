@@ -65,6 +65,62 @@ defmodule Cryptoki.GuidesTest do
     end
   end
 
+  # As much of Ecto and Cloak as the types and ciphers of people implement.
+  defp stand_ins do
+    unless Code.ensure_loaded?(Ecto.Type) do
+      Code.eval_string("""
+      defmodule Ecto.Type do
+        @callback type :: atom
+        @callback cast(term) :: {:ok, term} | :error
+        @callback load(term) :: {:ok, term} | :error
+        @callback dump(term) :: {:ok, term} | :error
+        @callback equal?(term, term) :: boolean
+        @callback embed_as(atom) :: :self | :dump
+        defmacro __using__(_opts), do: quote(do: @behaviour Ecto.Type)
+      end
+      """)
+    end
+
+    unless Code.ensure_loaded?(Cloak.Cipher) do
+      Code.eval_string("""
+      defmodule Cloak.Cipher do
+        @callback encrypt(binary, keyword) :: {:ok, binary} | :error | {:error, term}
+        @callback decrypt(binary, keyword) :: {:ok, binary} | :error | {:error, term}
+        @callback can_decrypt?(binary, keyword) :: boolean
+      end
+      """)
+    end
+  end
+
+  test "envelope.md, with an Ecto type and a Cloak cipher that work" do
+    stand_ins()
+    start_with_keys()
+    # On its own: a guide takes what is linked to it along.
+    {pid, ref} = spawn_monitor(fn -> Guide.run("guides/envelope.md", %{}) end)
+    assert_receive {:DOWN, ^ref, :process, ^pid, :normal}, 120_000
+    assert [_, _] = Cryptoki.find!(MyApp.HSM, class: :secret_key, token: true) -- find("archive")
+
+    type = MyApp.Encrypted
+    assert {:ok, box} = apply(type, :dump, ["alice@acme.test"])
+    refute box =~ "alice"
+    assert apply(type, :load, [box]) == {:ok, "alice@acme.test"}
+    assert apply(type, :load, ["no box"]) == :error
+    assert {apply(type, :dump, [nil]), apply(type, :load, [nil])} == {{:ok, nil}, {:ok, nil}}
+
+    assert {apply(type, :cast, ["x"]), apply(type, :cast, [1]), apply(type, :type, [])} ==
+             {{:ok, "x"}, :error, :binary}
+
+    opts = [hsm: MyApp.HSM, keks: [[label: "kek 2027"], [label: "kek 2026"]]]
+    assert {:ok, box} = apply(MyApp.HSMCipher, :encrypt, ["text", opts])
+    assert apply(MyApp.HSMCipher, :can_decrypt?, [box, opts])
+    refute apply(MyApp.HSMCipher, :can_decrypt?, ["AES.GCM.V1", opts])
+    assert apply(MyApp.HSMCipher, :decrypt, [box, opts]) == {:ok, "text"}
+    assert {:error, sentence} = apply(MyApp.HSMCipher, :decrypt, [box <> "x", opts])
+    assert sentence =~ "envelope: "
+  end
+
+  defp find(label), do: Cryptoki.find!(MyApp.HSM, label: label)
+
   test "keys_in_and_out.md" do
     start_with_keys()
     Guide.run("guides/keys_in_and_out.md", %{})

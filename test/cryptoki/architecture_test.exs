@@ -24,6 +24,7 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.COSE.Options,
     Cryptoki.DER,
     Cryptoki.Ecdsa,
+    Cryptoki.Envelope.Box,
     Cryptoki.Error,
     Cryptoki.JWE.Algorithm,
     Cryptoki.JWE.Encryption,

@@ -17,6 +17,7 @@ defmodule Cryptoki.DoctestTest do
   doctest Cryptoki, except: @elsewhere
   doctest Cryptoki.CMS
   doctest Cryptoki.JWE
+  doctest Cryptoki.Envelope
   doctest Cryptoki.JWK
   doctest Cryptoki.JWS
   doctest Cryptoki.Operation
