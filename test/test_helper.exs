@@ -23,7 +23,7 @@ if Version.match?(System.version(), ">= 1.15.0") do
 else
   {:ok, nowhere} = StringIO.open("")
   true = Process.register(nowhere, Cryptoki.Test.Nowhere)
-  :ok = Logger.configure_backend(:console, device: Cryptoki.Test.Nowhere)
+  :ok = apply(Logger, :configure_backend, [:console, [device: Cryptoki.Test.Nowhere]])
 end
 
 # Minutes of work, and builds of their own: `bin/test --safety`.

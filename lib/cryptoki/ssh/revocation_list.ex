@@ -85,8 +85,9 @@ defmodule Cryptoki.SSH.RevocationList do
 
   defp part!({:serial, n}) when is_integer(n) and n in 1..@most_serial, do: {:range, {n, n}}
 
-  defp part!({:serial, first..last}) when first in 1..last and last <= @most_serial,
-    do: {:range, {first, last}}
+  defp part!({:serial, %Range{first: first, last: last}})
+       when first >= 1 and first <= last and last <= @most_serial,
+       do: {:range, {first, last}}
 
   defp part!({:key_id, text} = one) do
     if Table.cast(:line, text), do: {:key_id, text}, else: wrong!(one)
