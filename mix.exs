@@ -46,7 +46,7 @@ defmodule Cryptoki.MixProject do
       links: links(@repository),
       # What is published beside the package, when it has been built.
       files:
-        ~w(lib src build guides native Cargo.toml Cargo.lock clippy.toml) ++
+        ~w(lib src build guides native .cargo/config.toml Cargo.toml Cargo.lock clippy.toml) ++
           ~w(mix.exs rebar.config rebar.config.script .formatter.exs README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md usage-rules.md) ++
           ~w(LICENSE LICENSE-MIT LICENSE-APACHE) ++
           Path.wildcard("checksums.txt")

@@ -8,6 +8,8 @@ defmodule Cryptoki.BuildTest do
   import Cryptoki.Test.BuildProject, except: [directory: 1]
   alias Cryptoki.Test.{BuildProject, Scratch}
 
+  @root File.cwd!()
+
   @moduletag timeout: 120_000
 
   setup_all do
@@ -139,6 +141,30 @@ defmodule Cryptoki.BuildTest do
     File.rm_rf!(Path.join(project, ".cargo"))
     assert {:ok, []} = result(project)
     assert File.read!(library(folder)) == File.read!(built(project, ""))
+  after
+    File.rm_rf!(Path.join(project, ".cargo"))
+  end
+
+  test "musl's libraries share its C library, without a flag of anybody's", %{project: project} do
+    File.mkdir_p!(Path.join(project, ".cargo"))
+    File.cp!(Path.join(@root, ".cargo/config.toml"), Path.join(project, ".cargo/config.toml"))
+    # rustc prints it also where that target is not installed.
+    cargo =
+      ~w(rustc --quiet --offline -p cryptoki_nif --target x86_64-unknown-linux-musl -- --print cfg)
+
+    options = [
+      cd: project,
+      env: clean_environment() ++ [{"RUSTFLAGS", nil}],
+      stderr_to_stdout: true
+    ]
+
+    assert {text, 0} = System.cmd("cargo", cargo, options)
+    assert text =~ ~s(target_env="musl")
+    refute text =~ "crt-static"
+
+    File.rm_rf!(Path.join(project, ".cargo"))
+    assert {text, 101} = System.cmd("cargo", cargo, options)
+    assert text =~ "cannot produce cdylib"
   after
     File.rm_rf!(Path.join(project, ".cargo"))
   end

@@ -4,7 +4,7 @@ defmodule Cryptoki.DocsTest do
   # What the documents say is true: versions, links, commands, and the functions in their examples;
   # and every public function has a text, an example and a @spec.
 
-  @pages ~w(README.md CHANGELOG.md CONTRIBUTING.md ARCHITECTURE.md SECURITY.md usage-rules.md)
+  @pages ~w(README.md CHANGELOG.md CONTRIBUTING.md ARCHITECTURE.md RELEASE.md SECURITY.md usage-rules.md)
          |> Enum.filter(&File.exists?/1)
   @pages @pages ++ Path.wildcard("guides/*.{md,cheatmd,livemd}")
 

@@ -6,9 +6,8 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
 
   import Cryptoki.Test.BuildProject, only: [clean_environment: 0, path_without_cargo: 1]
   alias Cryptoki.Native.Loader
-  alias Cryptoki.Test.{FileServer, Scratch, SoftHSM}
+  alias Cryptoki.Test.{FileServer, Package, Scratch, SoftHSM}
 
-  @root File.cwd!()
   @moduletag timeout: 600_000
 
   @question """
@@ -25,17 +24,19 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
     published = Path.join(directory, "published")
     package(package, published)
 
+    url = FileServer.folder(published)
+
     environment =
       clean_environment() ++
         [
-          {"CRYPTOKI_BASE_URL", FileServer.folder(published)},
+          {"CRYPTOKI_BASE_URL", url},
           {"CRYPTOKI_CACHE", Path.join(directory, "cache")},
           {"PATH", path_without_cargo(directory)},
           {"ERL_LIBS", nil},
           {"HSM_URI", SoftHSM.uri(SoftHSM.create("ready-made"))}
         ]
 
-    %{directory: directory, package: package, environment: environment}
+    %{directory: directory, package: package, url: url, environment: environment}
   end
 
   test "a Mix application, and its release", context do
@@ -74,6 +75,35 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
     assert text =~ "signed", text
   end
 
+  test "without a network, as guides/install.md says", context do
+    [fetch, compile] =
+      for [_, code] <- Regex.scan(~r/^```sh\n(.*?)^```/ms, File.read!("guides/install.md")),
+          do: code
+
+    project = application(Path.join(context.directory, "offline"), "offline", context.package)
+    File.mkdir_p!(Path.join(project, "deps"))
+    File.ln_s!(context.package, Path.join(project, "deps/cryptoki"))
+    {:ok, target} = Cryptoki.Build.Target.find()
+
+    with_network = [
+      cd: project,
+      env: [{"TARGET", target}, {"BASE_URL", context.url}],
+      stderr_to_stdout: true
+    ]
+
+    assert {text, 0} = System.cmd("sh", ["-ec", fetch], with_network)
+    assert text =~ "#{target}.so: OK"
+
+    without = [{"CRYPTOKI_BASE_URL", "http://127.0.0.1:9"}, {"CRYPTOKI_CACHE", nil}]
+
+    context =
+      update_in(context.environment, &Enum.uniq_by(without ++ &1, fn {name, _} -> name end))
+
+    assert {text, 0} = run(context, project, "sh", ["-ec", compile])
+    assert {signed, 0} = run(context, project, "mix", ["run", "-e", @question])
+    assert signed =~ "signed", text <> signed
+  end
+
   test "a rebar3 application", context do
     repository = commit(context.package)
     project = Path.join(context.directory, "by_rebar3")
@@ -88,26 +118,14 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
     refute text =~ "cargo"
   end
 
-  # The files that mix.exs names for it, and the checksums of what is published beside it.
+  # As bin/release makes it, unpacked as Hex does, with the checksums of what is published beside it.
   defp package(package, published) do
-    {text, 0} =
-      System.cmd(
-        "git",
-        ~w(ls-files -z -co --exclude-standard --) ++ Mix.Project.config()[:package][:files],
-        cd: @root
-      )
-
-    for file <- String.split(text, "\0", trim: true), File.regular?(Path.join(@root, file)) do
-      File.mkdir_p!(Path.dirname(Path.join(package, file)))
-      File.cp!(Path.join(@root, file), Path.join(package, file))
-    end
-
     {:ok, target} = Cryptoki.Build.Target.find()
     name = "cryptoki_nif-#{Mix.Project.config()[:version]}-#{target}.so"
     File.mkdir_p!(published)
     File.cp!(Loader.path(), Path.join(published, name))
     sum = :sha256 |> :crypto.hash(File.read!(Loader.path())) |> Base.encode16(case: :lower)
-    File.write!(Path.join(package, "checksums.txt"), "#{sum}  #{name}\n")
+    (published <> ".clone") |> Package.make("#{sum}  #{name}\n") |> Package.unpack(package)
   end
 
   defp application(project, name, package) do
