@@ -3,7 +3,7 @@ defmodule Cryptoki.IExTest do
   # is written anew.
   use ExUnit.Case, async: true
 
-  alias Cryptoki.Test.{MainToken, Scratch, SoftHSM, Terminal}
+  alias Cryptoki.Test.{FaultyModule, MainToken, Scratch, SoftHSM, Terminal}
 
   @moduletag timeout: 300_000
 
@@ -125,6 +125,49 @@ defmodule Cryptoki.IExTest do
 
     assert Terminal.await(terminal, ~r/^iex\(4\)>\z/m) =~
              ~r/^archive in slot \d+, logged in, 1 session$/m
+  end
+
+  @tag skip:
+         MainToken.lacks(
+           :kryoptic,
+           "the library that fails on command stands before SoftHSM here"
+         )
+  test "no PIN is asked for where none is wanted, or there is none", %{terminal: terminal} do
+    module = FaultyModule.new(labels: ["free"])
+
+    open = fn number, options ->
+      line = "open(library: \"#{module.library}\", sessions: 1#{options})"
+      Terminal.type(terminal, line)
+      Terminal.await(terminal, ~r/^iex\(#{number}\)>\z/m)
+    end
+
+    Terminal.type(terminal, "use Cryptoki.IEx")
+    Terminal.await(terminal, ~r/^iex\(2\)>\z/m)
+    # CKF_LOGIN_REQUIRED, CKF_USER_PIN_INITIALIZED (section 5.5.3).
+    FaultyModule.control(module, "token without=0x4")
+    assert open.(3, "") =~ ~r/^free in slot \d+, no login is wanted, 1 session$/m
+    FaultyModule.control(module, "token without=0x8")
+    assert open.(4, "") =~ ~r/^free in slot \d+, no login: it has no user PIN yet, 1 session$/m
+    FaultyModule.control(module, "token flags=0x40000")
+    assert open.(5, "") =~ "the PIN is locked after too many wrong tries"
+    FaultyModule.control(module, "")
+    assert open.(6, ", pin: nil") =~ ~r/^free in slot \d+, no login, 1 session$/m
+    assert FaultyModule.count(module, ~r/^C_Login/) == 0
+
+    # A PIN that is given all the same is handed over.
+    FaultyModule.control(module, "token without=0x4")
+
+    assert open.(7, ", pin: \"#{SoftHSM.pin()}\", name: :free") =~
+             ~r/^free in slot \d+, logged in, 1 session$/m
+
+    assert FaultyModule.count(module, ~r/^C_Login ran/) == 1
+
+    Terminal.type(terminal, "open(:free)")
+    assert Terminal.await(terminal, ~r/^iex\(8\)>\z/m) =~ ":free is running already, and ready"
+    Terminal.type(terminal, "open(:fre)")
+
+    assert Terminal.await(terminal, ~r/^iex\(9\)>\z/m) =~
+             "no instance :fre is running on this node; running: :free"
   end
 
   test "h shows each function with an example", %{terminal: terminal} do

@@ -203,6 +203,8 @@ defmodule Cryptoki.MixTasksTest do
           {["attributes", key, "modulus", "exponent"], "there is no attribute :exponent"},
           {["attributes", key, "--raw"], "--raw is for one attribute"},
           {["import", key, "--type", "privat"], "--type privat is none of key, cert"},
+          {["import", key, "--how", "magic"], "--how magic is none of create, unwrap, auto"},
+          {["certificate", key, "--chain", "--der"], "--chain is PEM"},
           {["unwrap", key, "--key", key], "--type is missing"},
           {["wrap", key], "--key is missing"},
           {["wrap", key, "--key", key <> ";token=other"], "an object of the same token"},
@@ -219,6 +221,22 @@ defmodule Cryptoki.MixTasksTest do
       wrong = fn -> assert catch_exit(task.run(arguments)) == {:shutdown, 2} end
       said = capture_io(:stderr, wrong)
       assert said =~ sentence
+      refute said =~ SoftHSM.pin()
+    end
+  end
+
+  test "what nobody has expected is no answer, and shows no secret" do
+    task = Mix.Task.get!("cryptoki.verify")
+
+    for broken <- [
+          fn _, _ -> raise SoftHSM.pin() end,
+          fn _, _ -> exit({:noproc, SoftHSM.pin()}) end,
+          fn _, _ -> throw(SoftHSM.pin()) end,
+          fn _, _ -> apply(String, :to_integer, [SoftHSM.pin(), SoftHSM.pin()]) end
+        ] do
+      run = fn -> assert catch_exit(Mix.Cryptoki.run(task, [], [], broken)) == {:shutdown, 3} end
+      said = capture_io(:stderr, run)
+      assert said =~ "this should not happen, please report it"
       refute said =~ SoftHSM.pin()
     end
   end

@@ -77,6 +77,9 @@ defmodule Cryptoki.IEx do
       iex> {:ok, hsm} = open("pkcs11:token=payments?pin-source=/run/secrets/pin")
       iex> {:ok, hsm} = open(library: "/usr/lib/softhsm/libsofthsm2.so", sessions: 1, name: :hsm)
 
+  A token that wants no PIN, or has none yet, is not asked for one, nor with `pin: nil`. The name of an
+  instance that runs already opens nothing, and answers it.
+
   The instance is not linked to the shell: a mistake typed later does not end it. `Cryptoki.stop/1`
   does. A PIN that is refused is not tried again, and no instance is left behind.
 

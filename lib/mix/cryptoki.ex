@@ -109,23 +109,26 @@ defmodule Mix.Cryptoki do
     # Whoever read our standard output has had enough, as `head` has.
     error in ErlangError -> closed!(error, __STACKTRACE__)
     # Mix would end with 1, which is an answer here.
-    error -> broken!(error, __STACKTRACE__)
+    error -> broken!(inspect(error.__struct__), __STACKTRACE__)
+  catch
+    :exit, {:shutdown, status} when is_integer(status) -> exit({:shutdown, status})
+    kind, _reason -> broken!("#{kind}", __STACKTRACE__)
   end
 
   @spec closed!(Exception.t(), Exception.stacktrace()) :: no_return
   defp closed!(%{original: :terminated}, _stacktrace), do: exit({:shutdown, @failed})
-  defp closed!(error, stacktrace), do: broken!(error, stacktrace)
+  defp closed!(error, stacktrace), do: broken!(inspect(error.__struct__), stacktrace)
 
-  # Arguments of functions may hold a PIN: where it happened is said, and not with what.
-  @spec broken!(Exception.t(), Exception.stacktrace()) :: no_return
-  defp broken!(error, stacktrace) do
+  # A message, or the arguments of a function, may hold a PIN: where it happened is said, and not with what.
+  @spec broken!(String.t(), Exception.stacktrace()) :: no_return
+  defp broken!(what, stacktrace) do
     where =
       for {module, name, arguments, place} <- stacktrace,
           do: {module, name, arity(arguments), place}
 
     stop(
       @failed,
-      "this should not happen, please report it: #{inspect(error.__struct__)}\n" <>
+      "this should not happen, please report it: #{what}\n" <>
         Exception.format_stacktrace(where)
     )
   end

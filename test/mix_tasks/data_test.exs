@@ -18,11 +18,22 @@ defmodule Cryptoki.MixTasks.DataTest do
     for {name, bytes} <- keys do
       uses = if name == "kek", do: "wrap,unwrap", else: "encrypt,decrypt"
       path = file(context, name, bytes)
-      import = ["import", "#{@token};object=#{name}", "-t", "aes", "-i", path, "-f", uses]
+
+      import = [
+        "import",
+        "#{@token};object=#{name};id=#{name}",
+        "-t",
+        "aes",
+        "-i",
+        path,
+        "-f",
+        uses
+      ]
+
       {_, 0, ""} = mix(context, import ++ ["-a", "extractable=true"])
     end
 
-    {_, 0, _} = mix(context, ["keygen", @token <> ";object=signer", "-t", "ec"])
+    {_, 0, _} = mix(context, ["keygen", @token <> ";object=signer;id=%02", "-t", "ec"])
     Map.put(context, :keys, keys)
   end
 

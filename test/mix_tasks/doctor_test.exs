@@ -33,13 +33,13 @@ defmodule Cryptoki.MixTasks.DoctorTest do
     assert text =~ "ok       the token has aes_gcm\n"
     assert text =~ ~r/^ok       the token has (no ecdsa_sha256, and has ecdsa|ecdsa_sha256)/m
 
-    key = @token <> ";object=invoice"
+    key = @token <> ";object=invoice;id=%01"
     assert {_, 0, ""} = mix(context, ["keygen", key, "-t", "aes"])
     assert {text, 0, ""} = mix(context, ["doctor", key, "--login"])
-    assert text =~ ~s(the login works, and the URI fits #Cryptoki.Key<secret aes "invoice")
+    assert text =~ ~s(the login works, and the URI fits #Cryptoki.Key<secret aes "invoice" id=01>)
 
     assert {text, 1, "one thing is in the way\n"} =
-             mix(context, ["doctor", key <> "s", "--login"])
+             mix(context, ["doctor", key <> "%01", "--login"])
 
     assert text =~
              "wrong    the login works, and no object fits the URI\n         $ mix cryptoki.objects #{@token}\n"

@@ -36,14 +36,14 @@ defmodule Cryptoki.MixTasks.KeysTest do
     assert {^pem, 0, ""} = mix(context, ["public_key", key])
 
     out = file(context, "beside.pub")
-    key = @token <> ";object=beside"
+    key = @token <> ";object=beside;id=%02"
     assert {uris, 0, ""} = mix(context, ["keygen", key, "-t", "ec", "--out", out])
     assert [_private, _public] = String.split(uris, "\n", trim: true)
     assert {pem, 0, ""} = mix(context, ["public_key", key])
     assert File.read!(out) == pem
 
     # The key is there, whatever became of the file.
-    key = @token <> ";object=lost"
+    key = @token <> ";object=lost;id=%04"
     made = ["keygen", key, "-t", "ec", "-a", "extractable=true", "--out", "/nonexistent/key.pub"]
     assert {uris, 2, said} = mix(context, made)
     assert said == "/nonexistent/key.pub cannot be written: no such file or directory\n"
@@ -145,8 +145,67 @@ defmodule Cryptoki.MixTasks.KeysTest do
     assert said =~ "ca.key: it has no certificate"
   end
 
+  test "import takes a PKCS #12, and certificate writes the chain of its key", context do
+    key = @token <> ";object=p12;id=%0B"
+    ec = ~w[-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes]
+
+    for name <- ~w[root issuing leaf] do
+      make = ~w[req -new -keyout #{name}.key -out #{name}.csr -subj /CN=#{name}] ++ ec
+      assert {_, 0} = openssl(context, make)
+    end
+
+    file(context, "ca.ext", "basicConstraints=critical,CA:true\n")
+    ca = ~w[-extfile ca.ext -CAcreateserial]
+
+    assert {_, 0} =
+             openssl(
+               context,
+               ~w[x509 -req -in root.csr -key root.key -extfile ca.ext -out root.crt]
+             )
+
+    assert {_, 0} =
+             openssl(
+               context,
+               ~w[x509 -req -in issuing.csr -CA root.crt -CAkey root.key -out issuing.crt] ++ ca
+             )
+
+    assert {_, 0} =
+             openssl(
+               context,
+               ~w[x509 -req -in leaf.csr -CA issuing.crt -CAkey issuing.key -CAcreateserial -out leaf.crt]
+             )
+
+    assert {_, 0} =
+             openssl(
+               context,
+               ~w[pkcs12 -export -inkey leaf.key -in leaf.crt -certfile issuing.crt -passout pass:geheim -out leaf.p12]
+             )
+
+    password = with_environment(context, [{"CRYPTOKI_PASSWORD", "geheim"}])
+    assert {uris, 0, said} = mix(password, ["import", key, "-i", "leaf.p12"])
+    assert said == "certificates of the file that are not stored: 1\n"
+    types = for uri <- String.split(uris, "\n", trim: true), do: Cryptoki.URI.parse!(uri).type
+    assert types == [:private, :cert]
+
+    leaf = File.read!(file(context, "leaf.crt"))
+    assert {^leaf, 0, ""} = mix(context, ["certificate", key])
+    authority = @token <> ";object=issuing"
+    assert {_, 0, ""} = mix(context, ["import", authority, "-i", "issuing.crt"])
+    assert {"", 0, ""} = mix(context, ["certificate", key, "--chain", "-o", "chain.pem"])
+
+    assert File.read!(file(context, "chain.pem")) ==
+             leaf <> File.read!(file(context, "issuing.crt"))
+
+    assert {"leaf.crt: OK\n", 0} =
+             openssl(context, ~w[verify -CAfile root.crt -untrusted chain.pem leaf.crt])
+
+    wrong = with_environment(context, [{"CRYPTOKI_PASSWORD", "falsch"}])
+    assert {"", 3, _said} = mix(wrong, ["import", @token <> ";object=wrong", "-i", "leaf.p12"])
+    assert {"", 1, "no object fits\n"} = mix(context, ["objects", @token <> ";object=wrong"])
+  end
+
   test "import takes a public key, which verifies what its private one has signed", context do
-    key = @token <> ";object=theirs"
+    key = @token <> ";object=theirs;id=%03"
 
     assert {_, 0} =
              openssl(

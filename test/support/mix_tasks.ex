@@ -15,7 +15,9 @@ defmodule Cryptoki.Test.MixTasks do
   @spec new([String.t()]) :: context
   def new(labels) do
     directory = Scratch.directory("mix-tasks")
-    {library, token} = MainToken.outside(Path.join(directory, "tokens"), labels)
+
+    # Its last name is that of Kryoptic's copy, which nobody may write over.
+    {library, token} = MainToken.outside(Path.join(directory, Path.basename(directory)), labels)
     context(directory, library, token)
   end
 

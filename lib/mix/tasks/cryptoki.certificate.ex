@@ -1,8 +1,9 @@
 defmodule Mix.Tasks.Cryptoki.Certificate do
   use Mix.Cryptoki,
-    usage: "URI [--der] [--out FILE] [--public] [options]",
-    switches: [der: :boolean, out: :string, public: :boolean]
+    usage: "URI [--chain] [--der] [--out FILE] [--public] [options]",
+    switches: [chain: :boolean, der: :boolean, out: :string, public: :boolean]
 
+  alias Cryptoki.X509
   alias Mix.Cryptoki.{Files, Place, PublicKeys}
 
   @shortdoc "Writes a certificate of a token as PEM"
@@ -16,6 +17,8 @@ defmodule Mix.Tasks.Cryptoki.Certificate do
 
   `mix cryptoki.import` stores one, `mix cryptoki.objects "pkcs11:token=payments;type=cert"` lists all.
 
+    * `--chain`, `-c`: the certificate of the key that the URI names, and those above it that the token has,
+      without the root: what a server sends
     * `--der`, `-d`: DER instead of PEM
     * `--out FILE`, `-o`: where it goes, standard output when not given
     * `--public`, `-p`: no login, for certificates that everybody may see
@@ -26,11 +29,20 @@ defmodule Mix.Tasks.Cryptoki.Certificate do
   defp task(arguments, options) do
     {uri, selector} = Place.key!(arguments, options)
 
+    if options[:chain] && options[:der],
+      do: raise(ArgumentError, "--chain is PEM: leave --der out")
+
     Place.run(uri, options, fn hsm ->
-      with {:ok, der} <- certificate(hsm, selector),
-           do: der |> PublicKeys.encoded("CERTIFICATE", options) |> Files.output(options)
+      with {:ok, ders} <- certificates(hsm, selector, options[:chain]) do
+        ders |> Enum.map(&PublicKeys.encoded(&1, "CERTIFICATE", options)) |> Files.output(options)
+      end
     end)
   end
+
+  defp certificates(hsm, selector, true), do: X509.chain(hsm, selector)
+
+  defp certificates(hsm, selector, _one),
+    do: with({:ok, der} <- certificate(hsm, selector), do: {:ok, [der]})
 
   defp certificate(hsm, selector) do
     if selector[:class] in [nil, :certificate] do

@@ -4,7 +4,7 @@ defmodule Mix.Cryptoki.Doctor.Library do
 
   alias Cryptoki.{Error, URI}
   alias Mix.Cryptoki.Doctor
-  alias Mix.Cryptoki.Doctor.Permission
+  alias Mix.Cryptoki.Doctor.{Permission, Token}
 
   # What people have most often, by the names of their files.
   @known ~w[softhsm2 opensc-pkcs11 ykcs11 tpm2_pkcs11 opencryptoki cloudhsm_pkcs11 p11-kit-client]
@@ -40,7 +40,7 @@ defmodule Mix.Cryptoki.Doctor.Library do
          ]}
 
       paths ->
-        {:wrong, sentence, Enum.map(paths, &"export CRYPTOKI_LIBRARY=#{&1}")}
+        {:wrong, sentence, Enum.map(paths, &"export CRYPTOKI_LIBRARY=#{Token.shell(&1)}")}
     end
   end
 
@@ -188,7 +188,7 @@ defmodule Mix.Cryptoki.Doctor.Library do
         unknown(sentence)
 
       sentence =~ "cannot open shared object" ->
-        {:wrong, sentence, ["ldd #{path}    # shows what is not found"]}
+        {:wrong, sentence, ["ldd #{Token.shell(path)}    # shows what is not found"]}
 
       true ->
         {:wrong, sentence, []}

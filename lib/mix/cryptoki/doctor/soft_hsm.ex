@@ -3,7 +3,7 @@ defmodule Mix.Cryptoki.Doctor.SoftHSM do
   # What SoftHSM is configured by, and where its tokens are: whether this user may read and write it.
 
   alias Mix.Cryptoki.Doctor
-  alias Mix.Cryptoki.Doctor.Permission
+  alias Mix.Cryptoki.Doctor.{Permission, Token}
 
   @variable "SOFTHSM2_CONF"
   @usual "/etc/softhsm/softhsm2.conf"
@@ -86,7 +86,7 @@ defmodule Mix.Cryptoki.Doctor.SoftHSM do
         {:stop, [Permission.denied(what, path, "be read")]}
 
       {_stat, {:error, :enoent}} ->
-        {:stop, [{:wrong, "#{what} is not there", ["mkdir -p #{path}"]}]}
+        {:stop, [{:wrong, "#{what} is not there", ["mkdir -p #{Token.shell(path)}"]}]}
 
       {_stat, {:error, reason}} ->
         {:stop, [{:wrong, "#{what}: #{:file.format_error(reason)}", []}]}
