@@ -167,7 +167,7 @@ defmodule Cryptoki.IExTest do
     Terminal.type(terminal, "open(:fre)")
 
     assert Terminal.await(terminal, ~r/^iex\(9\)>\z/m) =~
-             "no instance :fre is running on this node; running: :free"
+             ~r/no instance :fre is running on this node; running: .*:free/
   end
 
   test "h shows each function with an example", %{terminal: terminal} do
