@@ -42,7 +42,8 @@ defmodule Cryptoki.SSH do
       File.write!("id_ed25519-cert.pub", line <> "\\n")
 
   Keys of the token: RSA (`rsa-sha2-512` and `rsa-sha2-256`, never SHA-1), ECDSA on P-256, P-384 and
-  P-521, and Ed25519. `Cryptoki.SSH.ClientKey` logs in with one, by OTP's `:ssh`.
+  P-521, and Ed25519. `Cryptoki.SSH.ClientKey` logs in with one, by OTP's `:ssh`, and
+  `Cryptoki.SSH.Agent` signs with them for OpenSSH and git.
   """
 
   import Cryptoki.Bang, only: [bang: 1]

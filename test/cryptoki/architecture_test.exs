@@ -45,6 +45,7 @@ defmodule Cryptoki.ArchitectureTest do
     Cryptoki.Selector,
     Cryptoki.SignatureAlgorithm,
     Cryptoki.SignatureForm,
+    Cryptoki.SSH.Agent.Message,
     Cryptoki.SSH.Certificate,
     Cryptoki.SSH.RevocationList,
     Cryptoki.SSH.Signature,

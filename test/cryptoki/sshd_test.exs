@@ -6,8 +6,7 @@ defmodule Cryptoki.SSHDTest do
 
   alias Cryptoki.Test.{KeyPairs, MainToken, Scratch, SSH}
 
-  @sshd System.find_executable("sshd") || Enum.find(["/usr/sbin/sshd"], &File.exists?/1)
-  @moduletag skip: @sshd == nil && "no sshd here (Debian's package openssh-server)"
+  @moduletag skip: SSH.lacks_sshd()
 
   setup_all do
     hsm = start_supervised!({Cryptoki, MainToken.options(sessions: 2)})
@@ -29,63 +28,15 @@ defmodule Cryptoki.SSHDTest do
     File.write!(Path.join(directory, "authorities"), Enum.join(authorities, "\n"))
     known = "@cert-authority * #{Cryptoki.SSH.public_key!(hsm, keys.rsa)}\n"
     File.write!(Path.join(directory, "known_hosts"), known)
-    port = sshd(directory, host)
-    %{hsm: hsm, keys: keys, directory: directory, port: port, user: user, public: public}
-  end
 
-  # It ends with this process, at the end of its input or by a signal of its port's program.
-  defp sshd(directory, host) do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, number} = :inet.port(socket)
-    :ok = :gen_tcp.close(socket)
-
-    config =
-      Scratch.write(directory, "sshd_config", """
-      Port #{number}
-      ListenAddress 127.0.0.1
-      HostKey #{host}
+    port =
+      SSH.sshd(directory, host, """
       HostCertificate #{host}-cert.pub
       TrustedUserCAKeys #{directory}/authorities
       AuthorizedKeysFile none
-      PasswordAuthentication no
-      KbdInteractiveAuthentication no
-      UsePAM no
-      StrictModes no
-      PermitRootLogin yes
-      PidFile none
       """)
 
-    # Where it has its processes of fewer rights, which Debian's start makes.
-    if System.cmd("id", ["-u"]) == {"0\n", 0}, do: File.mkdir_p!("/run/sshd")
-
-    # From 9.8 on it lets nobody in for a while from where logins were refused, and those before do not know the name.
-    File.write!(config, "PerSourcePenalties no\n", [:append])
-
-    if match?({_, 255}, System.cmd(@sshd, ["-t", "-f", config], stderr_to_stdout: true)),
-      do: File.write!(config, String.replace(File.read!(config), "PerSourcePenalties no\n", ""))
-
-    script = ~S("$0" -D -e -f "$1" 2>&1 & read -r end; kill $!)
-
-    port =
-      Port.open({:spawn_executable, System.find_executable("sh")}, [
-        :binary,
-        :exit_status,
-        line: 1000,
-        args: ["-c", script, @sshd, config]
-      ])
-
-    listening(port)
-    number
-  end
-
-  defp listening(port) do
-    receive do
-      {^port, {:data, {_, "Server listening" <> _}}} -> :ok
-      {^port, {:data, _line}} -> listening(port)
-      {^port, {:exit_status, status}} -> raise "sshd ended with #{status}"
-    after
-      30_000 -> raise "sshd does not listen"
-    end
+    %{hsm: hsm, keys: keys, directory: directory, port: port, user: user, public: public}
   end
 
   defp login(context, authority, opts) do

@@ -95,5 +95,14 @@
   {"each signer is one whose certificate leads to a trusted one", "lib/cryptoki/cms/verifier.ex",
    "defp chain(certificate, pool, trusted), do: Chain.trusted(certificate, pool, trusted)",
    "defp chain(certificate, pool, trusted), do: if([certificate, pool, trusted] != [], do: :ok)",
-   "test/cryptoki/cms_verify_test.exs"}
+   "test/cryptoki/cms_verify_test.exs"},
+  {"an agent signs when it is told to, and by nothing else",
+   "lib/cryptoki/ssh/agent/connection.ex", "asked(ask, use) == true", "asked(ask, use) != false",
+   "test/cryptoki/ssh_agent_test.exs"},
+  {"an agent signs nothing with SHA-1", "lib/cryptoki/ssh/agent/connection.ex",
+   ~S|true <- own.type != "ssh-rsa" or hash != :sha1,|, "true <- is_map(own) or hash != :sha1,",
+   "test/cryptoki/ssh_agent_test.exs"},
+  {"the directory of an agent is closed to others", "lib/cryptoki/ssh/agent/socket.ex",
+   "if Bitwise.band(mode, 0o077) == 0,", "if is_integer(mode),",
+   "test/cryptoki/ssh_agent_test.exs"}
 ]

@@ -48,4 +48,67 @@ defmodule Cryptoki.Test.SSH do
       env: [{"TZ", "UTC"}]
     )
   end
+
+  @sshd System.find_executable("sshd") || Enum.find(["/usr/sbin/sshd"], &File.exists?/1)
+
+  @doc "Why there is none, or false."
+  @spec lacks_sshd :: false | String.t()
+  def lacks_sshd, do: @sshd == nil && "no sshd here (Debian's package openssh-server)"
+
+  @doc """
+  An `sshd` with this host key and these lines more, at the port that is answered. It ends with this process, at the end of its
+  input or by a signal of its port's program.
+  """
+  @spec sshd(Path.t(), Path.t(), String.t()) :: :inet.port_number()
+  def sshd(directory, host, lines) do
+    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, number} = :inet.port(socket)
+    :ok = :gen_tcp.close(socket)
+
+    config =
+      Scratch.write(directory, "sshd_config", """
+      Port #{number}
+      ListenAddress 127.0.0.1
+      HostKey #{host}
+      PasswordAuthentication no
+      KbdInteractiveAuthentication no
+      UsePAM no
+      StrictModes no
+      PermitRootLogin yes
+      PidFile none
+      #{lines}
+      """)
+
+    # Where it has its processes of fewer rights, which Debian's start makes.
+    if System.cmd("id", ["-u"]) == {"0\n", 0}, do: File.mkdir_p!("/run/sshd")
+
+    # From 9.8 on it lets nobody in for a while from where logins were refused, and those before do not know the name.
+    File.write!(config, "PerSourcePenalties no\n", [:append])
+
+    if match?({_, 255}, System.cmd(@sshd, ["-t", "-f", config], stderr_to_stdout: true)),
+      do: File.write!(config, String.replace(File.read!(config), "PerSourcePenalties no\n", ""))
+
+    script = ~S("$0" -D -e -f "$1" 2>&1 & read -r end; kill $!)
+
+    port =
+      Port.open({:spawn_executable, System.find_executable("sh")}, [
+        :binary,
+        :exit_status,
+        line: 1000,
+        args: ["-c", script, @sshd, config]
+      ])
+
+    listening(port)
+    number
+  end
+
+  defp listening(port) do
+    receive do
+      {^port, {:data, {_, "Server listening" <> _}}} -> :ok
+      {^port, {:data, _line}} -> listening(port)
+      {^port, {:exit_status, status}} -> raise "sshd ended with #{status}"
+    after
+      30_000 -> raise "sshd does not listen"
+    end
+  end
 end
