@@ -83,7 +83,7 @@ defmodule Cryptoki.TestingTest do
     assert {:error, %Error{reason: :token_ambiguous} = error} =
              Testing.start_link(label: label, library: context.library)
 
-    assert Exception.message(error) =~ "softhsm2-util --delete-token --token #{label}"
+    assert Exception.message(error) =~ "softhsm2-util --delete-token --token #{inspect(label)}"
     assert tokens() == before
 
     hsm = start_supervised!({Cryptoki, SoftHSM.options(label: label, library: context.library)})

@@ -70,7 +70,7 @@ defmodule Cryptoki.Testing.SoftHSM do
         Enum.any?(tokens, &(&1.label == label)) ->
           error(
             :token_ambiguous,
-            "there is a token #{inspect(label)} already; softhsm2-util --delete-token --token #{label} removes it"
+            "there is a token #{inspect(label)} already; softhsm2-util --delete-token --token #{inspect(label)} removes it"
           )
 
         true ->
@@ -90,10 +90,10 @@ defmodule Cryptoki.Testing.SoftHSM do
 
   # A token is a directory, named by a UUID of which its serial number is the end.
   defp directory(tokens, serial) do
-    ending = Regex.replace(~r/^([0-9a-f]{4})([0-9a-f]{12})$/, serial, "-\\1-\\2")
-
-    with {:ok, names} <- File.ls(tokens),
-         [name] <- Enum.filter(names, &String.ends_with?(&1, ending)) do
+    # One that is no such number could be the end of any.
+    with [_, fourth, fifth] <- Regex.run(~r/\A([0-9a-f]{4})([0-9a-f]{12})\z/, serial),
+         {:ok, names} <- File.ls(tokens),
+         [name] <- Enum.filter(names, &String.ends_with?(&1, "-#{fourth}-#{fifth}")) do
       {:ok, Path.join(tokens, name)}
     else
       _not_there -> error(:token_absent, "token #{serial} was made, and is not in #{tokens}")
