@@ -25,6 +25,7 @@ pub mod gate;
 pub mod keys;
 pub mod layout;
 pub mod loader;
+pub mod memory;
 pub mod messages;
 pub mod names;
 pub mod objects;

@@ -1,7 +1,7 @@
 //! Answers as terms.
 
 use crate::failures::error;
-use crate::resources::{LibraryResource, SessionResource};
+use crate::resources::{BytesResource, LibraryResource, SessionResource};
 use cryptoki_engine::control::jobs::Told;
 use cryptoki_engine::control::users::Attached;
 use cryptoki_engine::library::info::{LibraryInfo, Slot, Token};
@@ -11,6 +11,7 @@ use cryptoki_ffi::failure::{Failure, Result};
 use cryptoki_ffi::values::{Handle, NoValue, Read, Secret};
 use rustler::{Atom, Encoder, Env, NewBinary, ResourceArc, Term};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 mod atoms {
     // Every key and value of the information structures, too, made at load: the bridge falls back to strings for
@@ -29,6 +30,9 @@ mod atoms {
 pub fn prepare_atoms() {
     atoms::nil();
 }
+
+/// What is copied into a binary of the VM.
+const COPIED: usize = 64 << 10;
 
 /// What can be made a term of.
 pub trait Encode: Send + 'static {
@@ -65,21 +69,21 @@ impl Encode for Reach {
 
 impl Encode for Answer {
     fn encode(self, env: Env<'_>) -> Result<Option<Term<'_>>> {
-        answer(env, &self)
+        answer(env, self)
     }
 }
 
-fn answer<'a>(env: Env<'a>, answer: &Answer) -> Result<Option<Term<'a>>> {
+fn answer(env: Env<'_>, answer: Answer) -> Result<Option<Term<'_>>> {
     Ok(Some(match answer {
         Answer::Done => return Ok(None),
         Answer::OwnIv => atoms::own_iv().encode(env),
-        Answer::Bytes(bytes) => binary(env, bytes),
-        Answer::Secret(bytes) => binary(env, bytes),
+        Answer::Bytes(bytes) => owned(env, Zeroizing::new(bytes)),
+        Answer::Secret(bytes) => owned(env, bytes),
         Answer::With(result, written) => {
-            let result = self::answer(env, result)?;
-            (result, binaries(env, written)).encode(env)
+            let result = self::answer(env, *result)?;
+            (result, binaries(env, &written)).encode(env)
         }
-        Answer::Written(written) => binaries(env, written).encode(env),
+        Answer::Written(written) => binaries(env, &written).encode(env),
         Answer::Otp(parameters) => {
             let parameters = parameters.iter();
             let parameters = parameters.map(|(kind, bytes)| (*kind, binary(env, bytes)));
@@ -87,18 +91,18 @@ fn answer<'a>(env: Env<'a>, answer: &Answer) -> Result<Option<Term<'a>>> {
         }
         Answer::Number(number) => number.encode(env),
         Answer::Unavailable => atoms::unavailable().encode(env),
-        Answer::Object(object) => handle(*object).encode(env),
+        Answer::Object(object) => handle(object).encode(env),
         Answer::Objects(objects) => {
-            let handles: Vec<_> = objects.iter().copied().map(handle).collect();
+            let handles: Vec<_> = objects.into_iter().map(handle).collect();
             handles.encode(env)
         }
-        Answer::Pair(public, private) => (handle(*public), handle(*private)).encode(env),
-        Answer::Encapsulated(bytes, key) => (binary(env, bytes), handle(*key)).encode(env),
+        Answer::Pair(public, private) => (handle(public), handle(private)).encode(env),
+        Answer::Encapsulated(bytes, key) => (binary(env, &bytes), handle(key)).encode(env),
         Answer::Beside(key, keys, written) => {
             let keys: Vec<_> = keys.iter().map(|key| key.map(handle)).collect();
-            (key.map(handle), keys, binaries(env, written)).encode(env)
+            (key.map(handle), keys, binaries(env, &written)).encode(env)
         }
-        Answer::Attributes(read) => attributes(env, read).encode(env),
+        Answer::Attributes(read) => attributes(env, &read).encode(env),
         Answer::Each(objects) => {
             let each = objects.iter().map(|read| match read {
                 Ok(read) => attributes(env, read).encode(env),
@@ -106,12 +110,22 @@ fn answer<'a>(env: Env<'a>, answer: &Answer) -> Result<Option<Term<'a>>> {
             });
             each.collect::<Vec<_>>().encode(env)
         }
-        Answer::Session(info) => map(env, info)?,
+        Answer::Session(info) => map(env, &info)?,
     }))
 }
 
 fn handle(handle: Handle) -> (u64, u64, u64) {
     (handle.number, handle.life, handle.generation)
+}
+
+/// Bytes that are handed on as they are where copying them would take its time; overwritten when nobody has them
+/// any more.
+fn owned(env: Env<'_>, bytes: Secret) -> Term<'_> {
+    if bytes.len() <= COPIED {
+        return binary(env, &bytes);
+    }
+    let bytes = ResourceArc::new(BytesResource(bytes));
+    bytes.make_binary(env, |bytes| &bytes.0).to_term(env)
 }
 
 fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {

@@ -35,6 +35,7 @@ fn load(env: Env, load_info: Term) -> bool {
         failures::prepare_atoms(env);
         terms::prepare_words(env);
         halt::hook(env);
+        cryptoki_ffi::memory::reuse_large_blocks();
         // What it looks at is read now, not by the first call that looks.
         cryptoki_engine::request::pace::is_possible();
     }

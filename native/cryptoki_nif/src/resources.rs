@@ -10,6 +10,7 @@ use cryptoki_engine::request::request::Cancel;
 use cryptoki_engine::session::status::Event;
 use cryptoki_engine::session_thread::Reach;
 use cryptoki_ffi::panics::guarded;
+use cryptoki_ffi::values::Secret;
 use rustler::{Env, LocalPid, Monitor, Resource};
 use std::sync::Arc;
 
@@ -29,6 +30,9 @@ pub struct LeaseResource {
     /// Whose session it is.
     pub instance: Arc<Instance>,
 }
+
+/// Bytes that a binary of the VM is made of.
+pub struct BytesResource(pub Secret);
 
 /// A request; when its caller dies it is cancelled.
 pub struct RequestResource(pub Arc<dyn Cancel>);
@@ -56,7 +60,7 @@ macro_rules! let_go {
     )*};
 }
 
-let_go!(LibraryResource InstanceResource SessionResource);
+let_go!(LibraryResource InstanceResource SessionResource BytesResource);
 
 #[rustler::resource_impl]
 impl Resource for RequestResource {
