@@ -274,6 +274,19 @@ defmodule Cryptoki.JWETest do
     end
   end
 
+  test "names of headers are no more than are compared with each recipient", %{hsm: hsm, aes: aes} do
+    many = fn count ->
+      for n <- 1..count, into: %{"alg" => "dir", "enc" => "A256GCM"}, do: {"x#{n}", n}
+    end
+
+    parts = %{iv: encode(<<1::96>>), ciphertext: "", tag: encode(<<1::128>>)}
+    jwe = &JSON.encode!(Map.merge(parts, %{recipients: [%{}, %{}], unprotected: many.(&1)}))
+    assert {:error, %Error{detail: @one_error}} = JWE.decrypt(hsm, aes, jwe.(98))
+
+    assert {:error, %Error{detail: "this is no JWE: a recipient" <> _}} =
+             JWE.decrypt(hsm, aes, jwe.(99))
+  end
+
   test "an extension that is understood, where it is protected", %{hsm: hsm, aes: aes} do
     encode = &(&1 |> JSON.encode!() |> Base64URL.encode())
     header = %{"alg" => "dir", "enc" => "A256GCM", "x" => 1}

@@ -11,6 +11,8 @@ defmodule Cryptoki.JWE.Message do
   @header 48 * 1024
   @key 16 * 1024
   @recipients 100
+  # Of a header; they are compared for each recipient.
+  @names 100
   @registered ~w[alg enc zip jku jwk kid x5u x5c x5t x5t#S256 typ cty crit epk apu apv iv tag p2s p2c]
 
   @typedoc "One for whom it is: all that is said of it, by whomever, and its encrypted key."
@@ -130,7 +132,7 @@ defmodule Cryptoki.JWE.Message do
     headers = [protected, parts["unprotected"] || %{}, recipient["header"] || %{}]
     key = recipient["encrypted_key"] || ""
 
-    with true <- Enum.all?(headers, &is_map/1),
+    with true <- Enum.all?(headers, &(is_map(&1) and map_size(&1) <= @names)),
          names = Enum.flat_map(headers, &Map.keys/1),
          true <- names == Enum.uniq(names) and is_binary(key),
          true <- 3 * byte_size(key) <= 4 * @key,
