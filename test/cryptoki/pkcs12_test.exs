@@ -204,6 +204,48 @@ defmodule Cryptoki.PKCS12Test do
     assert {:error, %Error{detail: text}} = PKCS12.read(der, "geheim")
     assert text =~ "too deep"
 
+    # Algorithms without what they need, and a bag with nothing in it.
+    pbes2 = fn kdf ->
+      DER.sequence([DER.oid({1, 2, 840, 113_549, 1, 5, 13}), DER.sequence([kdf, kdf])])
+    end
+
+    pbkdf2 = DER.oid({1, 2, 840, 113_549, 1, 5, 12})
+    shrouded = {1, 2, 840, 113_549, 1, 12, 10, 1, 2}
+
+    for algorithm <- [
+          pbes2.(DER.sequence([pbkdf2, DER.sequence([])])),
+          pbes2.(DER.sequence([pbkdf2, DER.sequence([DER.octet_string("x")])])),
+          pbes2.(DER.sequence([pbkdf2])),
+          DER.sequence([DER.oid({1, 2, 840, 113_549, 1, 12, 1, 3})])
+        ] do
+      content = DER.sequence([@data, algorithm, DER.value(0x80, <<0::64>>)])
+      data = DER.sequence([DER.integer(0), content])
+      sealed = DER.sequence([DER.oid({1, 2, 840, 113_549, 1, 7, 6}), DER.explicit(0, data)])
+
+      for safes <- [
+            [sealed],
+            [
+              inner.(
+                safe.([
+                  DER.sequence([
+                    DER.oid(shrouded),
+                    DER.explicit(0, DER.sequence([algorithm, DER.octet_string("x")]))
+                  ])
+                ])
+              )
+            ]
+          ] do
+        der = with_mac(DER.sequence(safes), "geheim")
+        assert {:error, %Error{reason: reason}} = PKCS12.read(der, "geheim")
+        assert reason in [:unsupported, :invalid_argument]
+      end
+    end
+
+    empty = inner.(safe.([DER.sequence([DER.oid(shrouded), DER.explicit(0, DER.sequence([]))])]))
+
+    assert {:error, %Error{reason: :invalid_argument}} =
+             PKCS12.read(with_mac(DER.sequence([empty]), "geheim"), "geheim")
+
     many = DER.sequence(List.duplicate(inner.(safe.([])), 300))
     assert {:error, %Error{detail: text}} = PKCS12.read(with_mac(many, "geheim"), "geheim")
     assert text =~ "more than 256 parts"

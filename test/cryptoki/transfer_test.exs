@@ -331,6 +331,7 @@ defmodule Cryptoki.TransferTest do
             {[template: [lable: "x"]], "did you mean :label"},
             {[template: [class: :data]], ":class"},
             {[template: [value: "a secret"]], ":value"},
+            {[template: :token], "a template is"},
             {[templat: []], "did you mean :template"},
             {[public_key: 1], "public_key"}
           ] do
@@ -358,6 +359,26 @@ defmodule Cryptoki.TransferTest do
       texts = for key <- [pair, aes], do: Transfer.export!(hsm, key, kek)
       for key <- [pair, aes], do: Cryptoki.destroy!(hsm, key)
       %{module: module, faulty: hsm, texts: texts}
+    end
+
+    test "shows a label that is no text", %{module: module, faulty: hsm} do
+      {:ok, key} = Cryptoki.import_key(hsm, {:aes, <<9::256>>}, label: "aes", extractable: true)
+      FaultyModule.control(module, "attribute 0x3 value=ff")
+      answer = Transfer.export(hsm, key, class: :secret_key, wrap: true, token: true)
+      FaultyModule.control(module, "")
+      assert {:error, %Error{reason: :unsupported, detail: text}} = answer
+      assert text =~ "UTF-8"
+    end
+
+    test "is too slow: what wraps and makes the MAC is gone all the same", context do
+      %{module: module, faulty: hsm, texts: [pair, _aes]} = context
+      before = length(Cryptoki.find!(hsm, []))
+      FaultyModule.control(module, "C_Verify hang count=1")
+      answer = Transfer.import(hsm, pair, [label: "kek"], timeout: 300)
+      assert {:error, %Error{reason: :timeout}} = answer
+      FaultyModule.control(module, "")
+      FaultyModule.await(module, ~r/C_DestroyObject ran 0x0/)
+      assert length(Cryptoki.find!(hsm, [])) == before
     end
 
     test "leaves nothing", %{module: module, faulty: hsm, texts: [pair, aes]} do

@@ -202,8 +202,7 @@ defmodule Cryptoki.PKCS12 do
         Info.pkcs8(value)
 
       [{:shrouded, value}] ->
-        [algorithm | _] = Reader.sequence(value)
-        _ = spent(left, [algorithm])
+        _ = spent(left, Enum.take(Reader.sequence(value), 1))
         Info.encrypted(value, password)
 
       [] ->

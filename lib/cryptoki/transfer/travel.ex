@@ -7,6 +7,7 @@ defmodule Cryptoki.Transfer.Travel do
   alias Cryptoki.Call
   alias Cryptoki.DER.Reader
   alias Cryptoki.Import.Made
+  alias Cryptoki.Native.Wait
   alias Cryptoki.PublicKey.Given
   alias Cryptoki.Transfer.{Attributes, File}
   alias Cryptoki.X509.Extensions
@@ -22,8 +23,9 @@ defmodule Cryptoki.Transfer.Travel do
   @doc "What is wanted of the imported key; raises `ArgumentError`."
   @spec wished!(keyword) :: wished
   def wished!(own) do
-    template = own |> Keyword.get(:template, []) |> Enum.to_list()
+    template = Keyword.get(own, :template, [])
     _ = Attribute.encode!(template)
+    template = Enum.to_list(template)
     public? = Keyword.get(own, :public_key, true)
     unless is_boolean(public?), do: raise(ArgumentError, "public_key: must be true or false")
 
@@ -41,7 +43,7 @@ defmodule Cryptoki.Transfer.Travel do
   def out(hsm, selector, wrapping, call) do
     wanted = Keys.wanted!(selector, :sign)
 
-    with {:ok, target} <- HSM.target(hsm, Options.call!(call, [:timeout, :metadata])),
+    with {:ok, target} <- target(hsm, call),
          {:ok, kek} <- kek(target, wrapping, :wrap),
          {:ok, handle} <- Keys.resolve(target, wanted, :cached),
          {:ok, key} <- Keys.describe(target, handle),
@@ -52,6 +54,14 @@ defmodule Cryptoki.Transfer.Travel do
       file = %{class: key.class, key_type: key.key_type, attributes: attributes}
       sealed(target, kek, key, Map.merge(file, %{public_key: public, check_value: check}))
     end
+  end
+
+  # What is taken away again has as much time as the call had.
+  defp target(hsm, call) do
+    options = Options.call!(call, [:timeout, :metadata])
+
+    with {:ok, target} <- HSM.target(hsm, options),
+         do: {:ok, %{target | timeout: options.timeout || target.timeout}}
   end
 
   defp kek(target, selector, verb) do
@@ -75,19 +85,15 @@ defmodule Cryptoki.Transfer.Travel do
       else: unsupported("#{inspect(key)} is of a type that is not transferred")
   end
 
-  defp attributes(target, %Key{class: class, handle: handle}) do
+  defp attributes(target, %Key{class: class, handle: handle} = key) do
     names = Attributes.names(class)
 
     with {:ok, read} <- Keys.read(target, handle, names) do
-      readable = Attribute.readable(read)
+      readable = Map.reject(Attribute.readable(read), fn {_name, value} -> value == [] end)
 
-      {:ok,
-       for(
-         name <- names,
-         is_map_key(readable, name),
-         readable[name] != [],
-         do: {name, readable[name]}
-       )}
+      if String.valid?(Map.get(readable, :label, "")),
+        do: {:ok, for(name <- names, is_map_key(readable, name), do: {name, readable[name]})},
+        else: unsupported("the label of #{inspect(key)} is no UTF-8")
     end
   end
 
@@ -128,10 +134,11 @@ defmodule Cryptoki.Transfer.Travel do
     Call.run(target, {:generate_key, mechanism, Attribute.encode!(template)})
   end
 
+  # That of the call may be over: to take it away there is as much time once more.
   defp within(target, handle, fun) do
     fun.()
   after
-    _ = Call.run(target, {:destroy, handle})
+    _ = Call.run(%{target | deadline: Wait.deadline(target.timeout)}, {:destroy, handle})
   end
 
   defp wrapped(target, kek, handle, [name | others]) do
@@ -156,7 +163,7 @@ defmodule Cryptoki.Transfer.Travel do
   @spec into(Cryptoki.hsm(), read, Cryptoki.key(), wished, keyword) ::
           {:ok, Key.t()} | {:error, Error.t()}
   def into(hsm, {file, _body, _mac} = read, unwrapping, wished, call) do
-    with {:ok, target} <- HSM.target(hsm, Options.call!(call, [:timeout, :metadata])),
+    with {:ok, target} <- target(hsm, call),
          {:ok, kek} <- kek(target, unwrapping, :unwrap),
          :ok <- authentic(target, kek, read),
          {:ok, made} <- made(target, kek, file, wished.template),
@@ -243,7 +250,7 @@ defmodule Cryptoki.Transfer.Travel do
   @spec through(Cryptoki.hsm(), read, Cryptoki.key(), Cryptoki.key(), keyword) ::
           {:ok, String.t()} | {:error, Error.t()}
   def through(hsm, {file, _body, _mac} = read, unwrapping, wrapping, call) do
-    with {:ok, target} <- HSM.target(hsm, Options.call!(call, [:timeout, :metadata])),
+    with {:ok, target} <- target(hsm, call),
          {:ok, old} <- kek(target, unwrapping, :unwrap),
          {:ok, new} <- kek(target, wrapping, :wrap),
          :ok <- authentic(target, old, read),

@@ -89,8 +89,11 @@ defmodule Cryptoki.PrivateKey.Encryption do
       parts ->
         {kdf, _scheme} = parameters(parts)
         {_oid, kdf} = Identifier.parts(kdf)
-        [_salt, iterations | _] = Reader.sequence(kdf || unknown!())
-        Password.count(iterations)
+
+        case Reader.sequence(kdf || unknown!()) do
+          [_salt, iterations | _] -> Password.count(iterations)
+          _fewer -> unknown!()
+        end
     end
   end
 
