@@ -110,6 +110,23 @@ defmodule Cryptoki.MixTasksTest do
     assert hex =~ ~r/^[0-9a-f]{32}\n$/
   end
 
+  test "bench says how many calls come through, and what to write for sessions:", context do
+    quick = ["--seconds", "1", "--sessions", "3"]
+
+    lines =
+      ~r/^callers  calls a second  milliseconds a call\n(?:[- ]+)\n(?:[123] +\d+ +\d+\.\d\d\n){3}sessions: [123]\n$/
+
+    for uri <- [hd(context.uris), "pkcs11:token=payments"] do
+      assert {text, 0, ""} = mix(context, ["bench", uri | quick])
+      assert text =~ lines
+    end
+
+    assert {"", 2, said} = mix(context, ["bench", "pkcs11:token=payments", "--sessions", "0"])
+    assert said =~ "--sessions 0 is not one or more"
+    assert {"", 3, said} = mix(context, ["bench", "pkcs11:token=payments;object=nobody" | quick])
+    assert said =~ "nothing matches the selector"
+  end
+
   test "a PIN comes from a file or a variable, and never from the command line unasked",
        context do
     uri = "pkcs11:token=payments;object=invoice;type=public"

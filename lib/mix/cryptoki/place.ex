@@ -118,7 +118,8 @@ defmodule Mix.Cryptoki.Place do
          {:ok, slot} <- one(fitting, slots),
          {:ok, pin} <- pin.(slot),
          {:ok, %{library: library}} <- where(uri, options),
-         {:ok, hsm, _status} <- Opening.start(slot, pin, [sessions: 1] ++ library) do
+         {:ok, hsm, _status} <-
+           Opening.start(slot, pin, [sessions: options[:sessions] || 1] ++ library) do
       try do
         fun.(hsm)
       after
