@@ -61,6 +61,7 @@ defmodule Cryptoki.CMS.Cipher do
     end
   end
 
+  @spec none!(Reader.t()) :: no_return
   defp none!(identifier), do: Reader.wrong!(identifier, "it has no parameters")
 
   defp gcm(parameters) do

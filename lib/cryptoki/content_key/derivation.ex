@@ -21,7 +21,7 @@ defmodule Cryptoki.ContentKey.Derivation do
 
   defp expand(hash, key, info, size, before, counter, done) do
     block = :crypto.mac(:hmac, hash, key, [before, info, counter])
-    done = [done | block]
+    done = [done, block]
 
     if IO.iodata_length(done) >= size,
       do: binary_part(IO.iodata_to_binary(done), 0, size),
@@ -29,7 +29,7 @@ defmodule Cryptoki.ContentKey.Derivation do
   end
 
   defp blocks(size, block, counter \\ 1, done \\ []) do
-    done = [done | block.(counter)]
+    done = [done, block.(counter)]
 
     if IO.iodata_length(done) >= size,
       do: binary_part(IO.iodata_to_binary(done), 0, size),

@@ -57,7 +57,7 @@ defmodule Cryptoki.BER do
       {size, rest} ->
         {contents, rest} = :erlang.split_binary(rest, size)
         head = [tag | size(size)]
-        {[head | contents], IO.iodata_length(head) + size, rest}
+        {[head, contents], IO.iodata_length(head) + size, rest}
     end
   end
 

@@ -63,7 +63,7 @@ defmodule Cryptoki.Envelope.Box do
 
   ## Whole
 
-  @spec seal(binary, data_key, binary) :: iodata
+  @spec seal(binary, data_key, binary) :: [binary, ...]
   def seal(text, key, aad), do: seal(text, key, aad, 0)
 
   defp seal(<<chunk::binary-size(@chunk), rest::binary>>, key, aad, number) when rest != "",

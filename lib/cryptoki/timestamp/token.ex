@@ -57,18 +57,25 @@ defmodule Cryptoki.Timestamp.Token do
     if signed.type != @info, do: Reader.wrong!(token, "what is signed is no time stamp")
     if signed.content == nil, do: Reader.wrong!(token, "what is signed is not in it")
 
-    with [signer] <- signed.signers,
-         {:ok, info} <- Reader.read(signed.content, "this is no time stamp: ", &Info.read/1) do
-      %{
-        der: token.der,
-        info: info,
-        content: signed.content,
-        certificates: signed.certificates,
-        signer: signer
-      }
-    else
+    case signed.signers do
+      [signer] ->
+        %{
+          der: token.der,
+          info: info(signed.content),
+          content: signed.content,
+          certificates: signed.certificates,
+          signer: signer
+        }
+
+      _signers ->
+        Reader.wrong!(token, "it has other than one signer")
+    end
+  end
+
+  defp info(content) do
+    case Reader.read(content, "this is no time stamp: ", &Info.read/1) do
+      {:ok, info} -> info
       {:error, error} -> Reader.refuse!(error.reason, error.detail)
-      _signers -> Reader.wrong!(token, "it has other than one signer")
     end
   end
 

@@ -63,7 +63,6 @@ defmodule Cryptoki.X509.Chain do
     case :public_key.pkix_path_validation(anchor.der, path, verify_fun: {&purposes/3, nil}) do
       {:ok, _key_and_policies} -> now(anchor)
       {:error, {:bad_cert, reason}} -> {:error, "it is not valid: #{inspect(reason)}"}
-      {:error, reason} -> {:error, "it is not valid: #{inspect(reason)}"}
     end
   rescue
     # OTP's reader raises other things from one release to the next.

@@ -53,15 +53,18 @@ defmodule Cryptoki.PrivateKey.PostQuantum do
   @spec read(atom, Reader.t(), Reader.t() | nil) :: PrivateKey.t()
   def read(set, key, public) when is_map_key(@expanded, set) do
     parts = parts(Reader.within(key), @expanded[set])
-    made(set, parts, public && Reader.bytes(public), &Reader.wrong!(key, &1))
+    set |> made(parts, public && Reader.bytes(public)) |> read!(key)
   end
 
   def read(set, key, public) do
     size = 2 * SignatureAlgorithm.PostQuantum.key_size(set)
     value = Reader.octets(key)
     if byte_size(value) != size, do: Reader.wrong!(key, "it is no key of #{set}, #{size} bytes")
-    made(set, [value: value], public && Reader.bytes(public), &Reader.wrong!(public || key, &1))
+    set |> made([value: value], public && Reader.bytes(public)) |> read!(public || key)
   end
+
+  defp read!({:ok, key}, _place), do: key
+  defp read!({:error, text}, place), do: Reader.wrong!(place, text)
 
   defp parts(%{tag: 0x80} = seed, {size, _, _, _}),
     do: [seed: sized(%{seed | tag: 4}, size, "a seed")]
@@ -85,22 +88,23 @@ defmodule Cryptoki.PrivateKey.PostQuantum do
   def of_seed(set, seed, public) do
     {size, _, _, _} = @expanded[set]
 
-    if byte_size(seed) == size,
-      do: {:ok, made(set, [seed: seed], public, &throw({__MODULE__, &1}))},
-      else: {:error, Error.new(:invalid_argument, "it is not a seed of #{size} bytes")}
-  catch
-    {__MODULE__, text} -> {:error, Error.new(:invalid_argument, text)}
+    made =
+      if byte_size(seed) == size,
+        do: made(set, [seed: seed], public),
+        else: {:error, "it is not a seed of #{size} bytes"}
+
+    with {:error, text} <- made, do: {:error, Error.new(:invalid_argument, text)}
   end
 
-  defp made(set, parts, public, wrong) do
-    unless follows?(set, parts), do: wrong.("the expanded key is not that of the seed")
+  defp made(set, parts, public) do
     bytes = own(set, parts) || public
     key = key(set, parts, bytes)
 
     cond do
-      public != nil and public != bytes -> wrong.("the public key is the one of another")
-      bytes != nil and not half?(key, bytes) -> wrong.("the public key is the one of another")
-      true -> key
+      not follows?(set, parts) -> {:error, "the expanded key is not that of the seed"}
+      public != nil and public != bytes -> {:error, "the public key is the one of another"}
+      bytes != nil and not half?(key, bytes) -> {:error, "the public key is the one of another"}
+      true -> {:ok, key}
     end
   end
 

@@ -41,13 +41,13 @@ defmodule Cryptoki.SSH.Agent.Message do
   def failure, do: @failure
 
   @doc "The keys, each with its comment."
-  @spec identities([{binary, String.t()}]) :: iodata
+  @spec identities([{binary, String.t()}]) :: iolist
   def identities(keys) do
     keys = for {blob, comment} <- keys, do: [Wire.string(blob), Wire.string(comment)]
     [@identities_answer, <<length(keys)::32>>, keys]
   end
 
-  @spec signature(iodata) :: iodata
+  @spec signature(iodata) :: iolist
   def signature(signature), do: [@sign_answer, Wire.string(signature)]
 
   @doc """

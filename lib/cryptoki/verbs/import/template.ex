@@ -26,7 +26,7 @@ defmodule Cryptoki.Import.Template do
   @doc "Looks at all that can be looked at before the key is; raises `ArgumentError`."
   @spec wished!(Attribute.template(), term) :: t
   def wished!(template, {kind, _value}) when is_atom(kind) and kind != :pkcs12 do
-    _ = secret(kind, template)
+    _ = wished_secret(kind, template)
     %{given: template, parts: nil}
   end
 
@@ -74,13 +74,13 @@ defmodule Cryptoki.Import.Template do
   @doc "That of a secret key."
   @spec secret(SecretKey.t(), t) :: Attribute.wire()
   def secret(%SecretKey{type: kind, value: value}, %{given: template}) do
-    wished = secret(kind, template)
+    wished = wished_secret(kind, template)
     {type, wished} = key_type(kind, wished)
     told = [class: :secret_key, key_type: type, value: value]
     Attribute.encode!(told) ++ (wished |> left(told) |> Attribute.encode!())
   end
 
-  def secret(kind, template) when is_atom(kind) do
+  defp wished_secret(kind, template) do
     mechanism = if kind == :aes, do: :aes_key_gen, else: :generic_secret_key_gen
     wished = KeyTemplate.secret(mechanism, template)
 
