@@ -37,3 +37,4 @@ pub mod sizes;
 mod symbols;
 pub mod values;
 pub mod whereabouts;
+mod whole;

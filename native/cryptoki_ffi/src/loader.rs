@@ -4,6 +4,7 @@ use crate::exit;
 use crate::failure::{Failure, Reason, Result};
 use crate::functions::{Functions, Interface};
 use crate::symbols::{Symbols, Whose};
+use crate::whole;
 use cryptoki_sys as ck;
 use cryptoki_sys::{
     CK_FUNCTION_LIST, CK_FUNCTION_LIST_3_0, CK_FUNCTION_LIST_3_2, CK_INTERFACE, CK_VERSION,
@@ -34,6 +35,12 @@ fn reason(error: &libloading::Error) -> String {
 /// exit of the VM with status 127 at the first call.
 /// With `wanted`, only that version of the interface will do.
 pub fn load(path: &Path, wanted: Option<(u8, u8)>) -> Result<Functions> {
+    if let Some(bytes) = whole::missing(path) {
+        let path = path.display();
+        return Err(refused(format!(
+            "{path} is cut off: {bytes} bytes or more are missing"
+        )));
+    }
     // An exit of the VM while constructors run must neither wait for the loader's lock nor run
     // destructors under them.
     exit::hook();

@@ -143,3 +143,15 @@ fn what_the_system_says_of_a_library_that_cannot_be_loaded_is_said() {
     let nothing = module("nothing", &[]);
     assert!(refusal(&nothing, None).ends_with("neither C_GetInterface nor C_GetFunctionList"));
 }
+
+/// Seen to fail: without the look the process ends with SIGBUS.
+#[test]
+fn a_file_that_was_cut_off_is_refused_wherever_it_was_cut() {
+    let whole = std::fs::read(module("whole", &[])).unwrap();
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cut.so");
+    for of_ten in 1..9 {
+        std::fs::write(&path, &whole[..whole.len() * of_ten / 10]).unwrap();
+        let said = refusal(&path, None);
+        assert!(said.contains("is cut off"), "{said}");
+    }
+}
