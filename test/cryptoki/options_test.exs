@@ -28,6 +28,7 @@ defmodule Cryptoki.OptionsTest do
                timeout: 5_000,
                queue_limit: 10_000,
                init_args: nil,
+               env: [],
                reconnect: %{min: 100, max: 30_000},
                watch: %{min: 200, max: 500},
                locking: :os,

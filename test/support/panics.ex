@@ -271,7 +271,7 @@ defmodule Cryptoki.Test.Panics do
 
   defp opened(%{library: library}) do
     ref = make_ref()
-    {:ok, _request} = Native.open(ref, library, nil, false, nil)
+    {:ok, _request} = Native.open(ref, library, nil, false, [], nil)
     {:ok, opened} = await(ref)
     opened
   end

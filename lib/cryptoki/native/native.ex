@@ -63,9 +63,9 @@ defmodule Cryptoki.Native do
   def version, do: :erlang.nif_error(Loader.missing())
 
   # dlopen and C_Initialize, for one call at a time if `serialized`; `{:ok, library}` comes.
-  @spec open(reference, binary, binary | nil, boolean, {byte, byte} | nil) ::
+  @spec open(reference, binary, binary | nil, boolean, [{binary, binary}], {byte, byte} | nil) ::
           {:ok, request} | {:error, failure}
-  def open(_ref, _path, _init_args, _serialized, _interface),
+  def open(_ref, _path, _init_args, _serialized, _env, _interface),
     do: :erlang.nif_error(Loader.missing())
 
   # Gives a library back; the last one to do so finalises it.

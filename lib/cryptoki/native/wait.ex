@@ -51,7 +51,7 @@ defmodule Cryptoki.Native.Wait do
   def open(%{library: path, init_args: init_args, interface: interface} = options, deadline) do
     serialized = options.locking == :serialized
 
-    case plain(&Native.open(&1, path, init_args, serialized, interface), deadline) do
+    case plain(&Native.open(&1, path, init_args, serialized, options.env, interface), deadline) do
       # C_Initialize or one of its like has refused.
       {:error, %Error{code: code} = error} when code != nil ->
         {:error, Error.new(:library_not_loaded, refused(error, path))}

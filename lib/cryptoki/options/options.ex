@@ -95,6 +95,15 @@ defmodule Cryptoki.Options do
       must: "a string without NUL bytes",
       doc: "the reserved string of `C_Initialize`, for libraries such as NSS"
     ],
+    env: [
+      cast: :env,
+      type: "%{String.t() => String.t()} | [{String.t(), String.t()}]",
+      default: %{},
+      must: "a map of names and values, such as %{\"SOFTHSM2_CONF\" => path}",
+      doc:
+        "what is in C's environment while `C_Initialize` runs, where libraries look for their configuration and `System.put_env/2` " <>
+          "does not reach; then it is as before. One library has one `env:`"
+    ],
     reconnect: [
       cast: {:pauses, @reconnect},
       type: "[min: pos_integer, max: pos_integer]",
@@ -264,6 +273,7 @@ defmodule Cryptoki.Options do
           timeout: timeout,
           queue_limit: 1..1_000_000,
           init_args: String.t() | nil,
+          env: [{String.t(), String.t()}],
           reconnect: %{min: pos_integer, max: pos_integer},
           watch: %{min: pos_integer, max: pos_integer},
           locking: :os | :serialized,
@@ -340,6 +350,15 @@ defmodule Cryptoki.Options do
     not String.contains?(text, <<0>>) and {:ok, text}
   rescue
     _not_text -> false
+  end
+
+  defp cast(:env, variables) when is_map(variables) or is_list(variables) do
+    pairs = Enum.map(variables, fn {name, value} -> {to_string(name), to_string(value)} end)
+    once = Enum.uniq_by(pairs, &elem(&1, 0)) == pairs
+    # Sorted: two instances that say the same in another order say the same.
+    once and Enum.all?(pairs, &variable?/1) and {:ok, Enum.sort(pairs)}
+  rescue
+    _no_text -> false
   end
 
   defp cast(:path, path), do: with({:ok, ""} <- cast(:text, path), do: false)
@@ -423,4 +442,9 @@ defmodule Cryptoki.Options do
 
     uri
   end
+
+  defp variable?({name, value}),
+    do:
+      name != "" and not String.contains?(name, ["=", <<0>>]) and
+        not String.contains?(value, <<0>>)
 end

@@ -17,7 +17,9 @@ defmodule Cryptoki.Opening do
   def where(options) do
     with {:ok, uri} <- uri(options[:uri] || %URI{}),
          {:ok, library} <- library(uri, options[:library]) do
-      library = library ++ Keyword.take(options, [:init_args, :locking, :interface, :timeout])
+      library =
+        library ++ Keyword.take(options, [:init_args, :env, :locking, :interface, :timeout])
+
       {:ok, %{uri: uri, place: place(uri, library, options[:token]), library: library}}
     end
   end

@@ -18,6 +18,7 @@ pub mod attributes;
 pub mod crypto;
 pub mod door;
 pub mod dual;
+pub mod environment;
 pub mod exit;
 pub mod failure;
 pub mod functions;

@@ -26,11 +26,12 @@ use cryptoki_engine::request::pace::Pace;
 use cryptoki_engine::request::request::{Request, Times};
 use cryptoki_engine::session::status::Event;
 use cryptoki_engine::session_thread;
+use cryptoki_ffi::environment::{self, Variables};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::values::{Handle, Secret};
 use rustler::schedule::consume_timeslice;
 use rustler::{Atom, Binary, Encoder, Env, Resource, ResourceArc, Term};
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,18 +76,33 @@ fn version<'a>(env: Env<'a>) -> Encoded {
     guard(env, || Some(env!("CARGO_PKG_VERSION").encode(env)))
 }
 
+/// `[{name, value}]`
+fn variables(term: Term) -> Option<Variables> {
+    let pairs: Vec<(Binary, Binary)> = term.decode().ok()?;
+    let text = |bytes: &Binary| OsString::from_vec(bytes.to_vec());
+    let valid = |(name, value): &(Binary, Binary)| environment::is_valid(name, value);
+    pairs.iter().all(valid).then(|| {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| (text(name), text(value)))
+            .collect()
+    })
+}
+
 #[rustler::nif]
+#[allow(clippy::too_many_arguments)] // Each is an option of the start.
 fn open<'a>(
     env: Env<'a>,
     reference: Term<'a>,
     path: Term<'a>,
     init_args: Term<'a>,
     serialized: Term<'a>,
+    environment: Term<'a>,
     interface: Term<'a>,
 ) -> Encoded {
     guard(env, || {
         let path = path.decode::<Binary>().ok()?.to_vec();
-        let path = PathBuf::from(std::ffi::OsString::from_vec(path));
+        let path = PathBuf::from(OsString::from_vec(path));
         let init_args = match read::<Option<Secret>>(init_args)? {
             None => None,
             Some(text) => Some(CString::new(text.to_vec()).ok()?),
@@ -94,6 +110,7 @@ fn open<'a>(
         let settings = Settings {
             init_args,
             serialized: read(serialized)?,
+            environment: variables(environment)?,
         };
         let request = request(env, reference, settings);
         let outcome = opening::open(path, interface.decode().ok()?, request.clone());

@@ -5,6 +5,7 @@ use crate::inject;
 use crate::library::initialization::{Initialization, Initialized, Settings};
 use crate::library::library::Library;
 use crate::request::request::{Request, panic_failure};
+use cryptoki_ffi::environment::{Set, Variables};
 use cryptoki_ffi::exit;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
@@ -127,7 +128,7 @@ impl Users<'_> {
         }
         Err(Failure::own(
             Reason::InvalidArgument,
-            "the library is in use with another init_args: or locking:, and can be initialised only once",
+            "the library is in use with another init_args:, locking: or env:, and can be initialised only once",
         ))
     }
 
@@ -151,7 +152,7 @@ impl Users<'_> {
         // Before anybody comes in.
         self.library.forget_all_sessions();
         gate.open();
-        match self.call_initialize(reserved) {
+        match self.call_initialize(reserved, &settings.environment) {
             Ok(adopted) => {
                 self.state.now = Some(Initialized {
                     settings,
@@ -170,8 +171,14 @@ impl Users<'_> {
     }
 
     /// `C_Initialize`; whether somebody else had done it.
-    fn call_initialize(&mut self, reserved: Option<&'static CStr>) -> Result<bool> {
+    fn call_initialize(
+        &mut self,
+        reserved: Option<&'static CStr>,
+        environment: &Variables,
+    ) -> Result<bool> {
+        let set = Set::new(environment);
         let answer = self.library.functions.initialize(reserved);
+        drop(set);
         // After C_Initialize, so that it runs before the destructors registered there.
         exit::hook();
         let adopted = match answer {
@@ -219,7 +226,7 @@ impl Users<'_> {
                 "the library was initialised by somebody else, and is not finalised under them",
             ));
         }
-        let reserved = known.reserved;
+        let (reserved, environment) = (known.reserved, known.settings.environment.clone());
         let library = self.library;
         let answer = library.functions.gate.alone(PATIENCE, || {
             library.forget_all_sessions();
@@ -227,7 +234,7 @@ impl Users<'_> {
                 // Whatever it says: it is asked because it is in trouble.
                 let _ = self.finalize();
             }
-            self.call_initialize(reserved)
+            self.call_initialize(reserved, &environment)
         });
         match answer {
             Some(Ok(adopted)) => {

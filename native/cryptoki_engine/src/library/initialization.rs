@@ -1,5 +1,6 @@
 //! How a library was initialised: once, for all its users.
 
+use cryptoki_ffi::environment::Variables;
 use std::ffi::{CStr, CString};
 
 /// What users ask for.
@@ -9,6 +10,8 @@ pub struct Settings {
     pub init_args: Option<CString>,
     /// One call at a time.
     pub serialized: bool,
+    /// What is in C's environment during `C_Initialize`.
+    pub environment: Variables,
 }
 
 /// How it was done.

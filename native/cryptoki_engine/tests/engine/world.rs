@@ -170,6 +170,7 @@ pub fn open(path: &std::path::Path) -> Attached {
     let settings = Settings {
         init_args: None,
         serialized: false,
+        environment: Vec::new(),
     };
     let (request, outcome) = request(settings);
     opening::open(PathBuf::from(path), None, request).unwrap();
