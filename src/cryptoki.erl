@@ -106,6 +106,7 @@ variable, the first line of a file, the token's own keypad, or the PIN itself.
       timeout => timeout(),
       queue_limit => 1..1000000,
       init_args => unicode:chardata(),
+      env => #{unicode:chardata() => unicode:chardata()},
       reconnect => #{min => pos_integer(), max => pos_integer()},
       watch => #{min => pos_integer(), max => pos_integer()},
       locking => os | serialized,
