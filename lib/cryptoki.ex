@@ -8,14 +8,21 @@ defmodule Cryptoki do
     Import,
     Information,
     Instance,
-    Instances,
     Key,
     KeyTransport,
     Lazy
   }
 
-  alias Cryptoki.{Mechanism, Objects, Operation, Operations, Options, Pin, Session}
-  alias Cryptoki.{Subscriber, TokenServer}
+  alias Cryptoki.{
+    Mechanism,
+    Objects,
+    Operation,
+    Operations,
+    Options,
+    Session,
+    Subscriptions,
+    Unlock
+  }
 
   @moduledoc """
   Keys in an HSM, smart card, TPM or software token, through the vendor's PKCS #11 library.
@@ -33,7 +40,8 @@ defmodule Cryptoki do
 
   ## What functions take
 
-    * `hsm` is an **instance**, by its name or pid, or the session that `with_session/3` gives.
+    * `hsm` is an **instance**, by its name or pid, or the session that `with_session/3` gives; `{name, node}`
+      is one of another node: `guides/nodes.md`.
     * A **key** is named by a selector: attributes (`[label: "invoice", id: <<1>>]`), a PKCS #11 URI
       (`"pkcs11:object=invoice;type=private"`) or a `Cryptoki.Key`. A selector without a class gets
       those the verb can use: `sign/5` looks for a private or a secret key. None is
@@ -83,9 +91,10 @@ defmodule Cryptoki do
   """
 
   import Cryptoki.Bang, only: [bang: 1]
+  import Cryptoki.HSM, only: [at: 2]
 
-  @typedoc "An instance, or a session of one."
-  @type hsm :: atom | pid | {:global, term} | {:via, module, term} | Session.t()
+  @typedoc "An instance, on this node or another, or a session of one."
+  @type hsm :: atom | pid | {atom, node} | {:global, term} | {:via, module, term} | Session.t()
 
   @typedoc "A selector: attributes, a PKCS #11 URI (as Elixir has text, or as Erlang has), or a key."
   @type key ::
@@ -195,13 +204,8 @@ defmodule Cryptoki do
       iex> Cryptoki.stop(MyApp.Other)
       :ok
   """
-  @spec stop(hsm) :: :ok
-  def stop(hsm) do
-    case Instances.whereis(hsm) do
-      nil -> :ok
-      pid -> Instance.stop(pid)
-    end
-  end
+  @spec stop(hsm) :: :ok | error
+  def stop(hsm), do: at(hsm, Information.stop(hsm))
 
   @typedoc "What `status/1` answers."
   @type status :: %{
@@ -250,9 +254,7 @@ defmodule Cryptoki do
       {:ready, :ok, nil, 0}
   """
   @spec status(hsm) :: {:ok, status} | error
-  def status(hsm) do
-    with {:ok, target} <- HSM.target(hsm), do: Instance.status(target)
-  end
+  def status(hsm), do: at(hsm, Information.status(hsm))
 
   bang(status(hsm) :: status)
 
@@ -272,11 +274,7 @@ defmodule Cryptoki do
   """
   @spec unlock(hsm, pin, force: boolean, timeout: timeout) :: :ok | error
   def unlock(hsm, pin, opts \\ []) do
-    options = Options.call!(opts, [:timeout, :force])
-    pin = Pin.wrap(pin)
-
-    with {:ok, target} <- HSM.target(hsm, options),
-         do: TokenServer.unlock(target, pin, options.force)
+    with :ok <- Unlock.stays(hsm, pin), do: at(hsm, Unlock.unlock(hsm, pin, opts))
   end
 
   @doc """
@@ -295,8 +293,7 @@ defmodule Cryptoki do
       :ok
   """
   @spec subscribe(hsm) :: {:ok, reference} | error
-  def subscribe(hsm),
-    do: with({:ok, target} <- HSM.target(hsm), do: Subscriber.subscribe(target))
+  def subscribe(hsm), do: Subscriptions.subscribe(hsm)
 
   @doc """
   Ends what `subscribe/1` began, in the process that did; no message of it is left or comes later.
@@ -306,9 +303,7 @@ defmodule Cryptoki do
       :ok
   """
   @spec unsubscribe(hsm, reference) :: :ok | error
-  def unsubscribe(hsm, ref) when is_reference(ref) do
-    with {:ok, target} <- HSM.target(hsm), do: Subscriber.unsubscribe(target, ref)
-  end
+  def unsubscribe(hsm, ref) when is_reference(ref), do: Subscriptions.unsubscribe(hsm, ref)
 
   ## Looking around
 
@@ -324,7 +319,7 @@ defmodule Cryptoki do
       {2, 40}
   """
   @spec library_info(hsm, opts) :: {:ok, map} | error
-  def library_info(hsm, opts \\ []), do: Information.library_info(hsm, opts)
+  def library_info(hsm, opts \\ []), do: at(hsm, Information.library_info(hsm, opts))
 
   bang(library_info(hsm, opts) :: map)
 
@@ -343,7 +338,7 @@ defmodule Cryptoki do
       :library_not_loaded
   """
   @spec slots(hsm | [library: Path.t()], opts) :: {:ok, [map]} | error
-  def slots(hsm, opts \\ []), do: Information.slots(hsm, opts)
+  def slots(hsm, opts \\ []), do: at(hsm, Information.slots(hsm, opts))
 
   bang(slots(hsm, opts) :: [map])
 
@@ -359,7 +354,7 @@ defmodule Cryptoki do
       {"payments", true}
   """
   @spec token_info(hsm, opts) :: {:ok, map} | error
-  def token_info(hsm, opts \\ []), do: Information.token_info(hsm, opts)
+  def token_info(hsm, opts \\ []), do: at(hsm, Information.token_info(hsm, opts))
 
   bang(token_info(hsm, opts) :: map)
 
@@ -373,7 +368,7 @@ defmodule Cryptoki do
       true
   """
   @spec mechanisms(hsm, opts) :: {:ok, [atom | non_neg_integer]} | error
-  def mechanisms(hsm, opts \\ []), do: Information.mechanisms(hsm, opts)
+  def mechanisms(hsm, opts \\ []), do: at(hsm, Information.mechanisms(hsm, opts))
 
   bang(mechanisms(hsm, opts) :: [atom | non_neg_integer])
 
@@ -389,7 +384,7 @@ defmodule Cryptoki do
   """
   @spec mechanism_info(hsm, mechanism, opts) :: {:ok, map} | error
   def mechanism_info(hsm, mechanism, opts \\ []),
-    do: Information.mechanism_info(hsm, mechanism, opts)
+    do: at(hsm, Information.mechanism_info(hsm, mechanism, opts))
 
   bang(mechanism_info(hsm, mechanism, opts) :: map)
 
@@ -406,7 +401,7 @@ defmodule Cryptoki do
       {:rsa, <<1>>}
   """
   @spec find(hsm, key, opts) :: {:ok, [Key.t()]} | error
-  def find(hsm, selector, opts \\ []), do: Objects.find(hsm, selector, opts)
+  def find(hsm, selector, opts \\ []), do: at(hsm, Objects.find(hsm, selector, opts))
 
   bang(find(hsm, key, opts) :: [Key.t()])
 
@@ -420,7 +415,7 @@ defmodule Cryptoki do
       #Cryptoki.Key<private rsa "invoice" id=01>
   """
   @spec find_one(hsm, key, opts) :: {:ok, Key.t()} | error
-  def find_one(hsm, selector, opts \\ []), do: Objects.find_one(hsm, selector, opts)
+  def find_one(hsm, selector, opts \\ []), do: at(hsm, Objects.find_one(hsm, selector, opts))
 
   bang(find_one(hsm, key, opts) :: Key.t())
 
@@ -446,7 +441,7 @@ defmodule Cryptoki do
   """
   @spec attributes(hsm, key, [Attribute.name()], opts) :: {:ok, map} | error
   def attributes(hsm, selector, names, opts \\ []),
-    do: Objects.attributes(hsm, selector, names, opts)
+    do: at(hsm, Objects.attributes(hsm, selector, names, opts))
 
   bang(attributes(hsm, key, names :: [Attribute.name()], opts) :: map)
 
@@ -459,7 +454,7 @@ defmodule Cryptoki do
       {:ok, bytes} = Cryptoki.size(hsm, class: :certificate, label: "invoice")
   """
   @spec size(hsm, key, opts) :: {:ok, non_neg_integer | :unavailable} | error
-  def size(hsm, selector, opts \\ []), do: Objects.size(hsm, selector, opts)
+  def size(hsm, selector, opts \\ []), do: at(hsm, Objects.size(hsm, selector, opts))
 
   bang(size(hsm, key, opts) :: non_neg_integer | :unavailable)
 
@@ -479,7 +474,7 @@ defmodule Cryptoki do
       {:ok, <<0x66, 0xE9, 0x4B>>}
   """
   @spec check_value(hsm, key, opts) :: {:ok, binary} | error
-  def check_value(hsm, key, opts \\ []), do: CheckValue.check_value(hsm, key, opts)
+  def check_value(hsm, key, opts \\ []), do: at(hsm, CheckValue.check_value(hsm, key, opts))
 
   bang(check_value(hsm, key, opts) :: binary)
 
@@ -498,7 +493,7 @@ defmodule Cryptoki do
   """
   @spec update(hsm, key, template, opts) :: :ok | error
   def update(hsm, selector, template, opts \\ []),
-    do: Objects.update(hsm, selector, template, opts)
+    do: at(hsm, Objects.update(hsm, selector, template, opts))
 
   bang(update(hsm, key, template, opts) :: :ok)
 
@@ -514,7 +509,7 @@ defmodule Cryptoki do
       :ok
   """
   @spec create(hsm, template, opts) :: {:ok, Key.t()} | error
-  def create(hsm, template, opts \\ []), do: Objects.create(hsm, template, opts)
+  def create(hsm, template, opts \\ []), do: at(hsm, Objects.create(hsm, template, opts))
 
   bang(create(hsm, template, opts) :: Key.t())
 
@@ -529,7 +524,8 @@ defmodule Cryptoki do
       :ok
   """
   @spec copy(hsm, key, template, opts) :: {:ok, Key.t()} | error
-  def copy(hsm, selector, template, opts \\ []), do: Objects.copy(hsm, selector, template, opts)
+  def copy(hsm, selector, template, opts \\ []),
+    do: at(hsm, Objects.copy(hsm, selector, template, opts))
 
   bang(copy(hsm, key, template, opts) :: Key.t())
 
@@ -544,7 +540,7 @@ defmodule Cryptoki do
       :key_not_found
   """
   @spec destroy(hsm, key, opts) :: :ok | error
-  def destroy(hsm, selector, opts \\ []), do: Objects.destroy(hsm, selector, opts)
+  def destroy(hsm, selector, opts \\ []), do: at(hsm, Objects.destroy(hsm, selector, opts))
 
   bang(destroy(hsm, key, opts) :: :ok)
 
@@ -574,7 +570,7 @@ defmodule Cryptoki do
       true
   """
   @spec public_key(hsm, key, opts) :: {:ok, :public_key.public_key() | tuple} | error
-  def public_key(hsm, selector, opts \\ []), do: Objects.public_key(hsm, selector, opts)
+  def public_key(hsm, selector, opts \\ []), do: at(hsm, Objects.public_key(hsm, selector, opts))
 
   bang(public_key(hsm, key, opts) :: :public_key.public_key() | tuple)
 
@@ -593,7 +589,8 @@ defmodule Cryptoki do
       :Certificate
   """
   @spec certificate(hsm, key, opts) :: {:ok, binary} | error
-  def certificate(hsm, selector, opts \\ []), do: Objects.certificate(hsm, selector, opts)
+  def certificate(hsm, selector, opts \\ []),
+    do: at(hsm, Objects.certificate(hsm, selector, opts))
 
   bang(certificate(hsm, key, opts) :: binary)
 
@@ -621,7 +618,7 @@ defmodule Cryptoki do
   """
   @spec generate_key(hsm, mechanism, template, opts) :: {:ok, Key.t() | beside} | error
   def generate_key(hsm, mechanism, template, opts \\ []),
-    do: Objects.generate_key(hsm, mechanism, template, opts)
+    do: at(hsm, Objects.generate_key(hsm, mechanism, template, opts))
 
   bang(generate_key(hsm, mechanism, template, opts) :: Key.t() | beside)
 
@@ -657,7 +654,7 @@ defmodule Cryptoki do
   """
   @spec generate_key_pair(hsm, mechanism, template, opts) :: {:ok, {Key.t(), Key.t()}} | error
   def generate_key_pair(hsm, mechanism, template, opts \\ []),
-    do: Objects.generate_key_pair(hsm, mechanism, template, opts)
+    do: at(hsm, Objects.generate_key_pair(hsm, mechanism, template, opts))
 
   bang(generate_key_pair(hsm, mechanism, template, opts) :: {Key.t(), Key.t()})
 
@@ -744,7 +741,7 @@ defmodule Cryptoki do
   @spec import_key(hsm, importable, template, opts) ::
           {:ok, Key.t() | {Key.t(), certificates :: [binary]}} | error
   def import_key(hsm, given, template, opts \\ []),
-    do: Import.import_key(hsm, given, template, opts)
+    do: at(hsm, Import.import_key(hsm, given, template, opts))
 
   bang(import_key(hsm, importable, template, opts) :: Key.t() | {Key.t(), [binary]})
 
@@ -775,7 +772,7 @@ defmodule Cryptoki do
   """
   @spec sign(hsm, key, mechanism, data, opts) :: {:ok, binary | %{atom => binary}} | error
   def sign(hsm, key, mechanism, data, opts \\ []),
-    do: Operations.sign(hsm, key, mechanism, data, opts)
+    do: at(hsm, Operations.sign(hsm, key, mechanism, data, opts))
 
   bang(sign(hsm, key, mechanism, data, opts) :: binary | %{atom => binary})
 
@@ -795,7 +792,7 @@ defmodule Cryptoki do
   """
   @spec verify(hsm, key, mechanism, data, signature :: iodata, opts) :: :ok | error
   def verify(hsm, key, mechanism, data, signature, opts \\ []),
-    do: Operations.verify(hsm, key, mechanism, data, signature, opts)
+    do: at(hsm, Operations.verify(hsm, key, mechanism, data, signature, opts))
 
   bang(verify(hsm, key, mechanism, data, signature :: iodata, opts) :: :ok)
 
@@ -820,7 +817,7 @@ defmodule Cryptoki do
   """
   @spec sign_recover(hsm, key, mechanism, data, opts) :: {:ok, binary} | error
   def sign_recover(hsm, key, mechanism, data, opts \\ []),
-    do: Operations.sign_recover(hsm, key, mechanism, data, opts)
+    do: at(hsm, Operations.sign_recover(hsm, key, mechanism, data, opts))
 
   bang(sign_recover(hsm, key, mechanism, data, opts) :: binary)
 
@@ -834,7 +831,7 @@ defmodule Cryptoki do
   """
   @spec verify_recover(hsm, key, mechanism, signature :: iodata, opts) :: {:ok, binary} | error
   def verify_recover(hsm, key, mechanism, signature, opts \\ []),
-    do: Operations.verify_recover(hsm, key, mechanism, signature, opts)
+    do: at(hsm, Operations.verify_recover(hsm, key, mechanism, signature, opts))
 
   bang(verify_recover(hsm, key, mechanism, signature :: iodata, opts) :: binary)
 
@@ -867,7 +864,7 @@ defmodule Cryptoki do
   @spec encrypt(hsm, key, mechanism, data, opts) ::
           {:ok, binary | {binary, digest_or_signature :: binary} | {iv :: binary, binary}} | error
   def encrypt(hsm, key, mechanism, data, opts \\ []),
-    do: Ciphers.encrypt(hsm, key, mechanism, data, opts)
+    do: at(hsm, Ciphers.encrypt(hsm, key, mechanism, data, opts))
 
   bang(encrypt(hsm, key, mechanism, data, opts) :: binary | {binary, binary})
 
@@ -893,7 +890,7 @@ defmodule Cryptoki do
   @spec decrypt(hsm, key, mechanism, data, opts) ::
           {:ok, binary | {binary, digest :: binary}} | error
   def decrypt(hsm, key, mechanism, data, opts \\ []),
-    do: Ciphers.decrypt(hsm, key, mechanism, data, opts)
+    do: at(hsm, Ciphers.decrypt(hsm, key, mechanism, data, opts))
 
   bang(decrypt(hsm, key, mechanism, data, opts) :: binary | {binary, binary})
 
@@ -942,7 +939,8 @@ defmodule Cryptoki do
       true
   """
   @spec digest(hsm, mechanism, data, opts) :: {:ok, binary} | error
-  def digest(hsm, mechanism, data, opts \\ []), do: Operations.digest(hsm, mechanism, data, opts)
+  def digest(hsm, mechanism, data, opts \\ []),
+    do: at(hsm, Operations.digest(hsm, mechanism, data, opts))
 
   bang(digest(hsm, mechanism, data, opts) :: binary)
 
@@ -957,7 +955,7 @@ defmodule Cryptoki do
       32
   """
   @spec random(hsm, count :: non_neg_integer, opts) :: {:ok, binary} | error
-  def random(hsm, count, opts \\ []), do: Operations.random(hsm, count, opts)
+  def random(hsm, count, opts \\ []), do: at(hsm, Operations.random(hsm, count, opts))
 
   bang(random(hsm, count :: non_neg_integer, opts) :: binary)
 
@@ -970,7 +968,7 @@ defmodule Cryptoki do
       :ok
   """
   @spec seed_random(hsm, seed :: iodata, opts) :: :ok | error
-  def seed_random(hsm, seed, opts \\ []), do: Operations.seed_random(hsm, seed, opts)
+  def seed_random(hsm, seed, opts \\ []), do: at(hsm, Operations.seed_random(hsm, seed, opts))
 
   bang(seed_random(hsm, seed :: iodata, opts) :: :ok)
 
@@ -996,7 +994,7 @@ defmodule Cryptoki do
   @spec wrap_key(hsm, wrapping_key :: key, mechanism, key, opts) ::
           {:ok, binary | {iv :: binary, binary}} | error
   def wrap_key(hsm, wrapping_key, mechanism, key, opts \\ []),
-    do: KeyTransport.wrap_key(hsm, wrapping_key, mechanism, key, opts)
+    do: at(hsm, KeyTransport.wrap_key(hsm, wrapping_key, mechanism, key, opts))
 
   bang(wrap_key(hsm, wrapping_key :: key, mechanism, key, opts) :: binary | {binary, binary})
 
@@ -1013,7 +1011,7 @@ defmodule Cryptoki do
   @spec unwrap_key(hsm, unwrapping_key :: key, mechanism, blob :: iodata, template, opts) ::
           {:ok, Key.t()} | error
   def unwrap_key(hsm, unwrapping_key, mechanism, blob, template, opts \\ []),
-    do: KeyTransport.unwrap_key(hsm, unwrapping_key, mechanism, blob, template, opts)
+    do: at(hsm, KeyTransport.unwrap_key(hsm, unwrapping_key, mechanism, blob, template, opts))
 
   bang(
     unwrap_key(hsm, unwrapping_key :: key, mechanism, blob :: iodata, template, opts) :: Key.t()
@@ -1041,7 +1039,7 @@ defmodule Cryptoki do
   @spec derive_key(hsm, base_key :: key, mechanism, template, opts) ::
           {:ok, Key.t() | beside} | error
   def derive_key(hsm, base_key, mechanism, template, opts \\ []),
-    do: KeyTransport.derive_key(hsm, base_key, mechanism, template, opts)
+    do: at(hsm, KeyTransport.derive_key(hsm, base_key, mechanism, template, opts))
 
   bang(derive_key(hsm, base_key :: key, mechanism, template, opts) :: Key.t() | beside)
 
@@ -1058,7 +1056,7 @@ defmodule Cryptoki do
   @spec encapsulate_key(hsm, public_key :: key, mechanism, template, opts) ::
           {:ok, {ciphertext :: binary, Key.t()}} | error
   def encapsulate_key(hsm, public_key, mechanism, template, opts \\ []),
-    do: KeyTransport.encapsulate_key(hsm, public_key, mechanism, template, opts)
+    do: at(hsm, KeyTransport.encapsulate_key(hsm, public_key, mechanism, template, opts))
 
   bang(
     encapsulate_key(hsm, public_key :: key, mechanism, template, opts) ::
@@ -1078,7 +1076,7 @@ defmodule Cryptoki do
   @spec decapsulate_key(hsm, private_key :: key, mechanism, blob :: iodata, template, opts) ::
           {:ok, Key.t()} | error
   def decapsulate_key(hsm, private_key, mechanism, blob, template, opts \\ []),
-    do: KeyTransport.decapsulate_key(hsm, private_key, mechanism, blob, template, opts)
+    do: at(hsm, KeyTransport.decapsulate_key(hsm, private_key, mechanism, blob, template, opts))
 
   bang(
     decapsulate_key(hsm, private_key :: key, mechanism, blob :: iodata, template, opts) :: Key.t()
@@ -1125,7 +1123,7 @@ defmodule Cryptoki do
   """
   @spec start(Session.t(), kind, key | nil, mechanism, opts) :: {:ok, Operation.t()} | error
   def start(session, kind, key, mechanism, opts \\ []),
-    do: Operations.start(session, kind, key, mechanism, opts)
+    do: at(session, Operations.start(session, kind, key, mechanism, opts))
 
   bang(start(session :: Session.t(), kind, key :: key | nil, mechanism, opts) :: Operation.t())
 
@@ -1155,7 +1153,7 @@ defmodule Cryptoki do
   """
   @spec session_info(hsm, opts) :: {:ok, map} | error
   def session_info(hsm, opts \\ []),
-    do: Information.session(hsm, opts)
+    do: at(hsm, Information.session(hsm, opts))
 
   bang(session_info(hsm, opts) :: map)
 
@@ -1171,7 +1169,7 @@ defmodule Cryptoki do
   """
   @spec validation_flags(hsm, opts) :: {:ok, non_neg_integer} | error
   def validation_flags(hsm, opts \\ []),
-    do: Information.validation_flags(hsm, opts)
+    do: at(hsm, Information.validation_flags(hsm, opts))
 
   bang(validation_flags(hsm, opts) :: non_neg_integer)
 end

@@ -49,7 +49,7 @@ is sent; the shell says which argument is wrong, and why.
               error/0, error_reason/0]).
 
 ?DOC("An instance, or a session of one.").
--type hsm() :: atom() | pid() | {global, term()} | {via, module(), term()} | session().
+-type hsm() :: atom() | pid() | {atom(), node()} | {global, term()} | {via, module(), term()} | session().
 -type session() :: 'Elixir.Cryptoki.Session':t().
 -type operation() :: 'Elixir.Cryptoki.Operation':t().
 

@@ -26,7 +26,9 @@ defmodule Cryptoki.Error do
     unsupported: "the PKCS #11 library or this version of cryptoki cannot do this",
     pin_unavailable: "the PIN cannot be had from where pin: says it is",
     token_ambiguous:
-      "more than one token is what token: asks for; add serial: or slot: until one is left"
+      "more than one token is what token: asks for; add serial: or slot: until one is left",
+    node_down:
+      "the node of the token is away; see that it runs, has the same cookie and can be reached from here"
   ]
 
   @standard [

@@ -16,7 +16,7 @@ defmodule Cryptoki.Operation do
   that fails: the next one may be well.
   """
 
-  alias Cryptoki.{Bytes, Chunks, Ecdsa, Error, Keys, Message, Options}
+  alias Cryptoki.{Bytes, Chunks, Ecdsa, Error, HSM, Keys, Message, Options}
   alias Cryptoki.{Session, Steps, Target}
   alias Cryptoki.Mechanism.{Ciphertext, IV}
 
@@ -35,6 +35,9 @@ defmodule Cryptoki.Operation do
   ]
 
   @messages ~w[message_sign message_verify message_encrypt message_decrypt]a
+  # Its session is on another node: so is the operation.
+  defguardp is_elsewhere(op) when op.session.there != nil
+
   @savable ~w[sign verify encrypt decrypt digest]a
 
   @type kind ::
@@ -65,6 +68,8 @@ defmodule Cryptoki.Operation do
   """
   @spec update(t, iodata | {:key, Cryptoki.key()}) ::
           :ok | {:ok, binary} | {:error, Error.t()}
+  def update(%__MODULE__{} = op, data) when is_elsewhere(op), do: there(op, :update, [data])
+
   def update(%__MODULE__{kind: kind}, _data) when kind in @messages,
     do: raise(ArgumentError, "a message-based operation takes messages: message/4")
 
@@ -134,6 +139,9 @@ defmodule Cryptoki.Operation do
         when data: iodata | {:stream, Enumerable.t()}
   def message(op, parameters, extra \\ "", data)
 
+  def message(%__MODULE__{} = op, parameters, extra, data) when is_elsewhere(op),
+    do: there(op, :message, [parameters, extra, data])
+
   def message(%__MODULE__{kind: kind} = op, parameters, extra, data) when kind in @messages,
     do: Message.run(op, parameters, extra, data)
 
@@ -154,6 +162,9 @@ defmodule Cryptoki.Operation do
   @spec finish(t, binary | nil) ::
           :ok | {:ok, binary | {iv :: binary, binary}} | {:error, Error.t()}
   def finish(op, signature \\ nil)
+
+  def finish(%__MODULE__{} = op, signature) when is_elsewhere(op),
+    do: there(op, :finish, [signature])
 
   def finish(%__MODULE__{kind: :verify} = op, signature) when is_binary(signature) do
     with {:ok, signature} <- Steps.raw(signature, op.form),
@@ -199,6 +210,7 @@ defmodule Cryptoki.Operation do
       :ok = Cryptoki.Operation.cancel(op)
   """
   @spec cancel(t) :: :ok | {:error, Error.t()}
+  def cancel(%__MODULE__{} = op) when is_elsewhere(op), do: there(op, :cancel, [])
   def cancel(%__MODULE__{} = op), do: Steps.cancel(op)
 
   @doc """
@@ -214,6 +226,7 @@ defmodule Cryptoki.Operation do
       {:ok, state} = Cryptoki.Operation.save(op)
   """
   @spec save(t) :: {:ok, binary} | {:error, Error.t()}
+  def save(%__MODULE__{} = op) when is_elsewhere(op), do: there(op, :save, [])
   def save(%__MODULE__{} = op), do: Steps.run(op, {:save_state, Steps.begun(op)})
 
   @doc """
@@ -231,6 +244,9 @@ defmodule Cryptoki.Operation do
   @spec restore(Session.t(), kind, binary, Cryptoki.opts()) ::
           {:ok, t} | {:error, Error.t()}
   def restore(session, kind, state, opts \\ [])
+
+  def restore(%Session{there: host} = session, kind, state, opts) when host != nil,
+    do: HSM.there(session, {__MODULE__, :restore, [session, kind, state, opts]})
 
   def restore(%Session{} = session, kind, state, opts)
       when kind in @savable and is_binary(state) do
@@ -256,6 +272,9 @@ defmodule Cryptoki.Operation do
   def restore(%Session{}, _kind, _state, _opts) do
     raise ArgumentError, "restore/4 takes one of #{inspect(@savable)} and the binary of save/1"
   end
+
+  defp there(op, function, arguments),
+    do: HSM.there(op.session, {__MODULE__, function, [op | arguments]})
 
   # A restored operation does not know what it has been given.
   defp total(%{passed: nil}, _which), do: 0

@@ -7,8 +7,9 @@ defmodule Cryptoki.Session do
   `%Cryptoki.Error{reason: :session_lost}`.
   """
 
+  # `there` is its host, of a session on another node.
   @enforce_keys [:owner, :target]
-  defstruct [:owner, :target]
+  defstruct [:owner, :target, :there]
 
   @typedoc "Its fields are private."
   @type t :: %__MODULE__{}

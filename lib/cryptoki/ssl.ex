@@ -1,4 +1,6 @@
 defmodule Cryptoki.SSL do
+  require Cryptoki.HSM
+
   alias Cryptoki.{CallOptions, Certificates, Error, HSM, Keys, Options, SignatureAlgorithm}
   alias Cryptoki.{Traits}
   alias Cryptoki.SignatureAlgorithm.PostQuantum
@@ -166,14 +168,22 @@ defmodule Cryptoki.SSL do
   end
 
   # With an RSA key `:ssl` signs by PSS, also in TLS 1.2: a token that cannot would end every handshake.
+  @doc false
+  # On the node of the token.
+  def asks_for_pin(hsm, wanted, options) do
+    with {:ok, target} <- HSM.target(hsm, options),
+         do: Traits.always_authenticate?(target, wanted)
+  end
+
   # A key that wants its PIN at each use is not asked.
   defp signs({:rsa, _modulus}, hsm, key, call), do: signs_pss(:sha256, hsm, key, call)
   defp signs({:rsa_pss, _, hash}, hsm, key, call), do: signs_pss(hash || :sha256, hsm, key, call)
   defp signs(_kind, _hsm, _key, _call), do: :ok
 
   defp signs_pss(hash, hsm, key, call) do
-    with {:ok, target} <- HSM.target(hsm, Options.call!(call, @call)),
-         false <- Traits.always_authenticate?(target, Keys.wanted!(key, :sign)),
+    options = Options.call!(call, @call)
+
+    with false <- HSM.at(hsm, __MODULE__.asks_for_pin(hsm, Keys.wanted!(key, :sign), options)),
          digest = :crypto.hash(hash, :crypto.strong_rand_bytes(32)),
          {:ok, _signature} <-
            Cryptoki.sign(hsm, key, {:rsa_pkcs_pss, hash: hash}, digest, call) do

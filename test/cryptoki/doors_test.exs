@@ -27,14 +27,13 @@ defmodule Cryptoki.DoorsTest do
       assert {:error, {:shutdown, %{detail: _}}} = :cryptoki.status(:nobody)
     end
 
-    test "of another node is none that can be called from here" do
+    test "of another node that cannot be reached" do
       # A pid of a node that nobody is connected to, as it comes in a message.
       pid = :erlang.binary_to_term(<<131, 88, 119, 9, "far@there", 0::32, 77::32, 0::32, 1::32>>)
 
       for hsm <- [{@name, :far@there}, pid], call <- calls() do
-        assert {:error, %Error{reason: :unsupported, executed: false} = error} = call.(hsm)
-        assert error.detail =~ "is on far@there"
-        assert error.detail =~ ":erpc"
+        assert {:error, %Error{reason: :node_down, executed: false} = error} = call.(hsm)
+        assert error.detail =~ "far@there: "
       end
 
       assert {:ok, _} = Cryptoki.random({@name, node()}, 1)

@@ -1,19 +1,68 @@
 defmodule Cryptoki.HSM do
   @moduledoc false
   # What stands for an HSM in a call, found without asking any process: an instance, or the session of
-  # `Cryptoki.with_session/3` that this process holds. And how it comes to hold one.
+  # `Cryptoki.with_session/3` that this process holds. And how it comes to hold one. And whether it is on this node:
+  # `at/2` has the function that it stands before run where the token is.
 
-  alias Cryptoki.{Call, Error, Instances, Session, Target}
+  alias Cryptoki.{Call, Elsewhere, Error, Instances, Session, Target}
   alias Cryptoki.Native.Wait
 
   @type t :: Session.t() | GenServer.name() | pid
+
+  @doc """
+  Calls a function, `at(hsm, Module.function(hsm, ...))`: here, or as the same function of the node of `hsm`.
+  """
+  defmacro at(hsm, {{:., _, [module, function]}, _, arguments} = call) do
+    quote do
+      if unquote(__MODULE__).here?(unquote(hsm)),
+        do: unquote(call),
+        else:
+          unquote(__MODULE__).there(
+            unquote(hsm),
+            {unquote(module), unquote(function), unquote(arguments)}
+          )
+    end
+  end
+
+  @doc "Whether it is on this node, or nothing that has a node."
+  @spec here?(term) :: boolean
+  def here?(name) when is_atom(name), do: true
+  def here?(pid) when is_pid(pid), do: node(pid) == node()
+  def here?(%Session{there: host}), do: host == nil
+  def here?({:global, _term} = name), do: name |> Instances.whereis() |> here?()
+  def here?({:via, _module, _term} = name), do: name |> Instances.whereis() |> here?()
+  def here?({name, node}) when is_atom(name) and is_atom(node), do: node == node()
+  def here?(_other), do: true
+
+  @doc "Runs a function, whose first argument is `hsm` or an operation of it, on the node of `hsm`."
+  @spec there(t | term, Elsewhere.verb()) :: term
+  def there(%Session{} = session, verb) do
+    _ = held!(session)
+    Elsewhere.on_session(session, verb)
+  end
+
+  def there(hsm, {module, function, [_hsm | arguments]}) do
+    {name, node} = address(hsm)
+    Elsewhere.call(node, name, {module, function, [name | arguments]})
+  end
+
+  defp address({name, node}) when name != :global and is_atom(node), do: {name, node}
+
+  defp address(hsm) do
+    pid = Instances.whereis(hsm)
+    {pid, node(pid)}
+  end
 
   @doc "What `hsm` names, for one call with the options of `Options.call!/2`."
   @spec target(t | term, map) :: {:ok, Target.t()} | {:error, Error.t()}
   def target(hsm, options \\ %{})
 
-  def target(%Session{} = session, options),
+  def target(%Session{there: nil} = session, options),
     do: {:ok, session |> held!() |> with_options(options)}
+
+  def target(%Session{there: host}, _options),
+    do:
+      {:error, Error.new(:unsupported, "a session of #{host.node} cannot be used for this here")}
 
   def target(hsm, options) do
     case Instances.lookup(hsm) do
@@ -60,6 +109,15 @@ defmodule Cryptoki.HSM do
   end
 
   def take(hsm, options) do
+    if here?(hsm) do
+      take_here(hsm, options)
+    else
+      {name, node} = address(hsm)
+      Elsewhere.take(node, name, options, {__MODULE__, :take, [name, options]})
+    end
+  end
+
+  defp take_here(hsm, options) do
     with {:ok, target} <- target(hsm, options),
          {:ok, leased} <- Call.lease(target) do
       session = %Session{owner: self(), target: %{target | queue: leased}}

@@ -162,6 +162,9 @@ defmodule Cryptoki.Keys do
       {:ok, :over} ->
         gone(key, "has ended with its session")
 
+      {:ok, :elsewhere} ->
+        gone(key, "is of a session of another node, or of this one before it was started anew")
+
       {:ok, :unknown} ->
         with {:ok, handle} <- look(target, wanted) do
           Cache.put(target.cache, cache_key(target, wanted), handle)
@@ -176,13 +179,26 @@ defmodule Cryptoki.Keys do
   defp gone(key, why),
     do: {:error, Error.new(:key_not_found, "#{inspect(key)} #{why}", executed: false)}
 
-  # The names of a key that has ended with its session may be those of one on the token.
-  defp standing(target, %Key{handle: {_, _, _} = handle} = key) do
+  # The names of a key that has ended with its session may be those of one on the token. The numbers that another
+  # VM has given are those of other objects here.
+  defp standing(target, %Key{handle: {_, _, _}, token_info: %{instance: pid}} = key)
+       when is_pid(pid) do
+    if of_this_vm?(pid),
+      do: standing_here(target, key),
+      else: {:ok, if(key.token == false, do: :elsewhere, else: :unknown)}
+  end
+
+  defp standing(target, %Key{handle: {_, _, _}} = key), do: standing_here(target, key)
+  defp standing(_target, _key), do: {:ok, :unknown}
+
+  # The creation, which tells a node from the one of the same name before it, is at the end.
+  defp of_this_vm?(pid), do: node(pid) == node() and creation(pid) == creation(self())
+  defp creation(pid), do: pid |> :erlang.term_to_binary() |> binary_slice(-4..-1)
+
+  defp standing_here(target, %Key{handle: handle} = key) do
     with {:ok, :unknown} <- Wait.standing(target.native, handle),
          do: {:ok, if(key.token == false and ours?(target, key), do: :over, else: :unknown)}
   end
-
-  defp standing(_target, _key), do: {:ok, :unknown}
 
   # What all templates of a selector have in common; those of a verb differ in the class.
   defp asked({:search, [template | more], _place, _shown}) do

@@ -3,6 +3,8 @@ defmodule Cryptoki.PublicKey do
   # Public keys as `:public_key` has them: from the public key object, else the public half of the
   # private key (`Cryptoki.PublicHalf`), else from a certificate.
 
+  require Cryptoki.HSM
+
   alias Cryptoki.{Attribute, Error, HSM, Key, Keys, Options, PublicHalf, Selector, Target}
   alias Cryptoki.PublicKey.Decode
   alias Cryptoki.SignatureAlgorithm.PostQuantum
@@ -124,7 +126,11 @@ defmodule Cryptoki.PublicKey do
   """
   @spec to_sign(Cryptoki.hsm(), Selector.selector(), keyword) ::
           {:ok, otp_key} | {:error, Error.t()}
-  def to_sign(hsm, selector, opts) do
+  def to_sign(hsm, selector, opts),
+    do: HSM.at(hsm, __MODULE__.to_sign_here(hsm, selector, opts))
+
+  @doc "The same on the node of the token."
+  def to_sign_here(hsm, selector, opts) do
     options = Options.call!(opts, [:timeout, :metadata])
     search = search!(selector)
     half = Enum.find_value(search, fn {how, wanted} -> how != :object && wanted end)

@@ -3,6 +3,8 @@ defmodule Cryptoki.ContentKey.Holder do
   # The key of the token that a content key is encrypted for: where it is, which kind it is, and how the calls
   # with it are made.
 
+  require Cryptoki.HSM
+
   alias Cryptoki.{Attribute, Error, HSM, Keys, Options}
 
   @enforce_keys [:hsm, :key, :call, :class, :key_type]
@@ -27,13 +29,18 @@ defmodule Cryptoki.ContentKey.Holder do
     wanted = Keys.wanted!(key, :decrypt)
     options = Options.call!(Keyword.delete(call, :pin), [:timeout, :metadata])
 
-    with {:ok, target} <- HSM.target(hsm, options),
-         {:ok, answer} <-
-           Keys.run(target, :attributes, [wanted], fn [handle], nil ->
-             {:attributes, handle, Attribute.types!(@attributes)}
-           end) do
+    with {:ok, answer} <- HSM.at(hsm, __MODULE__.read(hsm, wanted, options)) do
       {:ok,
        holder(hsm, key, call, answer |> Attribute.decode(@attributes) |> Attribute.readable())}
+    end
+  end
+
+  @doc "Its attributes, on the node of the token."
+  def read(hsm, wanted, options) do
+    with {:ok, target} <- HSM.target(hsm, options) do
+      Keys.run(target, :attributes, [wanted], fn [handle], nil ->
+        {:attributes, handle, Attribute.types!(@attributes)}
+      end)
     end
   end
 

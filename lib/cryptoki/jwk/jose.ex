@@ -4,7 +4,7 @@ defmodule Cryptoki.JWK.JOSE do
   # `#{kty => Module}`, with the functions that its behaviours jose_jwk, jose_jwk_kty and
   # jose_jwk_use_sig ask for. They are not named as such: the library need not be there.
 
-  alias Cryptoki.{Error, HSM, Keys}
+  alias Cryptoki.Error
   alias Cryptoki.JWS.Algorithm
 
   @compile {:no_warn_undefined, :jose_jwk}
@@ -94,12 +94,8 @@ defmodule Cryptoki.JWK.JOSE do
   def signer(key, _fields), do: %{"alg" => key |> choose!(nil) |> elem(0)}
 
   defp choose!(%{hsm: hsm, key: key}, name) do
-    wanted = Keys.wanted!(key, :sign)
-
-    with {:ok, target} <- HSM.target(hsm),
-         {:ok, chosen} <- Algorithm.choose(target, wanted, name) do
-      chosen
-    else
+    case Algorithm.for_key(hsm, key, :sign, name, []) do
+      {:ok, chosen} -> chosen
       {:error, error} -> raise error
     end
   end

@@ -4,6 +4,8 @@ defmodule Cryptoki.JWS.Algorithm do
   # mechanism it is on a token. PS ones have a salt as long as the hash, which is the mechanisms'
   # default.
 
+  require Cryptoki.HSM
+
   alias Cryptoki.{Attribute, Error, HSM, Keys, Mechanism, Options, Target}
   alias Cryptoki.Mechanism.Hash
   alias Cryptoki.PublicKey.Info
@@ -98,7 +100,11 @@ defmodule Cryptoki.JWS.Algorithm do
   @doc "What `choose/3` says of the key that a selector names for a verb, with the options of calls."
   @spec for_key(Cryptoki.hsm(), Cryptoki.key(), :sign | :verify, String.t() | nil, keyword) ::
           {:ok, {String.t(), Mechanism.spec()}} | {:error, Error.t()}
-  def for_key(hsm, key, verb, name, call) do
+  def for_key(hsm, key, verb, name, call),
+    do: HSM.at(hsm, __MODULE__.for_key_here(hsm, key, verb, name, call))
+
+  @doc "The same on the node of the token."
+  def for_key_here(hsm, key, verb, name, call) do
     wanted = Keys.wanted!(key, verb)
 
     with {:ok, target} <- HSM.target(hsm, Options.call!(call, @call)),

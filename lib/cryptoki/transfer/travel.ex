@@ -3,6 +3,8 @@ defmodule Cryptoki.Transfer.Travel do
   # The ways of a key: out of a token into a text, into a token, and through one. The key that makes the MAC is
   # one of the session, made for one text, and gone when it is done.
 
+  require Cryptoki.HSM
+
   alias Cryptoki.{Attribute, Error, HSM, Import, Key, Keys, Mechanism, Options, PrivateKey}
   alias Cryptoki.Call
   alias Cryptoki.DER.Reader
@@ -40,7 +42,11 @@ defmodule Cryptoki.Transfer.Travel do
 
   @spec out(Cryptoki.hsm(), Cryptoki.key(), Cryptoki.key(), keyword) ::
           {:ok, String.t()} | {:error, Error.t()}
-  def out(hsm, selector, wrapping, call) do
+  def out(hsm, selector, wrapping, call),
+    do: HSM.at(hsm, __MODULE__.out_here(hsm, selector, wrapping, call))
+
+  @doc "The same on the node of the token."
+  def out_here(hsm, selector, wrapping, call) do
     wanted = Keys.wanted!(selector, :sign)
 
     with {:ok, target} <- target(hsm, call),
@@ -162,7 +168,11 @@ defmodule Cryptoki.Transfer.Travel do
 
   @spec into(Cryptoki.hsm(), read, Cryptoki.key(), wished, keyword) ::
           {:ok, Key.t()} | {:error, Error.t()}
-  def into(hsm, {file, _body, _mac} = read, unwrapping, wished, call) do
+  def into(hsm, read, unwrapping, wished, call),
+    do: HSM.at(hsm, __MODULE__.into_here(hsm, read, unwrapping, wished, call))
+
+  @doc "The same on the node of the token."
+  def into_here(hsm, {file, _body, _mac} = read, unwrapping, wished, call) do
     with {:ok, target} <- target(hsm, call),
          {:ok, kek} <- kek(target, unwrapping, :unwrap),
          :ok <- authentic(target, kek, read),
@@ -249,7 +259,11 @@ defmodule Cryptoki.Transfer.Travel do
 
   @spec through(Cryptoki.hsm(), read, Cryptoki.key(), Cryptoki.key(), keyword) ::
           {:ok, String.t()} | {:error, Error.t()}
-  def through(hsm, {file, _body, _mac} = read, unwrapping, wrapping, call) do
+  def through(hsm, read, unwrapping, wrapping, call),
+    do: HSM.at(hsm, __MODULE__.through_here(hsm, read, unwrapping, wrapping, call))
+
+  @doc "The same on the node of the token."
+  def through_here(hsm, {file, _body, _mac} = read, unwrapping, wrapping, call) do
     with {:ok, target} <- target(hsm, call),
          {:ok, old} <- kek(target, unwrapping, :unwrap),
          {:ok, new} <- kek(target, wrapping, :wrap),

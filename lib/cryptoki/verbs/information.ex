@@ -3,10 +3,21 @@ defmodule Cryptoki.Information do
   # What the library, its slots, the token and its mechanisms say about themselves, with names in
   # place of numbers.
 
-  alias Cryptoki.{Call, Error, HSM, Instances, Mechanism, Names, Native, Options}
+  alias Cryptoki.{Call, Error, HSM, Instance, Instances, Mechanism, Names, Native, Options}
   alias Cryptoki.Native.Wait
 
   @options [:timeout, :metadata]
+
+  def status(hsm) do
+    with {:ok, target} <- HSM.target(hsm), do: Instance.status(target)
+  end
+
+  def stop(hsm) do
+    case Instances.whereis(hsm) do
+      nil -> :ok
+      pid -> Instance.stop(pid)
+    end
+  end
 
   def library_info(hsm, opts) do
     with {:ok, target} <- target(hsm, opts),

@@ -20,14 +20,14 @@ defmodule Cryptoki.Lazy do
     chunks
     |> Chunks.regroup()
     |> Stream.transform(
-      fn -> begin(hsm, call) end,
+      fn -> begin(hsm, call, [kind, key, mechanism, opts]) end,
       fn piece, {op, _give_back} = state -> {op |> Operation.update(piece) |> bytes(), state} end,
       fn {op, _give_back} = state -> {op |> Operation.finish() |> bytes(), state} end,
       fn {op, give_back} -> leave(op, give_back) end
     )
   end
 
-  defp begin(hsm, call) do
+  defp begin(hsm, call, arguments) do
     {session, give_back} =
       case HSM.take(hsm, call.options) do
         {:ok, session, give_back} -> {session, give_back}
@@ -35,7 +35,7 @@ defmodule Cryptoki.Lazy do
       end
 
     try do
-      case Operations.start(session, call) do
+      case start(session, call, arguments) do
         {:ok, op} -> {op, give_back}
         {:error, error} -> raise error
       end
@@ -45,6 +45,12 @@ defmodule Cryptoki.Lazy do
         :erlang.raise(kind, reason, __STACKTRACE__)
     end
   end
+
+  # A call that has been checked is not sent to another node: there are functions in it.
+  defp start(%{there: nil} = session, call, _arguments), do: Operations.start(session, call)
+
+  defp start(session, _call, arguments),
+    do: HSM.there(session, {Operations, :start, [session | arguments]})
 
   # Of an operation that is over there is nothing left to cancel. One on the caller's own session
   # must not stay; a session of ours is cleaned when it is given back.

@@ -4,6 +4,8 @@ defmodule Cryptoki.Objects do
 
   import Cryptoki.Names, only: [is_proper_list: 1]
 
+  require Cryptoki.HSM
+
   alias Cryptoki.{
     Attribute,
     Beside,
@@ -86,7 +88,7 @@ defmodule Cryptoki.Objects do
     wanted = Keys.wanted!(selector, :find)
 
     Stream.resource(
-      fn -> {hsm |> target!(options) |> handles(wanted, :fresh) |> value!(), 0, []} end,
+      fn -> {hsm |> HSM.at(__MODULE__.found(hsm, wanted, options)) |> value!(), 0, []} end,
       fn
         {[], 0, [error | _more]} ->
           raise error
@@ -95,30 +97,38 @@ defmodule Cryptoki.Objects do
           {:halt, {hsm, unread}}
 
         {[handle | rest], count, unread} ->
-          next(hsm |> target!(options), handle, {rest, count, unread})
+          next(HSM.at(hsm, __MODULE__.readable(hsm, handle, options)), {rest, count, unread})
       end,
       &left_out(&1, options)
     )
   end
 
   # The list that find/3 gives, object by object.
-  defp next(target, handle, {rest, count, unread}) do
-    case Keys.readable(target, handle) do
-      {:ok, key} -> {[key], {rest, count + 1, unread}}
-      :gone -> {[], {rest, count, unread}}
-      {:unreadable, error} -> {[], {rest, count, [error | unread]}}
-      {:error, error} -> raise error
-    end
+  defp next({:ok, key}, {rest, count, unread}), do: {[key], {rest, count + 1, unread}}
+  defp next(:gone, state), do: {[], state}
+
+  defp next({:unreadable, error}, {rest, count, unread}),
+    do: {[], {rest, count, [error | unread]}}
+
+  defp next({:error, error}, _state), do: raise(error)
+
+  defp left_out({hsm, unread}, options), do: HSM.at(hsm, __MODULE__.unread(hsm, unread, options))
+  defp left_out(_halted, _options), do: :ok
+
+  ## The steps of a stream, each where the token is
+
+  def found(hsm, wanted, options) do
+    with {:ok, target} <- HSM.target(hsm, options), do: handles(target, wanted, :fresh)
   end
 
-  defp left_out({hsm, unread}, options) do
+  def readable(hsm, handle, options) do
+    with {:ok, target} <- HSM.target(hsm, options), do: Keys.readable(target, handle)
+  end
+
+  def unread(hsm, unread, options) do
     with {:ok, target} <- HSM.target(hsm, options), do: Unread.tell(target, unread)
     :ok
   end
-
-  defp left_out(_halted, _options), do: :ok
-
-  defp target!(hsm, options), do: hsm |> HSM.target(options) |> value!()
 
   defp value!({:ok, value}), do: value
   defp value!({:error, error}), do: raise(error)

@@ -4,6 +4,8 @@ defmodule Cryptoki.Operations do
   # raises `ArgumentError`; then the keys are resolved and the operation runs as one request, or for
   # `{:stream, enumerable}` as a multi-part operation on a session of its own.
 
+  require Cryptoki.HSM
+
   alias Cryptoki.{
     Bytes,
     Call,
@@ -122,7 +124,9 @@ defmodule Cryptoki.Operations do
     do: &{:verify_signature, &2, &1, call.data, signature, &3}
 
   def valid?(hsm, key, mechanism, data, signature, opts) do
-    case verify(hsm, key, mechanism, data, signature, opts) do
+    verified = HSM.at(hsm, __MODULE__.verify(hsm, key, mechanism, data, signature, opts))
+
+    case verified do
       :ok -> true
       {:error, %Error{reason: no}} when no in [:signature_invalid, :signature_len_range] -> false
       {:error, error} -> raise error

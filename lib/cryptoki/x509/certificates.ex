@@ -3,6 +3,8 @@ defmodule Cryptoki.Certificates do
   # Certificates as users give them: DER, PEM, what names one on the token, or a list of these; and
   # whether one is that of a key.
 
+  require Cryptoki.HSM
+
   alias Cryptoki.{DER, Error, HSM, Keys, Mechanism, PEM, PublicHalf, SignatureAlgorithm}
   alias Cryptoki.Certificates.ByToken
   alias Cryptoki.DER.Reader
@@ -124,7 +126,11 @@ defmodule Cryptoki.Certificates do
 
   @doc "Whether the key on the token has this public key, as far as it can be proven."
   @spec same_key(Cryptoki.hsm(), Cryptoki.key(), term) :: :ok | {:error, Error.t()}
-  def same_key(hsm, key, certified) do
+  def same_key(hsm, key, certified),
+    do: HSM.at(hsm, __MODULE__.same_key_here(hsm, key, certified))
+
+  @doc "The same on the node of the token."
+  def same_key_here(hsm, key, certified) do
     wanted = Keys.wanted!(key, :private_key)
 
     with {:ok, target} <- HSM.target(hsm) do

@@ -1,0 +1,89 @@
+defmodule Cryptoki.Test.Cluster do
+  @moduledoc false
+  # Nodes of this machine with this code: one is the VM of the tests, which talks to the others over their standard
+  # input as well, so that a connection can be cut without ending a node.
+
+  @host "127.0.0.1"
+
+  @doc "Makes the VM of the tests a node; ends that with the tests of the module."
+  @spec join :: :ok
+  def join do
+    {_said, 0} = System.cmd("epmd", ["-daemon"])
+    {:ok, _} = Node.start(name(), :longnames)
+    ExUnit.Callbacks.on_exit(fn -> Node.stop() end)
+    :ok
+  end
+
+  @doc "Starts a node, on which `cryptoki` runs."
+  @spec start([Path.t()]) :: {pid, node}
+  def start(first \\ []) do
+    paths = for path <- first ++ :code.get_path(), do: [~c"-pa", to_charlist(path)]
+    # The path that is named last comes first.
+    args =
+      [~c"-setcookie", Atom.to_charlist(Node.get_cookie())] ++ Enum.concat(Enum.reverse(paths))
+
+    {:ok, peer, node} =
+      :peer.start(%{
+        name: name() |> Atom.to_string() |> String.split("@") |> hd() |> to_charlist(),
+        host: to_charlist(@host),
+        longnames: true,
+        connection: :standard_io,
+        args: args
+      })
+
+    ExUnit.Callbacks.on_exit(fn -> stop(peer) end)
+    {:ok, _} = :peer.call(peer, :application, :ensure_all_started, [:cryptoki])
+    :ok = :peer.call(peer, :logger, :set_primary_config, [:level, :none])
+    {peer, node}
+  end
+
+  @spec stop(pid) :: :ok
+  def stop(peer) do
+    :peer.stop(peer)
+  catch
+    :exit, _stopped -> :ok
+  end
+
+  @doc "Calls over and over for so many milliseconds; how often each outcome was. Nothing else ever comes."
+  @spec load(term, pos_integer) :: map
+  def load(hsm, time), do: repeat(hsm, System.monotonic_time(:millisecond) + time, %{})
+
+  defp repeat(hsm, until, counts) do
+    if System.monotonic_time(:millisecond) < until do
+      outcome = hsm |> once(:rand.uniform(3)) |> outcome()
+      {:messages, []} = Process.info(self(), :messages)
+      repeat(hsm, until, Map.update(counts, outcome, 1, &(&1 + 1)))
+    else
+      counts
+    end
+  end
+
+  defp once(hsm, 1), do: Cryptoki.random(hsm, 8)
+  defp once(hsm, 2), do: Cryptoki.digest(hsm, :sha256, {:stream, ["a", "b", "c"]})
+
+  defp once(hsm, 3) do
+    Cryptoki.with_session(hsm, fn session ->
+      with {:ok, op} <- Cryptoki.start(session, :digest, :sha256),
+           :ok <- Cryptoki.Operation.update(op, "abc"),
+           do: Cryptoki.Operation.finish(op)
+    end)
+  end
+
+  defp outcome({:ok, <<_::64>>}), do: :ok
+
+  defp outcome({:ok, digest}) do
+    ^digest = :crypto.hash(:sha256, "abc")
+    :ok
+  end
+
+  defp outcome({:error, error}), do: {error.reason, error.executed}
+
+  @doc "Sends its process a signal."
+  @spec signal(charlist, String.t()) :: :ok
+  def signal(pid, name) do
+    {_said, 0} = System.cmd("kill", ["-" <> name, to_string(pid)])
+    :ok
+  end
+
+  defp name, do: :"cryptoki-#{System.pid()}-#{System.unique_integer([:positive])}@#{@host}"
+end
