@@ -114,6 +114,16 @@ defmodule Cryptoki.NodesTest do
       :global.unregister_name(@name)
     end
 
+    test "is what certificates and messages are made by", %{hsm: hsm, private: private} do
+      {:ok, public} = Cryptoki.public_key(hsm, private)
+      assert {:ok, jws} = Cryptoki.JWS.sign(hsm, [label: "ec"], "payload")
+      assert {:ok, _} = Cryptoki.JWS.verify(hsm, [label: "ec"], jws)
+
+      assert {:ok, der} = Cryptoki.X509.self_signed(hsm, private, subject: "/CN=there")
+      assert :public_key.pkix_verify(der, public)
+      assert {:ok, _} = Cryptoki.SSH.public_key(hsm, private)
+    end
+
     test "of what does not run there", %{node: node} do
       assert {:error, %Error{reason: :shutdown, executed: false}} =
                Cryptoki.random({:nobody, node}, 1)
