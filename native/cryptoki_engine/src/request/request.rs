@@ -1,6 +1,7 @@
 //! One request: what is to be done, who waits for it, and how far it has come.
 
 use crate::request::handshake::{Cancelled, Handshake};
+use crate::request::pace::look_until;
 use crate::session::status::Status;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
@@ -130,12 +131,7 @@ impl<J, A> Request<J, A> {
 
     /// Looks for the answer until `until`, and takes it if it comes.
     pub fn look(&self, until: Instant) -> Option<(Result<A>, Times)> {
-        while !self.handshake.is_left() {
-            if Instant::now() >= until {
-                return None;
-            }
-            std::hint::spin_loop();
-        }
+        look_until(until, || self.handshake.is_left().then_some(()))?;
         self.payload(|payload| payload.left.take())
     }
 
