@@ -181,9 +181,8 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
 
   defp installed?(artefact, name, bytes) do
     with [path] <- installed(artefact),
-         true <- Path.basename(path) == name,
-         {:ok, %{size: size, type: :regular}} <- File.stat(path) do
-      size == byte_size(bytes)
+         true <- Path.basename(path) == name do
+      File.read(path) == {:ok, bytes}
     else
       _ -> false
     end

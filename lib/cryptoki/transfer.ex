@@ -12,7 +12,8 @@ defmodule Cryptoki.Transfer do
   (`Cryptoki.import_key/4` brings it to both, or a transfer under another one). The key leaves its token wrapped by it
   (RFC 5649), and not otherwise; the text has its label, id, what it may do and how it is kept, its public key or check
   value, and a MAC over all of it, by a key that is made for this text in the token and wrapped likewise. So whoever
-  can wrap with the wrapping key can make such a text, and nobody else. An RSA key cannot be the wrapping key: everybody
+  can wrap with the wrapping key can make such a text, and nobody else, as long as it wraps no secret of 193 to 200 bytes that somebody knows: keep
+  it for this. An RSA key cannot be the wrapping key: everybody
   has its public half.
 
   What the tokens do not allow is not done: a key has to be `extractable: true`, and one with `wrap_with_trusted:
@@ -34,7 +35,7 @@ defmodule Cryptoki.Transfer do
   | `public_key` | of a private key: its `SubjectPublicKeyInfo`, base64; else null |
   | `check_value` | of a secret key, as `Cryptoki.check_value/3` has it, hexadecimal; null where the token has none |
   | `wrapped_key` | the key, a private one as PKCS #8, wrapped by the wrapping key (RFC 5649), base64 |
-  | `mac_key` | 32 bytes, wrapped likewise |
+  | `mac_key` | 200 bytes, wrapped likewise: 208, which no other key has |
 
   The third line is HMAC-SHA256 over the first two with their line ends, with `mac_key` as its key, base64. The guide
   [Keys in and out](guides/keys_in_and_out.md) has vectors, and opens one with OpenSSL alone.

@@ -95,6 +95,14 @@ defmodule Cryptoki.JSONTest do
     assert_raise ArgumentError, ~r/at most 64 deep/, fn -> JSON.encode!(deep.(100_000)) end
   end
 
+  test "a number of more digits than any has that means something, by both readers" do
+    for {digits, expected} <- [{400, {:ok, 10 ** 399}}, {401, :error}, {1_000_000, :error}] do
+      text = "1" <> String.duplicate("0", digits - 1)
+      assert JSON.decode(text) == expected
+      assert JSON.Reader.decode(text, 64) == expected
+    end
+  end
+
   test "a name that is there twice in one object" do
     for reader <- @readers do
       assert reader.(~S({"a":1,"a":1})) == :error

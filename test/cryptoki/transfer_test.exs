@@ -257,6 +257,9 @@ defmodule Cryptoki.TransferTest do
             {"public_key", "AAAA"},
             {"wrapped_key", "AAAA"},
             {"mac_key", nil},
+            # A key that somebody knows, wrapped by the same key, is none of a MAC; nor is that of a MAC a key.
+            {"mac_key", members["wrapped_key"]},
+            {"wrapped_key", members["mac_key"]},
             {"more", 1}
           ] do
         body = members |> Map.put(member, value) |> JSON.encode!() |> IO.iodata_to_binary()

@@ -11,6 +11,8 @@ defmodule Cryptoki.JSON do
   @compile {:no_warn_undefined, :json}
 
   # Objects and arrays stand in each other this deep at most, both ways.
+  # As in the reader.
+  @digits 400
   @levels 64
 
   @doc "Whether OTP has `json`."
@@ -100,6 +102,9 @@ defmodule Cryptoki.JSON do
   defp decode_by_otp(text) do
     decoders = %{
       null: nil,
+      integer: fn digits ->
+        if byte_size(digits) > @digits, do: throw(:too_long), else: String.to_integer(digits)
+      end,
       object_start: fn {levels, _outer} -> {deeper(levels), %{}} end,
       object_push: fn name, value, {levels, object} ->
         if is_map_key(object, name), do: throw(:twice)
@@ -116,7 +121,7 @@ defmodule Cryptoki.JSON do
   rescue
     _not_json -> :error
   catch
-    refused when refused in [:twice, :deep] -> :error
+    refused when refused in [:twice, :deep, :too_long] -> :error
   end
 
   defp deeper(0), do: throw(:deep)

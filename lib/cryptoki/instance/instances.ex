@@ -34,6 +34,7 @@ defmodule Cryptoki.Instances do
           | :random_limit
           | :seed_limit
           | :unread
+          | {:there, node}
 
   @doc "Makes the table, owned by the caller."
   @spec create_table() :: :ok
@@ -144,7 +145,7 @@ defmodule Cryptoki.Instances do
   end
 
   @doc "One of the facts about an instance."
-  @spec get(pid, what) :: term
+  @spec get(pid | atom, what) :: term
   def get(pid, what) do
     case :ets.lookup(@table, {what, pid}) do
       [{_key, value}] -> value
@@ -152,7 +153,7 @@ defmodule Cryptoki.Instances do
     end
   end
 
-  @spec put(pid, what, term) :: true
+  @spec put(pid | atom, what, term) :: true
   def put(pid, what, value), do: :ets.insert(@table, {{what, pid}, value})
 
   @spec delete(pid, what) :: true

@@ -184,6 +184,11 @@ defmodule Cryptoki.SSH.Agent do
         send(connection, {:serve, client})
         accept(socket, agent, most, ended(count + 1))
 
+      # One that went before it was let in, or no file left for it: the others go on.
+      {:error, reason} when reason in [:econnaborted, :emfile, :enfile] ->
+        Process.sleep(100)
+        accept(socket, agent, most, ended(count))
+
       {:error, reason} ->
         exit({:shutdown, reason})
     end

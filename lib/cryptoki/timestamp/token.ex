@@ -110,6 +110,8 @@ defmodule Cryptoki.Timestamp.Token do
          {:ok, extensions} <- Extensions.Read.read(fields.extensions),
          true <- for_this?(extensions) || "its signer's certificate is not for time stamps alone",
          true <-
+           Extensions.Read.signs?(extensions) || "its signer's certificate is not for signatures",
+         true <-
            by?(token.info.tsa, fields, extensions) || "it has the name of another authority",
          :ok <- SignedData.Read.signed(signer, @info, token.content, certificate) do
       {:ok, certificate}

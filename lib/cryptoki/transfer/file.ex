@@ -74,7 +74,8 @@ defmodule Cryptoki.Transfer.File do
          {:ok, check} <- check_value(members["check_value"]),
          {:ok, public} <- public(class, members["public_key"]),
          {:ok, wrapped} <- sealed(members, "wrapped_key"),
-         {:ok, mac_key} <- sealed(members, "mac_key") do
+         {:ok, mac_key} <- sealed(members, "mac_key"),
+         :ok <- apart(wrapped, mac_key) do
       {:ok,
        %{
          class: class,
@@ -119,6 +120,19 @@ defmodule Cryptoki.Transfer.File do
       {:ok, bytes} when byte_size(bytes) in 16..@sealed_most -> {:ok, bytes}
       _none -> wrong("its #{name} is none")
     end
+  end
+
+  @doc "How many bytes the key of the MAC has, and how many it has when it is wrapped: no other key that travels has."
+  @spec mac_key_size() :: {pos_integer, pos_integer}
+  def mac_key_size, do: {200, 208}
+
+  # Both are wrapped alike. A key that somebody knows must not be taken for that of a MAC.
+  defp apart(wrapped, mac_key) do
+    {_size, sealed} = mac_key_size()
+
+    if byte_size(mac_key) == sealed and byte_size(wrapped) != sealed,
+      do: :ok,
+      else: wrong("its mac_key is none")
   end
 
   # One text for each bytes.

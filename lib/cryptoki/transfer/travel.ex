@@ -4,6 +4,7 @@ defmodule Cryptoki.Transfer.Travel do
   # one of the session, made for one text, and gone when it is done.
 
   require Cryptoki.HSM
+  require Logger
 
   alias Cryptoki.{Attribute, Error, HSM, Import, Key, Keys, Mechanism, Options, PrivateKey}
   alias Cryptoki.Call
@@ -11,6 +12,7 @@ defmodule Cryptoki.Transfer.Travel do
   alias Cryptoki.Import.Made
   alias Cryptoki.Native.Wait
   alias Cryptoki.PublicKey.Given
+  alias Cryptoki.Target
   alias Cryptoki.Transfer.{Attributes, File}
   alias Cryptoki.X509.Extensions
 
@@ -122,6 +124,7 @@ defmodule Cryptoki.Transfer.Travel do
 
   defp sealed(target, kek, key, file) do
     with {:ok, wrapped} <- wrapped(target, kek, key.handle, @padded),
+         :ok <- no_mac_key(wrapped),
          {:ok, mac_key} <- mac_key(target) do
       within(target, mac_key, fn ->
         with {:ok, wrapped_mac_key} <- wrapped(target, kek, mac_key, @padded),
@@ -134,8 +137,15 @@ defmodule Cryptoki.Transfer.Travel do
     end
   end
 
+  defp no_mac_key(wrapped) do
+    if elem(File.mac_key_size(), 1) == byte_size(wrapped),
+      do: unsupported("a secret of 193 to 200 bytes is what only the key of a MAC is"),
+      else: :ok
+  end
+
   defp mac_key(target) do
-    template = @mac ++ [value_len: 32, sensitive: true, extractable: true]
+    {size, _sealed} = File.mac_key_size()
+    template = @mac ++ [value_len: size, sensitive: true, extractable: true]
     mechanism = Mechanism.encode!(:generic_secret_key_gen)
     Call.run(target, {:generate_key, mechanism, Attribute.encode!(template)})
   end
@@ -144,7 +154,14 @@ defmodule Cryptoki.Transfer.Travel do
   defp within(target, handle, fun) do
     fun.()
   after
-    _ = Call.run(%{target | deadline: Wait.deadline(target.timeout)}, {:destroy, handle})
+    target = %{target | deadline: Wait.deadline(target.timeout)}
+
+    with {:error, error} <- Call.run(target, {:destroy, handle}) do
+      Logger.warning(
+        "cryptoki #{inspect(Target.called(target))}: a key that was made for a transfer could not be destroyed, it is " <>
+          "there until its session ends: #{Exception.message(error)}"
+      )
+    end
   end
 
   defp wrapped(target, kek, handle, [name | others]) do

@@ -19,8 +19,8 @@ use cryptoki_sys::CK_SLOT_ID;
 use std::sync::atomic::{
     AtomicBool, AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst,
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// More sessions are not kept open for the objects in them: their number on a token is limited.
 const KEPT_LIMIT: usize = 16;
@@ -39,9 +39,14 @@ pub enum SessionJob {
 /// A request for a session thread.
 pub type SessionRequest = Arc<Request<SessionJob, Answer>>;
 
-/// Unique in this process: a handle of one instance is stale in every other.
+/// Unique in this process, and no number of the process that was here before: a handle that was kept is stale.
 fn next_epoch() -> u64 {
-    static EPOCHS: AtomicU64 = AtomicU64::new(1);
+    static EPOCHS: LazyLock<AtomicU64> = LazyLock::new(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let (seconds, rest) =
+            since.map_or((1, 1), |since| (since.as_secs(), since.subsec_micros()));
+        AtomicU64::new((seconds << 20) + u64::from(rest))
+    });
     EPOCHS.fetch_add(1, SeqCst)
 }
 

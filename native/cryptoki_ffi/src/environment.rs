@@ -1,28 +1,38 @@
 //! The environment that C sees: some libraries know no other way to be configured.
 
+use crate::failure::{Failure, Reason, Result};
 use std::ffi::OsString;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::time::{Duration, Instant};
 
-/// One changes it at a time, and has it back as it was before the next one does.
-static ALONE: Mutex<()> = Mutex::new(());
+/// One changes it at a time, while nobody else initialises a library: that would be given variables of another one.
+static ALONE: RwLock<()> = RwLock::new(());
+
+/// How long others may take.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Names and values.
 pub type Variables = Vec<(OsString, OsString)>;
 
+enum Turn {
+    Changing(#[allow(dead_code)] RwLockWriteGuard<'static, ()>),
+    AsItIs(#[allow(dead_code)] RwLockReadGuard<'static, ()>),
+}
+
 /// Variables that are set, until this is dropped: then they are as they were before.
 pub struct Set {
     before: Vec<(OsString, Option<OsString>)>,
-    _alone: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Set {
-    /// Sets them, where there are any. Whoever reads C's environment on another thread at the same moment may be given
-    /// what is being moved, in C libraries that do not guard it (glibc does from 2.41 on).
-    pub fn new(variables: &Variables) -> Option<Self> {
-        if variables.is_empty() {
-            return None;
-        }
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Sets them, where there are any, when it is our turn. Whoever reads C's environment on another thread at the same
+    /// moment may be given what is being moved, in C libraries that do not guard it (glibc does from 2.41 on).
+    pub fn new(variables: &Variables) -> Result<Self> {
+        let turn = turn(|| match variables.is_empty() {
+            true => ready(ALONE.try_read()).map(Turn::AsItIs),
+            false => ready(ALONE.try_write()).map(Turn::Changing),
+        })?;
         let names = variables.iter().map(|(name, _)| name.clone());
         let before = names
             .map(|name| (name.clone(), std::env::var_os(name)))
@@ -31,10 +41,33 @@ impl Set {
             // SAFETY: see above; names and values have no NUL, names no `=`.
             unsafe { std::env::set_var(name, value) };
         }
-        Some(Self {
+        Ok(Self {
             before,
-            _alone: alone,
+            _turn: turn,
         })
+    }
+}
+
+/// What a lock gives, also after a panic of somebody who held it.
+fn ready<G>(tried: std::result::Result<G, TryLockError<G>>) -> Option<G> {
+    match tried {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+fn turn(mut take: impl FnMut() -> Option<Turn>) -> Result<Turn> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(turn) = take() {
+            return Ok(turn);
+        }
+        if Instant::now() >= until {
+            let why = "another library is being initialised with an env: of its own";
+            return Err(Failure::own(Reason::Busy, why));
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -64,10 +97,15 @@ mod tests {
     fn variables_are_there_for_a_while_and_then_as_they_were() {
         let value = || std::env::var_os("CRYPTOKI_TEST_SET");
         let set = |text: &str| Set::new(&vec![("CRYPTOKI_TEST_SET".into(), text.into())]);
-        assert!(Set::new(&Vec::new()).is_none());
+        // Those that change nothing are not in each other's way.
+        let (one, another) = (Set::new(&Vec::new()), Set::new(&Vec::new()));
+        assert!(one.is_ok() && another.is_ok());
+        drop((one, another));
         assert_eq!(value(), None);
         let outer = set("one");
         assert_eq!(value(), Some("one".into()));
+        // Nobody is given them who has not asked for them.
+        assert!(Set::new(&Vec::new()).is_err_and(|failure| failure.to_string().contains("env:")));
         drop(outer);
         assert_eq!(value(), None);
         // SAFETY: of this test alone.

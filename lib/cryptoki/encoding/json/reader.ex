@@ -4,6 +4,8 @@ defmodule Cryptoki.JSON.Reader do
   # each other only so deep: a text of strangers is not to say how much of the stack is used.
 
   @whitespace [?\s, ?\t, ?\r, ?\n]
+  # More than any number has that means something; the time to read one grows with the square of that.
+  @digits 400
   @number ~r/\A-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/
   @escapes %{
     ?" => "\"",
@@ -43,9 +45,17 @@ defmodule Cryptoki.JSON.Reader do
 
   defp value(text, _levels) do
     case Regex.run(@number, text) do
-      [digits] -> {String.to_integer(digits), after_prefix(text, digits)}
-      [digits | _] -> {float(digits), after_prefix(text, digits)}
-      nil -> throw(:not_json)
+      [digits] when byte_size(digits) <= @digits ->
+        {String.to_integer(digits), after_prefix(text, digits)}
+
+      [_digits] ->
+        throw(:not_json)
+
+      [digits | _] ->
+        {float(digits), after_prefix(text, digits)}
+
+      nil ->
+        throw(:not_json)
     end
   end
 

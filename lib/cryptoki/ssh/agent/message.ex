@@ -69,7 +69,8 @@ defmodule Cryptoki.SSH.Agent.Message do
 
   # It is shown to people.
   defp text(kind, text) do
-    if String.valid?(text) and byte_size(text) <= 256 and not (text =~ ~r/[\x00-\x1f\x7f]/),
+    # What turns a line around would show them another one.
+    if String.valid?(text) and byte_size(text) <= 256 and not (text =~ ~r/[\p{Cc}\p{Cf}]/u),
       do: {kind, text},
       else: :unknown
   end

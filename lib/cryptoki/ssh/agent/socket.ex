@@ -25,7 +25,7 @@ defmodule Cryptoki.SSH.Agent.Socket do
   end
 
   defp private(directory) do
-    case File.stat(directory) do
+    case File.lstat(directory) do
       {:ok, %{type: :directory, mode: mode}} ->
         if Bitwise.band(mode, 0o077) == 0,
           do: :ok,
@@ -69,6 +69,9 @@ defmodule Cryptoki.SSH.Agent.Socket do
       active: false,
       packet: 4,
       packet_size: Message.most(),
+      # Who asks and does not read is not waited for.
+      send_timeout: 30_000,
+      send_timeout_close: true,
       ifaddr: {:local, path}
     ]
 

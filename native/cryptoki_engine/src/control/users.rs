@@ -176,7 +176,7 @@ impl Users<'_> {
         reserved: Option<&'static CStr>,
         environment: &Variables,
     ) -> Result<bool> {
-        let set = Set::new(environment);
+        let set = Set::new(environment)?;
         let answer = self.library.functions.initialize(reserved);
         drop(set);
         // After C_Initialize, so that it runs before the destructors registered there.
