@@ -98,7 +98,10 @@ defmodule Cryptoki.ImportPostQuantumTest do
         Map.put(
           jwk,
           "pub",
-          Base64URL.encode(<<1, binary_part(public, 1, byte_size(public) - 1)::binary>>)
+          Base64URL.encode(
+            <<Bitwise.bxor(:binary.first(public), 1),
+              binary_part(public, 1, byte_size(public) - 1)::binary>>
+          )
         )
 
       assert {:error, %Error{reason: :invalid_argument}} =
