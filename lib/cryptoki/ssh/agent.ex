@@ -184,21 +184,24 @@ defmodule Cryptoki.SSH.Agent do
         send(connection, {:serve, client})
         accept(socket, agent, most, ended(count + 1))
 
-      # One that went before it was let in, or no file left for it: the others go on.
-      {:error, reason} when reason in [:econnaborted, :emfile, :enfile] ->
-        Process.sleep(100)
+      # One that went before it was let in.
+      {:error, :econnaborted} ->
         accept(socket, agent, most, ended(count))
+
+      # No file is left for it: until a connection ends, or somebody else gives one back.
+      {:error, reason} when reason in [:emfile, :enfile] ->
+        accept(socket, agent, most, ended(count, 100))
 
       {:error, reason} ->
         exit({:shutdown, reason})
     end
   end
 
-  defp ended(count) do
+  defp ended(count, patience \\ 0) do
     receive do
       {:EXIT, _connection, _reason} -> ended(count - 1)
     after
-      0 -> count
+      patience -> count
     end
   end
 

@@ -10,7 +10,18 @@ defmodule Cryptoki.PrivateKey.Elliptic do
 
   @ec {1, 2, 840, 10_045, 2, 1}
   @sizes %{ed25519: 32, ed448: 57, x25519: 32, x448: 56}
+  # RFC 8410, section 3.
+  @edwards_oids %{
+    {1, 3, 101, 112} => :ed25519,
+    {1, 3, 101, 113} => :ed448,
+    {1, 3, 101, 110} => :x25519,
+    {1, 3, 101, 111} => :x448
+  }
   @edwards [:ed25519, :ed448]
+
+  @doc "The types of keys on Edwards and Montgomery curves, by their identifiers."
+  @spec edwards_oids() :: %{tuple => atom}
+  def edwards_oids, do: @edwards_oids
 
   @doc "A key on a curve with this object identifier."
   @spec read(tuple, Reader.t()) :: PrivateKey.t()

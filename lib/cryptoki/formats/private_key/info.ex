@@ -11,12 +11,7 @@ defmodule Cryptoki.PrivateKey.Info do
 
   @rsa {1, 2, 840, 113_549, 1, 1, 1}
   @ec {1, 2, 840, 10_045, 2, 1}
-  @edwards %{
-    {1, 3, 101, 112} => :ed25519,
-    {1, 3, 101, 113} => :ed448,
-    {1, 3, 101, 110} => :x25519,
-    {1, 3, 101, 111} => :x448
-  }
+  @edwards PrivateKey.Elliptic.edwards_oids()
   @called %{
     {1, 2, 840, 113_549, 1, 1, 10} =>
       "RSA for PSS only, a limit that no token keeps; `openssl rsa -in FILE -traditional -outform DER -out PLAIN` writes it without",

@@ -10,12 +10,7 @@ defmodule Cryptoki.PrivateKey.Record do
   @what "private key: "
   @rsa {1, 2, 840, 113_549, 1, 1, 1}
   @ec {1, 2, 840, 10_045, 2, 1}
-  @edwards %{
-    {1, 3, 101, 112} => :ed25519,
-    {1, 3, 101, 113} => :ed448,
-    {1, 3, 101, 110} => :x25519,
-    {1, 3, 101, 111} => :x448
-  }
+  @edwards PrivateKey.Elliptic.edwards_oids()
 
   @doc "Whether it is a record that could be a key, by its name and how many fields it has."
   @spec record?(term) :: boolean
