@@ -31,16 +31,13 @@ defmodule Cryptoki.Envelope.Box do
 
   @doc "The header of some bytes and what stands behind it; `:more` when it is not whole yet."
   @spec read(binary) :: {:ok, sealed_key, rest :: binary} | :more | {:error, Error.t()}
-  def read(<<@magic, size, rest::binary>>) when size in @ivs do
-    case rest do
-      <<iv::binary-size(size), sealed::binary-size(@key + @tag), rest::binary>> ->
-        {:ok, {iv, sealed}, rest}
+  def read(
+        <<@magic, size, iv::binary-size(size), sealed::binary-size(@key + @tag), rest::binary>>
+      )
+      when size in @ivs,
+      do: {:ok, {iv, sealed}, rest}
 
-      _shorter ->
-        :more
-    end
-  end
-
+  def read(<<@magic, size, _shorter::binary>>) when size in @ivs, do: :more
   def read(<<@magic, _size, _rest::binary>>), do: no_envelope()
 
   def read(bytes) do
@@ -131,8 +128,7 @@ defmodule Cryptoki.Envelope.Box do
   # An empty chunk is that of no text, and none behind others.
   defp opened(chunk, key, aad, number, last)
        when byte_size(chunk) > @tag or (byte_size(chunk) == @tag and number == 0) do
-    size = byte_size(chunk) - @tag
-    <<sealed::binary-size(size), tag::binary-size(@tag)>> = chunk
+    {sealed, tag} = :erlang.split_binary(chunk, byte_size(chunk) - @tag)
     nonce = nonce(number, last)
 
     case :crypto.crypto_one_time_aead(:aes_256_gcm, key, nonce, sealed, aad, tag, false) do
