@@ -294,10 +294,11 @@ defmodule Cryptoki.Recovery.HealthTest do
     ask = fn -> Cryptoki.mechanism_info(hsm, :aes_ecb, timeout: :infinity) end
     first = Task.async(ask)
     FaultyModule.await(module, ~r/^C_GetMechanismInfo hangs/)
-    others = for _ <- 1..300, do: Task.async(ask)
-    # They are there, and more are told so.
-    busy = for(task <- others, {:ok, {:error, _}} <- [Task.yield(task, 200)], do: task)
-    assert busy != []
+    test = self()
+    asked = fn -> with {:error, error} <- ask.(), do: send(test, {:refused, error}) end
+    others = for _ <- 1..300, do: Task.async(asked)
+    # As many as may wait are there, and more are told so.
+    assert_receive {:refused, %Error{reason: :busy}}, 20_000
 
     # Another one has to connect anew.
     server = Instances.get(second, :server)
@@ -315,8 +316,48 @@ defmodule Cryptoki.Recovery.HealthTest do
     assert FaultyModule.count(module, ~r/^C_GetMechanismInfo ran/) < 200
     FaultyModule.control(module, "")
     assert {:ok, _} = Task.await(first, 20_000)
-    for task <- others -- busy, do: assert({:ok, _} = Task.await(task, 20_000))
+    answers = Enum.map(others, &Task.await(&1, 20_000))
+    assert Enum.any?(answers, &match?({:ok, _}, &1))
+    for {:refused, error} <- answers, do: assert(error.reason == :busy)
     Cryptoki.stop(second)
+  end
+
+  test "who reads that an instance is ready is served, and who is refused reads why", context do
+    %{module: module} = context
+    hsm = start(module, sessions: 1)
+    server = Instances.get(hsm, :server)
+    :erlang.trace(server, true, [:call])
+
+    for traced <- [{Cryptoki.Native, :instance_state, 2}, {Cryptoki.Instances, :put_state, 4}],
+        do: :erlang.trace_pattern(traced, true, [])
+
+    FaultyModule.control(module, "sessions forget\nC_OpenSession rv=0xE0")
+    assert {:error, %Error{}} = Cryptoki.random(hsm, 1)
+    status(hsm, &(&1.state == :absent))
+    FaultyModule.control(module, "")
+    status(hsm, &(&1.state == :ready))
+    assert {:ok, _bytes} = Cryptoki.random(hsm, 1)
+    delivered = :erlang.trace_delivered(server)
+    assert_receive {:trace_delivered, ^server, ^delivered}, 20_000
+    :erlang.trace(server, false, [:call])
+
+    told = changes()
+    assert [{:said, :absent}, {:taken, :absent}] = Enum.take(told, 2)
+
+    assert [{:taken, :ready}, {:said, :ready} | _health] =
+             Enum.drop_while(told, &(elem(&1, 1) != :ready))
+  end
+
+  defp changes do
+    receive do
+      {:trace, _server, :call, {Cryptoki.Native, :instance_state, [_, state]}} ->
+        [{:taken, state} | changes()]
+
+      {:trace, _server, :call, {Cryptoki.Instances, :put_state, [_, state | _]}} ->
+        [{:said, state} | changes()]
+    after
+      0 -> []
+    end
   end
 
   describe "while nobody has facts about the token" do

@@ -12,11 +12,25 @@ defmodule Cryptoki.Report do
   def enter(%{state: before} = state, now, open) do
     state = %{state | state: now}
     {health, why} = health(state, open)
-    Instances.put_state(state.instance, now, health, why)
-    Instances.put(state.instance, :facts, state.facts)
-    {:ok, :ok} = Wait.instance_state(state.target.native, now)
+    publish(state, {health, why})
     if now == before, do: state, else: announce(state, before, {health, why}, open)
   end
+
+  # Who reads that it is ready is served, and who is refused reads why: it is ready before that is said, and no longer after.
+  defp publish(%{state: :ready} = state, health) do
+    Instances.put(state.instance, :facts, state.facts)
+    {:ok, :ok} = Wait.instance_state(state.target.native, :ready)
+    say(state, health)
+  end
+
+  defp publish(state, health) do
+    say(state, health)
+    Instances.put(state.instance, :facts, state.facts)
+    {:ok, :ok} = Wait.instance_state(state.target.native, state.state)
+  end
+
+  defp say(state, {health, why}),
+    do: Instances.put_state(state.instance, state.state, health, why)
 
   # A change of state has a line of its own in the log.
   defp announce(state, before, {health, why}, open) do
