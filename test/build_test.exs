@@ -10,8 +10,6 @@ defmodule Cryptoki.BuildTest do
 
   @root File.cwd!()
 
-  @moduletag timeout: 120_000
-
   setup_all do
     project = BuildProject.directory("build-test")
 

@@ -4,8 +4,6 @@ defmodule Cryptoki.GuidesTest do
 
   alias Cryptoki.Test.{FaultyModule, Guide, Jose, MainToken, Payments, SoftHSM, TLS}
 
-  @moduletag timeout: 180_000
-
   @library "/usr/lib/softhsm/libsofthsm2.so"
 
   setup do

@@ -5,8 +5,6 @@ defmodule Cryptoki.IExTest do
 
   alias Cryptoki.Test.{FaultyModule, MainToken, Scratch, SoftHSM, Terminal}
 
-  @moduletag timeout: 300_000
-
   @guide "guides/iex.md"
   @columns 80
 

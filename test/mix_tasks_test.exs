@@ -7,7 +7,6 @@ defmodule Cryptoki.MixTasksTest do
 
   alias Cryptoki.Test.{FaultyModule, MainToken, MixTasks, SoftHSM, Terminal}
 
-  @moduletag timeout: 300_000
   @model %{softhsm2: "SoftHSM v2", kryoptic: "v1"}[MainToken.name()]
   # The tasks of this family as they are in the folder.
   @tasks for file <- Path.wildcard("lib/mix/tasks/cryptoki.*.ex"),

@@ -8,8 +8,6 @@ defmodule Cryptoki.ReadyMadeTest do
   alias Cryptoki.Native.Loader
   alias Cryptoki.Test.{FileServer, Scratch, TLS}
 
-  @moduletag timeout: 120_000
-
   @version Mix.Project.config()[:version]
   {:ok, target} = Cryptoki.Build.Target.find()
   @target target

@@ -6,8 +6,6 @@ defmodule Cryptoki.ReleaseTest do
 
   alias Cryptoki.Test.{Package, Scratch}
 
-  @moduletag timeout: 300_000
-
   setup_all do
     directory = Scratch.directory("release")
     on_exit(fn -> File.rm_rf!(directory) end)

@@ -33,6 +33,7 @@ formatters = [ExUnit.CLIFormatter, Cryptoki.Test.Skipped]
 ExUnit.start(
   capture_log: true,
   exclude: [:safety],
-  assert_receive_timeout: 10_000,
+  assert_receive_timeout: 30_000,
+  timeout: 300_000,
   formatters: formatters
 )

@@ -18,7 +18,7 @@ defmodule Cryptoki.Card.OpenSCTest do
   @pace 500
   @cycles String.to_integer(System.get_env("CRYPTOKI_CARD_CYCLES", "10"))
   @pulls String.to_integer(System.get_env("CRYPTOKI_CARD_PULLS", "60"))
-  @soon 10_000
+  @soon 30_000
 
   setup do
     card = start_supervised!(Card)
@@ -136,7 +136,6 @@ defmodule Cryptoki.Card.OpenSCTest do
   end
 
   # OpenSC goes on showing what it has read at first, a card without a name.
-  @tag timeout: 60_000
   test "misread, with a bad contact: it is read anew", %{card: card, hsm: hsm, ref: ref} do
     key = Cryptoki.find_one!(hsm, class: :private_key, id: <<1>>)
     public = Cryptoki.public_key!(hsm, key)

@@ -59,7 +59,7 @@ defmodule Cryptoki.ConcurrencyTest do
     end)
 
     assert_received {:last, task}
-    assert {:ok, _digest} = Task.await(task)
+    assert {:ok, _digest} = Task.await(task, 60_000)
   end
 
   test "calls that are running when the instance stops are answered" do
@@ -75,7 +75,7 @@ defmodule Cryptoki.ConcurrencyTest do
 
     {:ok, _} = Cryptoki.random(hsm, 1)
     :ok = Cryptoki.stop(hsm)
-    for task <- tasks, do: assert({:error, %Error{reason: :shutdown}} = Task.await(task))
+    for task <- tasks, do: assert({:error, %Error{reason: :shutdown}} = Task.await(task, 60_000))
   end
 
   defp queued(hsm, count) do

@@ -7,7 +7,6 @@ defmodule Cryptoki.ImportUndoTest do
   alias Cryptoki.Test.{FaultyModule, KeyFiles, MainToken}
 
   @moduletag :capture_log
-  @moduletag timeout: 240_000
 
   # Kryoptic locks itself out when one thread logs in while others search.
   @locking %{softhsm2: :os, kryoptic: :serialized}

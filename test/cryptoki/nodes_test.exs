@@ -293,7 +293,7 @@ defmodule Cryptoki.NodesTest do
                      Cryptoki.random(session, 1)
                    end
                  end)
-                 |> Task.await()
+                 |> Task.await(60_000)
 
                  send(me, {:session, session})
                  :done

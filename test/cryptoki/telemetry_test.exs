@@ -8,7 +8,6 @@ defmodule Cryptoki.TelemetryTest do
   alias Cryptoki.Test.{FaultyModule, MainToken, SoftHSM}
 
   @moduletag :capture_log
-  @moduletag timeout: 120_000
 
   @name __MODULE__.HSM
   @secret "never in an event"
@@ -79,7 +78,7 @@ defmodule Cryptoki.TelemetryTest do
 
     assert %{instance: @name, reason: :timeout} = metadata
     FaultyModule.control(module, "")
-    assert_receive {[:cryptoki, :health], _, %{health: :ok, reason: nil}}, 20_000
+    assert_receive {[:cryptoki, :health], _, %{health: :ok, reason: nil}}
   end
 
   test "an error is a stop with its reason" do
@@ -126,10 +125,10 @@ defmodule Cryptoki.TelemetryTest do
 
     FaultyModule.control(module, "* rv=0x190")
     {:error, _} = Cryptoki.random(hsm, 1)
-    assert_receive {:cryptoki, ^ref, {:state, :absent, _error}}, 10_000
+    assert_receive {:cryptoki, ^ref, {:state, :absent, _error}}
     FaultyModule.await(module, ~r/^C_Initialize faked 0x190/)
     FaultyModule.control(module, "")
-    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 10_000
+    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}
 
     FaultyModule.control(module, "C_OpenSession rv=0x30\nC_GenerateRandom rv=0xB3")
     {:error, _} = Cryptoki.random(hsm, 1)
@@ -153,7 +152,7 @@ defmodule Cryptoki.TelemetryTest do
 
   defp emitted(name) do
     name = [:cryptoki | name]
-    assert_receive {^name, _, _} = event, 10_000
+    assert_receive {^name, _, _} = event
     send(self(), event)
   end
 

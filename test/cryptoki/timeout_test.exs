@@ -104,7 +104,7 @@ defmodule Cryptoki.TimeoutTest do
     assert FaultyModule.count(module, ~r/C_Digest released/) == 0
 
     FaultyModule.control(module, "")
-    for task <- tasks, do: assert({:ok, _} = Task.await(task))
+    for task <- tasks, do: assert({:ok, _} = Task.await(task, 60_000))
   end
 
   test "starting returns in time although the library hangs, and heals", %{module: module} do
@@ -185,15 +185,15 @@ defmodule Cryptoki.TimeoutTest do
       key = Cryptoki.generate_key!(hsm, :aes_key_gen, template)
 
       FaultyModule.control(module, "token remove")
-      assert_receive {:cryptoki, ^ref, {:token_removed, %{label: _}}}, 2_000
-      assert_receive {:cryptoki, ^ref, {:state, :absent, %Error{}}}, 2_000
+      assert_receive {:cryptoki, ^ref, {:token_removed, %{label: _}}}
+      assert_receive {:cryptoki, ^ref, {:state, :absent, %Error{}}}
 
       assert {:error, %Error{reason: :token_absent}} =
                Cryptoki.encrypt(hsm, key, :aes_ecb, <<0::128>>)
 
       FaultyModule.control(module, "")
-      assert_receive {:cryptoki, ^ref, {:token_inserted, %{label: _}}}, 2_000
-      assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 2_000
+      assert_receive {:cryptoki, ^ref, {:token_inserted, %{label: _}}}
+      assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}
       assert {:ok, _} = Cryptoki.encrypt(hsm, key, :aes_ecb, <<0::128>>)
       Cryptoki.destroy!(hsm, key)
     end

@@ -67,7 +67,7 @@ defmodule Cryptoki.X509OCSPTest do
     server = Task.async(fn -> serve(listening, respond) end)
     url = ~w(-url http://127.0.0.1:#{port}/ -CAfile root.pem -issuer root.pem)
     {text, 0} = openssl(context, ["ocsp"] ++ options ++ url ++ leaves(serials))
-    Task.await(server)
+    Task.await(server, 60_000)
     :ok = :gen_tcp.close(listening)
     text
   end

@@ -6,8 +6,6 @@ defmodule Cryptoki.MixTasks.AdministrationTest do
 
   alias Cryptoki.Test.{MixTasks, SoftHSM, Terminal}
 
-  @moduletag timeout: 300_000
-
   setup do
     with_environment(MixTasks.new(~w[payments]), [{"CRYPTOKI_SO_PIN", SoftHSM.so_pin()}])
   end

@@ -6,7 +6,6 @@ defmodule Cryptoki.MixTasks.DataTest do
 
   alias Cryptoki.Test.MixTasks
 
-  @moduletag timeout: 300_000
   @token "pkcs11:token=payments"
   @archive @token <> ";object=archive"
   @kek @token <> ";object=kek"

@@ -7,7 +7,6 @@ defmodule Cryptoki.MixTasks.DoctorTest do
 
   alias Cryptoki.Test.{FaultyModule, MixTasks, Scratch, SoftHSM}
 
-  @moduletag timeout: 300_000
   @token "pkcs11:token=payments"
 
   # Whom we are not, where we may choose.

@@ -7,7 +7,6 @@ defmodule Cryptoki.MixTasks.KeysTest do
 
   alias Cryptoki.Test.{MixTasks, SoftHSM, Terminal}
 
-  @moduletag timeout: 300_000
   @token "pkcs11:token=payments"
 
   setup_all do

@@ -6,7 +6,6 @@ defmodule Cryptoki.Recovery.BoundsTest do
   alias Cryptoki.Test.{FaultyModule, Load, SoftHSM}
 
   @moduletag :capture_log
-  @moduletag timeout: 60_000
   @source Path.expand("../../native/faulty_module/c/hangs_at_load.c", __DIR__)
 
   setup do
@@ -42,7 +41,7 @@ defmodule Cryptoki.Recovery.BoundsTest do
     before = openers()
 
     open = fn -> Cryptoki.slots(library: name <> ".so", timeout: 1_000) end
-    answers = Enum.map(for(_ <- 1..40, do: Task.async(open)), &Task.await/1)
+    answers = Enum.map(for(_ <- 1..40, do: Task.async(open)), &Task.await(&1, 60_000))
     reasons = Enum.frequencies_by(answers, fn {:error, %Error{reason: reason}} -> reason end)
     assert reasons == %{timeout: 16, busy: 24}
     assert openers() - before == 16
@@ -67,7 +66,7 @@ defmodule Cryptoki.Recovery.BoundsTest do
     for _ <- 1..(10 * limit), do: assert({:error, %Error{reason: :timeout}} = patient(digest))
 
     FaultyModule.control(module, "")
-    for task <- waiting, do: assert({:ok, _digest} = Task.await(task))
+    for task <- waiting, do: assert({:ok, _digest} = Task.await(task, 60_000))
     await(fn -> match?(%{queue: 0, sessions: %{busy: 0}}, Cryptoki.status!(hsm)) end)
   end
 

@@ -6,7 +6,6 @@ defmodule Cryptoki.Recovery.HandlesTest do
   alias Cryptoki.Test.{FaultyModule, Load}
 
   @moduletag :capture_log
-  @moduletag timeout: 60_000
 
   setup do
     module = FaultyModule.new()

@@ -6,7 +6,6 @@ defmodule Cryptoki.Recovery.HangTest do
   alias Cryptoki.Test.{FaultyModule, Load, MainToken}
 
   @moduletag :capture_log
-  @moduletag timeout: 40_000
 
   setup do
     module = FaultyModule.new()
@@ -180,7 +179,7 @@ defmodule Cryptoki.Recovery.HangTest do
     [server | _] = Sessions.all(hsm)
     ended = Process.monitor(server)
     SessionServer.close(server)
-    assert_receive {:DOWN, ^ended, :process, ^server, _reason}, 20_000
+    assert_receive {:DOWN, ^ended, :process, ^server, _reason}
     # Its place is taken meanwhile.
     status(hsm, &match?(%{open: 2, overdue: 1}, &1.sessions))
     FaultyModule.control(context.module, "")
@@ -246,7 +245,7 @@ defmodule Cryptoki.Recovery.HangTest do
       end
 
       FaultyModule.control(context.module, "")
-      assert {:ok, _} = Task.await(first)
+      assert {:ok, _} = Task.await(first, 60_000)
       # Of the five hundred none was executed.
       assert FaultyModule.count(context.module, ~r/^C_Digest ran/) == 1
       assert %{state: :ready, queue: 0} = Cryptoki.status!(hsm)
@@ -258,7 +257,7 @@ defmodule Cryptoki.Recovery.HangTest do
   defp hang_and_release(hsm, module, n) do
     FaultyModule.control(module, "C_Digest hang # #{n}")
     tasks = for _ <- 1..8, do: Task.async(fn -> digest(hsm, 10) end)
-    for task <- tasks, do: Task.await(task)
+    for task <- tasks, do: Task.await(task, 60_000)
     FaultyModule.control(module, "# #{n}")
     status(hsm, &(&1.sessions == %{wanted: 4, open: 4, busy: 0, overdue: 0}))
   end

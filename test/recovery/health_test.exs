@@ -9,7 +9,6 @@ defmodule Cryptoki.Recovery.HealthTest do
   alias Cryptoki.Test.{FaultyModule, SoftHSM}
 
   @moduletag :capture_log
-  @moduletag timeout: 60_000
 
   setup do
     module = FaultyModule.new()
@@ -42,7 +41,7 @@ defmodule Cryptoki.Recovery.HealthTest do
             # The status has it first, then the log, then who has subscribed.
             {:ok, ref} = Cryptoki.subscribe(hsm)
             FaultyModule.control(module, "")
-            assert_receive {:cryptoki, ^ref, {:health, :ok, nil}}, 20_000
+            assert_receive {:cryptoki, ^ref, {:health, :ok, nil}}
             status = Cryptoki.status!(hsm)
             assert %{health: :ok, reason: nil, sessions: %{wanted: 4, open: 4}} = status
           end)
@@ -109,7 +108,7 @@ defmodule Cryptoki.Recovery.HealthTest do
 
           # It comes and goes before all is well: that is told once.
           FaultyModule.control(module, "")
-          assert_receive {:cryptoki, ^ref, {:health, :ok, nil}}, 20_000
+          assert_receive {:cryptoki, ^ref, {:health, :ok, nil}}
 
           assert %{state: :ready, reason: nil, oldest_call: nil} =
                    status(hsm, &(&1.sessions.overdue == 0))
@@ -179,7 +178,7 @@ defmodule Cryptoki.Recovery.HealthTest do
             for _ <- 1..2, do: digest(hsm, 5_000)
             refute_received {:cryptoki, ^ref, {:health, _, _}}
             digest(hsm, 5_000)
-            assert_receive {:cryptoki, ^ref, {:health, :failing, %Error{code: ^code}}}, 10_000
+            assert_receive {:cryptoki, ^ref, {:health, :failing, %Error{code: ^code}}}
             assert %{state: :ready, health: :failing} = status = Cryptoki.status!(hsm)
             assert %Error{code: ^code, function: :C_Digest} = status.reason
 
@@ -188,7 +187,7 @@ defmodule Cryptoki.Recovery.HealthTest do
             assert %{health: :failing} = Cryptoki.status!(hsm)
             FaultyModule.control(module, "")
             assert {:ok, _} = digest(hsm, 5_000)
-            assert_receive {:cryptoki, ^ref, {:health, :ok, nil}}, 10_000
+            assert_receive {:cryptoki, ^ref, {:health, :ok, nil}}
             assert %{health: :ok, reason: nil} = Cryptoki.status!(hsm)
           end)
 
@@ -298,7 +297,7 @@ defmodule Cryptoki.Recovery.HealthTest do
     asked = fn -> with {:error, error} <- ask.(), do: send(test, {:refused, error}) end
     others = for _ <- 1..300, do: Task.async(asked)
     # As many as may wait are there, and more are told so.
-    assert_receive {:refused, %Error{reason: :busy}}, 20_000
+    assert_receive {:refused, %Error{reason: :busy}}
 
     # Another one has to connect anew.
     server = Instances.get(second, :server)
@@ -338,7 +337,7 @@ defmodule Cryptoki.Recovery.HealthTest do
     status(hsm, &(&1.state == :ready))
     assert {:ok, _bytes} = Cryptoki.random(hsm, 1)
     delivered = :erlang.trace_delivered(server)
-    assert_receive {:trace_delivered, ^server, ^delivered}, 20_000
+    assert_receive {:trace_delivered, ^server, ^delivered}
     :erlang.trace(server, false, [:call])
 
     told = changes()
@@ -405,7 +404,7 @@ defmodule Cryptoki.Recovery.HealthTest do
         status(hsm, &(&1.state == :ready))
       end
 
-      outcomes = callers |> Task.await_many(50_000) |> Enum.concat() |> Enum.uniq()
+      outcomes = callers |> Task.await_many(60_000) |> Enum.concat() |> Enum.uniq()
       assert outcomes -- [:nothing, :mechanism_invalid, :key_not_found] == outcomes
     end
 

@@ -180,7 +180,7 @@ defmodule Cryptoki.Recovery.LoginTest do
     refute_receive {:cryptoki, ^ref, {:state, :ready, _}}, 500
     assert FaultyModule.count(context.module, ~r/^C_Login hangs/) == 1
     FaultyModule.control(context.module, "")
-    assert_receive {:cryptoki, ^ref, {:state, :locked, %Error{reason: :pin_incorrect}}}, 10_000
+    assert_receive {:cryptoki, ^ref, {:state, :locked, %Error{reason: :pin_incorrect}}}
     assert context.tries.() == 1
     Cryptoki.stop(hsm)
   end
@@ -205,7 +205,7 @@ defmodule Cryptoki.Recovery.LoginTest do
       {:ok, request} = Native.job(make_ref(), target.library, {:slots})
       FaultyModule.control(context.module, "C_GetSlotList hang")
       FaultyModule.await(context.module, ~r/^C_GetSlotList hangs/)
-      assert {:error, %Error{reason: :timeout, executed: false}} = Task.await(caller)
+      assert {:error, %Error{reason: :timeout, executed: false}} = Task.await(caller, 60_000)
       starts(context)
       # It lives until here, or it would be cancelled.
       assert is_reference(request)
@@ -216,7 +216,7 @@ defmodule Cryptoki.Recovery.LoginTest do
       caller = Task.async(fn -> needs_login(context.hsm) end)
       FaultyModule.await(context.module, ~r/^C_GetInfo hangs/)
       starts(context)
-      assert {:error, %Error{reason: :timeout, executed: false}} = Task.await(caller)
+      assert {:error, %Error{reason: :timeout, executed: false}} = Task.await(caller, 60_000)
     end
 
     test "when its session is being opened", context do
@@ -265,7 +265,7 @@ defmodule Cryptoki.Recovery.LoginTest do
     FaultyModule.control(context.module, "token flags=#{@final_try}\nlogout")
     template = [value_len: 16, token: true]
     assert {:error, %Error{}} = Cryptoki.generate_key(hsm, :aes_key_gen, template)
-    assert_receive {:cryptoki, ^ref, {:state, :locked, _why}}, 5_000
+    assert_receive {:cryptoki, ^ref, {:state, :locked, _why}}
     assert context.tries.() == 1
     Cryptoki.stop(hsm)
   end
@@ -360,7 +360,7 @@ defmodule Cryptoki.Recovery.LoginTest do
     assert {:error, %Error{reason: :busy, executed: false}} = encrypt.()
     assert context.tries.() == before
     FaultyModule.control(context.module, "")
-    assert {:ok, _} = Task.await(hanging)
+    assert {:ok, _} = Task.await(hanging, 60_000)
     assert {:ok, ^blob} = encrypt.()
     Cryptoki.stop(hsm)
   end
@@ -398,6 +398,6 @@ defmodule Cryptoki.Recovery.LoginTest do
   defp kill(pid) do
     ref = Process.monitor(pid)
     Process.exit(pid, :kill)
-    assert_receive {:DOWN, ^ref, :process, ^pid, _reason}, 5_000
+    assert_receive {:DOWN, ^ref, :process, ^pid, _reason}
   end
 end

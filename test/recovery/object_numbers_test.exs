@@ -198,9 +198,9 @@ defmodule Cryptoki.Recovery.ObjectNumbersTest do
     assert Task.yield(destroys, 200) == nil
     assert FaultyModule.count(module, ~r/^C_DestroyObject/) == 0
     FaultyModule.control(module, "handles reuse")
-    assert {:ok, mac} = Task.await(signs)
+    assert {:ok, mac} = Task.await(signs, 60_000)
     assert mac == mac("gone")
-    assert Task.await(destroys) == :ok
+    assert Task.await(destroys, 60_000) == :ok
     assert not_found?(Cryptoki.sign(hsm, key, :sha256_hmac, "text"))
   end
 

@@ -7,7 +7,6 @@ defmodule Cryptoki.Recovery.RebootTest do
   alias Cryptoki.Test.{FaultyModule, MainToken}
 
   @moduletag :capture_log
-  @moduletag timeout: 180_000
 
   @callers 32
   @reboots 12
@@ -94,7 +93,7 @@ defmodule Cryptoki.Recovery.RebootTest do
 
   defp release(task) do
     send(task.pid, :release)
-    Task.await(task)
+    Task.await(task, 60_000)
   end
 
   defp reboot_under_load(command) do

@@ -8,7 +8,6 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
   alias Cryptoki.Test.FaultyModule
 
   @moduletag :capture_log
-  @moduletag timeout: 60_000
 
   setup do
     module = FaultyModule.new()
@@ -45,10 +44,10 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
     # As if it had been: everything says so.
     FaultyModule.control(module, "* rv=0x190")
     assert {:error, %Error{reason: :cryptoki_not_initialized}} = Cryptoki.random(hsm, 1)
-    assert_receive {:cryptoki, ^ref, {:state, :absent, %Error{}}}, 5_000
+    assert_receive {:cryptoki, ^ref, {:state, :absent, %Error{}}}
     FaultyModule.await(module, ~r/^C_Initialize faked 0x190/)
     FaultyModule.control(module, "handles shift\nsessions forget")
-    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5_000
+    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}
     assert Cryptoki.encrypt!(hsm, key, :aes_ecb, <<0::128>>) == blob
     Cryptoki.stop(hsm)
   end
@@ -74,7 +73,7 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
           assert finalized(module) >= 2
           assert %{state: :absent} = Cryptoki.status!(hsm)
           FaultyModule.control(module, "")
-          assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5_000
+          assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}
           assert {:ok, _} = Cryptoki.random(hsm, 1)
           Cryptoki.stop(hsm)
         end)
@@ -89,12 +88,12 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
       {:ok, ref} = Cryptoki.subscribe(hsm)
       FaultyModule.control(module, "C_GenerateRandom rv=#{unquote(rv)}\nC_Digest* rv=5")
       fail_until_absent(hsm, ref, unquote(name))
-      assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5_000
+      assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}
       assert initialized(module) == 2
       # Nothing has worked since: it is in for another one, after a longer time.
       fail_until_absent(hsm, ref, unquote(name))
       FaultyModule.control(module, "")
-      assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5_000
+      assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}
       assert initialized(module) == 3
       assert {:ok, _} = Cryptoki.random(hsm, 1)
       Cryptoki.stop(hsm)
@@ -109,7 +108,7 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
     fault = "C_GenerateRandom rv=0x30\nC_Digest* rv=5\nC_CloseSession delay=300"
     FaultyModule.control(module, fault)
     fail_until_absent(hsm, ref, :device_error)
-    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 10_000
+    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}
     assert initialized(module) == 2
     FaultyModule.control(module, "")
     Cryptoki.stop(hsm)
@@ -136,7 +135,7 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
       assert %{state: :absent, reason: %Error{} = reason} = Cryptoki.status!(hsm)
       assert Exception.message(reason) =~ unquote(seen)
       FaultyModule.release(module)
-      assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 10_000
+      assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}
       assert initialized(module) == 2
       assert Cryptoki.encrypt!(hsm, key, :aes_ecb, <<0::128>>) == blob
       Cryptoki.stop(hsm)
@@ -210,7 +209,7 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
     for _ <- 1..8, do: {:error, _} = Cryptoki.random(hsm, 1)
     FaultyModule.await(module, ~r/^C_Initialize faked/, 3)
     FaultyModule.control(module, "")
-    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 10_000
+    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}
     assert {:ok, _} = Cryptoki.random(hsm, 1)
     assert initialized(module) == 2
     assert :ok = Cryptoki.stop(hsm)

@@ -6,8 +6,7 @@ defmodule Cryptoki.Recovery.SubscribeTest do
   alias Cryptoki.Test.FaultyModule
 
   @moduletag :capture_log
-  @moduletag timeout: 60_000
-  @soon 5_000
+  @soon 30_000
 
   for events <- ["on", "off"] do
     describe "slot events #{events}" do

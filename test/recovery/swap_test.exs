@@ -6,7 +6,6 @@ defmodule Cryptoki.Recovery.SwapTest do
   alias Cryptoki.Test.{FaultyModule, SoftHSM}
 
   @moduletag :capture_log
-  @moduletag timeout: 20_000
 
   @other "token label=other"
 
@@ -38,7 +37,7 @@ defmodule Cryptoki.Recovery.SwapTest do
 
     swap = swap_when(module, "C_GetInfo", "")
     hsm = start(module, pin: ask)
-    Task.await(swap)
+    Task.await(swap, 60_000)
     absent(hsm)
     assert count(module, "C_Login") == 0
     assert count(module, "C_OpenSession") == 1
@@ -50,7 +49,7 @@ defmodule Cryptoki.Recovery.SwapTest do
     FaultyModule.control(module, "C_Login hang")
     swap = swap_when(module, "C_Login", "sessions forget")
     hsm = start(module, pin: &SoftHSM.pin/0)
-    Task.await(swap)
+    Task.await(swap, 60_000)
     absent(hsm)
     assert count(module, "C_Login") == 0
     Cryptoki.stop(hsm)
@@ -92,7 +91,7 @@ defmodule Cryptoki.Recovery.SwapTest do
         FaultyModule.control(module, "C_GetMechanismList hang")
         swap = swap_when(module, "C_GetMechanismList", "")
         hsm = start(module, pin: pin && fn -> pin end)
-        Task.await(swap)
+        Task.await(swap, 60_000)
         absent(hsm)
         assert count(module, "C_Login") == 0
         # Without a PIN it shows when the session is there.
@@ -132,7 +131,7 @@ defmodule Cryptoki.Recovery.SwapTest do
   defp heals(module, hsm) do
     {:ok, ref} = Cryptoki.subscribe(hsm)
     FaultyModule.control(module, "")
-    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5_000
+    assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}
     assert {:ok, _} = Cryptoki.random(hsm, 1)
     Cryptoki.stop(hsm)
   end

@@ -164,7 +164,7 @@ defmodule Cryptoki.Recovery.TableTest do
           assert_receive {:cryptoki, ^ref, {:state, :absent, %Error{reason: unquote(name)}}},
                          5_000
 
-          assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}, 5_000
+          assert_receive {:cryptoki, ^ref, {:state, :ready, nil}}
           Cryptoki.unsubscribe(hsm, ref)
           assert good?(run(@verb, context))
         end

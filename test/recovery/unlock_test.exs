@@ -86,9 +86,9 @@ defmodule Cryptoki.Recovery.UnlockTest do
     # They stand in the queue of the token server now.
     queued(hsm, 3)
     FaultyModule.control(context.module, "")
-    assert {:error, %Error{reason: :pin_incorrect}} = Task.await(first)
+    assert {:error, %Error{reason: :pin_incorrect}} = Task.await(first, 60_000)
 
-    answers = Enum.map(others, &Task.await/1)
+    answers = Enum.map(others, &Task.await(&1, 60_000))
     assert [{:error, %Error{reason: :pin_incorrect}}, :ok, :ok] = answers
     ready_and_logged_in(hsm)
     assert rows(hsm) == []

@@ -11,7 +11,6 @@ defmodule Cryptoki.PanicTest do
   alias Cryptoki.Test.{Panics, SoftHSM}
 
   @moduletag :safety
-  @moduletag timeout: 300_000
   @natives Native.module_info(:nifs) |> Keyword.keys() |> Enum.uniq() |> Enum.sort()
 
   setup_all do

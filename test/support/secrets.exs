@@ -24,7 +24,7 @@ Task.async(fn ->
   {:ok, %{value: <<_::binary-32>>}} = Cryptoki.attributes(hsm, [label: "exported"], [:value])
   :ok
 end)
-|> Task.await()
+|> Task.await(60_000)
 
 for _ <- 1..50 do
   receive do
