@@ -1,8 +1,5 @@
-//! What the sessions of one instance share: the queue, the state, the life of the token.
+//! The queue of an instance: what its callers ask for, its session threads take.
 
-use crate::library::library::Library;
-use crate::library::numbers::Standing;
-use crate::library::session_handle::{Guest, SessionHandle};
 use crate::operation::answer::Answer;
 use crate::operation::operation::Operation;
 use crate::request::hand::Hand;
@@ -11,19 +8,12 @@ use crate::request::pace::Pace;
 use crate::request::request::{Cancel, Request, Served};
 use crate::session::counters::Counters;
 use crate::session::unheard::Unheard;
+use crate::site::{Site, State};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
-use cryptoki_ffi::values::Handle;
-use cryptoki_ffi::whereabouts::Whereabouts;
-use cryptoki_sys::CK_SLOT_ID;
-use std::sync::atomic::{
-    AtomicBool, AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst,
-};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// More sessions are not kept open for the objects in them: their number on a token is limited.
-const KEPT_LIMIT: usize = 16;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, Ordering::SeqCst};
+use std::time::Instant;
 
 /// So many times the limit of cancelled requests may stand in the queue while somebody takes them out.
 const SWEPT_LATE: isize = 4;
@@ -39,78 +29,20 @@ pub enum SessionJob {
 /// A request for a session thread.
 pub type SessionRequest = Arc<Request<SessionJob, Answer>>;
 
-/// Unique in this process, and no number of the process that was here before: a handle that was kept is stale.
-fn next_epoch() -> u64 {
-    static EPOCHS: LazyLock<AtomicU64> = LazyLock::new(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let (seconds, rest) =
-            since.map_or((1, 1), |since| (since.as_secs(), since.subsec_micros()));
-        AtomicU64::new((seconds << 20) + u64::from(rest))
-    });
-    EPOCHS.fetch_add(1, SeqCst)
-}
-
-/// Whether requests are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// No token.
-    Absent,
-    /// A person must give a PIN.
-    Locked,
-    /// Sessions serve.
-    Ready,
-    /// For good.
-    Shutdown,
-}
-
-impl State {
-    const ALL: [State; 4] = [State::Absent, State::Locked, State::Ready, State::Shutdown];
-
-    /// What a caller is told; `None` when requests are taken.
-    fn refusal(self) -> Option<Failure> {
-        let (reason, detail) = match self {
-            State::Ready => return None,
-            State::Absent => (Reason::TokenAbsent, "the instance has no token"),
-            State::Locked => (Reason::Locked, "the instance is locked"),
-            State::Shutdown => (Reason::Shutdown, "the instance is stopping"),
-        };
-        Some(Failure::own(reason, detail))
-    }
-}
-
-/// The session that keeps the login alive while others come and go.
-struct LoginSession {
-    slot: CK_SLOT_ID,
-    handle: SessionHandle,
-}
-
 /// One instance.
 pub struct Instance {
-    /// Its library.
-    pub library: Arc<Library>,
+    /// Where its sessions are.
+    pub site: Arc<Site>,
     /// Numbers for `status`.
     pub counters: Arc<Counters>,
     /// What was said of PINs when nobody listened.
-    pub unheard: Unheard,
+    pub unheard: Arc<Unheard>,
     /// Whether it pays to look for requests, and for the answers of the queue.
     pub pace: Pace,
     /// The same of sessions that serve one caller.
     pub pace_of_leases: Pace,
-    /// Not held during calls of the library, which may hang.
-    login_session: Mutex<Option<LoginSession>>,
-    /// Sessions that are open for the sake of the objects made in them.
-    kept: Mutex<Vec<SessionHandle>>,
-    /// Of the threads of its sessions.
-    threads: Mutex<Vec<Weak<Whereabouts>>>,
     limit: usize,
     state: AtomicU8,
-    /// Where the token was found last.
-    slot: AtomicUsize,
-    epoch: AtomicU64,
-    /// How many have ended.
-    epochs: AtomicU64,
-    /// How often a session was found lost.
-    losses: AtomicU64,
     sender: Sender<SessionRequest>,
     receiver: Receiver<SessionRequest>,
     /// Of the thread that looks for requests.
@@ -122,24 +54,17 @@ pub struct Instance {
 
 impl Instance {
     /// An instance without a token.
-    pub fn new(library: Arc<Library>, queue_limit: usize) -> Self {
+    pub fn new(site: Arc<Site>, queue_limit: usize) -> Self {
         let limit = queue_limit.max(1);
         let (sender, receiver) = unbounded();
         Self {
-            library,
-            counters: Arc::default(),
-            unheard: Unheard::default(),
+            counters: site.counters.clone(),
+            unheard: site.unheard.clone(),
+            site,
             pace: Pace::default(),
             pace_of_leases: Pace::default(),
-            login_session: Mutex::new(None),
-            kept: Mutex::default(),
-            threads: Mutex::default(),
             limit,
             state: AtomicU8::new(State::Absent as u8),
-            slot: AtomicUsize::new(0),
-            epoch: AtomicU64::new(next_epoch()),
-            epochs: AtomicU64::new(0),
-            losses: AtomicU64::new(0),
             sender,
             receiver,
             hand: Hand::default(),
@@ -151,20 +76,6 @@ impl Instance {
     /// The counter of cancelled requests that still stand in the queue.
     pub fn tombstones(&self) -> Arc<AtomicIsize> {
         self.tombstones.clone()
-    }
-
-    /// Notes one more thread of a session, for as long as that keeps what it is told.
-    pub fn follow(&self, thread: &Arc<Whereabouts>) {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        threads.retain(|thread| thread.strong_count() > 0);
-        threads.push(Arc::downgrade(thread));
-    }
-
-    /// The call of a session that has been in the library for longest.
-    pub fn oldest_call(&self) -> Option<(&'static str, Duration)> {
-        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let calls = threads.iter().filter_map(|thread| thread.upgrade()?.now());
-        calls.max_by_key(|(_function, since)| *since)
     }
 
     /// Where the session threads take requests from.
@@ -191,16 +102,13 @@ impl Instance {
 
     /// The current state.
     pub fn state(&self) -> State {
-        State::ALL[usize::from(self.state.load(SeqCst)) % State::ALL.len()]
+        State::of(self.state.load(SeqCst))
     }
 
     /// Changes the state; what waits is answered when no session will come for it.
     pub fn set_state(self: &Arc<Self>, state: State) {
         self.state.store(state as u8, SeqCst);
-        if state != State::Ready {
-            self.end_login();
-            self.end_kept();
-        }
+        self.site.set_state(state);
         if state != State::Ready && !self.receiver.is_empty() {
             // Not here: messages cannot be sent from a scheduler in the name of another thread.
             self.elsewhere("cryptoki-drain", Self::drain);
@@ -210,7 +118,7 @@ impl Instance {
     /// Runs what a scheduler may not.
     fn elsewhere(self: &Arc<Self>, name: &str, work: fn(&Self)) {
         let instance = self.clone();
-        self.library.elsewhere(name, move || work(&instance));
+        self.site.library.elsewhere(name, move || work(&instance));
     }
 
     /// Counts a session that serves somebody until it is dropped, whatever happens.
@@ -224,49 +132,6 @@ impl Instance {
         self.limit
     }
 
-    /// Closes the session that keeps the login; what still runs on others stays logged in.
-    fn end_login(&self) {
-        let kept = self.login().take();
-        drop(kept);
-    }
-
-    fn login(&self) -> MutexGuard<'_, Option<LoginSession>> {
-        self.login_session
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps a session open, which nobody uses any more, for the objects that would end with it; none when it does.
-    pub fn keep(&self, session: SessionHandle) -> Option<SessionHandle> {
-        self.let_go();
-        let alive = self.library.numbers.holds(session.claim())
-            && session
-                .call(|functions, session| functions.session_info(session))
-                .is_ok();
-        let mut kept = self.kept();
-        // The state is looked at under the lock: whoever changes it takes away what is there then.
-        if alive && kept.len() < KEPT_LIMIT && self.state() == State::Ready {
-            kept.push(session);
-            return None;
-        }
-        Some(session)
-    }
-
-    /// Closes the sessions that were kept for objects which are gone.
-    pub fn let_go(&self) {
-        let numbers = &self.library.numbers;
-        self.kept().retain(|session| numbers.holds(session.claim()));
-    }
-
-    fn end_kept(&self) {
-        let kept = std::mem::take(&mut *self.kept());
-        drop(kept);
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Vec<SessionHandle>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn drain(&self) {
         while let Ok(request) = self.receiver.try_recv() {
             let refusal = match self.state().refusal() {
@@ -278,114 +143,6 @@ impl Instance {
             };
             self.served(request.refuse(refusal));
         }
-    }
-
-    /// Notes the slot of the token.
-    pub fn found_in(&self, slot: CK_SLOT_ID) {
-        self.slot.store(slot as usize, SeqCst);
-    }
-
-    fn slot(&self) -> CK_SLOT_ID {
-        self.slot.load(SeqCst) as CK_SLOT_ID
-    }
-
-    /// What has become of the handle of an object.
-    pub fn standing(&self, handle: &Handle) -> Standing {
-        match self.library.numbers.standing(self.slot(), handle) {
-            Standing::Current if handle.life != self.epoch() => Standing::Unknown,
-            standing => standing,
-        }
-    }
-
-    /// How many epochs of this instance have ended.
-    pub fn epochs(&self) -> u64 {
-        self.epochs.load(SeqCst)
-    }
-
-    /// The epoch handles are issued in now.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(SeqCst)
-    }
-
-    /// Makes every handle issued before stale; answers the epoch that begins.
-    pub fn bump_epoch(&self) -> u64 {
-        let epoch = next_epoch();
-        self.epochs.fetch_add(1, SeqCst);
-        // Two at once: the later one stays, or an old epoch would come back.
-        self.epoch.fetch_max(epoch, SeqCst).max(epoch)
-    }
-
-    /// The epoch for a session that was just opened. A token may have restarted a moment ago and
-    /// nobody have noticed: then the handles of the epoch mean other objects to this session. The
-    /// session that keeps the login tells: it began an epoch, so if it lives, nothing has restarted since.
-    pub fn epoch_for_new_session(&self) -> u64 {
-        let epoch = self.epoch();
-        if self.login_session_lives() {
-            epoch
-        } else {
-            self.library.numbers.doubt(self.slot());
-            self.bump_epoch()
-        }
-    }
-
-    /// Whether a session keeps the login.
-    pub fn is_logged_in(&self) -> bool {
-        self.login().is_some()
-    }
-
-    /// The session that keeps the login, to call with now and then; in that slot.
-    pub fn login_session(&self, slot: Option<CK_SLOT_ID>) -> Option<Guest> {
-        let kept = self.login();
-        let kept = kept
-            .as_ref()
-            .filter(|kept| slot.is_none_or(|slot| slot == kept.slot));
-        kept.and_then(|kept| kept.handle.guest())
-    }
-
-    fn login_session_lives(&self) -> bool {
-        // The control thread may be about to close it: then the call is not made.
-        self.login_session(None).is_some_and(|kept| {
-            kept.call(|functions, session| functions.session_info(session))
-                .is_ok()
-        })
-    }
-
-    /// Keeps another one, and hands back what is to be closed: the one before, or that one, when the instance is over.
-    /// The epoch begins before anybody can see it, see `epoch_for_new_session`.
-    pub fn keep_login_session(
-        &self,
-        slot: CK_SLOT_ID,
-        handle: SessionHandle,
-    ) -> Result<Option<SessionHandle>, SessionHandle> {
-        self.bump_epoch();
-        let mut kept = self.login();
-        // The state is looked at under the lock: whoever ends the instance takes away what is there then.
-        if self.state() == State::Shutdown {
-            return Err(handle);
-        }
-        let before = kept.replace(LoginSession { slot, handle });
-        Ok(before.map(|before| before.handle))
-    }
-
-    /// The same, unless somebody has already noticed the loss of what was opened in `epoch`.
-    pub fn end_epoch(&self, epoch: u64) {
-        let ended = self
-            .epoch
-            .compare_exchange(epoch, next_epoch(), SeqCst, SeqCst);
-        if ended.is_ok() {
-            self.epochs.fetch_add(1, SeqCst);
-            self.library.numbers.doubt(self.slot());
-        }
-    }
-
-    /// A session is lost, and others may be: each looks at its own before it goes on.
-    pub fn note_loss(&self) {
-        self.losses.fetch_add(1, SeqCst);
-    }
-
-    /// How often that was.
-    pub fn losses(&self) -> u64 {
-        self.losses.load(SeqCst)
     }
 
     /// Queues a request, or says at once why not.

@@ -12,6 +12,8 @@ pub mod inject;
 pub mod instance;
 pub mod library;
 pub mod operation;
+pub mod perform;
 pub mod request;
 pub mod session;
 pub mod session_thread;
+pub mod site;

@@ -1,24 +1,18 @@
 //! A session thread: the only caller that ever uses its session. It takes requests from the queue of its instance, runs
 //! them by the recovery table, and serves one caller alone for as long as that has a lease.
 
-use crate::calls::at::At;
-use crate::calls::run::run;
 use crate::inject;
 use crate::instance::{Instance, SessionJob, SessionRequest};
 use crate::library::lanes::STACK;
 use crate::library::token_in_slot::TokenInSlot;
 use crate::operation::answer::Answer;
-use crate::operation::operation::{Class, Operation};
 use crate::request::request::{Cancel, Request, Served, panic_failure};
-use crate::session::active::flags;
-use crate::session::recovery::{Decision, Situation, Then, decide};
-use crate::session::session::{Fate, Session};
+use crate::session::session::Session;
 use crate::session::status::{End, Event, Owner, Status};
+use crate::session::work::{Fate, Work};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, select_biased, unbounded};
-use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
-use cryptoki_ffi::values::Handle;
 use std::sync::Arc;
 
 /// A request to close a session: the answer comes when it is closed.
@@ -45,11 +39,16 @@ pub fn spawn(
         .stack_size(STACK)
         .spawn(move || {
             let whereabouts = Arc::default();
-            instance.follow(&whereabouts);
+            instance.site.follow(&whereabouts);
             whereabouts.follow();
             let (close, commands) = unbounded();
-            let session = Session::new(instance, status.clone(), token);
-            let mut thread = Thread { session, commands };
+            let session = Session::new(instance.site.clone(), status.clone(), token);
+            let mut thread = Thread {
+                instance,
+                status: status.clone(),
+                session: Box::new(session),
+                commands,
+            };
             // With the status: an owner who gives up marks it overdue, and it counts as one.
             let served = request.serve(Some(&status.clone()), |()| {
                 thread.session.open()?;
@@ -60,7 +59,7 @@ pub fn spawn(
                 thread.finish(last);
             } else {
                 thread.close_all();
-                thread.session.status.settle();
+                thread.status.settle();
             }
         })
         .map(drop)
@@ -101,13 +100,15 @@ enum Next {
 
 /// The thread.
 struct Thread {
-    session: Session,
+    instance: Arc<Instance>,
+    status: Arc<Status>,
+    session: Box<dyn Work>,
     commands: Receiver<Close>,
 }
 
 impl Thread {
     fn serve(&mut self) -> Last {
-        let queue = self.session.instance.queue().clone();
+        let queue = self.instance.queue().clone();
         loop {
             let request = match self.next(&queue) {
                 Next::Request(request) => request,
@@ -122,7 +123,7 @@ impl Thread {
                 Some(Some(last)) => return last,
                 Some(None) => {}
             }
-            if let Some(fate) = self.session.fate.take() {
+            if let Some(fate) = self.session.fate().take() {
                 return Last {
                     fate,
                     request: None,
@@ -133,7 +134,7 @@ impl Thread {
 
     /// What comes next out of the queue. Whoever has just served looks for it a while before it sleeps.
     fn next(&self, queue: &Receiver<SessionRequest>) -> Next {
-        let instance = &self.session.instance;
+        let instance = &self.instance;
         let look = || {
             self.command()
                 .or_else(|| queue.try_recv().ok().map(Next::Request))
@@ -175,12 +176,12 @@ impl Thread {
 
     fn serve_one(&mut self, request: &SessionRequest) -> Option<Last> {
         inject::place("session loop");
-        let instance = self.session.instance.clone();
+        let instance = self.instance.clone();
         let _busy = instance.busy();
         let mut leased = None;
-        let status = self.session.status.clone();
+        let status = self.status.clone();
         let served = request.serve(Some(&status), |job| match job {
-            SessionJob::Run(operation) => perform(&mut self.session, &operation, &**request),
+            SessionJob::Run(operation) => self.session.perform(&operation, &**request),
             SessionJob::Lease(lease) => {
                 leased = Some(lease);
                 self.session.ensure_open()?;
@@ -194,7 +195,7 @@ impl Thread {
         self.judge(served);
         let lease = leased?;
         let mut last = None;
-        if served == Served::Answered && self.session.fate.is_none() {
+        if served == Served::Answered && self.session.fate().is_none() {
             last = guarded(|| self.serve_leased(&lease.requests)).unwrap_or(Some(Last::panicked()));
         }
         lease.end(|request| {
@@ -207,22 +208,22 @@ impl Thread {
     }
 
     fn judge(&mut self, served: Served) {
-        let refusal = self.session.refusal.take();
+        let refusal = self.session.take_refusal();
         match served {
-            Served::Abandoned => self.session.fate = Some(Fate::Over(End::Overdue)),
-            Served::Panicked => self.session.fate = Some(Fate::Over(End::Panic)),
+            Served::Abandoned => *self.session.fate() = Some(Fate::Over(End::Overdue)),
+            Served::Panicked => *self.session.fate() = Some(Fate::Over(End::Panic)),
             Served::Answered | Served::NotRun => return,
             Served::Unheard => {}
         }
         if let Some(refusal) = refusal {
-            self.session.instance.unheard.keep(refusal);
+            self.instance.unheard.keep(refusal);
         }
     }
 
     /// Serves one caller only, until it is done or dead.
     fn serve_leased(&mut self, requests: &Receiver<SessionRequest>) -> Option<Last> {
-        let status = self.session.status.clone();
-        while self.session.fate.is_none() {
+        let status = self.status.clone();
+        while self.session.fate().is_none() {
             let request = match self.wait(requests) {
                 Next::Request(request) => request,
                 Next::Close(request) => return Some(Last::closed(request)),
@@ -233,27 +234,27 @@ impl Thread {
                 return Some(Last::panicked());
             }
             let served = request.serve(Some(&status), |job| match job {
-                SessionJob::Run(operation) => perform(&mut self.session, &operation, &*request),
+                SessionJob::Run(operation) => self.session.perform(&operation, &*request),
                 SessionJob::Lease(_) => Err(Failure::own(
                     Reason::InvalidArgument,
                     "a session is leased already",
                 )),
             });
             if served == Served::Answered {
-                let pace = &self.session.instance.pace_of_leases;
+                let pace = &self.instance.pace_of_leases;
                 pace.worked(request.times().worked);
             }
             self.judge(served);
         }
         // What a caller left behind is dirty: cancelled or closed, never handed on.
         let session = &mut self.session;
-        if session.fate.is_none() && session.active.any() {
-            session.status.unattended();
+        if session.fate().is_none() && session.is_in_operation() {
+            self.status.unattended();
             if guarded(|| session.clean()).is_none() {
-                session.fate = Some(Fate::Over(End::Panic));
+                *session.fate() = Some(Fate::Over(End::Panic));
             }
-            if !session.status.attended_again() {
-                session.fate.get_or_insert(Fate::Over(End::Overdue));
+            if !self.status.attended_again() {
+                session.fate().get_or_insert(Fate::Over(End::Overdue));
             }
         }
         None
@@ -269,13 +270,13 @@ impl Thread {
     }
 
     fn finish(&mut self, last: Last) {
-        self.session.status.unattended();
+        self.status.unattended();
         if matches!(last.fate, Fate::Over(End::Overdue | End::Panic)) {
             // Whoever gave up, or panicked, is not alone in having objects here.
             let _ = guarded(|| self.session.keep_objects());
         }
         let closed = self.close_all();
-        let status = &self.session.status;
+        let status = &self.status;
         match last.fate {
             Fate::Over(End::Closed) if !closed && last.request.is_none() => {
                 status.tell(Event::Ended(End::Panic));
@@ -288,85 +289,4 @@ impl Thread {
         }
         status.settle();
     }
-}
-
-/// Runs one operation by the recovery table.
-fn perform(session: &mut Session, operation: &Operation, caller: &dyn Cancel) -> Result<Answer> {
-    inject::place("session work");
-    session.ensure_open()?;
-    let handles = operation.handles();
-    let in_operation = session.active.any();
-    let attempt = |session: &mut Session| attempt(session, operation, &handles, caller);
-    let failure = match attempt(session) {
-        Ok(answer) => return Ok(answer),
-        Err(failure) => failure,
-    };
-    let situation = Situation {
-        in_operation,
-        step: operation.class() == Class::step,
-        names_objects: !handles.is_empty(),
-    };
-    match decide(failure.class(), situation) {
-        Decision::HandOver => Err(failure),
-        Decision::Reopen(then) => {
-            session.end_epoch();
-            session.instance.note_loss();
-            let reopened = session.reopen(&failure);
-            match then {
-                Then::HandOver => Err(failure),
-                Then::TellLoss => Err(lost(&failure)),
-                Then::LookUp => reopened.and(Err(failure)),
-                Then::Again => {
-                    reopened?;
-                    attempt(session)
-                }
-            }
-        }
-        Decision::CancelAndAgain => {
-            session.cancel(flags(&Kind::ALL))?;
-            attempt(session)
-        }
-        Decision::GiveUp => {
-            session.clean();
-            Err(lost(&failure))
-        }
-    }
-}
-
-fn attempt(
-    session: &mut Session,
-    operation: &Operation,
-    handles: &[Handle],
-    caller: &dyn Cancel,
-) -> Result<Answer> {
-    session.begin();
-    let outcome = on_objects(session, operation, handles, caller)
-        .map_err(|failure| session.understand(failure));
-    let works = operation.class() != Class::looks;
-    session.status.count(works, outcome.as_ref().err());
-    if let Err(failure) = &outcome {
-        session.forget_unknown(handles, failure);
-        session.react(failure);
-    } else {
-        session.went_well();
-    }
-    outcome
-}
-
-/// Runs it if each handle is the one issued for its object, and keeps that so until it is over.
-fn on_objects(
-    session: &mut Session,
-    operation: &Operation,
-    handles: &[Handle],
-    caller: &dyn Cancel,
-) -> Result<Answer> {
-    let library = session.instance.library.clone();
-    let (slot, stamp) = (session.token.slot, session.stamp());
-    let _in_use = Session::use_objects(slot, stamp, &library.numbers, handles)?;
-    run(&mut At { session, caller }, operation)
-}
-
-/// An operation of several parts went with its session, or its login.
-fn lost(failure: &Failure) -> Failure {
-    Failure::own(Reason::SessionLost, failure.to_string())
 }

@@ -14,7 +14,7 @@ use crate::terms::{self, token_in_slot};
 use cryptoki_engine::control::jobs::Job;
 use cryptoki_engine::control::login::{self, Credentials};
 use cryptoki_engine::control::opening;
-use cryptoki_engine::instance::{Instance, SessionJob, SessionRequest, State};
+use cryptoki_engine::instance::{Instance, SessionJob, SessionRequest};
 use cryptoki_engine::library::initialization::Settings;
 use cryptoki_engine::library::numbers::Standing;
 use cryptoki_engine::operation::operation::Operation;
@@ -26,6 +26,7 @@ use cryptoki_engine::request::pace::Pace;
 use cryptoki_engine::request::request::{Request, Times};
 use cryptoki_engine::session::status::Event;
 use cryptoki_engine::session_thread;
+use cryptoki_engine::site::{Site, State};
 use cryptoki_ffi::environment::{self, Variables};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::values::{Handle, Secret};
@@ -160,7 +161,10 @@ fn job<'a>(env: Env<'a>, reference: Term<'a>, library: Term<'a>, operation: Term
 fn inside<'a>(env: Env<'a>, target: Term<'a>) -> Encoded {
     guard(env, || {
         let (control, session) = if let Some(instance) = resource::<InstanceResource>(target) {
-            (instance.0.library.control.now(), instance.0.oldest_call())
+            (
+                instance.0.site.library.control.now(),
+                instance.0.site.oldest_call(),
+            )
         } else {
             let library = resource::<LibraryResource>(target)?;
             (library.0.library().control.now(), None)
@@ -189,7 +193,7 @@ fn call<'a>(env: Env<'a>, inside: Option<(&'static str, Duration)>) -> Term<'a> 
 fn instance_new<'a>(env: Env<'a>, library: Term<'a>, queue_limit: Term<'a>) -> Encoded {
     guard(env, || {
         let library = resource::<LibraryResource>(library)?.0.library().clone();
-        let instance = Instance::new(library, read(queue_limit)?);
+        let instance = Instance::new(Arc::new(Site::new(library)), read(queue_limit)?);
         Some(ResourceArc::new(InstanceResource(Arc::new(instance))).encode(env))
     })
 }
@@ -221,8 +225,8 @@ fn instance_info<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
             (atoms::busy(), count(&counters.busy)),
             (atoms::overdue(), count(&counters.overdue)),
             (atoms::worked(), counters.worked.load(SeqCst)),
-            (atoms::epoch(), instance.epoch()),
-            (atoms::epochs(), instance.epochs()),
+            (atoms::epoch(), instance.site.epoch()),
+            (atoms::epochs(), instance.site.epochs()),
             (atoms::failing(), u64::from(counters.trouble.is_there())),
         ];
         Term::map_from_pairs(env, &entries).ok()
@@ -232,7 +236,7 @@ fn instance_info<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
 #[rustler::nif]
 fn bump_epoch<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
     guard(env, || {
-        resource::<InstanceResource>(instance)?.0.bump_epoch();
+        resource::<InstanceResource>(instance)?.0.site.bump_epoch();
         Some(atoms::ok().encode(env))
     })
 }
@@ -241,7 +245,7 @@ fn bump_epoch<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
 fn handle_standing<'a>(env: Env<'a>, instance: Term<'a>, handle: Term<'a>) -> Encoded {
     guard(env, || {
         let instance = resource::<InstanceResource>(instance)?;
-        let standing = match instance.0.standing(&read::<Handle>(handle)?) {
+        let standing = match instance.0.site.standing(&read::<Handle>(handle)?) {
             Standing::Current => atoms::current(),
             Standing::Gone => atoms::gone(),
             Standing::Unknown => atoms::unknown(),
@@ -269,8 +273,12 @@ fn login<'a>(
             name: read::<Option<Secret>>(name)?.map(|name| name.to_vec()),
         };
         let request = request(env, reference, credentials);
-        let task = login::task(instance.clone(), token_in_slot(token)?, request.clone());
-        Some(asked(env, instance.library.lanes.ask(task), request))
+        let task = login::task(
+            instance.site.clone(),
+            token_in_slot(token)?,
+            request.clone(),
+        );
+        Some(asked(env, instance.site.library.lanes.ask(task), request))
     })
 }
 

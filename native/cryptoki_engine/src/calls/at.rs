@@ -87,7 +87,7 @@ impl At<'_> {
             Login::Protected => None,
             Login::Pin(pin) => Some(pin),
         };
-        let login = self.session.instance.unheard.login(pin, || {
+        let login = self.session.site.unheard.login(pin, || {
             self.call(|functions, session| {
                 functions.login(session, ck::CKU_CONTEXT_SPECIFIC, pin, None)
             })

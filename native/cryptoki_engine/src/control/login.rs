@@ -2,13 +2,13 @@
 
 use crate::control::administration::undisturbed;
 use crate::inject;
-use crate::instance::Instance;
 use crate::library::initialization::Initialization;
 use crate::library::lanes::Task;
 use crate::library::quirks;
 use crate::library::session_handle::{Guest, gone};
 use crate::library::token_in_slot::TokenInSlot;
 use crate::request::request::{Cancel, Request, Served, panic_failure};
+use crate::site::Site;
 use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
 use cryptoki_ffi::values::Secret;
@@ -27,14 +27,14 @@ pub struct Credentials {
 
 /// A task that logs an instance in.
 pub fn task(
-    instance: Arc<Instance>,
+    site: Arc<Site>,
     token: TokenInSlot,
     request: Arc<Request<Credentials, ()>>,
 ) -> Task<Initialization> {
     Box::new(move |_| {
         let served = guarded(|| {
             inject::place("control login");
-            serve(&instance, &token, &request)
+            serve(&site, &token, &request)
         });
         if served.is_none() {
             request.refuse(panic_failure());
@@ -43,18 +43,18 @@ pub fn task(
 }
 
 /// While the request is not taken no PIN was tried, and its caller may withdraw it.
-fn serve(instance: &Instance, token: &TokenInSlot, request: &Request<Credentials, ()>) -> Served {
+fn serve(site: &Site, token: &TokenInSlot, request: &Request<Credentials, ()>) -> Served {
     if request.is_cancelled() {
         return Served::NotRun;
     }
-    let alone = quirks::logs_in_alone(&instance.library.functions);
-    match session(instance, token) {
+    let alone = quirks::logs_in_alone(&site.library.functions);
+    match session(site, token) {
         Ok(session) => request.serve(None, |credentials| {
-            let login = |session| log_in(instance, token, session, alone, &credentials);
+            let login = |session| log_in(site, token, session, alone, &credentials);
             match login(&session) {
                 // The token may have restarted since the session was looked at: no PIN was tried.
                 Err(failure) if failure.class() == Class::Session => {
-                    login(&self::session(instance, token)?)
+                    login(&self::session(site, token)?)
                 }
                 outcome => outcome,
             }
@@ -64,33 +64,33 @@ fn serve(instance: &Instance, token: &TokenInSlot, request: &Request<Credentials
 }
 
 fn log_in(
-    instance: &Instance,
+    site: &Site,
     token: &TokenInSlot,
     session: &Guest,
     alone: bool,
     credentials: &Credentials,
 ) -> Result<()> {
     let Credentials { user, pin, name } = credentials;
-    undisturbed(&instance.library, alone, || {
+    undisturbed(&site.library, alone, || {
         session.call(|functions, session| {
             functions.login(session, *user, pin.as_ref(), name.as_deref())
         })
     })
-    .inspect(|()| instance.library.numbers.logged_in(token.slot))
+    .inspect(|()| site.library.numbers.logged_in(token.slot))
 }
 
 /// The session that keeps the instance's login alive, opened anew when it is gone.
-fn session(instance: &Instance, token: &TokenInSlot) -> Result<Guest> {
-    if let Some(session) = instance.login_session(Some(token.slot))
+fn session(site: &Site, token: &TokenInSlot) -> Result<Guest> {
+    if let Some(session) = site.login_session(Some(token.slot))
         && session
             .call(|functions, session| functions.session_info(session))
             .is_ok()
     {
         return Ok(session);
     }
-    let handle = token.open_session(&instance.library)?;
+    let handle = token.open_session(&site.library)?;
     let session = handle.guest().ok_or_else(gone)?;
-    match instance.keep_login_session(token.slot, handle) {
+    match site.keep_login_session(token.slot, handle) {
         Ok(before) => {
             if let Some(before) = before {
                 before.close();

@@ -9,3 +9,4 @@ pub mod session;
 pub mod status;
 pub mod trouble;
 pub mod unheard;
+pub mod work;

@@ -43,7 +43,7 @@ impl Session {
         match &outcome {
             Ok(()) => {
                 ending.gone();
-                self.instance.let_go();
+                self.site.let_go();
             }
             Err(failure) if is_refusal(failure) => ending.stayed(),
             Err(_) => drop(ending),
@@ -62,16 +62,16 @@ impl Session {
     }
 
     fn numbers(&self) -> &Numbers {
-        &self.instance.library.numbers
+        &self.site.library.numbers
     }
 
     /// Leaves those of its sessions open, unused, with which objects of callers would end.
     pub fn keep_objects(&mut self) {
         let retired = std::mem::take(&mut self.retired).into_iter();
-        self.retired = retired.filter_map(|old| self.instance.keep(old)).collect();
+        self.retired = retired.filter_map(|old| self.site.keep(old)).collect();
         if self.made_objects.get()
             && let Some(handle) = self.forget()
-            && let Some(handle) = self.instance.keep(handle)
+            && let Some(handle) = self.site.keep(handle)
         {
             handle.close_with_objects();
         }

@@ -1,14 +1,15 @@
 //! A session as its thread has it: one handle that only this thread calls with, and what it is in the middle of.
 
 use crate::inject;
-use crate::instance::Instance;
 use crate::library::quirks;
 use crate::library::session_handle::{SessionHandle, gone};
 use crate::library::token_in_slot::TokenInSlot;
 use crate::operation::begun::Begun;
 use crate::session::active::{Active, flags};
-use crate::session::status::{End, Event, Status};
+use crate::session::status::{Event, Status};
 use crate::session::unheard::Refusal;
+use crate::session::work::Fate;
+use crate::site::Site;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
 use cryptoki_ffi::functions::Functions;
@@ -23,20 +24,12 @@ const PATIENCE: u32 = 3;
 /// Old sessions that one thread keeps open for the objects made in them.
 const RETIRED_LIMIT: usize = 8;
 
-/// How a thread ends.
-pub enum Fate {
-    /// It is over, whatever its owner thinks of that.
-    Over(End),
-    /// The session is lost.
-    Lost(Failure),
-}
-
 /// A session.
 pub struct Session {
     /// What others know of it.
     pub status: Arc<Status>,
-    /// Its instance.
-    pub instance: Arc<Instance>,
+    /// What it shares with the others of its instance.
+    pub site: Arc<Site>,
     /// Where it is opened.
     pub token: TokenInSlot,
     /// None: it is not open.
@@ -61,10 +54,10 @@ pub struct Session {
 
 impl Session {
     /// One that is to be opened.
-    pub fn new(instance: Arc<Instance>, status: Arc<Status>, token: TokenInSlot) -> Self {
+    pub fn new(site: Arc<Site>, status: Arc<Status>, token: TokenInSlot) -> Self {
         Self {
             status,
-            instance,
+            site,
             token,
             handle: None,
             epoch: 0,
@@ -91,12 +84,12 @@ impl Session {
 
     /// An operation begins.
     pub fn begin(&mut self) {
-        self.stamp = self.instance.epoch();
+        self.stamp = self.site.epoch();
     }
 
     /// Ends the epoch that the session was opened in: all that it has given is void.
     pub fn end_epoch(&self) {
-        self.instance.end_epoch(self.epoch);
+        self.site.end_epoch(self.epoch);
     }
 
     /// Calls a function of the library, with the session for as long as it is ours.
@@ -113,7 +106,7 @@ impl Session {
     /// Opens it.
     pub fn open(&mut self) -> Result<()> {
         inject::place("session open");
-        self.instance.found_in(self.token.slot);
+        self.site.found_in(self.token.slot);
         self.take_new()?;
         self.device_errors = 0;
         self.status.counters.sessions.fetch_add(1, SeqCst);
@@ -124,11 +117,11 @@ impl Session {
     /// before.
     fn take_new(&mut self) -> Result<Option<SessionHandle>> {
         // Before: what is lost meanwhile may be this one.
-        let losses = self.instance.losses();
-        let library = &self.instance.library;
+        let losses = self.site.losses();
+        let library = &self.site.library;
         library.functions.gate.live_now();
         let new = self.token.open_session(library)?;
-        self.epoch = self.instance.epoch_for_new_session();
+        self.epoch = self.site.epoch_for_new_session();
         self.losses = losses;
         self.made_objects.set(false);
         let before = self.part();
@@ -185,7 +178,7 @@ impl Session {
         if !self.handle.as_ref().is_some_and(SessionHandle::is_ours) {
             return self.reopen(&gone());
         }
-        let losses = self.instance.losses();
+        let losses = self.site.losses();
         // One in the middle of an operation is found out by it.
         if self.losses == losses || self.active.any() {
             return Ok(());
@@ -270,7 +263,7 @@ impl Session {
 
     /// What a failure means, where the library says something else.
     pub fn understand(&self, failure: Failure) -> Failure {
-        quirks::understood(failure, self.handle.as_ref(), self.instance.is_logged_in())
+        quirks::understood(failure, self.handle.as_ref(), self.site.is_logged_in())
     }
 
     /// An operation has succeeded.

@@ -8,7 +8,7 @@ use cryptoki_sys::*;
 #[test]
 fn a_handle_that_is_dropped_is_closed_by_the_control_thread() {
     let Some(world) = World::new() else { return };
-    let library = &world.instance.library;
+    let library = &world.instance.site.library;
     let closed = world.module.noted("C_CloseSession");
     let session = SessionHandle::open(library, world.slot, true).unwrap();
     let guest = session.guest().unwrap();
@@ -25,7 +25,7 @@ fn a_handle_that_is_dropped_is_closed_by_the_control_thread() {
 #[test]
 fn a_session_is_not_closed_under_a_call_of_a_guest() {
     let Some(world) = World::new() else { return };
-    let session = SessionHandle::open(&world.instance.library, world.slot, true).unwrap();
+    let session = SessionHandle::open(&world.instance.site.library, world.slot, true).unwrap();
     let guest = session.guest().unwrap();
     let closed = || world.module.noted("C_CloseSession");
     let before = closed();
@@ -62,5 +62,5 @@ fn the_last_user_finalises_and_no_handle_outlives_that() {
     answer(&given).unwrap();
     assert_eq!(module.noted("C_Finalize"), finalized);
     assert!(attached.detach(back).is_err());
-    assert!(!instance.library.has_sessions());
+    assert!(!instance.site.library.has_sessions());
 }

@@ -53,7 +53,7 @@ fn a_pulled_token_ends_the_session_and_tells_its_owner() {
     let Some((world, _sessions)) = World::with_sessions(1) else {
         return;
     };
-    let epoch = world.instance.epoch();
+    let epoch = world.instance.site.epoch();
     world.module.control("C_GenerateRandom rv=0x32 count=1");
     assert!(
         world
@@ -62,7 +62,7 @@ fn a_pulled_token_ends_the_session_and_tells_its_owner() {
     );
     assert_eq!(world.event(), Event::Cleaning);
     assert!(matches!(world.event(), Event::Lost(failure) if failure.is(CKR_DEVICE_REMOVED)));
-    assert!(world.instance.epoch() > epoch);
+    assert!(world.instance.site.epoch() > epoch);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_handle_of_an_earlier_life_is_stale() {
         return;
     };
     let key = object(world.run(secret_key(true)));
-    world.instance.bump_epoch();
+    world.instance.site.bump_epoch();
     let signed = world.run(hmac(Some(key)));
     assert!(
         matches!(

@@ -5,7 +5,7 @@ use cryptoki_engine::control::jobs::{Job, Told};
 use cryptoki_engine::control::login::{self, Credentials};
 use cryptoki_engine::control::opening;
 use cryptoki_engine::control::users::Attached;
-use cryptoki_engine::instance::{Instance, SessionJob, SessionRequest, State};
+use cryptoki_engine::instance::{Instance, SessionJob, SessionRequest};
 use cryptoki_engine::library::info::Identity;
 use cryptoki_engine::library::initialization::Settings;
 use cryptoki_engine::library::token_in_slot::TokenInSlot;
@@ -15,6 +15,7 @@ use cryptoki_engine::operation::operation::{Key, Operation};
 use cryptoki_engine::request::request::{Deliver, Delivered, Request, Times};
 use cryptoki_engine::session::status::{Event, Owner};
 use cryptoki_engine::session_thread::{self, Reach};
+use cryptoki_engine::site::{Site, State};
 use cryptoki_ffi::failure::Result;
 use cryptoki_ffi::values::{Data, Handle, Mechanism, Parameter, Secret, Value};
 use cryptoki_sys::*;
@@ -76,7 +77,10 @@ impl World {
         let slot = crate::support::slots(list, CK_TRUE)[0];
         let attached = open(&module.dir.join("faulty.so"));
         let (notes, events) = channel();
-        let instance = Arc::new(Instance::new(attached.library().clone(), 100));
+        let instance = Arc::new(Instance::new(
+            Arc::new(Site::new(attached.library().clone())),
+            100,
+        ));
         let token = token(&attached, slot);
         let world = Self {
             module,
@@ -126,8 +130,8 @@ impl World {
             name: None,
         };
         let (request, outcome) = request(credentials);
-        let task = login::task(self.instance.clone(), self.token(), request);
-        self.instance.library.lanes.ask(task).unwrap();
+        let task = login::task(self.instance.site.clone(), self.token(), request);
+        self.instance.site.library.lanes.ask(task).unwrap();
         answer(&outcome)
     }
 
