@@ -1,8 +1,9 @@
 /* The limit: the same library in a loop, with as many threads as sessions and nothing between.
  *
- *   limit LIBRARY LABEL PIN      then one line a measurement:
- *   CASE THREADS MILLISECONDS    answers "OPERATIONS NANOSECONDS"
- *   processors 2 MILLISECONDS    answers "ONE TWO ROUND": work of one thread, of two, nanoseconds of a futex round trip
+ *   limit LIBRARY LABEL PIN           then one line a measurement:
+ *   CASE THREADS MILLISECONDS SIZE    answers "OPERATIONS NANOSECONDS"; SIZE is of what is hashed or encrypted, in bytes
+ *   processors 2 MILLISECONDS 0       answers "ONE TWO ROUND": work of one thread, of two, nanoseconds of a futex round trip
+ *   objects 1 0 COUNT                 has so many data objects of the session, for `find`
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -23,7 +24,7 @@
 
 #define SESSIONS 256
 #define CHUNK (64 << 10)
-#define LARGE (1 << 20)
+#define LARGE (16 << 20)
 
 static CK_FUNCTION_LIST_PTR p11;
 static CK_SLOT_ID slot;
@@ -58,6 +59,7 @@ struct worker {
   CK_SESSION_HANDLE session;
   const char *what;
   long long until;
+  CK_ULONG size;
   long operations;
 };
 
@@ -73,25 +75,47 @@ static void sign(struct worker *w, CK_MECHANISM_TYPE type, CK_OBJECT_CLASS class
   }
 }
 
+/* Reads of each object what Cryptoki.find reads; that one has no such attribute is an answer, too. */
 static void find(struct worker *w) {
   CK_OBJECT_CLASS class = CKO_DATA;
   CK_ATTRIBUTE template = {CKA_CLASS, &class, sizeof class};
-  static const CK_ATTRIBUTE_TYPE types[] = {CKA_CLASS, CKA_LABEL, CKA_TOKEN, CKA_APPLICATION};
-  while (now() < w->until) {
+  static const CK_ATTRIBUTE_TYPE types[] = {
+      CKA_CLASS,     CKA_KEY_TYPE, CKA_LABEL, CKA_ID,       CKA_UNIQUE_ID, CKA_TOKEN,         CKA_MODULUS,         CKA_PUBLIC_EXPONENT,
+      CKA_EC_PARAMS, CKA_EC_POINT, CKA_PRIME, CKA_SUBPRIME, CKA_BASE,      CKA_PARAMETER_SET, CKA_PUBLIC_KEY_INFO, CKA_CHECK_VALUE};
+  enum { TYPES = sizeof types / sizeof types[0] };
+  do {
     CK_OBJECT_HANDLE found[256];
     CK_ULONG count;
     OK(p11->C_FindObjectsInit(w->session, &template, 1));
     do {
       OK(p11->C_FindObjects(w->session, found, 256, &count));
       for (CK_ULONG n = 0; n < count; n++) {
-        unsigned char values[4][256];
-        CK_ATTRIBUTE read[4];
-        for (int a = 0; a < 4; a++) read[a] = (CK_ATTRIBUTE){types[a], values[a], sizeof values[a]};
-        OK(p11->C_GetAttributeValue(w->session, found[n], read, 4));
+        unsigned char values[TYPES][512];
+        CK_ATTRIBUTE read[TYPES];
+        for (int a = 0; a < TYPES; a++) read[a] = (CK_ATTRIBUTE){types[a], values[a], sizeof values[a]};
+        CK_RV rv = p11->C_GetAttributeValue(w->session, found[n], read, TYPES);
+        if (rv != CKR_ATTRIBUTE_TYPE_INVALID) OK(rv);
         w->operations++;
       }
     } while (count);
     OK(p11->C_FindObjectsFinal(w->session));
+  } while (now() < w->until);
+}
+
+static void objects(long wanted) {
+  static long made;
+  CK_OBJECT_CLASS class = CKO_DATA;
+  CK_BBOOL no = CK_FALSE;
+  for (; made < wanted; made++) {
+    char label[32];
+    snprintf(label, sizeof label, "object %ld", made);
+    CK_ATTRIBUTE template[] = {{CKA_CLASS, &class, sizeof class},
+                               {CKA_TOKEN, &no, sizeof no},
+                               {CKA_PRIVATE, &no, sizeof no},
+                               {CKA_LABEL, label, strlen(label)},
+                               {CKA_VALUE, label, strlen(label)}};
+    CK_OBJECT_HANDLE object;
+    OK(p11->C_CreateObject(sessions[0], template, 5, &object));
   }
 }
 
@@ -100,16 +124,17 @@ static void gcm(struct worker *w) {
   CK_GCM_PARAMS parameters = {iv, sizeof iv, 96, NULL, 0, 128};
   CK_MECHANISM mechanism = {CKM_AES_GCM, &parameters, sizeof parameters};
   CK_OBJECT_HANDLE k = key(w->session, CKO_SECRET_KEY, "bench aes");
-  unsigned char *out = malloc(LARGE + 64);
+  unsigned char *out = malloc(w->size + 64);
   while (now() < w->until) {
-    CK_ULONG length = LARGE + 64;
+    CK_ULONG length = w->size + 64;
     OK(p11->C_EncryptInit(w->session, &mechanism, k));
-    OK(p11->C_Encrypt(w->session, large, LARGE, out, &length));
+    OK(p11->C_Encrypt(w->session, large, w->size, out, &length));
     w->operations++;
   }
   free(out);
 }
 
+/* A stream of SIZE bytes, however long that takes. */
 static void cbc(struct worker *w) {
   unsigned char iv[16] = {1};
   CK_MECHANISM mechanism = {CKM_AES_CBC_PAD, iv, sizeof iv};
@@ -117,7 +142,7 @@ static void cbc(struct worker *w) {
   unsigned char *out = malloc(CHUNK + 64);
   CK_ULONG length = CHUNK + 64;
   OK(p11->C_EncryptInit(w->session, &mechanism, k));
-  while (now() < w->until) {
+  for (CK_ULONG n = 0; n < w->size / CHUNK; n++) {
     length = CHUNK + 64;
     OK(p11->C_EncryptUpdate(w->session, large, CHUNK, out, &length));
     w->operations++;
@@ -133,7 +158,7 @@ static void digest(struct worker *w) {
   while (now() < w->until) {
     CK_ULONG length = sizeof out;
     OK(p11->C_DigestInit(w->session, &mechanism));
-    OK(p11->C_Digest(w->session, large, LARGE, out, &length));
+    OK(p11->C_Digest(w->session, large, w->size, out, &length));
     w->operations++;
   }
 }
@@ -160,14 +185,14 @@ static void *work(void *argument) {
   return NULL;
 }
 
-static long long measure(const char *what, int threads, long milliseconds, long *operations) {
+static long long measure(const char *what, int threads, long milliseconds, CK_ULONG size, long *operations) {
   static struct worker workers[SESSIONS];
   pthread_t ids[SESSIONS];
   for (; opened < threads; opened++)
     OK(p11->C_OpenSession(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL, &sessions[opened]));
   long long begun = now();
   for (int n = 0; n < threads; n++) {
-    workers[n] = (struct worker){sessions[n], what, begun + milliseconds * 1000000LL, 0};
+    workers[n] = (struct worker){sessions[n], what, begun + milliseconds * 1000000LL, size, 0};
     pthread_create(&ids[n], NULL, work, &workers[n]);
   }
   *operations = 0;
@@ -243,14 +268,18 @@ int main(int argc, char **argv) {
   char what[32];
   int threads;
   long milliseconds;
-  while (scanf("%31s %d %ld", what, &threads, &milliseconds) == 3) {
+  long size;
+  while (scanf("%31s %d %ld %ld", what, &threads, &milliseconds, &size) == 4) {
+    if (size < 0 || (size > LARGE && !strcmp(what, "sha256"))) return fprintf(stderr, "limit: at most %d bytes\n", LARGE), 2;
     if (threads < 1 || threads > SESSIONS) return fprintf(stderr, "limit: 1 to %d threads\n", SESSIONS), 2;
     if (!strcmp(what, "processors")) {
       processors(milliseconds);
       continue;
     }
-    long operations;
-    long long taken = measure(what, threads, milliseconds, &operations);
+    long operations = 0;
+    long long taken = now();
+    if (!strcmp(what, "objects")) objects(size), taken = now() - taken;
+    else taken = measure(what, threads, milliseconds, size, &operations);
     printf("%ld %lld\n", operations, taken);
   }
   return 0;

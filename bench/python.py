@@ -1,4 +1,6 @@
-"""python-pkcs11 in a loop: python.py LIBRARY LABEL PIN, then lines "CASE THREADS MILLISECONDS" as limit.c answers them."""
+"""python-pkcs11 in a loop: python.py LIBRARY LABEL PIN, then lines "CASE THREADS MILLISECONDS SIZE" as limit.c answers them.
+
+In one thread: two, each with its session, get CKR_GENERAL_ERROR from SoftHSM."""
 
 import sys
 import time
@@ -26,7 +28,7 @@ cases = {
 }
 
 for line in sys.stdin:
-    case, _threads, milliseconds = line.split()
+    case, _threads, milliseconds, _size = line.split()
     call, count = cases[case], 0
     begun = time.monotonic_ns()
     until = begun + int(milliseconds) * 1_000_000
