@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use crate::gate::Gate;
+use crate::values::wipe;
 use cryptoki_sys as ck;
 use cryptoki_sys::{CK_FLAGS, CK_FUNCTION_LIST_3_2, CK_RV, CK_ULONG};
 use zeroize::Zeroizing;
@@ -137,6 +138,12 @@ pub fn output(
             }
             Ok(()) => {
                 bytes.truncate(length as usize);
+                // Whoever has the answer would carry the room along, and overwrite it.
+                if bytes.len() < capacity / 2 {
+                    let exact = bytes.to_vec();
+                    wipe(bytes);
+                    return Ok(exact);
+                }
                 return Ok(std::mem::take(&mut *bytes));
             }
             Err(failure) if failure.is(ck::CKR_BUFFER_TOO_SMALL) => {
@@ -253,6 +260,23 @@ mod tests {
             answer(ck::CKR_OK)
         });
         assert_eq!(bytes, Ok(vec![0; 3]));
+    }
+
+    #[test]
+    fn much_room_for_little_is_not_handed_on() {
+        for used in [64, 8_000] {
+            let bytes = output("C_Sign", 8_192, |out, length| {
+                // SAFETY: the test's own pointers, with room for that many.
+                unsafe {
+                    std::slice::from_raw_parts_mut(out, used).fill(7);
+                    *length = ulong(used);
+                }
+                answer(ck::CKR_OK)
+            });
+            let bytes = bytes.expect("an answer");
+            assert_eq!(bytes, vec![7; used]);
+            assert!(bytes.capacity() <= 2 * used, "{used}");
+        }
     }
 
     #[test]

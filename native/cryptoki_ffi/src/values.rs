@@ -15,6 +15,11 @@ pub const LEVELS: usize = 16;
 /// Bytes that are overwritten when dropped.
 pub type Secret = Zeroizing<Vec<u8>>;
 
+/// Drops them. Of a full vector each byte would be overwritten by itself, what is spare in one is overwritten as a whole.
+pub fn wipe(mut bytes: Secret) {
+    bytes.clear();
+}
+
 /// Bytes of a caller, with whoever owns them: a copy, which is overwritten when it is dropped, or memory that others
 /// keep alive, which is not copied.
 #[derive(Clone, Default)]

@@ -11,7 +11,6 @@ use cryptoki_ffi::failure::{Failure, Result};
 use cryptoki_ffi::values::{Handle, NoValue, Read, Secret};
 use rustler::{Atom, Encoder, Env, NewBinary, ResourceArc, Term};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 mod atoms {
     // Every key and value of the information structures, too, made at load: the bridge falls back to strings for
@@ -77,8 +76,8 @@ fn answer(env: Env<'_>, answer: Answer) -> Result<Option<Term<'_>>> {
     Ok(Some(match answer {
         Answer::Done => return Ok(None),
         Answer::OwnIv => atoms::own_iv().encode(env),
-        Answer::Bytes(bytes) => owned(env, Zeroizing::new(bytes)),
-        Answer::Secret(bytes) => owned(env, bytes),
+        Answer::Bytes(bytes) => owned(env, BytesResource::Open(bytes)),
+        Answer::Secret(bytes) => owned(env, BytesResource::Secret(bytes)),
         Answer::With(result, written) => {
             let result = self::answer(env, *result)?;
             (result, binaries(env, &written)).encode(env)
@@ -118,14 +117,13 @@ fn handle(handle: Handle) -> (u64, u64, u64) {
     (handle.number, handle.life, handle.generation)
 }
 
-/// Bytes that are handed on as they are where copying them would take its time; overwritten when nobody has them
-/// any more.
-fn owned(env: Env<'_>, bytes: Secret) -> Term<'_> {
-    if bytes.len() <= COPIED {
-        return binary(env, &bytes);
+/// Bytes that are handed on as they are where copying them would take its time.
+fn owned(env: Env<'_>, bytes: BytesResource) -> Term<'_> {
+    if bytes.bytes().len() <= COPIED {
+        return binary(env, bytes.bytes());
     }
-    let bytes = ResourceArc::new(BytesResource(bytes));
-    bytes.make_binary(env, |bytes| &bytes.0).to_term(env)
+    let bytes = ResourceArc::new(bytes);
+    bytes.make_binary(env, BytesResource::bytes).to_term(env)
 }
 
 fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {

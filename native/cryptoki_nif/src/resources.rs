@@ -10,7 +10,7 @@ use cryptoki_engine::request::request::Cancel;
 use cryptoki_engine::session::status::Event;
 use cryptoki_engine::session_thread::Reach;
 use cryptoki_ffi::panics::guarded;
-use cryptoki_ffi::values::Secret;
+use cryptoki_ffi::values::{Secret, wipe};
 use rustler::{Env, LocalPid, Monitor, Resource};
 use std::sync::Arc;
 
@@ -32,7 +32,30 @@ pub struct LeaseResource {
 }
 
 /// Bytes that a binary of the VM is made of.
-pub struct BytesResource(pub Secret);
+pub enum BytesResource {
+    /// Everybody may see them.
+    Open(Vec<u8>),
+    /// They are overwritten when nobody has them any more.
+    Secret(Secret),
+}
+
+impl BytesResource {
+    /// Them.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            BytesResource::Open(bytes) => bytes,
+            BytesResource::Secret(bytes) => bytes,
+        }
+    }
+}
+
+impl Drop for BytesResource {
+    fn drop(&mut self) {
+        if let BytesResource::Secret(bytes) = self {
+            wipe(std::mem::take(bytes));
+        }
+    }
+}
 
 /// A request; when its caller dies it is cancelled.
 pub struct RequestResource(pub Arc<dyn Cancel>);
