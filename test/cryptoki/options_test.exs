@@ -241,6 +241,12 @@ defmodule Cryptoki.OptionsTest do
   end
 
   describe "call!/2" do
+    test "without any the defaults are those that the table gives" do
+      all = ~w[timeout pin metadata format how signature signature_first associated_data force]a
+      for names <- [all | Enum.map(all, &[&1])], do: assert(call!([], names) == call!(%{}, names))
+      assert map_size(call!([], all)) == length(all)
+    end
+
     test "has defaults for what the call takes" do
       assert call!([], [:timeout, :pin, :metadata, :format]) ==
                %{timeout: nil, pin: nil, metadata: %{}, format: :raw}

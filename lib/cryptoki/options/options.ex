@@ -250,6 +250,8 @@ defmodule Cryptoki.Options do
     ]
   ]
 
+  @defaults Map.new(@call ++ @unlock, fn {name, row} -> {name, row[:default]} end)
+
   @token [
     label: :token,
     serial: :serial,
@@ -299,6 +301,10 @@ defmodule Cryptoki.Options do
 
   @doc "The options of a call that takes `allowed`, checked, with their defaults."
   @spec call!([call_option] | map, [atom]) :: map
+  def call!(options, allowed)
+  # Most calls have none.
+  def call!([], allowed), do: Map.take(@defaults, allowed)
+
   def call!(options, allowed),
     do: Table.cast!(options, Keyword.take(@call ++ @unlock, allowed), "option", &cast/2)
 

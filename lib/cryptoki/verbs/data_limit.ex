@@ -8,9 +8,9 @@ defmodule Cryptoki.DataLimit do
   @vague [:general_error, :function_failed, :device_error, :arguments_bad, :data_invalid]
 
   @doc "What RSA adds to data, in bytes; nil for what is no RSA, or hashes."
-  @spec of(atom, Mechanism.spec()) :: non_neg_integer | nil
-  def of(kind, mechanism) when kind in [:sign, :encrypt, :sign_recover] do
-    case Mechanism.name_or_code(mechanism) do
+  @spec of(atom, atom | non_neg_integer, Mechanism.spec()) :: non_neg_integer | nil
+  def of(kind, named, mechanism) when kind in [:sign, :encrypt, :sign_recover] do
+    case named do
       :rsa_pkcs -> 11
       :rsa_x_509 -> 0
       :rsa_pkcs_oaep -> 2 * (Hash.size(Mechanism.hash(mechanism) || :sha_1) || 0) + 2
@@ -18,7 +18,7 @@ defmodule Cryptoki.DataLimit do
     end
   end
 
-  def of(_kind, _mechanism), do: nil
+  def of(_kind, _named, _mechanism), do: nil
 
   @doc "The error; that the data is too long, when it is."
   @spec explained(Target.t(), map, Error.t()) :: Error.t()

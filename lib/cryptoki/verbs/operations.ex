@@ -349,9 +349,10 @@ defmodule Cryptoki.Operations do
     data = Chunks.data!(data)
     context = context(kind, data)
     {encoded, refusal} = encoded(kind, mechanism, context)
+    named = named(mechanism)
 
     if options[:format] == :der and not Mechanism.ecdsa?(mechanism) do
-      raise ArgumentError, "format: :der is for ECDSA, not for #{inspect(named(mechanism))}"
+      raise ArgumentError, "format: :der is for ECDSA, not for #{inspect(named)}"
     end
 
     %{
@@ -364,8 +365,8 @@ defmodule Cryptoki.Operations do
       ciphertext: if(kind == :decrypt, do: Mechanism.ciphertext(mechanism)),
       encode: &mechanism!(kind, mechanism, [iv: &1] ++ context),
       iv: if(kind == :encrypt, do: Mechanism.iv(mechanism)),
-      named: named(mechanism),
-      limit: DataLimit.of(kind, mechanism),
+      named: named,
+      limit: DataLimit.of(kind, named, mechanism),
       data: data
     }
   end

@@ -7,6 +7,9 @@ use cryptoki_sys::CK_MECHANISM_TYPE;
 /// The longest of all other signatures and MACs: RSA has 2048 bytes with 16 384 bits, ML-DSA-87 has
 /// 4627 (FIPS 204, table 2).
 const SIGNATURE: usize = 8 << 10;
+/// ECDSA on the curve of the longest order that has a name, sect571r1, and MACs made of hashes. Most of all
+/// signatures are these: to clear and to overwrite more takes its time, and others' place in the caches.
+const SHORT: usize = 256;
 /// SLH-DSA-SHA2-256f and SLH-DSA-SHAKE-256f (FIPS 205, table 2).
 const SLH_DSA: usize = 49_856;
 /// Eight levels of LMS_SHA256_M32_H25 with LMOTS_SHA256_N32_W1 (RFC 8554, sections 4.5, 5.4 and 6.2).
@@ -21,6 +24,9 @@ const SLACK: usize = 2 << 10;
 /// What the signatures and MACs of a mechanism fit in.
 pub fn signature(mechanism: CK_MECHANISM_TYPE) -> usize {
     match mechanism {
+        ck::CKM_ECDSA..=ck::CKM_ECDSA_SHA3_512
+        | ck::CKM_EDDSA
+        | ck::CKM_MD2_HMAC..=ck::CKM_SHA3_512_HMAC_GENERAL => SHORT,
         ck::CKM_SLH_DSA
         | ck::CKM_HASH_SLH_DSA
         | ck::CKM_HASH_SLH_DSA_SHA224..=ck::CKM_HASH_SLH_DSA_SHAKE256 => SLH_DSA,
@@ -58,10 +64,14 @@ mod tests {
         assert_eq!(XMSS_MT, 8 + 64 + (60 + 12 * 131) * 64);
     }
 
-    /// ML-DSA-87 (FIPS 204, table 2), RSA with 16 384 bits, SLH-DSA-256f (FIPS 205, table 2).
+    /// Ed448 (RFC 8032, section 5.2), ML-DSA-87 (FIPS 204, table 2), RSA with 16 384 bits, SLH-DSA-256f (FIPS 205, table 2).
     #[test]
     fn each_signature_has_room_for_the_longest_of_its_kind() {
         for (mechanism, longest) in [
+            (ck::CKM_ECDSA, 2 * 72),
+            (ck::CKM_ECDSA_SHA512, 2 * 72),
+            (ck::CKM_EDDSA, 114),
+            (ck::CKM_SHA512_HMAC, 64),
             (ck::CKM_ML_DSA, 4_627),
             (ck::CKM_RSA_PKCS, 2_048),
             (ck::CKM_SLH_DSA, 49_856),
