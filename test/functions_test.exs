@@ -27,11 +27,11 @@ defmodule Cryptoki.FunctionsTest do
       "native/cryptoki_{ffi,nif}/src/**/*.rs" |> Path.wildcard() |> Enum.map_join(&File.read!/1)
 
     for {functions, here} <- rows, function <- functions do
-      # By `call!`, by a macro around it for functions of one form, or by the few lines that run before and
-      # after there is a function list.
+      # By `call!`, `filled!` or `made!`, by a macro around them for functions of one form, or by the few lines that run
+      # before and after there is a function list.
       called? =
         native =~
-          ~r/(call!\(\s*self,\s*#{function}\()|(update!\(#{function}\))|(list\.#{function}\b)|"#{function}/
+          ~r/\w!\(\s*(self,\s*)?([\w:]+(\([\w.()]*\))?,\s*)?(\|[\w, ]+\|\s*)?#{function}\b|list\.#{function}\b|c"#{function}"/
 
       named? = here =~ ~r/^ `Cryptoki/ or here =~ "the instance does" or here =~ "the same of"
 

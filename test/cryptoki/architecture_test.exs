@@ -283,7 +283,7 @@ defmodule Cryptoki.ArchitectureTest do
     for name <- names,
         part =
           Enum.find(
-            length(name)..1,
+            Enum.reverse(1..length(name)//1),
             &((Path.join([folder | Enum.take(name, &1)]) <> ".rs") in files)
           ),
         uniq: true,

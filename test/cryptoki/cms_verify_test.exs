@@ -86,7 +86,7 @@ defmodule Cryptoki.CMSVerifyTest do
           {"rsa", ~w(-md sha512 -keyopt rsa_padding_mode:pss)},
           {"p256", []},
           {"p521", ~w(-md sha512)}
-        ] ++ if(@edwards, do: [{"ed25519", []}], else: [])
+        ] ++ if(@edwards, do: [{"ed25519", ~w(-md sha512)}], else: [])
 
   for {name, options} <- @ways do
     test "by OpenSSL: #{name} #{Enum.join(options, " ")}", %{root: root} = context do

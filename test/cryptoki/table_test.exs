@@ -56,6 +56,7 @@ defmodule Cryptoki.TableTest do
   test "widths are those of Python's tables of Unicode" do
     script = """
     import unicodedata as u
+    print(u.unidata_version)
     for c in range(0x110000):
         category = u.category(chr(c))
         if category in ("Cn", "Cs", "Co", "Cc", "Cf", "Mn", "Me", "Zl", "Zp"): continue
@@ -63,14 +64,28 @@ defmodule Cryptoki.TableTest do
     """
 
     assert {text, 0} = System.cmd("python3", ["-c", script])
-    lines = String.split(text, "\n", trim: true)
+    [version | lines] = String.split(text, "\n", trim: true)
     assert length(lines) > 100_000
 
-    for line <- lines do
-      [code, width] = line |> String.split() |> Enum.map(&String.to_integer/1)
-      # What is a mark has changed from one Unicode to the next.
-      mark? = <<code::utf8>> =~ ~r/\p{M}/u
-      assert mark? or Width.of(<<code::utf8>>) == width, "U+" <> Integer.to_string(code, 16)
+    other =
+      for line <- lines,
+          [code, width] = line |> String.split() |> Enum.map(&String.to_integer/1),
+          # What is a mark has changed from one Unicode to the next.
+          not (<<code::utf8>> =~ ~r/\p{M}/u),
+          Width.of(<<code::utf8>>) != width,
+          do: code
+
+    # Hexagrams and their like are wide since 16, of which our table is; a later one may have a few new emoji.
+    case version |> String.split(".") |> hd() |> String.to_integer() do
+      before when before < 16 ->
+        hexagram? = &(&1 in 0x2630..0x268F or &1 in 0x4DC0..0x4DFF or &1 in 0x1D300..0x1D376)
+        assert Enum.reject(other, hexagram?) == []
+
+      16 ->
+        assert other == []
+
+      _later ->
+        assert length(other) < 100
     end
   end
 end

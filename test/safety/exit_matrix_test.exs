@@ -26,7 +26,7 @@ defmodule Cryptoki.ExitMatrixTest do
   ]
 
   # Far beyond what any of them takes: only what never ends is killed.
-  @limit "120"
+  @limit "600"
 
   for {token, title} <- @tokens do
     describe title do

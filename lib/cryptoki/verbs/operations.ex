@@ -232,10 +232,9 @@ defmodule Cryptoki.Operations do
   end
 
   defp init(target, %{kind: kind} = call, _form, number) do
-    name = if kind in @messages, do: :message_init, else: :init
     begun = {kind, number}
 
-    case begin(target, call, &{name, begun, &2, &1, &3}) do
+    case begin(target, call, &{:init, begun, &2, &1, &3}) do
       :ok -> {:ok, kind}
       # The token has written into the parameter of an encryption.
       {:ok, :own_iv} -> if call.iv, do: replaced(target, begun), else: {:ok, kind}

@@ -1,7 +1,7 @@
 //! Signing, verifying, encrypting, decrypting, digesting and random numbers (sections 5.8 to 5.15, 5.19).
 
 use crate::failure::{Failure, Reason, Result};
-use crate::functions::{Functions, buffer, call, input, output, ulong};
+use crate::functions::{Functions, buffer, call, filled, input, ulong};
 use crate::layout::MechanismMemory;
 use crate::sizes;
 use crate::values::Mechanism;
@@ -99,15 +99,24 @@ impl Functions {
     ) -> Result<MechanismMemory> {
         let mut memory = MechanismMemory::new(mechanism)?;
         let mechanism = memory.pointer();
+        macro_rules! init {
+            ($name:ident) => {
+                call!(self, $name(session, mechanism, key))
+            };
+        }
         match kind {
-            Kind::Sign => call!(self, C_SignInit(session, mechanism, key)),
-            Kind::Verify => call!(self, C_VerifyInit(session, mechanism, key)),
-            Kind::Encrypt => call!(self, C_EncryptInit(session, mechanism, key)),
-            Kind::Decrypt => call!(self, C_DecryptInit(session, mechanism, key)),
+            Kind::Sign => init!(C_SignInit),
+            Kind::Verify => init!(C_VerifyInit),
+            Kind::Encrypt => init!(C_EncryptInit),
+            Kind::Decrypt => init!(C_DecryptInit),
             Kind::Digest => call!(self, C_DigestInit(session, mechanism)),
-            Kind::SignRecover => call!(self, C_SignRecoverInit(session, mechanism, key)),
-            Kind::VerifyRecover => call!(self, C_VerifyRecoverInit(session, mechanism, key)),
-            _ => Err(no_such(kind, "init")),
+            Kind::SignRecover => init!(C_SignRecoverInit),
+            Kind::VerifyRecover => init!(C_VerifyRecoverInit),
+            Kind::MessageEncrypt => init!(C_MessageEncryptInit),
+            Kind::MessageDecrypt => init!(C_MessageDecryptInit),
+            Kind::MessageSign => init!(C_MessageSignInit),
+            Kind::MessageVerify => init!(C_MessageVerifyInit),
+            Kind::Find | Kind::VerifySignature => Err(no_such(kind, "init")),
         }?;
         Ok(memory)
     }
@@ -122,28 +131,20 @@ impl Functions {
     ) -> Result<Vec<u8>> {
         let (bytes, length) = (input(data), ulong(data.len()));
         let (sized, signature) = (sizes::cipher(data.len()), sizes::signature(mechanism));
+        macro_rules! single {
+            ($name:ident, $expected:expr) => {
+                filled!(self, $expected, |out, room| $name(
+                    session, bytes, length, out, room
+                ))
+            };
+        }
         match kind {
-            Kind::Sign => output("C_Sign", signature, |out, out_length| {
-                call!(self, C_Sign(session, bytes, length, out, out_length))
-            }),
-            Kind::Encrypt => output("C_Encrypt", sized, |out, out_length| {
-                call!(self, C_Encrypt(session, bytes, length, out, out_length))
-            }),
-            Kind::Decrypt => output("C_Decrypt", sized, |out, out_length| {
-                call!(self, C_Decrypt(session, bytes, length, out, out_length))
-            }),
-            Kind::Digest => output("C_Digest", sizes::DIGEST, |out, out_length| {
-                call!(self, C_Digest(session, bytes, length, out, out_length))
-            }),
-            Kind::SignRecover => output("C_SignRecover", signature, |out, out_length| {
-                call!(self, C_SignRecover(session, bytes, length, out, out_length))
-            }),
-            Kind::VerifyRecover => output("C_VerifyRecover", signature, |out, out_length| {
-                call!(
-                    self,
-                    C_VerifyRecover(session, bytes, length, out, out_length)
-                )
-            }),
+            Kind::Sign => single!(C_Sign, signature),
+            Kind::Encrypt => single!(C_Encrypt, sized),
+            Kind::Decrypt => single!(C_Decrypt, sized),
+            Kind::Digest => single!(C_Digest, sizes::DIGEST),
+            Kind::SignRecover => single!(C_SignRecover, signature),
+            Kind::VerifyRecover => single!(C_VerifyRecover, signature),
             _ => Err(no_such(kind, "single")),
         }
     }
@@ -171,27 +172,26 @@ impl Functions {
     ) -> Result<Option<Vec<u8>>> {
         let (bytes, length) = (input(data), ulong(data.len()));
         let sized = sizes::cipher(data.len());
+        macro_rules! taken {
+            ($name:ident) => {
+                call!(self, $name(session, bytes, length)).map(|()| None)
+            };
+        }
+        macro_rules! turned {
+            ($name:ident) => {
+                filled!(self, sized, |out, room| $name(
+                    session, bytes, length, out, room
+                ))
+                .map(Some)
+            };
+        }
         match kind {
-            Kind::Sign => call!(self, C_SignUpdate(session, bytes, length)).map(|()| None),
-            Kind::Verify => call!(self, C_VerifyUpdate(session, bytes, length)).map(|()| None),
-            Kind::VerifySignature => {
-                call!(self, C_VerifySignatureUpdate(session, bytes, length)).map(|()| None)
-            }
-            Kind::Digest => call!(self, C_DigestUpdate(session, bytes, length)).map(|()| None),
-            Kind::Encrypt => output("C_EncryptUpdate", sized, |out, out_length| {
-                call!(
-                    self,
-                    C_EncryptUpdate(session, bytes, length, out, out_length)
-                )
-            })
-            .map(Some),
-            Kind::Decrypt => output("C_DecryptUpdate", sized, |out, out_length| {
-                call!(
-                    self,
-                    C_DecryptUpdate(session, bytes, length, out, out_length)
-                )
-            })
-            .map(Some),
+            Kind::Sign => taken!(C_SignUpdate),
+            Kind::Verify => taken!(C_VerifyUpdate),
+            Kind::VerifySignature => taken!(C_VerifySignatureUpdate),
+            Kind::Digest => taken!(C_DigestUpdate),
+            Kind::Encrypt => turned!(C_EncryptUpdate),
+            Kind::Decrypt => turned!(C_DecryptUpdate),
             _ => Err(no_such(kind, "update")),
         }
     }
@@ -204,20 +204,17 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         held: usize,
     ) -> Result<Vec<u8>> {
+        macro_rules! last {
+            ($name:ident, $expected:expr) => {
+                filled!(self, $expected, |out, room| $name(session, out, room))
+            };
+        }
         match kind {
-            Kind::Sign => output("C_SignFinal", sizes::signature(mechanism), |out, length| {
-                call!(self, C_SignFinal(session, out, length))
-            }),
-            Kind::Digest => output("C_DigestFinal", sizes::DIGEST, |out, length| {
-                call!(self, C_DigestFinal(session, out, length))
-            }),
-            Kind::Encrypt => output("C_EncryptFinal", sizes::cipher(0), |out, length| {
-                call!(self, C_EncryptFinal(session, out, length))
-            }),
+            Kind::Sign => last!(C_SignFinal, sizes::signature(mechanism)),
+            Kind::Digest => last!(C_DigestFinal, sizes::DIGEST),
+            Kind::Encrypt => last!(C_EncryptFinal, sizes::cipher(0)),
             // AEAD modes give nothing before the tag is checked: all of the plaintext comes here.
-            Kind::Decrypt => output("C_DecryptFinal", sizes::cipher(held), |out, length| {
-                call!(self, C_DecryptFinal(session, out, length))
-            }),
+            Kind::Decrypt => last!(C_DecryptFinal, sizes::cipher(held)),
             _ => Err(no_such(kind, "final")),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::crypto::Kind;
 use crate::failure::Result;
-use crate::functions::{Functions, call, input, output, ulong};
+use crate::functions::{Functions, filled, input, ulong};
 use crate::sizes;
 use cryptoki_sys::CK_SESSION_HANDLE;
 use serde::{Deserialize, Serialize};
@@ -18,9 +18,9 @@ impl Functions {
         let (bytes, length) = (input(data), ulong(data.len()));
         macro_rules! update {
             ($name:ident) => {
-                output(stringify!($name), sizes::cipher(data.len()), |out, room| {
-                    call!(self, $name(session, bytes, length, out, room))
-                })
+                filled!(self, sizes::cipher(data.len()), |out, room| $name(
+                    session, bytes, length, out, room
+                ))
             };
         }
         match dual {

@@ -72,6 +72,27 @@ macro_rules! call {
 }
 pub(crate) use call;
 
+/// Calls one function that fills a buffer of `room` bytes, see [`output`].
+macro_rules! filled {
+    ($functions:expr, $expected:expr, |$out:ident, $room:ident| $name:ident ( $($argument:expr),* $(,)? )) => {
+        $crate::functions::output(stringify!($name), $expected, |$out, $room| {
+            $crate::functions::call!($functions, $name($($argument),*))
+        })
+    };
+}
+pub(crate) use filled;
+
+/// Calls one function that gives the handle of a session or of an object, see [`valid`].
+macro_rules! made {
+    ($functions:expr, |$handle:ident| $name:ident ( $($argument:expr),* $(,)? )) => {{
+        let mut made = cryptoki_sys::CK_INVALID_HANDLE;
+        let $handle = &raw mut made;
+        $crate::functions::call!($functions, $name($($argument),*))
+            .and_then(|()| $crate::functions::valid(stringify!($name), made))
+    }};
+}
+pub(crate) use made;
+
 /// `CKR_OK` or a failure.
 pub fn check(code: CK_RV, function: &'static str) -> Result<()> {
     if code == ck::CKR_OK {

@@ -1,9 +1,8 @@
 //! Keys that are made, wrapped, unwrapped, derived and encapsulated (section 5.18).
 
 use crate::failure::Result;
-use crate::functions::{Functions, call, input, output, ulong, valid};
+use crate::functions::{Functions, call, filled, input, made, ulong, valid};
 use crate::layout::{MechanismMemory, TemplateMemory};
-use crate::objects::new_object;
 use crate::sizes;
 use crate::values::{Mechanism, Secret, Template};
 use cryptoki_sys::{CK_INVALID_HANDLE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE};
@@ -25,6 +24,9 @@ impl Beside {
     }
 }
 
+/// A wrapped key, and the IV if the library has taken another one than it was given.
+pub type Wrapped = (Vec<u8>, Option<Vec<Secret>>);
+
 impl Functions {
     /// `C_GenerateKey`.
     pub fn generate_key(
@@ -37,7 +39,7 @@ impl Functions {
         Ok(key)
     }
 
-    /// `C_GenerateKey` with what the mechanism answers in its parameter.
+    /// The same with what the mechanism answers in its parameter.
     pub fn generate_beside(
         &self,
         session: CK_SESSION_HANDLE,
@@ -46,18 +48,14 @@ impl Functions {
     ) -> Result<(CK_OBJECT_HANDLE, Beside)> {
         let mut mechanism = MechanismMemory::new(mechanism)?;
         let mut template = TemplateMemory::new(template)?;
-        let key = new_object("C_GenerateKey", |key| {
-            call!(
-                self,
-                C_GenerateKey(
-                    session,
-                    mechanism.pointer(),
-                    template.pointer(),
-                    template.count(),
-                    key
-                )
-            )
-        })?;
+        let (attributes, count) = template.pointer();
+        let key = made!(self, |key| C_GenerateKey(
+            session,
+            mechanism.pointer(),
+            attributes,
+            count,
+            key
+        ))?;
         Ok((key, Beside::of(&mechanism)))
     }
 
@@ -70,43 +68,37 @@ impl Functions {
         private: &Template,
     ) -> Result<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
         let mut mechanism = MechanismMemory::new(mechanism)?;
-        let (mut public, mut private) =
-            (TemplateMemory::new(public)?, TemplateMemory::new(private)?);
+        let mut templates = (TemplateMemory::new(public)?, TemplateMemory::new(private)?);
+        let (public, public_count) = templates.0.pointer();
+        let (private, private_count) = templates.1.pointer();
         let mut public_key = CK_INVALID_HANDLE;
-        let private_key = new_object("C_GenerateKeyPair", |private_key| {
-            call!(
-                self,
-                C_GenerateKeyPair(
-                    session,
-                    mechanism.pointer(),
-                    public.pointer(),
-                    public.count(),
-                    private.pointer(),
-                    private.count(),
-                    &mut public_key,
-                    private_key
-                )
-            )
-        })?;
+        let private_key = made!(self, |private_key| C_GenerateKeyPair(
+            session,
+            mechanism.pointer(),
+            public,
+            public_count,
+            private,
+            private_count,
+            &mut public_key,
+            private_key
+        ))?;
         Ok((valid("C_GenerateKeyPair", public_key)?, private_key))
     }
 
-    /// `C_WrapKey`: the wrapped key, and the IV if the library has taken another one.
+    /// `C_WrapKey`.
     pub fn wrap_key(
         &self,
         session: CK_SESSION_HANDLE,
         mechanism: &Mechanism,
         wrapping: CK_OBJECT_HANDLE,
         key: CK_OBJECT_HANDLE,
-    ) -> Result<(Vec<u8>, Option<Vec<Secret>>)> {
-        let mut mechanism = MechanismMemory::new(mechanism)?;
-        let wrapped = output("C_WrapKey", sizes::WRAPPED, |out, length| {
-            call!(
-                self,
-                C_WrapKey(session, mechanism.pointer(), wrapping, key, out, length)
-            )
-        })?;
-        Ok((wrapped, mechanism.rewritten()))
+    ) -> Result<Wrapped> {
+        let mut memory = MechanismMemory::new(mechanism)?;
+        let mechanism = memory.pointer();
+        let wrapped = filled!(self, sizes::WRAPPED, |out, room| C_WrapKey(
+            session, mechanism, wrapping, key, out, room
+        ))?;
+        Ok((wrapped, memory.rewritten()))
     }
 
     /// `C_UnwrapKey`.
@@ -120,24 +112,20 @@ impl Functions {
     ) -> Result<CK_OBJECT_HANDLE> {
         let mut mechanism = MechanismMemory::new(mechanism)?;
         let mut template = TemplateMemory::new(template)?;
-        new_object("C_UnwrapKey", |key| {
-            call!(
-                self,
-                C_UnwrapKey(
-                    session,
-                    mechanism.pointer(),
-                    unwrapping,
-                    wrapped.as_ptr().cast_mut(),
-                    ulong(wrapped.len()),
-                    template.pointer(),
-                    template.count(),
-                    key
-                )
-            )
-        })
+        let (attributes, count) = template.pointer();
+        made!(self, |key| C_UnwrapKey(
+            session,
+            mechanism.pointer(),
+            unwrapping,
+            input(wrapped),
+            ulong(wrapped.len()),
+            attributes,
+            count,
+            key
+        ))
     }
 
-    /// `C_WrapKeyAuthenticated` (3.2): the wrapped key, and what was written into the parameter.
+    /// `C_WrapKeyAuthenticated` (3.2).
     pub fn wrap_key_authenticated(
         &self,
         session: CK_SESSION_HANDLE,
@@ -145,23 +133,13 @@ impl Functions {
         wrapping: CK_OBJECT_HANDLE,
         key: CK_OBJECT_HANDLE,
         associated: &[u8],
-    ) -> Result<(Vec<u8>, Option<Vec<Secret>>)> {
+    ) -> Result<Wrapped> {
         let mut memory = MechanismMemory::new(mechanism)?;
-        let wrapped = output("C_WrapKeyAuthenticated", sizes::WRAPPED, |out, length| {
-            call!(
-                self,
-                C_WrapKeyAuthenticated(
-                    session,
-                    memory.pointer(),
-                    wrapping,
-                    key,
-                    input(associated),
-                    ulong(associated.len()),
-                    out,
-                    length
-                )
-            )
-        })?;
+        let mechanism = memory.pointer();
+        let (more, length) = (input(associated), ulong(associated.len()));
+        let wrapped = filled!(self, sizes::WRAPPED, |out, room| C_WrapKeyAuthenticated(
+            session, mechanism, wrapping, key, more, length, out, room
+        ))?;
         Ok((wrapped, memory.rewritten()))
     }
 
@@ -177,23 +155,19 @@ impl Functions {
     ) -> Result<CK_OBJECT_HANDLE> {
         let mut mechanism = MechanismMemory::new(mechanism)?;
         let mut template = TemplateMemory::new(template)?;
-        new_object("C_UnwrapKeyAuthenticated", |key| {
-            call!(
-                self,
-                C_UnwrapKeyAuthenticated(
-                    session,
-                    mechanism.pointer(),
-                    unwrapping,
-                    input(wrapped),
-                    ulong(wrapped.len()),
-                    template.pointer(),
-                    template.count(),
-                    input(associated),
-                    ulong(associated.len()),
-                    key
-                )
-            )
-        })
+        let (attributes, count) = template.pointer();
+        made!(self, |key| C_UnwrapKeyAuthenticated(
+            session,
+            mechanism.pointer(),
+            unwrapping,
+            input(wrapped),
+            ulong(wrapped.len()),
+            attributes,
+            count,
+            input(associated),
+            ulong(associated.len()),
+            key
+        ))
     }
 
     /// `C_DeriveKey`.
@@ -204,14 +178,12 @@ impl Functions {
         base: CK_OBJECT_HANDLE,
         template: &Template,
     ) -> Result<CK_OBJECT_HANDLE> {
-        let mut memory = MechanismMemory::new(mechanism)?;
-        new_object("C_DeriveKey", |key| {
-            self.derive(session, &mut memory, base, template, key)
-        })
+        let (key, _beside) = self.derive_beside(session, mechanism, base, template)?;
+        valid("C_DeriveKey", key)
     }
 
-    /// `C_DeriveKey` with a mechanism that answers in its parameter; the key of the call is an
-    /// invalid handle where it makes none.
+    /// The same with what the mechanism answers in its parameter; the key of the call is an invalid handle where it
+    /// makes none.
     pub fn derive_beside(
         &self,
         session: CK_SESSION_HANDLE,
@@ -219,32 +191,22 @@ impl Functions {
         base: CK_OBJECT_HANDLE,
         template: &Template,
     ) -> Result<(CK_OBJECT_HANDLE, Beside)> {
-        let mut memory = MechanismMemory::new(mechanism)?;
-        let mut key = CK_INVALID_HANDLE;
-        self.derive(session, &mut memory, base, template, &mut key)?;
-        Ok((key, Beside::of(&memory)))
-    }
-
-    fn derive(
-        &self,
-        session: CK_SESSION_HANDLE,
-        mechanism: &mut MechanismMemory,
-        base: CK_OBJECT_HANDLE,
-        template: &Template,
-        key: *mut CK_OBJECT_HANDLE,
-    ) -> Result<()> {
+        let mut mechanism = MechanismMemory::new(mechanism)?;
         let mut template = TemplateMemory::new(template)?;
+        let (attributes, count) = template.pointer();
+        let mut key = CK_INVALID_HANDLE;
         call!(
             self,
             C_DeriveKey(
                 session,
                 mechanism.pointer(),
                 base,
-                template.pointer(),
-                template.count(),
-                key
+                attributes,
+                count,
+                &mut key
             )
-        )
+        )?;
+        Ok((key, Beside::of(&mechanism)))
     }
 
     /// `C_EncapsulateKey` (3.2): the ciphertext and the shared secret's key.
@@ -255,28 +217,15 @@ impl Functions {
         public: CK_OBJECT_HANDLE,
         template: &Template,
     ) -> Result<(Vec<u8>, CK_OBJECT_HANDLE)> {
-        let mut mechanism = MechanismMemory::new(mechanism)?;
+        let mut memory = MechanismMemory::new(mechanism)?;
+        let mechanism = memory.pointer();
         let mut template = TemplateMemory::new(template)?;
-        let mut ciphertext = Vec::new();
-        let key = new_object("C_EncapsulateKey", |key| {
-            ciphertext = output("C_EncapsulateKey", sizes::WRAPPED, |out, length| {
-                call!(
-                    self,
-                    C_EncapsulateKey(
-                        session,
-                        mechanism.pointer(),
-                        public,
-                        template.pointer(),
-                        template.count(),
-                        out,
-                        length,
-                        key
-                    )
-                )
-            })?;
-            Ok(())
-        })?;
-        Ok((ciphertext, key))
+        let (attributes, count) = template.pointer();
+        let mut key = CK_INVALID_HANDLE;
+        let ciphertext = filled!(self, sizes::WRAPPED, |out, room| C_EncapsulateKey(
+            session, mechanism, public, attributes, count, out, room, &mut key
+        ))?;
+        Ok((ciphertext, valid("C_EncapsulateKey", key)?))
     }
 
     /// `C_DecapsulateKey` (3.2).
@@ -290,20 +239,16 @@ impl Functions {
     ) -> Result<CK_OBJECT_HANDLE> {
         let mut mechanism = MechanismMemory::new(mechanism)?;
         let mut template = TemplateMemory::new(template)?;
-        new_object("C_DecapsulateKey", |key| {
-            call!(
-                self,
-                C_DecapsulateKey(
-                    session,
-                    mechanism.pointer(),
-                    private,
-                    template.pointer(),
-                    template.count(),
-                    input(ciphertext),
-                    ulong(ciphertext.len()),
-                    key
-                )
-            )
-        })
+        let (attributes, count) = template.pointer();
+        made!(self, |key| C_DecapsulateKey(
+            session,
+            mechanism.pointer(),
+            private,
+            attributes,
+            count,
+            input(ciphertext),
+            ulong(ciphertext.len()),
+            key
+        ))
     }
 }

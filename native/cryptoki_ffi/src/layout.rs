@@ -131,7 +131,7 @@ impl Structure {
             }
             Field::Template(template) => {
                 let mut memory = TemplateMemory::of(template, levels)?;
-                self.pointer(memory.pointer().cast());
+                self.pointer(memory.pointer().0.cast());
                 arena.templates.push(memory);
             }
             Field::Bytes(bytes) => self.pointer(arena.store(bytes)),
@@ -339,28 +339,22 @@ impl TemplateMemory {
             }
             Value::Template(template) => {
                 let mut nested = TemplateMemory::of(template, levels)?;
-                let place = (
-                    nested.pointer().cast(),
-                    size_of_val(nested.attributes.as_slice()),
-                );
+                let size = size_of_val(nested.attributes.as_slice());
+                let place = (nested.pointer().0.cast(), size);
                 self.nested.push(nested);
                 place
             }
         })
     }
 
-    /// For a call that ends before `self` does; null when empty.
-    pub fn pointer(&mut self) -> *mut CK_ATTRIBUTE {
-        if self.attributes.is_empty() {
+    /// Pointer and count, for a call that ends before `self` does; null when empty.
+    pub fn pointer(&mut self) -> (*mut CK_ATTRIBUTE, CK_ULONG) {
+        let pointer = if self.attributes.is_empty() {
             std::ptr::null_mut()
         } else {
             self.attributes.as_mut_ptr()
-        }
-    }
-
-    /// How many attributes.
-    pub fn count(&self) -> CK_ULONG {
-        ulong(self.attributes.len())
+        };
+        (pointer, ulong(self.attributes.len()))
     }
 }
 

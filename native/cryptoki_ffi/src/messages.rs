@@ -2,39 +2,17 @@
 
 use crate::crypto::{Kind, no_such};
 use crate::failure::Result;
-use crate::functions::{Functions, call, input, output, ulong};
-use crate::layout::{MechanismMemory, ParameterMemory};
+use crate::functions::{Functions, call, filled, input, ulong};
+use crate::layout::ParameterMemory;
 use crate::sizes;
-use crate::values::{Mechanism, Parameter, Secret};
-use cryptoki_sys::{
-    CK_FLAGS, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CKF_END_OF_MESSAGE,
-};
+use crate::values::{Parameter, Secret};
+use cryptoki_sys::{CK_FLAGS, CK_MECHANISM_TYPE, CK_SESSION_HANDLE, CKF_END_OF_MESSAGE};
 use std::ptr::null_mut;
 
 /// What a message call gave, and what it wrote into its parameter (an IV or a tag made by the token).
 pub type Message = (Vec<u8>, Vec<Secret>);
 
 impl Functions {
-    /// `C_MessageEncryptInit` and its kin (3.0); what it gives is kept as that of the other inits.
-    pub fn message_init(
-        &self,
-        kind: Kind,
-        session: CK_SESSION_HANDLE,
-        mechanism: &Mechanism,
-        key: CK_OBJECT_HANDLE,
-    ) -> Result<MechanismMemory> {
-        let mut memory = MechanismMemory::new(mechanism)?;
-        let mechanism = memory.pointer();
-        match kind {
-            Kind::MessageEncrypt => call!(self, C_MessageEncryptInit(session, mechanism, key)),
-            Kind::MessageDecrypt => call!(self, C_MessageDecryptInit(session, mechanism, key)),
-            Kind::MessageSign => call!(self, C_MessageSignInit(session, mechanism, key)),
-            Kind::MessageVerify => call!(self, C_MessageVerifyInit(session, mechanism, key)),
-            _ => Err(no_such(kind, "message init")),
-        }?;
-        Ok(memory)
-    }
-
     /// `C_EncryptMessage` and its kin (3.0). `extra` is the associated data of a cipher and the
     /// signature of a verification.
     pub fn message(
@@ -47,68 +25,34 @@ impl Functions {
         data: &[u8],
     ) -> Result<Message> {
         let mut memory = ParameterMemory::new(parameter)?;
-        let (parameter, parameter_length) = memory.pointer();
+        let (parameter, size) = memory.pointer();
         let (bytes, length) = (input(data), ulong(data.len()));
         let (more, more_length) = (input(extra), ulong(extra.len()));
         let (sized, signature) = (sizes::cipher(data.len()), sizes::signature(mechanism));
-        let result = match kind {
-            Kind::MessageEncrypt => output("C_EncryptMessage", sized, |out, out_length| {
-                call!(
-                    self,
-                    C_EncryptMessage(
-                        session,
-                        parameter,
-                        parameter_length,
-                        more,
-                        more_length,
-                        bytes,
-                        length,
-                        out,
-                        out_length
-                    )
-                )
-            }),
-            Kind::MessageDecrypt => output("C_DecryptMessage", sized, |out, out_length| {
-                call!(
-                    self,
-                    C_DecryptMessage(
-                        session,
-                        parameter,
-                        parameter_length,
-                        more,
-                        more_length,
-                        bytes,
-                        length,
-                        out,
-                        out_length
-                    )
-                )
-            }),
-            Kind::MessageSign => output("C_SignMessage", signature, |out, out_length| {
-                call!(
-                    self,
-                    C_SignMessage(
-                        session,
-                        parameter,
-                        parameter_length,
-                        bytes,
-                        length,
-                        out,
-                        out_length
-                    )
-                )
-            }),
-            Kind::MessageVerify => call!(
-                self,
-                C_VerifyMessage(
+        macro_rules! cipher {
+            ($name:ident) => {
+                filled!(self, sized, |out, room| $name(
                     session,
                     parameter,
-                    parameter_length,
+                    size,
+                    more,
+                    more_length,
                     bytes,
                     length,
-                    more,
-                    more_length
-                )
+                    out,
+                    room
+                ))
+            };
+        }
+        let result = match kind {
+            Kind::MessageEncrypt => cipher!(C_EncryptMessage),
+            Kind::MessageDecrypt => cipher!(C_DecryptMessage),
+            Kind::MessageSign => filled!(self, signature, |out, room| C_SignMessage(
+                session, parameter, size, bytes, length, out, room
+            )),
+            Kind::MessageVerify => call!(
+                self,
+                C_VerifyMessage(session, parameter, size, bytes, length, more, more_length)
             )
             .map(|()| Vec::new()),
             _ => Err(no_such(kind, "message")),
@@ -162,53 +106,34 @@ impl Functions {
         } else {
             0
         };
-        let sized = sizes::cipher(data.len());
-        let result = match kind {
-            Kind::MessageEncrypt => output("C_EncryptMessageNext", sized, |out, out_length| {
-                call!(
-                    self,
-                    C_EncryptMessageNext(
-                        session, parameter, size, bytes, length, out, out_length, flags
-                    )
-                )
-            }),
-            Kind::MessageDecrypt => output("C_DecryptMessageNext", sized, |out, out_length| {
-                call!(
-                    self,
-                    C_DecryptMessageNext(
-                        session, parameter, size, bytes, length, out, out_length, flags
-                    )
-                )
-            }),
+        let (sized, signature) = (sizes::cipher(data.len()), sizes::signature(mechanism));
+        macro_rules! cipher {
+            ($name:ident) => {
+                filled!(self, sized, |out, room| $name(
+                    session, parameter, size, bytes, length, out, room, flags
+                ))
+            };
+        }
+        let result = match (kind, last) {
+            (Kind::MessageEncrypt, _) => cipher!(C_EncryptMessageNext),
+            (Kind::MessageDecrypt, _) => cipher!(C_DecryptMessageNext),
             // Only the last part has room for the signature: that is what makes it the last.
-            Kind::MessageSign if last.is_some() => output(
-                "C_SignMessageNext",
-                sizes::signature(mechanism),
-                |out, out_length| {
-                    call!(
-                        self,
-                        C_SignMessageNext(session, parameter, size, bytes, length, out, out_length)
-                    )
-                },
-            ),
-            Kind::MessageSign => call!(
-                self,
-                C_SignMessageNext(
-                    session,
-                    parameter,
-                    size,
-                    bytes,
-                    length,
-                    null_mut(),
-                    null_mut()
+            (Kind::MessageSign, Some(_)) => {
+                filled!(self, signature, |out, room| C_SignMessageNext(
+                    session, parameter, size, bytes, length, out, room
+                ))
+            }
+            (Kind::MessageSign, None) => {
+                let (none, nowhere) = (null_mut(), null_mut());
+                call!(
+                    self,
+                    C_SignMessageNext(session, parameter, size, bytes, length, none, nowhere)
                 )
-            )
-            .map(|()| Vec::new()),
-            Kind::MessageVerify => {
-                let (signature, signature_length) = match last {
-                    Some(signature) => (input(signature), ulong(signature.len())),
-                    None => (null_mut(), 0),
-                };
+                .map(|()| Vec::new())
+            }
+            (Kind::MessageVerify, last) => {
+                let signed = last.map_or(null_mut(), input);
+                let signed_length = last.map_or(0, |signature| ulong(signature.len()));
                 call!(
                     self,
                     C_VerifyMessageNext(
@@ -217,8 +142,8 @@ impl Functions {
                         size,
                         bytes,
                         length,
-                        signature,
-                        signature_length
+                        signed,
+                        signed_length
                     )
                 )
                 .map(|()| Vec::new())

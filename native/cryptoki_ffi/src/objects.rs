@@ -1,20 +1,10 @@
 //! Objects (section 5.7).
 
 use crate::failure::{Failure, Result};
-use crate::functions::{Functions, buffer, call, ulong, valid};
+use crate::functions::{Functions, buffer, call, made, ulong, valid};
 use crate::layout::TemplateMemory;
 use crate::values::Template;
-use cryptoki_sys::{CK_INVALID_HANDLE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_ULONG};
-
-/// A call that gives one object handle.
-pub(crate) fn new_object(
-    function: &str,
-    call: impl FnOnce(*mut CK_OBJECT_HANDLE) -> Result<()>,
-) -> Result<CK_OBJECT_HANDLE> {
-    let mut object = CK_INVALID_HANDLE;
-    call(&mut object)?;
-    valid(function, object)
-}
+use cryptoki_sys::{CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_ULONG};
 
 impl Functions {
     /// `C_CreateObject`.
@@ -24,12 +14,10 @@ impl Functions {
         template: &Template,
     ) -> Result<CK_OBJECT_HANDLE> {
         let mut template = TemplateMemory::new(template)?;
-        new_object("C_CreateObject", |object| {
-            call!(
-                self,
-                C_CreateObject(session, template.pointer(), template.count(), object)
-            )
-        })
+        let (attributes, count) = template.pointer();
+        made!(self, |object| C_CreateObject(
+            session, attributes, count, object
+        ))
     }
 
     /// `C_CopyObject`.
@@ -40,18 +28,10 @@ impl Functions {
         template: &Template,
     ) -> Result<CK_OBJECT_HANDLE> {
         let mut template = TemplateMemory::new(template)?;
-        new_object("C_CopyObject", |object| {
-            call!(
-                self,
-                C_CopyObject(
-                    session,
-                    source,
-                    template.pointer(),
-                    template.count(),
-                    object
-                )
-            )
-        })
+        let (attributes, count) = template.pointer();
+        made!(self, |object| C_CopyObject(
+            session, source, attributes, count, object
+        ))
     }
 
     /// `C_DestroyObject`.
@@ -78,19 +58,18 @@ impl Functions {
         template: &Template,
     ) -> Result<()> {
         let mut template = TemplateMemory::new(template)?;
+        let (attributes, count) = template.pointer();
         call!(
             self,
-            C_SetAttributeValue(session, object, template.pointer(), template.count())
+            C_SetAttributeValue(session, object, attributes, count)
         )
     }
 
     /// `C_FindObjectsInit`.
     pub fn find_init(&self, session: CK_SESSION_HANDLE, template: &Template) -> Result<()> {
         let mut template = TemplateMemory::new(template)?;
-        call!(
-            self,
-            C_FindObjectsInit(session, template.pointer(), template.count())
-        )
+        let (attributes, count) = template.pointer();
+        call!(self, C_FindObjectsInit(session, attributes, count))
     }
 
     /// `C_FindObjects`, at most `limit` of them.

@@ -2,7 +2,7 @@
 
 use crate::exit;
 use crate::failure::Result;
-use crate::functions::{Functions, call, check, input, list, output, ulong, valid};
+use crate::functions::{Functions, call, check, filled, input, list, made, ulong};
 use crate::sizes;
 use crate::values::Secret;
 use crate::whereabouts::inside;
@@ -29,16 +29,8 @@ struct InitializeArgs {
 }
 
 /// A PIN as the functions take it: none (null) for the protected authentication path.
-struct Pin<'a>(Option<&'a Secret>);
-
-impl Pin<'_> {
-    fn pointer(&self) -> *mut u8 {
-        self.0.map_or(null_mut(), |pin| pin.as_ptr().cast_mut())
-    }
-
-    fn length(&self) -> CK_ULONG {
-        self.0.map_or(0, |pin| ulong(pin.len()))
-    }
+fn given(pin: Option<&Secret>) -> (*mut u8, CK_ULONG) {
+    pin.map_or((null_mut(), 0), |pin| (input(pin), ulong(pin.len())))
 }
 
 impl Functions {
@@ -143,21 +135,18 @@ impl Functions {
         so_pin: Option<&Secret>,
         label: &[u8],
     ) -> Result<()> {
-        let pin = Pin(so_pin);
+        let (pin, length) = given(so_pin);
         let mut padded = [b' '; 32];
         for (place, byte) in padded.iter_mut().zip(label) {
             *place = *byte;
         }
-        call!(
-            self,
-            C_InitToken(slot, pin.pointer(), pin.length(), padded.as_mut_ptr())
-        )
+        call!(self, C_InitToken(slot, pin, length, padded.as_mut_ptr()))
     }
 
     /// `C_InitPIN`.
     pub fn init_pin(&self, session: CK_SESSION_HANDLE, pin: Option<&Secret>) -> Result<()> {
-        let pin = Pin(pin);
-        call!(self, C_InitPIN(session, pin.pointer(), pin.length()))
+        let (pin, length) = given(pin);
+        call!(self, C_InitPIN(session, pin, length))
     }
 
     /// `C_SetPIN`.
@@ -167,34 +156,21 @@ impl Functions {
         old: Option<&Secret>,
         new: Option<&Secret>,
     ) -> Result<()> {
-        let (old, new) = (Pin(old), Pin(new));
-        call!(
-            self,
-            C_SetPIN(
-                session,
-                old.pointer(),
-                old.length(),
-                new.pointer(),
-                new.length()
-            )
-        )
+        let ((old, old_length), (new, new_length)) = (given(old), given(new));
+        call!(self, C_SetPIN(session, old, old_length, new, new_length))
     }
 
     /// `C_OpenSession`.
     pub fn open_session(&self, slot: CK_SLOT_ID, read_only: bool) -> Result<CK_SESSION_HANDLE> {
         let write: CK_FLAGS = if read_only { 0 } else { ck::CKF_RW_SESSION };
-        let mut session: CK_SESSION_HANDLE = ck::CK_INVALID_HANDLE;
-        call!(
-            self,
-            C_OpenSession(
-                slot,
-                ck::CKF_SERIAL_SESSION | write,
-                null_mut(),
-                None,
-                &mut session
-            )
-        )?;
-        valid("C_OpenSession", session)
+        let flags = ck::CKF_SERIAL_SESSION | write;
+        made!(self, |session| C_OpenSession(
+            slot,
+            flags,
+            null_mut(),
+            None,
+            session
+        ))
     }
 
     /// `C_CloseSession`.
@@ -220,20 +196,16 @@ impl Functions {
         pin: Option<&Secret>,
         name: Option<&[u8]>,
     ) -> Result<()> {
-        let pin = Pin(pin);
+        let (pin, length) = given(pin);
         match name {
-            None => call!(self, C_Login(session, user, pin.pointer(), pin.length())),
-            Some(name) => call!(
-                self,
-                C_LoginUser(
-                    session,
-                    user,
-                    pin.pointer(),
-                    pin.length(),
-                    name.as_ptr().cast_mut(),
-                    ulong(name.len())
+            None => call!(self, C_Login(session, user, pin, length)),
+            Some(name) => {
+                let (name, name_length) = (input(name), ulong(name.len()));
+                call!(
+                    self,
+                    C_LoginUser(session, user, pin, length, name, name_length)
                 )
-            ),
+            }
         }
     }
 
@@ -244,9 +216,9 @@ impl Functions {
 
     /// `C_GetOperationState`.
     pub fn operation_state(&self, session: CK_SESSION_HANDLE) -> Result<Vec<u8>> {
-        output("C_GetOperationState", sizes::STATE, |out, length| {
-            call!(self, C_GetOperationState(session, out, length))
-        })
+        filled!(self, sizes::STATE, |out, room| C_GetOperationState(
+            session, out, room
+        ))
     }
 
     /// `C_SetOperationState`; the keys only where the state does not carry them.

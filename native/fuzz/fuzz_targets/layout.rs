@@ -218,6 +218,6 @@ fuzz_target!(|input: Input| {
     let Ok(mut memory) = TemplateMemory::new(&template(&input.template)) else {
         return;
     };
-    let count = memory.count();
-    check_template(&input.template, memory.pointer(), count);
+    let (attributes, count) = memory.pointer();
+    check_template(&input.template, attributes, count);
 });

@@ -61,7 +61,25 @@ impl At<'_> {
         self.session.call(work)
     }
 
-    /// The same as a step of an operation the session is in: a failure ends the operation.
+    /// The same with a function that gives nothing back.
+    pub fn done(
+        &self,
+        work: impl FnOnce(&Functions, CK_SESSION_HANDLE) -> Result<()>,
+    ) -> Result<Answer> {
+        self.call(work).map(|()| Answer::Done)
+    }
+
+    /// The same with a function that makes an object by a template.
+    pub fn makes(
+        &self,
+        template: &Template,
+        work: impl FnOnce(&Functions, CK_SESSION_HANDLE) -> Result<CK_OBJECT_HANDLE>,
+    ) -> Result<Answer> {
+        let object = self.call(work)?;
+        Ok(Answer::Object(self.made(object, template)))
+    }
+
+    /// Calls a function as a step of an operation the session is in: a failure ends the operation.
     pub fn step<T>(
         &mut self,
         steps: &[Begun],

@@ -4,20 +4,18 @@ use crate::calls::at::{At, Crypto, number};
 use crate::calls::raw_rsa;
 use crate::operation::answer::Answer;
 use crate::operation::begun::Begun;
-use crate::operation::login::Login;
 use crate::operation::operation::Key;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::dual::Dual;
 use cryptoki_ffi::failure::Result;
 use cryptoki_ffi::layout::MechanismMemory;
 use cryptoki_ffi::otp;
-use cryptoki_ffi::values::{Handle, Mechanism};
 use zeroize::Zeroizing;
 
 /// Data in, bytes out, in one call.
 pub fn single(at: &mut At, crypto: &Crypto, data: &[u8]) -> Result<Answer> {
     raw_rsa::check(at, crypto, data.len())?;
-    let mechanism = begin(at, crypto)?;
+    let mechanism = begin(at, crypto, None)?;
     let bytes = at.call(|functions, session| {
         functions.single(crypto.kind, crypto.mechanism.kind, session, data)
     })?;
@@ -27,7 +25,7 @@ pub fn single(at: &mut At, crypto: &Crypto, data: &[u8]) -> Result<Answer> {
 
 /// What comes back is a structure with pointers, and is read where it lies.
 pub fn sign_otp(at: &mut At, crypto: &Crypto, data: &[u8]) -> Result<Answer> {
-    let _until_over = begin(at, crypto)?;
+    let _until_over = begin(at, crypto, None)?;
     let parameters = at.call(|functions, session| {
         let answer = functions.single(crypto.kind, crypto.mechanism.kind, session, data)?;
         otp::parameters(&answer)
@@ -35,23 +33,11 @@ pub fn sign_otp(at: &mut At, crypto: &Crypto, data: &[u8]) -> Result<Answer> {
     Ok(Answer::Otp(parameters))
 }
 
-/// `C_Digest`
-pub fn digest(at: &mut At, mechanism: &Mechanism, data: &[u8]) -> Result<Answer> {
-    let crypto = Crypto {
-        kind: Kind::Digest,
-        mechanism,
-        key: &None,
-        login: &Login::Without,
-    };
-    single(at, &crypto, data)
-}
-
 /// `C_Verify`
 pub fn verify(at: &mut At, crypto: &Crypto, data: &[u8], signature: &[u8]) -> Result<Answer> {
     raw_rsa::check(at, crypto, data.len())?;
-    let _until_over = begin(at, crypto)?;
-    at.call(|functions, session| functions.verify(session, data, signature))?;
-    Ok(Answer::Done)
+    let _until_over = begin(at, crypto, None)?;
+    at.done(|functions, session| functions.verify(session, data, signature))
 }
 
 /// `C_VerifySignature` (3.2): the signature comes first, the data after it.
@@ -62,30 +48,20 @@ pub fn verify_signature(
     signature: &[u8],
 ) -> Result<Answer> {
     raw_rsa::check(at, crypto, data.len())?;
-    let _until_over = begin_with_signature(at, crypto, signature)?;
-    at.call(|functions, session| functions.verify_signature(session, data))?;
-    Ok(Answer::Done)
+    let _until_over = begin(at, crypto, Some(signature))?;
+    at.done(|functions, session| functions.verify_signature(session, data))
 }
 
-/// `C_VerifySignatureInit` (3.2)
-pub fn verify_signature_init(
+/// `C_SignInit` and its kin, of an operation in parts or one of messages; with the signature to verify where that comes
+/// first.
+pub fn init(
     at: &mut At,
     begun: Begun,
     crypto: &Crypto,
-    signature: &[u8],
+    signature: Option<&[u8]>,
 ) -> Result<Answer> {
     let limit = raw_rsa::limit(at, crypto)?;
-    let mechanism = begin_with_signature(at, crypto, signature)?;
-    at.session.active.began(begun, crypto.mechanism.kind);
-    at.session.active.keep(crypto.kind, mechanism);
-    at.session.active.limit(crypto.kind, limit);
-    Ok(Answer::Done)
-}
-
-/// `C_SignInit` and its kin, of an operation in parts.
-pub fn init(at: &mut At, begun: Begun, crypto: &Crypto) -> Result<Answer> {
-    let limit = raw_rsa::limit(at, crypto)?;
-    let mechanism = begin(at, crypto)?;
+    let mechanism = begin(at, crypto, signature)?;
     let own_iv = crypto.kind == Kind::Encrypt && mechanism.rewritten().is_some();
     at.session.active.began(begun, crypto.mechanism.kind);
     at.session.active.keep(crypto.kind, mechanism);
@@ -107,14 +83,6 @@ pub fn update(at: &mut At, begun: Begun, data: &[u8]) -> Result<Answer> {
     Ok(at.result(kind, bytes))
 }
 
-/// `C_DigestKey`
-pub fn digest_key(at: &mut At, begun: Begun, key: Handle) -> Result<Answer> {
-    at.step(&[begun], |functions, session| {
-        functions.digest_key(session, key.number)
-    })?;
-    Ok(Answer::Done)
-}
-
 /// A part of the data of two operations.
 pub fn dual_update(at: &mut At, dual: Dual, steps: [Begun; 2], data: &[u8]) -> Result<Answer> {
     raw_rsa::part(at, &steps, data.len())?;
@@ -132,13 +100,9 @@ pub fn finish(at: &mut At, begun: Begun, signature: Option<&[u8]>) -> Result<Ans
     let until_over = at.session.active.mechanism(kind);
     match signature {
         None if kind == Kind::VerifySignature => {
-            at.call(|functions, session| functions.verify_signature_final(session))?;
-            Ok(Answer::Done)
+            at.done(|functions, session| functions.verify_signature_final(session))
         }
-        Some(signature) => {
-            at.call(|functions, session| functions.verify_final(session, signature))?;
-            Ok(Answer::Done)
-        }
+        Some(signature) => at.done(|functions, session| functions.verify_final(session, signature)),
         None => {
             let mechanism = at.session.active.signs_with();
             let bytes =
@@ -179,32 +143,14 @@ pub fn restore_state(
     Ok(Answer::Done)
 }
 
-/// `C_GenerateRandom`
-pub fn random(at: &mut At, length: usize) -> Result<Answer> {
-    at.call(|functions, session| functions.random(session, length))
-        .map(Answer::Bytes)
-}
-
-/// `C_SeedRandom`
-pub fn seed_random(at: &mut At, seed: &[u8]) -> Result<Answer> {
-    at.call(|functions, session| functions.seed_random(session, seed))?;
-    Ok(Answer::Done)
-}
-
-/// Init, and the login that some keys want for every single use. The mechanism is kept until the operation is over.
-fn begin(at: &mut At, crypto: &Crypto) -> Result<MechanismMemory> {
-    let mechanism = at.call(|functions, session| {
-        functions.init(crypto.kind, session, crypto.mechanism, crypto.key())
+/// Init, with the signature where that comes first, and the login that some keys want for every single use. The
+/// mechanism is kept until the operation is over.
+fn begin(at: &mut At, crypto: &Crypto, signature: Option<&[u8]>) -> Result<MechanismMemory> {
+    let (mechanism, key) = (crypto.mechanism, crypto.key());
+    let memory = at.call(|functions, session| match signature {
+        None => functions.init(crypto.kind, session, mechanism, key),
+        Some(signature) => functions.verify_signature_init(session, mechanism, key, signature),
     })?;
     at.log_in_for_use(crypto)?;
-    Ok(mechanism)
-}
-
-/// The same for a verification that knows the signature beforehand.
-fn begin_with_signature(at: &mut At, crypto: &Crypto, signature: &[u8]) -> Result<MechanismMemory> {
-    let mechanism = at.call(|functions, session| {
-        functions.verify_signature_init(session, crypto.mechanism, crypto.key(), signature)
-    })?;
-    at.log_in_for_use(crypto)?;
-    Ok(mechanism)
+    Ok(memory)
 }

@@ -7,13 +7,7 @@ use cryptoki_ffi::keys::Beside;
 use cryptoki_ffi::values::{Handle, Mechanism, Template};
 use cryptoki_sys::{CK_INVALID_HANDLE, CK_OBJECT_HANDLE};
 
-/// `C_GenerateKey`
-pub fn generate(at: &mut At, mechanism: &Mechanism, template: &Template) -> Result<Answer> {
-    at.call(|functions, session| functions.generate_key(session, mechanism, template))
-        .map(|key| Answer::Object(at.made(key, template)))
-}
-
-/// The same with what the mechanism answers in its parameter.
+/// `C_GenerateKey` with what the mechanism answers in its parameter.
 pub fn generate_beside(at: &mut At, mechanism: &Mechanism, template: &Template) -> Result<Answer> {
     at.call(|functions, session| functions.generate_beside(session, mechanism, template))
         .map(|made| beside(at, made, template))
@@ -41,20 +35,6 @@ pub fn wrap(at: &mut At, mechanism: &Mechanism, wrapping: Handle, key: Handle) -
     Ok(with(Answer::Bytes(wrapped), own_iv))
 }
 
-/// `C_UnwrapKey`
-pub fn unwrap(
-    at: &mut At,
-    mechanism: &Mechanism,
-    unwrapping: Handle,
-    wrapped: &[u8],
-    template: &Template,
-) -> Result<Answer> {
-    at.call(|functions, session| {
-        functions.unwrap_key(session, mechanism, unwrapping.number, wrapped, template)
-    })
-    .map(|key| Answer::Object(at.made(key, template)))
-}
-
 /// `C_WrapKeyAuthenticated` (3.2)
 pub fn wrap_authenticated(
     at: &mut At,
@@ -70,34 +50,7 @@ pub fn wrap_authenticated(
     Ok(with(Answer::Bytes(wrapped), own_iv))
 }
 
-/// `C_UnwrapKeyAuthenticated` (3.2)
-pub fn unwrap_authenticated(
-    at: &mut At,
-    mechanism: &Mechanism,
-    unwrapping: Handle,
-    wrapped: &[u8],
-    associated: &[u8],
-    template: &Template,
-) -> Result<Answer> {
-    at.call(|functions, session| {
-        let key = unwrapping.number;
-        functions.unwrap_key_authenticated(session, mechanism, key, wrapped, associated, template)
-    })
-    .map(|key| Answer::Object(at.made(key, template)))
-}
-
-/// `C_DeriveKey`
-pub fn derive(
-    at: &mut At,
-    mechanism: &Mechanism,
-    base: Handle,
-    template: &Template,
-) -> Result<Answer> {
-    at.call(|functions, session| functions.derive_key(session, mechanism, base.number, template))
-        .map(|key| Answer::Object(at.made(key, template)))
-}
-
-/// The same with what the mechanism answers in its parameter.
+/// `C_DeriveKey` with what the mechanism answers in its parameter.
 pub fn derive_beside(
     at: &mut At,
     mechanism: &Mechanism,
@@ -119,20 +72,6 @@ pub fn encapsulate(
         functions.encapsulate_key(session, mechanism, public.number, template)
     })?;
     Ok(Answer::Encapsulated(ciphertext, at.made(key, template)))
-}
-
-/// `C_DecapsulateKey` (3.2)
-pub fn decapsulate(
-    at: &mut At,
-    mechanism: &Mechanism,
-    private: Handle,
-    ciphertext: &[u8],
-    template: &Template,
-) -> Result<Answer> {
-    at.call(|functions, session| {
-        functions.decapsulate_key(session, mechanism, private.number, ciphertext, template)
-    })
-    .map(|key| Answer::Object(at.made(key, template)))
 }
 
 /// A new key, and what its mechanism made beside it.

@@ -1,24 +1,11 @@
 //! Message-based operations (3.0, sections 5.9, 5.11, 5.14 and 5.16).
 
-use crate::calls::at::{At, Crypto, with};
+use crate::calls::at::{At, with};
 use crate::calls::raw_rsa;
 use crate::operation::answer::Answer;
 use crate::operation::begun::Begun;
 use cryptoki_ffi::failure::Result;
 use cryptoki_ffi::values::Parameter;
-
-/// `C_MessageSignInit` and its kin.
-pub fn init(at: &mut At, begun: Begun, crypto: &Crypto) -> Result<Answer> {
-    let limit = raw_rsa::limit(at, crypto)?;
-    let mechanism = at.call(|functions, session| {
-        functions.message_init(crypto.kind, session, crypto.mechanism, crypto.key())
-    })?;
-    at.log_in_for_use(crypto)?;
-    at.session.active.began(begun, crypto.mechanism.kind);
-    at.session.active.keep(crypto.kind, mechanism);
-    at.session.active.limit(crypto.kind, limit);
-    Ok(Answer::Done)
-}
 
 /// A message in one call. One that fails does not end the operation: the next one may be well.
 pub fn message(

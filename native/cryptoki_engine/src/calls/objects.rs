@@ -1,7 +1,6 @@
 //! Objects and the session itself (sections 5.6.4, 5.6.11 and 5.7).
 
 use crate::calls::at::At;
-use crate::library::info;
 use crate::operation::answer::Answer;
 use crate::operation::begun::Begun;
 use cryptoki_ffi::crypto::Kind;
@@ -53,13 +52,7 @@ fn collect(at: &mut At, limit: usize) -> Result<Vec<CK_OBJECT_HANDLE>> {
     Ok(found)
 }
 
-/// `C_GetAttributeValue`
-pub fn attributes(at: &mut At, object: Handle, kinds: &[CK_ULONG]) -> Result<Answer> {
-    at.call(|functions, session| functions.attributes(session, object.number, kinds))
-        .map(Answer::Attributes)
-}
-
-/// The same of several objects. One that cannot be read spoils no other; when that is all of them it is the failure.
+/// `C_GetAttributeValue` of several objects. One that cannot be read spoils no other; when that is all of them it is the failure.
 pub fn attributes_of(at: &mut At, objects: &[Handle], kinds: &[CK_ULONG]) -> Result<Answer> {
     let mut each = Vec::with_capacity(objects.len());
     for object in objects {
@@ -81,18 +74,6 @@ pub fn attributes_of(at: &mut At, objects: &[Handle], kinds: &[CK_ULONG]) -> Res
     }
 }
 
-/// `C_SetAttributeValue`
-pub fn set_attributes(at: &mut At, object: Handle, template: &Template) -> Result<Answer> {
-    at.call(|functions, session| functions.set_attributes(session, object.number, template))?;
-    Ok(Answer::Done)
-}
-
-/// `C_CreateObject`
-pub fn create(at: &mut At, template: &Template) -> Result<Answer> {
-    at.call(|functions, session| functions.create(session, template))
-        .map(|object| Answer::Object(at.made(object, template)))
-}
-
 /// `C_CopyObject`
 pub fn copy(at: &mut At, object: Handle, template: &Template) -> Result<Answer> {
     let copy = at.call(|functions, session| functions.copy(session, object.number, template))?;
@@ -109,12 +90,6 @@ fn is_stored(at: &At, object: CK_OBJECT_HANDLE) -> bool {
     )
 }
 
-/// `C_DestroyObject`
-pub fn destroy(at: &mut At, object: Handle) -> Result<Answer> {
-    at.session.destroy_object(object)?;
-    Ok(Answer::Done)
-}
-
 /// `C_GetObjectSize`
 pub fn size(at: &mut At, object: Handle) -> Result<Answer> {
     let size = at.call(|functions, session| functions.object_size(session, object.number))?;
@@ -123,15 +98,4 @@ pub fn size(at: &mut At, object: Handle) -> Result<Answer> {
     } else {
         Answer::Number(size)
     })
-}
-
-/// `C_GetSessionInfo`
-pub fn session_info(at: &mut At) -> Result<Answer> {
-    at.call(info::session).map(Answer::Session)
-}
-
-/// `C_GetSessionValidationFlags` (3.2)
-pub fn validation_flags(at: &mut At, kind: CK_ULONG) -> Result<Answer> {
-    at.call(|functions, session| functions.validation_flags(session, kind))
-        .map(Answer::Number)
 }

@@ -2,7 +2,9 @@
 
 use crate::calls::at::{At, Crypto};
 use crate::calls::{crypto, keys, messages, objects};
+use crate::library::info;
 use crate::operation::answer::Answer;
+use crate::operation::login::Login;
 use crate::operation::operation::Operation;
 use crate::operation::table::operations;
 use cryptoki_ffi::crypto::Kind;

@@ -19,11 +19,11 @@ macro_rules! operations {
             decrypt(mechanism: Mechanism, key: Key, data: Data, login: Login) works [C_DecryptInit C_Decrypt]
                 |at| crypto::single(at, &Crypto { kind: Kind::Decrypt, mechanism, key, login }, data);
             digest(mechanism: Mechanism, data: Data) works [C_DigestInit C_Digest]
-                |at| crypto::digest(at, mechanism, data);
+                |at| crypto::single(at, &Crypto { kind: Kind::Digest, mechanism, key: &None, login: &Login::Without }, data);
             random(length: usize) works [C_GenerateRandom]
-                |at| crypto::random(at, *length);
+                |at| at.call(|functions, session| functions.random(session, *length)).map(Answer::Bytes);
             seed_random(seed: Data) works [C_SeedRandom]
-                |at| crypto::seed_random(at, seed);
+                |at| at.done(|functions, session| functions.seed_random(session, seed));
             sign_recover(mechanism: Mechanism, key: Key, data: Data, login: Login) works [C_SignRecoverInit C_SignRecover]
                 |at| crypto::single(at, &Crypto { kind: Kind::SignRecover, mechanism, key, login }, data);
             verify_recover(mechanism: Mechanism, key: Key, data: Data, login: Login) works [C_VerifyRecoverInit C_VerifyRecover]
@@ -35,15 +35,16 @@ macro_rules! operations {
                 |at| crypto::verify_signature(at, &Crypto { kind: Kind::VerifySignature, mechanism, key, login }, data, signature);
             verify_signature_init(begun: Begun, mechanism: Mechanism, key: Key, signature: Data, login: Login) works
                 [C_VerifySignatureInit]
-                |at| crypto::verify_signature_init(at, *begun, &Crypto { kind: begun.kind, mechanism, key, login }, signature);
+                |at| crypto::init(at, *begun, &Crypto { kind: begun.kind, mechanism, key, login }, Some(signature));
             init(begun: Begun, mechanism: Mechanism, key: Key, login: Login) works
-                [C_SignInit C_VerifyInit C_EncryptInit C_DecryptInit C_DigestInit]
-                |at| crypto::init(at, *begun, &Crypto { kind: begun.kind, mechanism, key, login });
+                [C_SignInit C_VerifyInit C_EncryptInit C_DecryptInit C_DigestInit
+                 C_MessageSignInit C_MessageVerifyInit C_MessageEncryptInit C_MessageDecryptInit]
+                |at| crypto::init(at, *begun, &Crypto { kind: begun.kind, mechanism, key, login }, None);
             update(begun: Begun, data: Data) step
                 [C_SignUpdate C_VerifyUpdate C_EncryptUpdate C_DecryptUpdate C_DigestUpdate C_VerifySignatureUpdate]
                 |at| crypto::update(at, *begun, data);
             digest_key(begun: Begun, key: Handle) step [C_DigestKey]
-                |at| crypto::digest_key(at, *begun, *key);
+                |at| at.step(&[*begun], |functions, session| functions.digest_key(session, key.number)).map(|()| Answer::Done);
             dual_update(dual: Dual, first: Begun, second: Begun, data: Data) step
                 [C_DigestEncryptUpdate C_DecryptDigestUpdate C_SignEncryptUpdate C_DecryptVerifyUpdate]
                 |at| crypto::dual_update(at, *dual, [*first, *second], data);
@@ -58,9 +59,6 @@ macro_rules! operations {
                 |at| crypto::restore_state(at, *begun, state, *encryption, *authentication);
 
             // Messages (sections 5.9, 5.11, 5.14 and 5.16).
-            message_init(begun: Begun, mechanism: Mechanism, key: Key, login: Login) works
-                [C_MessageSignInit C_MessageVerifyInit C_MessageEncryptInit C_MessageDecryptInit]
-                |at| messages::init(at, *begun, &Crypto { kind: begun.kind, mechanism, key, login });
             // `extra` is the associated data of a cipher, or the signature to verify.
             message(begun: Begun, parameter: Parameter, extra: Data, data: Data) step
                 [C_SignMessage C_VerifyMessage C_EncryptMessage C_DecryptMessage]
@@ -78,7 +76,7 @@ macro_rules! operations {
 
             // Keys (section 5.18).
             generate_key(mechanism: Mechanism, template: Template) makes [C_GenerateKey]
-                |at| keys::generate(at, mechanism, template);
+                |at| at.makes(template, |functions, session| functions.generate_key(session, mechanism, template));
             generate_beside(mechanism: Mechanism, template: Template) makes [C_GenerateKey]
                 |at| keys::generate_beside(at, mechanism, template);
             generate_key_pair(mechanism: Mechanism, public: Template, private: Template) makes [C_GenerateKeyPair]
@@ -86,44 +84,47 @@ macro_rules! operations {
             wrap_key(mechanism: Mechanism, wrapping: Handle, key: Handle) works [C_WrapKey]
                 |at| keys::wrap(at, mechanism, *wrapping, *key);
             unwrap_key(mechanism: Mechanism, unwrapping: Handle, wrapped: Data, template: Template) makes [C_UnwrapKey]
-                |at| keys::unwrap(at, mechanism, *unwrapping, wrapped, template);
+                |at| at.makes(template, |functions, session| functions.unwrap_key(session, mechanism, unwrapping.number, wrapped, template));
             wrap_key_authenticated(mechanism: Mechanism, wrapping: Handle, key: Handle, associated: Data) works
                 [C_WrapKeyAuthenticated]
                 |at| keys::wrap_authenticated(at, mechanism, *wrapping, *key, associated);
             unwrap_key_authenticated(mechanism: Mechanism, unwrapping: Handle, wrapped: Data, associated: Data, template: Template)
                 makes [C_UnwrapKeyAuthenticated]
-                |at| keys::unwrap_authenticated(at, mechanism, *unwrapping, wrapped, associated, template);
+                |at| at.makes(template, |functions, session| {
+                    let key = unwrapping.number;
+                    functions.unwrap_key_authenticated(session, mechanism, key, wrapped, associated, template)
+                });
             derive_key(mechanism: Mechanism, base: Handle, template: Template) makes [C_DeriveKey]
-                |at| keys::derive(at, mechanism, *base, template);
+                |at| at.makes(template, |functions, session| functions.derive_key(session, mechanism, base.number, template));
             derive_beside(mechanism: Mechanism, base: Handle, template: Template) makes [C_DeriveKey]
                 |at| keys::derive_beside(at, mechanism, *base, template);
             encapsulate_key(mechanism: Mechanism, public: Handle, template: Template) makes [C_EncapsulateKey]
                 |at| keys::encapsulate(at, mechanism, *public, template);
             decapsulate_key(mechanism: Mechanism, private: Handle, ciphertext: Data, template: Template) makes
                 [C_DecapsulateKey]
-                |at| keys::decapsulate(at, mechanism, *private, ciphertext, template);
+                |at| at.makes(template, |functions, session| functions.decapsulate_key(session, mechanism, private.number, ciphertext, template));
 
             // Objects, and the session itself (sections 5.6 and 5.7).
             find(template: Template, limit: usize) looks [C_FindObjectsInit C_FindObjects C_FindObjectsFinal]
                 |at| objects::find(at, template, *limit);
             attributes(object: Handle, kinds: Vec<CK_ULONG>) looks [C_GetAttributeValue]
-                |at| objects::attributes(at, *object, kinds);
+                |at| at.call(|functions, session| functions.attributes(session, object.number, kinds)).map(Answer::Attributes);
             attributes_of(objects: Vec<Handle>, kinds: Vec<CK_ULONG>) looks [C_GetAttributeValue]
                 |at| objects::attributes_of(at, objects, kinds);
             set_attributes(object: Handle, template: Template) works [C_SetAttributeValue]
-                |at| objects::set_attributes(at, *object, template);
+                |at| at.done(|functions, session| functions.set_attributes(session, object.number, template));
             create(template: Template) makes [C_CreateObject]
-                |at| objects::create(at, template);
+                |at| at.makes(template, |functions, session| functions.create(session, template));
             copy(object: Handle, template: Template) makes [C_CopyObject]
                 |at| objects::copy(at, *object, template);
             destroy(object: Handle) works [C_DestroyObject]
-                |at| objects::destroy(at, *object);
+                |at| at.session.destroy_object(*object).map(|()| Answer::Done);
             object_size(object: Handle) looks [C_GetObjectSize]
                 |at| objects::size(at, *object);
             session_info() looks [C_GetSessionInfo]
-                |at| objects::session_info(at);
+                |at| at.call(info::session).map(Answer::Session);
             validation_flags(kind: CK_ULONG) looks [C_GetSessionValidationFlags]
-                |at| objects::validation_flags(at, *kind);
+                |at| at.call(|functions, session| functions.validation_flags(session, *kind)).map(Answer::Number);
         }
     };
 }

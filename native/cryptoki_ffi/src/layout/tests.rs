@@ -217,10 +217,10 @@ fn nested_templates_point_to_their_attributes() {
     let Ok(mut memory) = TemplateMemory::new(&template) else {
         panic!("a template is refused");
     };
-    assert_eq!(memory.count(), 2);
+    assert_eq!(memory.pointer().1, 2);
     // SAFETY: two attributes, the second of which points to one more.
     unsafe {
-        let outer = std::slice::from_raw_parts(memory.pointer(), 2);
+        let outer = std::slice::from_raw_parts(memory.pointer().0, 2);
         assert_eq!(outer[1].ulValueLen as usize, size_of::<CK_ATTRIBUTE>());
         let inner = &*outer[1].pValue.cast::<CK_ATTRIBUTE>();
         assert_eq!(*inner.pValue.cast::<CK_ULONG>(), 32);

@@ -32,7 +32,7 @@ fn inits() {
         f.init(Kind::Digest, S, &mechanism(), K).map(drop)
     });
     let init = |kind| opened(list()).init(kind, S, &mechanism(), K);
-    assert!(refused(init(Kind::Find)) && refused(init(Kind::MessageSign)));
+    assert!(refused(init(Kind::Find)) && refused(init(Kind::VerifySignature)));
 }
 
 #[test]
