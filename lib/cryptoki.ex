@@ -683,9 +683,10 @@ defmodule Cryptoki do
 
   RSA with two primes, elliptic curves by their names, Ed25519, Ed448, X25519, X448; ML-DSA (RFC 9881), ML-KEM (RFC 9935)
   and SLH-DSA (RFC 9909), of the first two the seed, the expanded key or both, as the file has it. PKCS #8 may be
-  encrypted as programs do it today (PBES2 with PBKDF2, AES or Triple DES) or did (Triple DES of PKCS #12): `password:` opens it, given in
-  any form that `pin:` of `start_link/1` may have; of a file that is not encrypted it is not needed. Up to two
-  million rounds are computed, six of all in a PKCS #12, which count for `timeout:`, and when it is over then nothing is made.
+  encrypted as programs do it today (PBES2 with PBKDF2, AES or Triple DES) or did (Triple DES and RC2 of PKCS #12), keys of OpenSSH with
+  any cipher of `ssh-keygen`: `password:` opens it, given in any form that `pin:` of `start_link/1` may have; of a file that is
+  not encrypted it is not needed. Up to two million rounds are computed, six of all in a PKCS #12, of OpenSSH's bcrypt 256 (the 16 or
+  24 that it has by itself are a second or two); they count for `timeout:`, and when it is over then nothing is made.
 
   What the template says wins over `private: true, sensitive: true, extractable: false`, `sign: true`
   for the private half (`derive: true` for X25519 and X448) and `verify: true` for the public one; for an AES key
@@ -698,9 +699,8 @@ defmodule Cryptoki do
   has X25519, such as SoftHSM, say `key_type: :ec_edwards`. A name may be in use: then there are two keys of
   it, which a line in the log says, and a selector that says no more than `label:` is `:key_ambiguous`.
 
-  A PKCS #12 is opened when its MAC (SHA-1 or SHA-2) is right, and not before; one private key has to be in it. Its
-  certificates are answered and not stored: `create/3` does that. What is encrypted with RC2, as the certificates in
-  old files are, is `:unsupported` with what to type.
+  A PKCS #12, in DER or BER, is opened when its MAC (SHA-1 or SHA-2; PBMAC1, RFC 9579) is right, and not before; one private key
+  has to be in it. Its certificates are answered and not stored: `create/3` does that.
 
   The file is held to the standards: its numbers belong together, a public key in it is the key's own, and
   the key is one that a certificate could be made for (RSA of 2048 to 16384 bits, curves of 224 bits or
@@ -724,7 +724,7 @@ defmodule Cryptoki do
   until the garbage of the calling process is collected; so has, of a key that is wrapped, the AES key of one use.
 
   Errors: `:invalid_argument` when the file holds no such key, `:unsupported` for forms and kinds of keys
-  that are not read here (BER, other encryption) and for keys that cannot be proven, both with what is the matter;
+  that are not read here (other encryption) and for keys that cannot be proven, both with what is the matter;
   `:pin_unavailable` when the password cannot be had; `:module_misbehaved` when the token has made another key of it; `:template_inconsistent`,
   `:curve_not_supported`, `:session_read_only`. PKCS #11 v3.2, sections 5.7.1 (C_CreateObject), 5.18 (C_UnwrapKey)
   and 5.13 (C_Sign).

@@ -32,6 +32,20 @@ defmodule Cryptoki.BERTest do
              BER.to_der(IO.iodata_to_binary([<<0x24, 0x80>>, parts, 0, 0]))
   end
 
+  test "more values than there is anything to say are refused, and long strings in parts are not" do
+    many = IO.iodata_to_binary([0x30, 0x80, :binary.copy(<<5, 0>>, 100_000), 0, 0])
+    assert {:error, "byte " <> text} = BER.to_der(many)
+    assert text =~ "too many values"
+
+    few = IO.iodata_to_binary([0x30, 0x80, :binary.copy(<<5, 0>>, 60_000), 0, 0])
+    assert {:ok, <<0x30, 0x83, 120_000::24, _::binary>>} = BER.to_der(few)
+
+    parts = :binary.copy(<<4, 62, 1::unit(8)-size(62)>>, 150_000)
+
+    assert {:ok, <<4, 0x83, 9_300_000::24, _::binary>>} =
+             BER.to_der(<<0x24, 0x80, parts::binary, 0, 0>>)
+  end
+
   test "what is none" do
     for {bytes, text} <- [
           {<<0x30>>, "byte 1: it is cut off"},

@@ -251,6 +251,23 @@ defmodule Cryptoki.ImportSecretTest do
       FaultyModule.control(module, "")
     end
 
+    # Without it this call would wait for a minute, and more than that for each step.
+    test "and a proof have the time of their call, also where the key is digested", context do
+      module = FaultyModule.new()
+      options = FaultyModule.options(module, sessions: 4, timeout: 600_000)
+      hsm = start_supervised!({Cryptoki, options}, id: :digested)
+      on_exit(fn -> FaultyModule.control(module, "") end)
+      {:ok, key} = Cryptoki.import_key(hsm, {:hmac, <<1::256>>}, label: context.label)
+
+      FaultyModule.control(module, "attribute 0x90\nC_SignInit rv=0x63\nC_DigestKey hang")
+      assert {:error, %Error{reason: :timeout}} = Cryptoki.check_value(hsm, key, timeout: 500)
+
+      assert {:error, %Error{reason: :timeout}} =
+               Cryptoki.import_key(hsm, {:hmac, <<2::256>>}, [label: "digested"], timeout: 2000)
+
+      FaultyModule.control(module, "")
+    end
+
     test "is of secret keys only", %{hsm: hsm, label: label} do
       {:ok, {_public, private}} =
         Cryptoki.generate_key_pair(hsm, :ec_key_pair_gen, label: label, curve: :secp256r1)

@@ -35,15 +35,6 @@ defmodule Cryptoki.KeyFormsTest do
     end
 
     @tag skip: @ssh
-    test "with a password: what to type, and that does it" do
-      file = ssh("-t ed25519 -N geheim", "")
-      assert {:error, %Error{reason: :unsupported} = error} = PrivateKey.File.read(file, "geheim")
-      assert error.detail =~ "`ssh-keygen -p -N '' -f COPY`"
-      commands = "cp $IN $OUT; chmod 600 $OUT; ssh-keygen -q -p -P geheim -N '' -f $OUT"
-      assert {:ok, %{type: :ed25519}} = PrivateKey.File.read(KeyFiles.changed(file, commands))
-    end
-
-    @tag skip: @ssh
     test "each byte of it counts" do
       for type <- ["ed25519", "ecdsa -b 256"] do
         file = ssh("-t #{type}")

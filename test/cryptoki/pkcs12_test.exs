@@ -3,10 +3,15 @@ defmodule Cryptoki.PKCS12Test do
   use ExUnit.Case, async: false
 
   alias Cryptoki.{DER, Error, Key, PKCS12}
+  alias Cryptoki.DER.Reader
   alias Cryptoki.Test.{MainToken, OpenSSL, Scratch}
 
   @data DER.oid({1, 2, 840, 113_549, 1, 7, 1})
   @export "openssl pkcs12 -export -inkey $D/key -in $D/chain -passout pass:geheim -out $OUT"
+
+  @nss "openssl pkcs12 -export -inkey $D/key -in $D/chain -name k -passout pass:geheim -out $OUT.p12; " <>
+         "mkdir $D/nss; certutil -N -d sql:$D/nss --empty-password; pk12util -i $OUT.p12 -d sql:$D/nss -W geheim; " <>
+         "pk12util -o $OUT -n k -d sql:$D/nss -W geheim"
 
   setup_all do
     Scratch.within("pkcs12", fn directory ->
@@ -50,14 +55,33 @@ defmodule Cryptoki.PKCS12Test do
     end)
   end
 
+  # What this OpenSSL can write.
+  @can %{
+    legacy:
+      match?(
+        {_, 0},
+        System.cmd("sh", ["-c", "echo | openssl rc2 -provider legacy -provider default -k x 2>&1"])
+      ),
+    pbmac1:
+      match?({_, 0}, System.cmd("sh", ["-c", "openssl pkcs12 -help 2>&1 | grep pbmac1_pbkdf2"]))
+  }
+
   describe "what is read is what is in it:" do
-    for {name, program, commands} <- [
+    for made <- [
           {"OpenSSL 3", "openssl", @export},
           {"OpenSSL, many rounds", "openssl", @export <> " -iter 100000 -macalg sha512"},
           {"OpenSSL, Triple DES, SHA-1", "openssl",
            @export <> " -certpbe PBE-SHA1-3DES -keypbe PBE-SHA1-3DES -macalg sha1"},
           {"OpenSSL, Triple DES of two keys", "openssl",
            @export <> " -certpbe PBE-SHA1-2DES -keypbe PBE-SHA1-2DES -macalg sha384"},
+          {"OpenSSL, RC2 of 40 bits, as -legacy has it", "openssl", @export <> " -legacy",
+           :legacy},
+          {"OpenSSL, RC2 of 128 bits", "openssl",
+           @export <> " -legacy -certpbe PBE-SHA1-RC2-128 -keypbe PBE-SHA1-RC2-128", :legacy},
+          {"OpenSSL 3.4, PBMAC1", "openssl", @export <> " -pbmac1_pbkdf2", :pbmac1},
+          {"OpenSSL 3.4, PBMAC1 of SHA-512", "openssl",
+           @export <> " -pbmac1_pbkdf2 -pbmac1_pbkdf2_md sha512 -macalg sha384 -iter 4096",
+           :pbmac1},
           {"OpenSSL, nothing encrypted", "openssl", @export <> " -certpbe NONE -keypbe NONE"},
           {"OpenSSL, AES-128 and names", "openssl",
            @export <> " -certpbe AES-128-CBC -keypbe AES-128-CBC -name schlüssel"},
@@ -66,6 +90,17 @@ defmodule Cryptoki.PKCS12Test do
            @export <>
              "; keytool -importkeystore -srckeystore $OUT -srcstoretype PKCS12 -srcstorepass geheim " <>
              "-destkeystore $OUT.n -deststoretype PKCS12 -deststorepass geheim -noprompt && mv $OUT.n $OUT"},
+          {"keytool, as Java 8 wrote it", "keytool",
+           @export <>
+             "; keytool -J-Dkeystore.pkcs12.legacy -importkeystore -srckeystore $OUT -srcstoretype PKCS12 -srcstorepass geheim " <>
+             "-destkeystore $OUT.n -deststoretype PKCS12 -deststorepass geheim -noprompt && mv $OUT.n $OUT"},
+          {"pk12util of NSS, which writes BER", "pk12util", @nss},
+          {"pk12util, as browsers wrote it", "pk12util",
+           @nss <>
+             " -c 'PKCS #12 V2 PBE With SHA-1 And 3KEY Triple DES-CBC' -C 'PKCS #12 V2 PBE With SHA-1 And 40 Bit RC2 CBC'"},
+          {"pk12util, RC2 of 128 bits", "pk12util",
+           @nss <>
+             " -c 'PKCS #12 V2 PBE With SHA-1 And 128 Bit RC2 CBC' -C 'PKCS #12 V2 PBE With SHA-1 And 128 Bit RC2 CBC'"},
           {"keytool, as Java 8 wrote it without RC2", "keytool",
            @export <>
              "; keytool -J-Dkeystore.pkcs12.certPbeIterationCount=50000 " <>
@@ -80,8 +115,13 @@ defmodule Cryptoki.PKCS12Test do
           {"certtool, Triple DES", "certtool",
            "certtool --to-p12 --load-privkey $D/key --load-certificate $D/chain --p12-name k --password geheim " <>
              "--pkcs-cipher 3des --outder --outfile $OUT || true"}
-        ] do
-      @tag skip: !System.find_executable(program) && "there is no #{program}"
+        ],
+        name = elem(made, 0),
+        program = elem(made, 1),
+        commands = elem(made, 2) do
+      @tag skip:
+             (!System.find_executable(program) && "there is no #{program}") ||
+               (tuple_size(made) == 4 && !@can[elem(made, 3)] && "this OpenSSL writes none")
       test name, %{files: files, key: key, chain: chain} do
         der = made(files, unquote(commands))
         assert {:ok, {read, certificates}} = PKCS12.read(der, "geheim")
@@ -113,10 +153,8 @@ defmodule Cryptoki.PKCS12Test do
 
   test "what is not read says so", %{files: files} do
     for {more, reason, says} <- [
-          {" -legacy", :unsupported, "RC2"},
           {" -nomac", :unsupported, "no MAC"},
-          {" -certpbe RC2-40-CBC -provider legacy -provider default", :unsupported,
-           "`openssl pkcs12 -export"},
+          {" -certpbe ARIA-128-CBC", :unsupported, "`openssl pkcs12 -export"},
           {" -iter 2000001", :unsupported, "rounds"},
           {" -iter 2000000 -certpbe PBE-SHA1-3DES", :unsupported, "rounds in all"}
         ] do
@@ -139,14 +177,150 @@ defmodule Cryptoki.PKCS12Test do
     end
   end
 
-  @tag skip: !System.find_executable("openssl") && "there is no openssl"
-  test "what the sentence about RC2 says does it", %{files: files, key: key} do
-    anew =
-      "; openssl pkcs12 -legacy -in $OUT -passin pass:geheim -nodes -out $D/pem" <>
-        "; openssl pkcs12 -export -in $D/pem -passout pass:geheim -out $OUT"
+  describe "BER, as old programs wrote it:" do
+    test "around what the MAC is of, and within it; OpenSSL reads it likewise", context do
+      %{files: files, key: key, chain: chain} = context
+      der = made(files, @export <> " -certpbe PBE-SHA1-3DES -keypbe PBE-SHA1-3DES -macalg sha1")
+      within = with_mac(der |> safes() |> ber(), "geheim")
 
-    assert {:ok, {^key, [_, _, _]}} =
-             PKCS12.read(made(files, @export <> " -legacy" <> anew), "geheim")
+      for file <- [ber(der), within, ber(within)] do
+        assert PKCS12.read(file, "geheim") == {:ok, {key, chain}}
+        read = "openssl pkcs12 -in $D/ber -passin pass:geheim -nodes -out $OUT"
+        pem = made(Map.put(files, "ber", file), read)
+        {:ok, entries} = Cryptoki.PEM.decode(pem, :all)
+        certificates = for {"CERTIFICATE", certificate} <- entries, do: certificate
+        assert Enum.sort(certificates) == Enum.sort(chain)
+        assert Cryptoki.PrivateKey.File.read(pem) == {:ok, key}
+        assert {:error, %Error{detail: text}} = PKCS12.read(file, "geheim1")
+        assert text =~ "not authentic with this password"
+      end
+    end
+
+    test "what has too many values, or too many levels, is refused" do
+      many = IO.iodata_to_binary([0x30, 0x80, :binary.copy(<<5, 0>>, 200_000), 0, 0])
+      deep = :binary.copy(<<0x30, 0x80>>, 1000)
+
+      for {bytes, says} <- [{many, "too many values"}, {deep, "levels deep"}],
+          file <- [bytes, with_mac(bytes, "geheim")] do
+        assert {:error, %Error{reason: :invalid_argument, detail: text}} =
+                 PKCS12.read(file, "geheim")
+
+        assert text =~ says
+      end
+    end
+  end
+
+  # The bytes that the MAC is of.
+  defp safes(der) do
+    {:ok, bytes} =
+      Reader.read(der, "", fn pfx ->
+        [_version, info, _mac] = Reader.values(pfx)
+        [_type, content] = Reader.values(info)
+        content |> Reader.only() |> Reader.octets()
+      end)
+
+    bytes
+  end
+
+  # No length is told before its end, and strings stand in parts.
+  defp ber(der) do
+    {:ok, ber} = Reader.read(der, "", &indefinite/1)
+    IO.iodata_to_binary(ber)
+  end
+
+  defp indefinite(%{tag: tag} = value) do
+    cond do
+      Bitwise.band(tag, 0x20) != 0 ->
+        [tag, 0x80, Enum.map(Reader.values(value), &indefinite/1), 0, 0]
+
+      tag == 4 ->
+        [0x24, 0x80, parts(value.contents), 0, 0]
+
+      tag == 0x80 ->
+        [0xA0, 0x80, parts(value.contents), 0, 0]
+
+      true ->
+        value.der
+    end
+  end
+
+  defp parts(<<part::binary-100, rest::binary>>), do: [DER.octet_string(part) | parts(rest)]
+  defp parts(rest), do: [DER.octet_string(rest)]
+
+  describe "PBMAC1:" do
+    @vectors "test/vectors/pbmac1"
+
+    for name <- ~w[256_256 512_256 512_512] do
+      test "RFC 9579, #{name}" do
+        der = File.read!("#{@vectors}/pbmac1_#{unquote(name)}.good.p12")
+        assert {:ok, {%{type: :rsa} = key, [certificate]}} = PKCS12.read(der, "1234")
+        assert Cryptoki.X509.certificate!(certificate).public_key == key.public
+
+        for wrong <- ["12345", ""] do
+          assert {:error, %Error{reason: :invalid_argument, detail: text}} =
+                   PKCS12.read(der, wrong)
+
+          assert text =~ "not authentic with this password"
+        end
+
+        # Each byte of the MAC, and one of what it is of.
+        size = byte_size(der)
+        at = :binary.match(der, <<0xA0>>) |> elem(0)
+
+        for at <- [at + 60, size - 20, size - 40] do
+          {before, <<byte, rest::binary>>} = :erlang.split_binary(der, at)
+          changed = <<before::binary, Bitwise.bxor(byte, 1), rest::binary>>
+          assert {:error, %Error{}} = PKCS12.read(changed, "1234")
+        end
+      end
+    end
+
+    for {name, says} <- [
+          {"bad-iter", "not authentic with this password"},
+          {"bad-salt", "not authentic with this password"},
+          {"no-len", "no keyLength"}
+        ] do
+      test "RFC 9579, #{name}" do
+        der = File.read!("#{@vectors}/pbmac1_256_256.#{unquote(name)}.p12")
+
+        assert {:error, %Error{reason: :invalid_argument, detail: text}} =
+                 PKCS12.read(der, "1234")
+
+        assert text =~ unquote(says)
+      end
+    end
+
+    test "a key of fewer than 20 bytes, of more than any hash, rounds without end, other derivations and hashes" do
+      pbkdf2 = fn count, size, prf ->
+        DER.sequence([
+          DER.oid({1, 2, 840, 113_549, 1, 5, 12}),
+          DER.sequence([DER.octet_string("salt"), DER.integer(count), DER.integer(size), prf])
+        ])
+      end
+
+      sha256 = DER.sequence([DER.oid({1, 2, 840, 113_549, 2, 9}), DER.null()])
+      other = DER.sequence([DER.oid({1, 2, 3}), DER.null()])
+
+      for {kdf, scheme, reason, says} <- [
+            {pbkdf2.(1, 19, sha256), sha256, :invalid_argument, "20 to 64 bytes"},
+            {pbkdf2.(1, 65, sha256), sha256, :invalid_argument, "20 to 64 bytes"},
+            {pbkdf2.(2_000_001, 32, sha256), sha256, :unsupported, "rounds"},
+            {pbkdf2.(0, 32, sha256), sha256, :invalid_argument, "there are none"},
+            {pbkdf2.(1, 32, other), sha256, :unsupported, "not known here"},
+            {pbkdf2.(1, 32, sha256), other, :unsupported, "not known here"},
+            {other, sha256, :unsupported, "not known here"}
+          ] do
+        algorithm =
+          DER.sequence([DER.oid({1, 2, 840, 113_549, 1, 5, 14}), DER.sequence([kdf, scheme])])
+
+        info = DER.sequence([algorithm, DER.octet_string(<<0::256>>)])
+        mac = DER.sequence([info, DER.octet_string("")])
+        safe = DER.sequence([@data, DER.explicit(0, DER.octet_string(DER.sequence([])))])
+        der = DER.sequence([DER.integer(3), safe, mac])
+        assert {:error, %Error{reason: ^reason, detail: text}} = PKCS12.read(der, "geheim")
+        assert text =~ says
+      end
+    end
   end
 
   test "nothing is opened before the MAC is verified: each byte of what it covers", %{

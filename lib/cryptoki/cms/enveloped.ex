@@ -3,7 +3,7 @@ defmodule Cryptoki.CMS.Enveloped do
   # EnvelopedData (RFC 5652, section 6.1) and AuthEnvelopedData (RFC 5083) of others. Pure.
 
   alias Cryptoki.CMS.{Cipher, Form, Recipient}
-  alias Cryptoki.{DER, Error}
+  alias Cryptoki.{BER, DER, Error}
   alias Cryptoki.DER.Reader
 
   @enveloped {1, 2, 840, 113_549, 1, 7, 3}
@@ -108,7 +108,7 @@ defmodule Cryptoki.CMS.Enveloped do
     _ = Reader.oid(type)
 
     case encrypted do
-      [encrypted] -> {Cipher.read(algorithm), octets(encrypted)}
+      [encrypted] -> {Cipher.read(algorithm), BER.octets(encrypted)}
       [] -> Reader.wrong!(content, "the content is not in it", :unsupported)
       [_, extra | _] -> Reader.wrong!(extra, "nothing should stand here")
     end
@@ -120,15 +120,4 @@ defmodule Cryptoki.CMS.Enveloped do
       _fewer -> Reader.wrong!(content, "it says not how it is encrypted")
     end
   end
-
-  # In one, or in parts, as it is written while it is not known how much there will be.
-  defp octets(%{tag: 0x80, contents: contents}), do: contents
-
-  defp octets(%{tag: 0xA0} = parts) do
-    parts
-    |> Reader.map(fn part, _number -> Reader.octets(part) end, :infinity)
-    |> IO.iodata_to_binary()
-  end
-
-  defp octets(other), do: Reader.wrong!(other, "it is no encrypted content")
 end

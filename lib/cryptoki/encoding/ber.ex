@@ -1,49 +1,70 @@
 defmodule Cryptoki.BER do
   @moduledoc false
-  # What CMS of others may be written in (RFC 5652, section 1): BER, with lengths that only the end tells and
+  # What CMS and PKCS #12 of others may be written in (RFC 5652, section 1; RFC 7292, section 4): BER, with lengths that only the end tells and
   # strings in parts, as programs write that do not know yet how much there will be. It is made DER as far as
   # `Cryptoki.DER.Reader` goes into it: lengths, and OCTET STRINGs in one. What is DER stays byte for byte what
   # it is. In one pass, each byte copied once for each level around it. Pure.
 
+  alias Cryptoki.DER.Reader
+
   @depth 32
+  # Values, and one more for so many bytes: each has a price in memory, and two bytes make one.
+  @values 65_536
+  @bytes 64
 
   @doc "The same values with the lengths and strings of DER, or a sentence that says what is wrong where."
   @spec to_der(binary) :: {:ok, binary} | {:error, String.t()}
   def to_der(bytes) do
-    case values(bytes, 0, :outside, @depth, [], 0) do
-      {der, _size, ""} -> {:ok, IO.iodata_to_binary(der)}
+    left = @values + div(byte_size(bytes), @bytes)
+
+    case values(bytes, 0, :outside, @depth, left, [], 0) do
+      {der, _size, "", _left} -> {:ok, IO.iodata_to_binary(der)}
     end
   catch
     :throw, {__MODULE__, at, text} -> {:error, "byte #{at}: #{text}"}
   end
 
-  # The values of some bytes in DER, how long that is, and what is behind them. `until` is what ends them: the
-  # bytes, or two zeros.
-  defp values("", _at, until, _depth, done, size) when until in [:outside, :end],
-    do: {Enum.reverse(done), size, ""}
+  @doc "The bytes of an OCTET STRING with a tag of its own, in one or in parts: which it is only its reader knows."
+  @spec octets(Reader.t()) :: binary
+  def octets(%{tag: 0x80, contents: contents}), do: contents
 
-  defp values("", at, :zeros, _depth, _done, _size), do: wrong(at, "it has no end")
-
-  defp values(<<0, 0, rest::binary>>, _at, :zeros, _depth, done, size),
-    do: {Enum.reverse(done), size, rest}
-
-  defp values(bytes, at, until, depth, done, size) do
-    {value, value_size, rest} = value(bytes, at, depth)
-    at = at + byte_size(bytes) - byte_size(rest)
-    values(rest, at, until, depth, [value | done], size + value_size)
+  def octets(%{tag: 0xA0} = parts) do
+    parts
+    |> Reader.map(fn part, _number -> Reader.octets(part) end, :infinity)
+    |> IO.iodata_to_binary()
   end
 
-  defp value(_bytes, at, 0), do: wrong(at, "it is more than #{@depth} levels deep")
+  def octets(other), do: Reader.wrong!(other, "it is no encrypted content")
 
-  defp value(bytes, at, depth) do
+  # The values of some bytes in DER, how long that is, what is behind them, and how many more there may be. `until`
+  # is what ends them: the bytes, or two zeros.
+  defp values("", _at, until, _depth, left, done, size) when until in [:outside, :end],
+    do: {Enum.reverse(done), size, "", left}
+
+  defp values("", at, :zeros, _depth, _left, _done, _size), do: wrong(at, "it has no end")
+
+  defp values(<<0, 0, rest::binary>>, _at, :zeros, _depth, left, done, size),
+    do: {Enum.reverse(done), size, rest, left}
+
+  defp values(bytes, at, until, depth, left, done, size) do
+    {value, value_size, rest, left} = value(bytes, at, depth, left - 1)
+    at = at + byte_size(bytes) - byte_size(rest)
+    values(rest, at, until, depth, left, [value | done], size + value_size)
+  end
+
+  defp value(_bytes, at, 0, _left), do: wrong(at, "it is more than #{@depth} levels deep")
+
+  defp value(_bytes, at, _depth, -1), do: wrong(at, "there are too many values before it")
+
+  defp value(bytes, at, depth, left) do
     {tag, behind} = tag(bytes, at)
     constructed? = Bitwise.band(:binary.first(tag), 0x20) != 0
     head = at + byte_size(bytes) - byte_size(behind)
 
     case length(behind, head) do
       {:until_zeros, rest} when constructed? ->
-        {inside, size, rest} = values(rest, head + 1, :zeros, depth - 1, [], 0)
-        whole(tag, inside, size, rest, at)
+        {inside, size, rest, left} = values(rest, head + 1, :zeros, depth - 1, left, [], 0)
+        whole(tag, inside, size, rest, at) |> Tuple.append(left)
 
       {:until_zeros, _rest} ->
         wrong(head, "a value without parts has no length")
@@ -51,13 +72,13 @@ defmodule Cryptoki.BER do
       {size, rest} when constructed? ->
         {contents, rest} = :erlang.split_binary(rest, size)
         start = at + byte_size(bytes) - byte_size(rest) - size
-        {inside, size, ""} = values(contents, start, :end, depth - 1, [], 0)
-        whole(tag, inside, size, rest, at)
+        {inside, size, "", left} = values(contents, start, :end, depth - 1, left, [], 0)
+        whole(tag, inside, size, rest, at) |> Tuple.append(left)
 
       {size, rest} ->
         {contents, rest} = :erlang.split_binary(rest, size)
         head = [tag | size(size)]
-        {[head, contents], IO.iodata_length(head) + size, rest}
+        {[head, contents], IO.iodata_length(head) + size, rest, left}
     end
   end
 
@@ -83,7 +104,7 @@ defmodule Cryptoki.BER do
        do: {<<first, number>>, rest}
 
   defp tag(<<first, _rest::binary>>, at) when Bitwise.band(first, 31) == 31,
-    do: wrong(at, "its tag is a number that nothing in CMS has")
+    do: wrong(at, "its tag is a number that nothing has")
 
   defp tag(<<tag, rest::binary>>, _at), do: {<<tag>>, rest}
 

@@ -1,11 +1,11 @@
 defmodule Cryptoki.PKCS12 do
   @moduledoc false
-  # PKCS #12 (RFC 7292) that a password protects: one private key and its certificates. The MAC is verified before
-  # anything is opened, and all that is computed with the password has one bound. Pure.
+  # PKCS #12 (RFC 7292) that a password protects: one private key and its certificates, in DER or BER. The MAC is
+  # verified before anything is opened, and all that is computed with the password has one bound. Pure.
 
+  alias Cryptoki.{BER, Error, PrivateKey}
   alias Cryptoki.DER.Reader
-  alias Cryptoki.{Error, PrivateKey}
-  alias Cryptoki.PKCS12.{Chain, Password}
+  alias Cryptoki.PKCS12.{Chain, MAC, Password}
   alias Cryptoki.PrivateKey.{Encryption, Info}
 
   @what "PKCS #12: "
@@ -37,10 +37,16 @@ defmodule Cryptoki.PKCS12 do
           {:ok, {PrivateKey.t(), [binary]}} | {:error, Error.t()}
   def read(_der, nil), do: {:error, Error.new(:unsupported, @what <> @needed)}
 
-  def read(der, password) do
-    case Reader.read(der, @what, &pfx(&1, password), @most) do
-      {:ok, {key, certificates}} -> {:ok, {key, Chain.sorted(certificates, key.public)}}
-      {:error, error} -> {:error, about(error)}
+  def read(bytes, _password) when byte_size(bytes) > @most,
+    do: {:error, Error.new(:invalid_argument, "#{@what}it is longer than #{@most} bytes")}
+
+  def read(bytes, password) do
+    with {:ok, der} <- BER.to_der(bytes),
+         {:ok, {key, certificates}} <- Reader.read(der, @what, &pfx(&1, password)) do
+      {:ok, {key, Chain.sorted(certificates, key.public)}}
+    else
+      {:error, %Error{} = error} -> {:error, about(error)}
+      {:error, text} -> {:error, Error.new(:invalid_argument, @what <> text)}
     end
   end
 
@@ -72,13 +78,21 @@ defmodule Cryptoki.PKCS12 do
 
   # What somebody changed is not opened, whoever knows the password.
   defp authentic(bytes, mac, password) do
-    if Password.authentic?(mac, bytes.contents, password),
-      do: bytes,
+    if MAC.authentic?(mac, bytes.contents, password),
+      do: der(bytes),
       else:
         Reader.wrong!(
           bytes,
           "it is not authentic with this password: another was meant, or it was changed"
         )
+  end
+
+  # What stands in it was written by itself: the MAC is of its bytes as they are.
+  defp der(bytes) do
+    case BER.to_der(bytes.contents) do
+      {:ok, der} -> %{bytes | contents: der}
+      {:error, text} -> Reader.wrong!(bytes, text)
+    end
   end
 
   # The bytes of a ContentInfo that is not encrypted.
@@ -102,7 +116,7 @@ defmodule Cryptoki.PKCS12 do
 
   defp safe(info) do
     case parts(info) do
-      {@data, value} -> {:open, Reader.is!(value, 4)}
+      {@data, value} -> {:open, value |> Reader.is!(4) |> der()}
       {@encrypted, value} -> sealed(value)
       {oid, value} -> other!(oid, value)
     end
@@ -114,11 +128,17 @@ defmodule Cryptoki.PKCS12 do
 
     if Reader.integer(version) != 0, do: Reader.wrong!(version, "there is no such version of it")
 
-    [type, algorithm, content] =
-      Reader.fields(info, [{"contentType", 6}, {"algorithm", 0x30}, {"encryptedContent", 0x80}])
+    [type, algorithm, one, parts] =
+      Reader.fields(info, [
+        {"contentType", 6},
+        {"algorithm", 0x30},
+        {:maybe, "encryptedContent", 0x80},
+        {:maybe, "encryptedContent", 0xA0}
+      ])
 
     if Reader.oid(type) != @data, do: Reader.wrong!(type, "what is encrypted in it is no safe")
-    {:sealed, algorithm, %{content | tag: 4}}
+    content = one || parts || Reader.wrong!(info, "it has no encryptedContent")
+    {:sealed, algorithm, %{content | tag: 4, contents: BER.octets(content)}}
   end
 
   # What is computed with the password is counted before it is.
@@ -138,12 +158,17 @@ defmodule Cryptoki.PKCS12 do
 
   # It is the password's when what it opened is none: the MAC was made with it.
   defp within(plain, sealed, read) do
-    case Reader.read(plain, "", &read.(%{Reader.secret(&1) | path: sealed.path}), @most) do
+    read = &read.(%{Reader.secret(&1) | path: sealed.path})
+
+    case with({:ok, der} <- BER.to_der(plain), do: Reader.read(der, "", read)) do
       {:ok, read} -> read
       {:error, %{reason: :unsupported, detail: text}} -> Reader.wrong!(sealed, text, :unsupported)
-      {:error, %{detail: text}} -> Reader.wrong!(sealed, "with this password it is none: #{text}")
+      {:error, %{detail: text}} -> Reader.wrong!(sealed, none(text))
+      {:error, text} -> Reader.wrong!(sealed, none(text))
     end
   end
+
+  defp none(text), do: "with this password it is none: #{text}"
 
   # The values of a SEQUENCE, which itself is the contents of a string of bytes.
   defp inside(bytes, name, each) do

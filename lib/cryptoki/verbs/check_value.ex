@@ -4,7 +4,8 @@ defmodule Cryptoki.CheckValue do
   # else computed by the token as the standard says for the type of the key.
 
   alias Cryptoki.{Attribute, Call, Error, HSM, Key, Keys, Mechanism, Operation, Operations}
-  alias Cryptoki.{Options, PublicHalf, Selector}
+  alias Cryptoki.{Options, PublicHalf, Selector, Target}
+  alias Cryptoki.Native.Wait
 
   @size 3
 
@@ -59,7 +60,7 @@ defmodule Cryptoki.CheckValue do
   end
 
   defp computed(hsm, target, %Key{key_type: type} = key) when type in @hashed do
-    case digested(hsm, key, :sha_1) do
+    case digested(hsm, target, key, :sha_1) do
       {:ok, <<value::binary-size(@size), _::binary>>} ->
         {:ok, value}
 
@@ -100,15 +101,19 @@ defmodule Cryptoki.CheckValue do
     end
   end
 
-  @doc "The digest of the value of a key, which need not be readable."
-  @spec digested(Cryptoki.hsm(), Key.t(), Mechanism.spec()) :: {:ok, binary} | {:error, Error.t()}
-  def digested(hsm, key, mechanism) do
-    HSM.with_session(hsm, %{}, fn session ->
-      with {:ok, op} <- Operations.start(session, :digest, nil, mechanism, []),
-           :ok <- Operation.update(op, {:key, key}),
-           do: Operation.finish(op)
+  @doc "The digest of the value of a key, which need not be readable, in the time of the call that it is for."
+  @spec digested(Cryptoki.hsm(), Target.t(), Key.t(), Mechanism.spec()) ::
+          {:ok, binary} | {:error, Error.t()}
+  def digested(hsm, target, key, mechanism) do
+    HSM.with_session(hsm, left(target), fn session ->
+      with {:ok, op} <- Operations.start(session, :digest, nil, mechanism, left(target)),
+           :ok <- Operation.update(%{op | options: left(target)}, {:key, key}),
+           do: Operation.finish(%{op | options: left(target)})
     end)
   end
+
+  defp left(%{deadline: deadline, metadata: metadata}),
+    do: %{timeout: Wait.remaining(deadline), metadata: metadata}
 
   defp readable(target, key, error) do
     with {:ok, read} <- Keys.read(target, key.handle, [:value]),

@@ -1,6 +1,6 @@
 defmodule Cryptoki.PKCS12.Password do
   @moduledoc false
-  # What PKCS #12 makes of a password: keys, IVs and the key of a MAC (RFC 7292, appendix B), and the MAC. Pure.
+  # What PKCS #12 makes of a password: keys, IVs and the key of a MAC (RFC 7292, appendix B). Pure.
 
   alias Cryptoki.DER.Reader
   alias Cryptoki.SignatureAlgorithm.Identifier
@@ -11,12 +11,13 @@ defmodule Cryptoki.PKCS12.Password do
 
   # Bytes of the digest and of a block.
   @hashes %{
-    {1, 3, 14, 3, 2, 26} => {:sha, 20, 64},
-    {2, 16, 840, 1, 101, 3, 4, 2, 4} => {:sha224, 28, 64},
-    {2, 16, 840, 1, 101, 3, 4, 2, 1} => {:sha256, 32, 64},
-    {2, 16, 840, 1, 101, 3, 4, 2, 2} => {:sha384, 48, 128},
-    {2, 16, 840, 1, 101, 3, 4, 2, 3} => {:sha512, 64, 128}
+    sha: {20, 64},
+    sha224: {28, 64},
+    sha256: {32, 64},
+    sha384: {48, 128},
+    sha512: {64, 128}
   }
+  @oids Map.new(Map.keys(@hashes), &{Identifier.hash_oid(&1), &1})
   @ids %{key: 1, iv: 2, mac: 3}
 
   @doc "How many rounds are computed at most, of one file."
@@ -26,27 +27,15 @@ defmodule Cryptoki.PKCS12.Password do
   @spec too_many() :: String.t()
   def too_many, do: "more than #{@most_in_all} rounds in all, which are not computed here"
 
-  @doc "Whether the MAC is one of these bytes with this password."
-  @spec authentic?(Reader.t(), binary, binary) :: boolean
-  def authentic?(mac, bytes, password) do
-    [info, salt, iterations] =
-      Reader.fields(mac, [{"mac", 0x30}, {"macSalt", 4}, {:maybe, "iterations", 2}])
+  @doc "The hash of a MAC, by its object identifier."
+  @spec hash(tuple) :: atom | nil
+  def hash(oid), do: @oids[oid]
 
-    [algorithm, digest] = Reader.fields(info, [{"digestAlgorithm", 0x30}, {"digest", 4}])
-    {oid, parameters} = Identifier.parts(algorithm)
-
-    hash =
-      @hashes[oid] || Reader.wrong!(algorithm, "it is a MAC that is not known here", :unsupported)
-
-    if parameters, do: Reader.null(parameters)
-    count = if iterations, do: count(iterations), else: 1
-    {name, size, _block} = hash
-
-    Enum.any?(forms(password), fn password ->
-      key = derived(hash, :mac, password, Reader.octets(salt), count, size)
-      mac = :crypto.mac(:hmac, name, key, bytes)
-      byte_size(mac) == byte_size(digest.contents) and :crypto.hash_equals(mac, digest.contents)
-    end)
+  @doc "The keys that a MAC may have been made with: there are two ways to write no password."
+  @spec mac_keys(atom, binary, binary, pos_integer) :: Enumerable.t()
+  def mac_keys(hash, password, salt, count) do
+    {size, _block} = @hashes[hash]
+    Stream.map(forms(password), &derived(hash, :mac, &1, salt, count, size))
   end
 
   @doc "How many rounds a field asks for."
@@ -69,7 +58,7 @@ defmodule Cryptoki.PKCS12.Password do
   @doc "Bytes for a purpose, by SHA-1 as all of the old encryption has it."
   @spec bytes(:key | :iv, binary, binary, pos_integer, pos_integer) :: binary
   def bytes(purpose, password, salt, count, size),
-    do: derived({:sha, 20, 64}, purpose, hd(forms(password)), salt, count, size)
+    do: derived(:sha, purpose, hd(forms(password)), salt, count, size)
 
   # UTF-16 with two zeros behind it; of none there are two ways to write it.
   defp forms(""), do: [<<0, 0>>, ""]
@@ -79,7 +68,8 @@ defmodule Cryptoki.PKCS12.Password do
     [:unicode.characters_to_binary(password, encoding, {:utf16, :big}) <> <<0, 0>>]
   end
 
-  defp derived({hash, length, block}, purpose, password, salt, count, size) do
+  defp derived(hash, purpose, password, salt, count, size) do
+    {length, block} = @hashes[hash]
     diversifier = :binary.copy(<<@ids[purpose]>>, block)
 
     filled(

@@ -1,26 +1,21 @@
 defmodule Cryptoki.PrivateKey.Encryption do
   @moduledoc false
   # What a password opens: PBES2 with PBKDF2 (RFC 8018, sections 5.2 and 6.2), as OpenSSL, Java and GnuTLS
-  # write it, and Triple DES of PKCS #12 (RFC 7292, appendix C), as they did. Not by OTP's reader, which raises for
-  # what it does not know. Pure.
+  # write it, and Triple DES and RC2 of PKCS #12 (RFC 7292, appendix C), as they and Windows did. Not by OTP's
+  # reader, which raises for what it does not know. Pure.
 
   alias Cryptoki.DER.Reader
-  alias Cryptoki.PKCS12.Password
+  alias Cryptoki.PKCS12.{Password, RC2}
+  alias Cryptoki.PrivateKey.PBKDF2
   alias Cryptoki.SignatureAlgorithm.Identifier
 
   @pbes2 {1, 2, 840, 113_549, 1, 5, 13}
-  # The bytes of the key, which is made by SHA-1.
-  @old %{{1, 2, 840, 113_549, 1, 12, 1, 3} => 24, {1, 2, 840, 113_549, 1, 12, 1, 4} => 16}
-  @rc2 [{1, 2, 840, 113_549, 1, 12, 1, 5}, {1, 2, 840, 113_549, 1, 12, 1, 6}]
-  @rc2_text "it is encrypted with RC2, which is not computed here; `openssl pkcs12 -legacy -in FILE -nodes -out PEM` and " <>
-              "`openssl pkcs12 -export -in PEM -out NEW` write it anew"
-  @pbkdf2 {1, 2, 840, 113_549, 1, 5, 12}
-  @hashes %{
-    {1, 2, 840, 113_549, 2, 7} => :sha,
-    {1, 2, 840, 113_549, 2, 8} => :sha224,
-    {1, 2, 840, 113_549, 2, 9} => :sha256,
-    {1, 2, 840, 113_549, 2, 10} => :sha384,
-    {1, 2, 840, 113_549, 2, 11} => :sha512
+  # A cipher with blocks of 8 bytes, and the bytes of its key, which is made by SHA-1.
+  @old %{
+    {1, 2, 840, 113_549, 1, 12, 1, 3} => {:des_ede3_cbc, 24},
+    {1, 2, 840, 113_549, 1, 12, 1, 4} => {:des_ede3_cbc, 16},
+    {1, 2, 840, 113_549, 1, 12, 1, 5} => {:rc2_cbc, 16},
+    {1, 2, 840, 113_549, 1, 12, 1, 6} => {:rc2_cbc, 5}
   }
   # Bytes of the key and of a block.
   @ciphers %{
@@ -49,28 +44,23 @@ defmodule Cryptoki.PrivateKey.Encryption do
   @doc "What was encrypted, or at least ends as if it had been."
   @spec open(Reader.t(), Reader.t(), binary) :: binary
   def open(algorithm, sealed, password),
-    do: open(Identifier.parts(algorithm), algorithm, sealed, password)
+    do: opened(Identifier.parts(algorithm), sealed, password)
 
-  defp open({oid, %Reader{} = parameters}, _algorithm, sealed, password)
-       when is_map_key(@old, oid) do
+  defp opened({oid, %Reader{} = parameters}, sealed, password) when is_map_key(@old, oid) do
+    {cipher, size} = @old[oid]
     {salt, iterations} = old(parameters)
     count = Password.count(iterations)
     data = whole(sealed, 8)
     iv = Password.bytes(:iv, password, salt, count, 8)
-
-    :des_ede3_cbc
-    |> decrypt(triple(Password.bytes(:key, password, salt, count, @old[oid])), iv, data)
-    |> unpadded(8, sealed)
+    key = Password.bytes(:key, password, salt, count, size)
+    cipher |> decrypt(key, iv, data) |> unpadded(8, sealed)
   end
 
-  defp open({oid, _parameters}, algorithm, _sealed, _password) when oid in @rc2,
-    do: Reader.wrong!(algorithm, @rc2_text, :unsupported)
-
-  defp open(parts, _algorithm, sealed, password) do
+  defp opened(parts, sealed, password) do
     {kdf, scheme} = parameters(parts)
     {cipher, size, block, iv} = cipher(Identifier.parts(scheme))
     data = whole(sealed, block)
-    key = key(Identifier.parts(kdf), size, password)
+    key = key(kdf(kdf), size, password)
     cipher |> decrypt(key, iv, data) |> unpadded(block, sealed)
   end
 
@@ -80,20 +70,13 @@ defmodule Cryptoki.PrivateKey.Encryption do
     case Identifier.parts(algorithm) do
       {oid, %Reader{} = parameters} when is_map_key(@old, oid) ->
         {_salt, iterations} = old(parameters)
-        # For the key, which is longer than a digest, and for the IV.
-        3 * Password.count(iterations)
-
-      {oid, _parameters} when oid in @rc2 ->
-        Reader.wrong!(algorithm, @rc2_text, :unsupported)
+        {_cipher, size} = @old[oid]
+        # For each digest of the key, and for the IV.
+        (div(size + 19, 20) + 1) * Password.count(iterations)
 
       parts ->
         {kdf, _scheme} = parameters(parts)
-        {_oid, kdf} = Identifier.parts(kdf)
-
-        case Reader.sequence(kdf || unknown!()) do
-          [_salt, iterations | _] -> Password.count(iterations)
-          _fewer -> unknown!()
-        end
+        Password.count(kdf(kdf).iterations)
     end
   end
 
@@ -103,10 +86,6 @@ defmodule Cryptoki.PrivateKey.Encryption do
 
     {Reader.octets(salt), iterations}
   end
-
-  # The first of two keys is the third.
-  defp triple(<<first::binary-8, second::binary-8>>), do: first <> second <> first
-  defp triple(three), do: three
 
   defp whole(sealed, block) do
     data = Reader.octets(sealed)
@@ -139,15 +118,11 @@ defmodule Cryptoki.PrivateKey.Encryption do
 
   defp cipher(_another), do: unknown!()
 
-  defp key({@pbkdf2, %Reader{} = parameters}, size, password) do
-    [salt, iterations, length, prf] =
-      Reader.fields(Reader.is!(parameters, 0x30), [
-        {"salt", 4},
-        {"iterationCount", 2},
-        {:maybe, "keyLength", 2},
-        {:maybe, "prf", 0x30}
-      ])
+  defp kdf(identifier) do
+    with :unknown <- PBKDF2.read(identifier), do: unknown!()
+  end
 
+  defp key(%{iterations: iterations, length: length} = kdf, size, password) do
     count = Reader.integer(iterations)
 
     if count < 1, do: Reader.wrong!(iterations, "there are none")
@@ -156,26 +131,19 @@ defmodule Cryptoki.PrivateKey.Encryption do
     if length && Reader.integer(length) != size,
       do: Reader.wrong!(length, "it is not that of the cipher")
 
-    derived(hash(prf), password, Reader.octets(salt), count, size)
+    case PBKDF2.derive(kdf, password, count, size) do
+      {:ok, key} -> key
+      :error -> unknown!()
+    end
   end
 
-  defp key(_another, _size, _password), do: unknown!()
+  # The first of two keys is the third.
+  defp decrypt(:des_ede3_cbc, <<first::binary-8, second::binary-8>>, iv, data),
+    do: decrypt(:des_ede3_cbc, first <> second <> first, iv, data)
 
-  defp hash(nil), do: :sha
+  defp decrypt(:rc2_cbc, key, iv, data), do: RC2.decrypt(key, iv, data)
 
-  defp hash(prf) do
-    {oid, parameters} = Identifier.parts(prf)
-    if parameters, do: Reader.null(parameters)
-    @hashes[oid] || unknown!()
-  end
-
-  # What :crypto raises has the password, or the key, in its stack trace.
-  defp derived(hash, password, salt, count, size) do
-    :crypto.pbkdf2_hmac(hash, password, salt, count, size)
-  rescue
-    _no_such_hash -> unknown!()
-  end
-
+  # What :crypto raises has the key in its stack trace.
   defp decrypt(cipher, key, iv, data) do
     :crypto.crypto_one_time(cipher, key, iv, data, false)
   rescue

@@ -92,7 +92,7 @@ defmodule Cryptoki.PrivateKey.File do
   defp entry(_label, nil, _entries, _password), do: unsupported(Encryption.unknown())
   defp entry(@pkcs8, der, _entries, _password), do: der(der, &Info.pkcs8/1)
   defp entry(@pkcs1, der, _entries, _password), do: der(der, &Info.pkcs1/1)
-  defp entry(@openssh, bytes, _entries, _password), do: OpenSSH.read(bytes)
+  defp entry(@openssh, bytes, _entries, password), do: OpenSSH.read(bytes, password)
   defp entry(@encrypted, der, _entries, password), do: der(der, &Info.encrypted(&1, password))
 
   # The curve in front of it, as OpenSSL writes it, says the same once more.

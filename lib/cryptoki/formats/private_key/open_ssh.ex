@@ -1,9 +1,9 @@
 defmodule Cryptoki.PrivateKey.OpenSSH do
   @moduledoc false
-  # Private keys as OpenSSH writes them (its PROTOCOL.key), without a password: RSA, ECDSA, Ed25519. The key
-  # that a password opens is derived by bcrypt_pbkdf, which nothing in OTP computes. Pure.
+  # Private keys as OpenSSH writes them (its PROTOCOL.key), with a password or without: RSA, ECDSA, Ed25519. Pure.
 
   alias Cryptoki.{Error, PrivateKey}
+  alias Cryptoki.PrivateKey.OpenSSHEncryption, as: Encryption
   alias Cryptoki.PrivateKey.Parts
 
   @magic "openssh-key-v1" <> <<0>>
@@ -13,40 +13,45 @@ defmodule Cryptoki.PrivateKey.OpenSSH do
     "ecdsa-sha2-nistp384" => {"nistp384", {1, 3, 132, 0, 34}},
     "ecdsa-sha2-nistp521" => {"nistp521", {1, 3, 132, 0, 35}}
   }
-  @encrypted "it is encrypted by OpenSSH's own key derivation, which is not computed here; " <>
-               "`ssh-keygen -p -N '' -f COPY` asks for the password and takes it off a copy of the file"
 
-  @doc "The one key in the bytes of such a file."
-  @spec read(binary) :: {:ok, PrivateKey.t()} | {:error, Error.t()}
-  def read(@magic <> rest) do
+  @doc "The one key in the bytes of such a file, which a password opens when it is encrypted."
+  @spec read(binary, password :: binary | nil) :: {:ok, PrivateKey.t()} | {:error, Error.t()}
+  def read(bytes, password \\ nil)
+
+  def read(@magic <> rest, password) do
     with {:ok, [cipher, kdf, options], rest} <- strings(rest, 3),
-         :ok <- plain(cipher, kdf, options),
-         {:ok, public, private} <- sections(rest),
-         {:ok, type, fields} <- opened(private, public),
+         {:ok, encryption} <- Encryption.read(cipher, kdf, options, password),
+         {:ok, public, sealed, tag} <- sections(rest, Encryption.tag_size(encryption)),
+         {:ok, private} <- Encryption.open(encryption, sealed, tag, password),
+         {:ok, type, fields} <- opened(private, public, encryption),
          do: key(type, fields, public)
   end
 
-  def read(_other), do: wrong("it does not begin as such a file does")
+  def read(_other, _password), do: wrong("it does not begin as such a file does")
 
-  defp plain("none", "none", ""), do: :ok
-  defp plain("none", _kdf, _options), do: wrong("it names a key derivation and no cipher")
-  defp plain(_cipher, _kdf, _options), do: unsupported(@encrypted)
-
-  defp sections(<<1::32, rest::binary>>) do
+  defp sections(<<1::32, rest::binary>>, tag) do
     case strings(rest, 2) do
-      {:ok, [public, private], ""} -> {:ok, public, private}
-      {:ok, _both, _behind} -> wrong("there are bytes behind its end")
-      error -> error
+      {:ok, [public, private], behind} when byte_size(behind) == tag ->
+        {:ok, public, private, behind}
+
+      {:ok, _both, behind} when byte_size(behind) < tag ->
+        cut_off()
+
+      {:ok, _both, _behind} ->
+        wrong("there are bytes behind its end")
+
+      error ->
+        error
     end
   end
 
-  defp sections(<<count::32, _rest::binary>>),
+  defp sections(<<count::32, _rest::binary>>, _tag),
     do: wrong("there are #{count} keys in it, and one should be")
 
-  defp sections(_cut_off), do: cut_off()
+  defp sections(_cut_off, _tag), do: cut_off()
 
   # Twice the same number tells a right password from a wrong one; without any it is the same, too.
-  defp opened(<<check::32, check::32, rest::binary>>, public) do
+  defp opened(<<check::32, check::32, rest::binary>>, public, _encryption) do
     with {:ok, [type], rest} <- strings(rest, 1),
          {:ok, [^type], _fields} <- strings(public, 1) do
       {:ok, type, rest}
@@ -56,7 +61,8 @@ defmodule Cryptoki.PrivateKey.OpenSSH do
     end
   end
 
-  defp opened(_other, _public), do: wrong("its two check numbers are not the same")
+  defp opened(_other, _public, :none), do: wrong("its two check numbers are not the same")
+  defp opened(_other, _public, _encryption), do: Encryption.another()
 
   defp key("ssh-rsa", bytes, public) do
     with {:ok, [n, e, d, coefficient, p, q], rest} <- strings(bytes, 6),

@@ -43,7 +43,9 @@ defmodule Cryptoki.Import.Secret do
     ciphers = if key.type == :aes, do: encrypts(target, made, key, may), else: []
     macs = if may[:sign], do: signs(target, made, key, may), else: []
     unwraps = if may[:unwrap] && key.type == :aes, do: unwraps(target, made, key, may), else: []
-    ciphers ++ macs ++ unwraps ++ [fn -> digested(hsm, made, key) end, fn -> kept(key, may) end]
+
+    ciphers ++
+      macs ++ unwraps ++ [fn -> digested(hsm, target, made, key) end, fn -> kept(key, may) end]
   end
 
   defp tried([], why), do: unproven(why)
@@ -127,8 +129,9 @@ defmodule Cryptoki.Import.Secret do
     end
   end
 
-  defp digested(hsm, made, key) do
-    compared(CheckValue.digested(hsm, made.key, :sha256), :crypto.hash(:sha256, key.value))
+  defp digested(hsm, target, made, key) do
+    digest = CheckValue.digested(hsm, target, made.key, :sha256)
+    compared(digest, :crypto.hash(:sha256, key.value))
   end
 
   # Of three bytes, where there is nothing better.
