@@ -158,7 +158,18 @@ defmodule Cryptoki.Mechanism do
             "got #{Type.of(other)}"
   end
 
-  defp named!(name, arguments, context) do
+  defp named!(name, nil, context) do
+    code = code!(name)
+
+    # Most have none, and nothing to check.
+    if variants(Names.name(:mechanism, code)) == [],
+      do: {code, nil},
+      else: with_arguments!(name, nil, context)
+  end
+
+  defp named!(name, arguments, context), do: with_arguments!(name, arguments, context)
+
+  defp with_arguments!(name, arguments, context) do
     code = code!(name)
     name = Names.name(:mechanism, code)
     where = "mechanism " <> Names.shown(name)

@@ -219,7 +219,16 @@ defmodule Cryptoki.Keys do
           atom,
           (handle -> {:ok, term} | {:now, term} | {:error, Error.t()})
         ) :: {:ok, term} | {:error, Error.t()}
-  def once(target, wanted, what, read), do: once(target, wanted, what, read, :cached)
+  def once(target, wanted, what, read) do
+    # What never changes was perhaps read by the handle that the key carries, whatever it has now.
+    with :error <- by_own_handle(target, wanted, what),
+         do: once(target, wanted, what, read, :cached)
+  end
+
+  defp by_own_handle(target, {:key, key}, what),
+    do: if(ours?(target, key), do: Cache.get(target.cache, {what, key.handle}), else: :error)
+
+  defp by_own_handle(_target, _search, _what), do: :error
 
   defp once(target, wanted, what, read, keys) do
     with {:ok, handle} <- resolve(target, wanted, keys),

@@ -80,6 +80,13 @@ defmodule Cryptoki.SignatureForm do
 
   @doc "What a token gave, in the form of signatures by this mechanism; `function` is the one that gave it."
   @spec repair(binary, t, term, atom) :: {:ok, binary} | {:error, Error.t()}
+  def repair(signature, form, mechanism, function)
+
+  # As almost always.
+  def repair(signature, {:numbers, size}, _mechanism, _function)
+      when is_integer(size) and byte_size(signature) == 2 * size,
+      do: {:ok, signature}
+
   def repair(signature, form, mechanism, function) do
     form = tag(mechanism) || if(applies?(form, mechanism), do: form)
 

@@ -24,7 +24,7 @@ defmodule Cryptoki.Cache do
   @doc "What is known."
   @spec get(t, key :: term) :: {:ok, term} | :error
   def get(cache, key) do
-    case existing(fn -> :ets.lookup(cache, key) end, []) do
+    case lookup(cache, key) do
       [{_key, value, _class, _label, _id, :infinity}] ->
         {:ok, value}
 
@@ -75,6 +75,13 @@ defmodule Cryptoki.Cache do
     )
 
     :ok
+  end
+
+  # As `existing/2` of a function, which each call would make.
+  defp lookup(cache, key) do
+    :ets.lookup(cache, key)
+  rescue
+    ArgumentError -> []
   end
 
   # It goes with its instance, whose queue then says so.

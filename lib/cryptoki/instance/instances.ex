@@ -91,14 +91,19 @@ defmodule Cryptoki.Instances do
   @doc "Finds an instance by pid or by name."
   @spec lookup(term) :: {:ok, Target.t()} | :error
   def lookup(hsm) do
-    # The table goes with the application.
     with pid when is_pid(pid) <- whereis(hsm),
-         table when table != :undefined <- :ets.whereis(@table),
-         [{_pid, target}] <- :ets.lookup(table, pid) do
+         [{_pid, target}] <- rows(pid) do
       {:ok, target}
     else
       _not_running -> :error
     end
+  end
+
+  # The table goes with the application.
+  defp rows(pid) do
+    :ets.lookup(@table, pid)
+  rescue
+    ArgumentError -> []
   end
 
   @doc "Why there is no such instance: it is elsewhere, or does not run; then those that do are named."
