@@ -148,6 +148,28 @@ fn a_session_that_nobody_holds_serves_nobody_however_much_waits() {
     assert_eq!(world.instance.waiting(), waiting.len());
 }
 
+#[test]
+fn while_one_looks_for_requests_no_other_does() {
+    let Some((world, _sessions)) = World::with_sessions(8) else {
+        return;
+    };
+    assert_eq!(bytes(world.run(random())).len(), 8);
+    // Until it does not look any more: then it is this thread that does.
+    while !world.instance.hand.open() {
+        std::thread::yield_now();
+    }
+    let (_, in_the_hand) = world.send(random());
+    // The hand is full: these are for the sessions, which would all look when they have served.
+    let others: Vec<_> = (0..64).map(|_| world.send(random())).collect();
+    for (_request, other) in &others {
+        assert_eq!(bytes(answer(other)).len(), 8);
+    }
+    let given = world.instance.hand.close().unwrap();
+    assert!(in_the_hand.try_recv().is_err());
+    world.instance.put_back(given);
+    assert_eq!(bytes(answer(&in_the_hand)).len(), 8);
+}
+
 fn post(sender: std::sync::mpsc::Sender<Result<Answer>>) -> Box<Post<Answer>> {
     Box::new(Post(sender))
 }
