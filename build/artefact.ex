@@ -1,7 +1,7 @@
 defmodule Cryptoki.Build.Artefact do
   @moduledoc false
-  # Looks at a library before it is installed: whether it is whole, for the right machine, has the entry that the VM
-  # calls, and is of this version. Nothing of it is run.
+  # Looks at a library or a program before it is installed: whether it is whole, for the right machine, has the entry
+  # that the VM calls, and is of this version. Nothing of it is run.
 
   import Bitwise
 
@@ -76,6 +76,9 @@ defmodule Cryptoki.Build.Artefact do
 
       musl? and String.ends_with?(target, "-gnu") ->
         {:error, "is for musl, and #{target} has glibc"}
+
+      not glibc? and not musl? and target =~ "linux" ->
+        {:error, "is linked to no C library, so it could load no other one"}
 
       true ->
         :ok

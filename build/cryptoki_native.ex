@@ -6,12 +6,15 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
   # Installs what is native below the application's priv in _build, never in the source tree:
   #
   #     priv/native/cryptoki_nif-0.1.0-x86_64-unknown-linux-gnu-<md5 of the file>.so
-  #     priv/native/current        one line: the name above, which Cryptoki.Native.Loader reads
+  #     priv/native/current           one line: the name above, which Cryptoki.Native.Loader reads
+  #     priv/native/cryptoki_worker-0.1.0-x86_64-unknown-linux-gnu-<md5 of the file>
+  #     priv/native/current_worker    the same for the program of `isolation: :process`
   #
-  # A library that a running VM has mapped is never written over: different bytes have a different
+  # A file that a running VM has mapped is never written over: different bytes have a different
   # name, and each file comes by temporary file and rename. In this order it is:
   #
-  #     CRYPTOKI_NATIVE_LIBRARY=/path/x.so   a library that a person names
+  #     CRYPTOKI_NATIVE_LIBRARY=/path/x.so   a library that a person names, and with CRYPTOKI_NATIVE_WORKER=/path/x
+  #                                          the program; without that none is installed
   #     checksums.txt                        a ready-made one, when the package names one for this machine; see
   #                                          Cryptoki.Build.ReadyMade. CRYPTOKI_BUILD=1 goes past it
   #     cargo                                built from native/; CARGO_BUILD_TARGET=triple for another machine
@@ -21,17 +24,30 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
   alias Cryptoki.Build.{Artefact, Cargo, ReadyMade, Target}
   alias Mix.Task.Compiler.Diagnostic
 
-  # One row for each: the crate, its file as cargo names it, the function that the VM calls, how it is installed, and
-  # the variable that names a ready one.
+  # One row for each: the crate, its file as cargo names it, the function that the VM calls, how it is installed, the
+  # variable that names a ready one, and whether nothing works without it.
   @artefacts [
     %{
       name: "cryptoki_nif",
+      what: "the native library",
       built: "libcryptoki_nif.{so,dylib}",
       entry: "nif_init",
       extension: ".so",
       mode: 0o644,
       current: "current",
-      variable: "CRYPTOKI_NATIVE_LIBRARY"
+      variable: "CRYPTOKI_NATIVE_LIBRARY",
+      needed?: true
+    },
+    %{
+      name: "cryptoki_worker",
+      what: "the worker",
+      built: "cryptoki_worker",
+      entry: nil,
+      extension: "",
+      mode: 0o755,
+      current: "current_worker",
+      variable: "CRYPTOKI_NATIVE_WORKER",
+      needed?: false
     }
   ]
 
@@ -55,13 +71,20 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
     :ok
   end
 
+  # What cannot be had or is not right leaves what is installed as it was.
   defp install_all(target) do
-    Enum.reduce_while(@artefacts, {:ok, :noop}, fn artefact, {:ok, status} ->
-      with {:ok, found} <- find(artefact, target),
-           {:ok, now} <- install(artefact, found) do
-        {:cont, {:ok, if(now == :ok, do: :ok, else: status)}}
-      else
-        error -> {:halt, error}
+    with {:ok, found} <- each(@artefacts, &find(&1, target)),
+         found = Enum.zip(@artefacts, found),
+         {:ok, _looked_at} <- each(found, &look/1),
+         {:ok, installed} <- each(found, &install/1),
+         do: {:ok, if(:ok in installed, do: :ok, else: :noop)}
+  end
+
+  defp each(list, function) do
+    Enum.reduce_while(list, {:ok, []}, fn element, {:ok, done} ->
+      case function.(element) do
+        {:ok, result} -> {:cont, {:ok, done ++ [result]}}
+        {:error, why} -> {:halt, {:error, why}}
       end
     end)
   end
@@ -76,13 +99,16 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
     end
   end
 
-  defp named?, do: Enum.all?(@artefacts, &Target.variable(&1.variable))
+  defp named?, do: Enum.any?(@artefacts, &(&1.needed? and Target.variable(&1.variable) != nil))
 
-  # The bytes, what they are in a sentence, what they are for, and the word for it in their name.
+  # The bytes, what they are in a sentence, what they are for, and the word for it in their name; :none for one that
+  # is not needed, where a person brings the others along.
   defp find(artefact, target) do
-    if path = Target.variable(artefact.variable),
-      do: read(path, "ready", target),
-      else: ready_made(artefact, target)
+    cond do
+      path = Target.variable(artefact.variable) -> read(artefact, path, "ready", target)
+      named?() and not artefact.needed? -> {:ok, :none}
+      true -> ready_made(artefact, target)
+    end
   end
 
   defp ready_made(artefact, target) do
@@ -107,7 +133,7 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
 
     cond do
       wrong_machine -> {:error, sentences(failure, wrong_machine)}
-      not Cargo.there?() -> {:error, without_cargo(failure)}
+      not Cargo.there?() -> {:error, without_cargo(artefact, failure)}
       true -> build(artefact, target, failure)
     end
   end
@@ -117,71 +143,89 @@ defmodule Mix.Tasks.Compile.CryptokiNative do
 
     with {:ok, path, built_for} <- Cargo.build(artefact, place()) do
       target = built_for || target
-      read(path, target, target)
+      read(artefact, path, target, target)
     end
   end
 
-  defp without_cargo(nil) do
+  defp without_cargo(artefact, nil) do
     "cargo is needed to build the native part of cryptoki and is not on the PATH. " <>
-      "Install #{Cargo.rust(place())}, or set CRYPTOKI_NATIVE_LIBRARY to a library built elsewhere."
+      "Install #{Cargo.rust(place())}, or set #{artefact.variable} to #{artefact.what} built elsewhere."
   end
 
-  defp without_cargo(failure) do
+  defp without_cargo(artefact, failure) do
     sentences(
       failure,
-      "Or set CRYPTOKI_NATIVE_LIBRARY to a library built elsewhere; to build it here install #{Cargo.rust(place())}."
+      "Or set #{artefact.variable} to #{artefact.what} built elsewhere; to build it here install #{Cargo.rust(place())}."
     )
   end
 
   defp sentences(nil, sentence), do: sentence
   defp sentences(failure, sentence), do: "#{failure}. #{sentence}"
 
-  defp read(path, tag, target) do
+  defp read(artefact, path, tag, target) do
     case File.read(path) do
       {:ok, bytes} ->
-        {:ok, %{bytes: bytes, what: "the native library #{path}", target: target, tag: tag}}
+        {:ok, %{bytes: bytes, what: "#{artefact.what} #{path}", target: target, tag: tag}}
 
       {:error, reason} ->
-        {:error, "the native library #{path} cannot be read: #{:file.format_error(reason)}"}
+        {:error, "#{artefact.what} #{path} cannot be read: #{:file.format_error(reason)}"}
     end
   end
 
   # Installing ---------------------------------------------------------------------------------
 
-  defp install(artefact, found) do
-    name = "#{artefact.name}-#{version()}-#{found.tag}-#{md5(found.bytes)}#{artefact.extension}"
+  defp look({_artefact, :none}), do: {:ok, :none}
+
+  defp look({artefact, found}) do
+    with false <- installed?(artefact, name(artefact, found), found.bytes),
+         {:error, why} <- Artefact.look(found.bytes, artefact, found.target, version()) do
+      {:error, "#{found.what} is not installed: it #{why}."}
+    else
+      _ -> {:ok, :right}
+    end
+  end
+
+  defp install({artefact, :none}) do
+    with :ok <- File.rm(current_file(artefact)) do
+      remove_all_but!(artefact, nil)
+      {:ok, :ok}
+    else
+      _ -> {:ok, :noop}
+    end
+  end
+
+  defp install({artefact, found}) do
+    name = name(artefact, found)
 
     if installed?(artefact, name, found.bytes) do
       {:ok, :noop}
     else
-      with :ok <- look(artefact, found) do
-        own_priv!()
-        File.mkdir_p!(install_dir())
-        write!(Path.join(install_dir(), name), found.bytes, artefact.mode)
-        write!(current_file(artefact), name <> "\n", 0o644)
-        remove_all_but!(artefact, name)
-        {:ok, :ok}
-      end
+      own_priv!()
+      File.mkdir_p!(install_dir())
+      write!(Path.join(install_dir(), name), found.bytes, artefact.mode)
+      write!(current_file(artefact), name <> "\n", 0o644)
+      remove_all_but!(artefact, name)
+      {:ok, :ok}
     end
   end
 
-  defp look(artefact, found) do
-    with {:error, why} <- Artefact.look(found.bytes, artefact, found.target, version()),
-         do: {:error, "#{found.what} is not installed: it #{why}."}
-  end
+  defp name(artefact, found),
+    do: "#{artefact.name}-#{version()}-#{found.tag}-#{md5(found.bytes)}#{artefact.extension}"
 
   # A VM that has one of them mapped keeps it until it ends.
   defp remove_all_but!(artefact, name) do
     for old <- File.ls!(install_dir()),
         String.starts_with?(old, "#{artefact.name}-"),
-        Path.extname(old) == artefact.extension,
+        not String.ends_with?(old, ".tmp"),
         old != name,
         do: File.rm(Path.join(install_dir(), old))
   end
 
   defp installed?(artefact, name, bytes) do
     with [path] <- installed(artefact),
-         true <- Path.basename(path) == name do
+         true <- Path.basename(path) == name,
+         {:ok, %{mode: mode}} <- File.stat(path),
+         true <- Bitwise.band(mode, artefact.mode) == artefact.mode do
       File.read(path) == {:ok, bytes}
     else
       _ -> false

@@ -13,22 +13,15 @@ defmodule Cryptoki.BuildTest do
   setup_all do
     project = BuildProject.directory("build-test")
 
-    File.write!(Path.join(project, "native/cryptoki_nif/Cargo.toml"), """
-    [package]
-    name = "cryptoki_nif"
-    version.workspace = true
-    edition.workspace = true
-    rust-version.workspace = true
-
-    [lib]
-    crate-type = ["cdylib"]
-    """)
-
     File.write!(Path.join(project, "Cargo.lock"), """
     version = 4
 
     [[package]]
     name = "cryptoki_nif"
+    version = "#{Mix.Project.config()[:version]}"
+
+    [[package]]
+    name = "cryptoki_worker"
     version = "#{Mix.Project.config()[:version]}"
     """)
 
@@ -46,10 +39,13 @@ defmodule Cryptoki.BuildTest do
     before = listing(folder)
     assert result(project) == {:noop, []}
     assert listing(folder) == before
-    assert [library, "current"] = Enum.sort(File.ls!(folder))
+    assert [library, worker, "current", "current_worker"] = Enum.sort(File.ls!(folder))
     version = Mix.Project.config()[:version]
     assert library =~ ~r/^cryptoki_nif-#{version}-[\w-]+-[0-9a-f]{32}\.so$/
+    assert worker =~ ~r/^cryptoki_worker-#{version}-[\w-]+-[0-9a-f]{32}$/
     assert File.read!(Path.join(folder, "current")) == library <> "\n"
+    assert File.read!(Path.join(folder, "current_worker")) == worker <> "\n"
+    assert System.cmd(worker(folder), []) == {"a worker\n", 0}
     refute File.exists?(Path.join(project, "priv"))
   end
 
@@ -68,7 +64,8 @@ defmodule Cryptoki.BuildTest do
     assert Path.basename(new) != Path.basename(old)
     assert File.stat!(new).inode != inode
     assert {:ok, ^bytes} = :file.pread(held, 0, byte_size(bytes) + 1)
-    assert Enum.sort(File.ls!(folder)) == [Path.basename(new), "current"]
+    names = [new, worker(folder)] |> Enum.map(&Path.basename/1)
+    assert Enum.sort(File.ls!(folder)) == names ++ ["current", "current_worker"]
   end
 
   test "installs again what was deleted or cut short", %{project: project, folder: folder} do
@@ -86,6 +83,21 @@ defmodule Cryptoki.BuildTest do
     File.rm_rf!(folder)
     assert {:ok, []} = result(project)
     assert File.read!(library) == bytes
+  end
+
+  test "and a worker that was deleted, cut short or may not be run", context do
+    %{project: project, folder: folder} = context
+    build(project)
+    worker = worker(folder)
+    bytes = File.read!(worker)
+
+    for break <- [&File.rm!/1, &File.write!(&1, "half"), &File.chmod!(&1, 0o644)] do
+      break.(worker)
+      assert {:ok, []} = result(project)
+      assert File.read!(worker) == bytes
+      assert System.cmd(worker, []) == {"a worker\n", 0}
+      assert result(project) == {:noop, []}
+    end
   end
 
   test "does not write through a priv that is a link into the source tree",
@@ -204,6 +216,37 @@ defmodule Cryptoki.BuildTest do
     assert message == "the native library /nowhere.so cannot be read: no such file or directory"
   end
 
+  test "a ready-made worker goes with a ready-made library, and none without it", context do
+    %{project: project, folder: folder} = context
+    build(project)
+    ready = Path.join(project, "ready.so")
+    ready_worker = Path.join(project, "ready_worker")
+    File.cp!(library(folder), ready)
+    # Whatever modes it comes with.
+    File.cp!(worker(folder), ready_worker)
+    File.chmod!(ready_worker, 0o600)
+    path = {"PATH", path_without_cargo(project)}
+    library_only = [{"CRYPTOKI_NATIVE_LIBRARY", ready}, path]
+
+    # What was built here belongs to another library.
+    assert {:ok, []} = result(project, [], library_only)
+    assert Enum.sort(File.ls!(folder)) == [Path.basename(library(folder)), "current"]
+    assert {:noop, []} = result(project, [], library_only)
+    assert {:error, sentence} = Loader.worker(folder)
+    assert sentence =~ "was not installed here"
+    assert sentence =~ "CRYPTOKI_NATIVE_WORKER"
+
+    both = [{"CRYPTOKI_NATIVE_WORKER", ready_worker} | library_only]
+    assert {:ok, []} = result(project, [], both)
+    assert Path.basename(worker(folder)) =~ "-ready-"
+    assert System.cmd(worker(folder), []) == {"a worker\n", 0}
+
+    # One is not the other.
+    swapped = [{"CRYPTOKI_NATIVE_LIBRARY", ready}, {"CRYPTOKI_NATIVE_WORKER", ready}, path]
+    assert {:error, [%{message: message}]} = result(project, [], swapped)
+    assert message =~ "the worker #{ready} is not installed: it is not cryptoki_worker"
+  end
+
   test "says what to do when cargo is not there or too old", %{project: project} do
     path = path_without_cargo(project)
     assert {:error, [%{message: message}]} = result(project, [], [{"PATH", path}])
@@ -287,6 +330,32 @@ defmodule Cryptoki.BuildTest do
       end
     end
 
+    test "finds the worker, which is looked at as the library is", %{folder: folder} do
+      assert {:error, sentence} = Loader.worker(folder)
+      assert sentence =~ "was not installed here"
+      path = Path.join(folder, install_worker(folder, @version, "bytes"))
+      assert {:error, sentence} = Loader.worker(folder)
+      assert sentence =~ "may not be run"
+      File.chmod!(path, 0o755)
+      assert Loader.worker(folder) == {:ok, path}
+
+      File.write!(path, "byte")
+      assert {:error, sentence} = Loader.worker(folder)
+      assert sentence =~ "is not what was built"
+      File.rm!(path)
+      assert {:error, sentence} = Loader.worker(folder)
+      assert sentence =~ "no such file or directory"
+      install_worker(folder, "0.0.9", "bytes")
+      assert {:error, sentence} = Loader.worker(folder)
+      assert sentence =~ "is not of version #{@version}"
+    end
+
+    test "the worker that is installed is of this version" do
+      {:ok, worker} = Loader.worker()
+      assert {"cryptoki_worker " <> rest, 0} = System.cmd(worker, ["--version"])
+      assert String.starts_with?(rest, @version <> " ")
+    end
+
     test "explains what the VM answers" do
       for {reason, words} <- [
             load_failed: "cannot be loaded into this VM (OTP #{System.otp_release()}",
@@ -335,6 +404,13 @@ defmodule Cryptoki.BuildTest do
       name = "cryptoki_nif-#{version}-x-#{Base.encode16(:erlang.md5(bytes), case: :lower)}.so"
       File.write!(Path.join(folder, name), bytes)
       File.write!(Path.join(folder, "current"), name <> "\n")
+      name
+    end
+
+    defp install_worker(folder, version, bytes) do
+      name = "cryptoki_worker-#{version}-x-#{Base.encode16(:erlang.md5(bytes), case: :lower)}"
+      File.write!(Path.join(folder, name), bytes)
+      File.write!(Path.join(folder, "current_worker"), name <> "\n")
       name
     end
 

@@ -14,6 +14,8 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
   {:ok, hsm} = Cryptoki.start_link(uri: System.fetch_env!("HSM_URI"), timeout: 60_000)
   {:ok, {_, key}} = Cryptoki.generate_key_pair(hsm, :ec_key_pair_gen, curve: :secp256r1, token: true)
   {:ok, <<_::512>>} = Cryptoki.sign(hsm, key, :ecdsa_sha256, "text")
+  {:ok, worker} = Cryptoki.Native.Loader.worker()
+  {"cryptoki_worker " <> _, 0} = System.cmd(worker, ["--version"])
   IO.puts(:signed)
   """
 
@@ -93,6 +95,7 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
 
     assert {text, 0} = System.cmd("sh", ["-ec", fetch], with_network)
     assert text =~ "#{target}.so: OK"
+    assert text =~ "#{target}: OK"
 
     without = [{"CRYPTOKI_BASE_URL", "http://127.0.0.1:9"}, {"CRYPTOKI_CACHE", nil}]
 
@@ -102,6 +105,88 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
     assert {text, 0} = run(context, project, "sh", ["-ec", compile])
     assert {signed, 0} = run(context, project, "mix", ["run", "-e", @question])
     assert signed =~ "signed", text <> signed
+  end
+
+  # As Livebook does it: what the page installs, and its cells one after the other in the same VM.
+  test "the Livebook of the first signature, with its Mix.install", context do
+    book = File.read!("guides/first_signature.livemd")
+    cells = for [_, code] <- Regex.scan(~r/^```elixir\n(.*?)^```/ms, book), do: code
+    [_, published] = Regex.run(~r/^Mix\.install\(.*git: "(.+?)"/m, book)
+    repository = commit(context.package, "v" <> Mix.Project.config()[:version])
+
+    script =
+      Scratch.write(
+        context.directory,
+        "livebook.exs",
+        cells
+        |> Enum.join("\nIO.puts(:cell)\n")
+        |> String.replace(published, "file://" <> repository)
+      )
+
+    configuration = SoftHSM.configuration(Path.join(context.directory, "livebook"))
+
+    own = [
+      {"SOFTHSM2_CONF", configuration},
+      {"MIX_INSTALL_DIR", Path.join(context.directory, "installed")},
+      # No Hex, and none of the user's settings.
+      {"MIX_HOME", Path.join(context.directory, "mix")},
+      {"HOME", context.directory}
+    ]
+
+    context = update_in(context.environment, &(&1 ++ own))
+    assert {text, 0} = run(context, context.directory, "elixir", [script])
+    assert length(String.split(text, "cell\n")) == length(cells), text
+    refute text =~ "cargo"
+  end
+
+  # The lines of its snippet that are for a shell, in an application that has a test; the rest of it is GitHub's.
+  test "continuous integration, as guides/install.md says", context do
+    [yaml] =
+      for [_, code] <- Regex.scan(~r/^```yaml\n(.*?)^```/ms, File.read!("guides/install.md")),
+          do: code
+
+    project = application(Path.join(context.directory, "ci"), "ci", context.package)
+    File.mkdir_p!(Path.join(project, "test"))
+    Scratch.write(project, "test/test_helper.exs", "ExUnit.start()\n")
+
+    Scratch.write(project, "test/signs_test.exs", """
+    defmodule SignsTest do
+      use ExUnit.Case
+      test "signs" do
+        #{@question}
+      end
+    end
+    """)
+
+    [_, cache] = Regex.run(~r/CRYPTOKI_CACHE: \${{ github.workspace }}\/(\S+)/, yaml)
+    assert yaml =~ ~r/^ +#{Regex.escape(cache)}$/m, "what is kept is not what is cached"
+
+    own = [
+      {"CRYPTOKI_CACHE", Path.join(project, cache)},
+      {"HOME", context.directory},
+      {"MIX_ENV", nil}
+    ]
+
+    context = update_in(context.environment, &Enum.uniq_by(own ++ &1, fn {name, _} -> name end))
+    commands = for [_, command] <- Regex.scan(~r/- run: (mix .+)$/m, yaml), do: command
+    assert commands == ["mix deps.get", "mix test"]
+
+    for command <- commands do
+      assert {text, 0} = run(context, project, "sh", ["-ec", command])
+      refute text =~ "cargo"
+      if command == "mix test", do: assert(text =~ ~r/1 test, 0 failures|1 passed/, text)
+    end
+
+    # From then on nothing is fetched.
+    assert length(File.ls!(Path.join(project, cache))) == 2
+    File.rm_rf!(Path.join(project, "_build"))
+    offline = [{"CRYPTOKI_BASE_URL", "http://127.0.0.1:9"}]
+
+    context =
+      update_in(context.environment, &Enum.uniq_by(offline ++ &1, fn {name, _} -> name end))
+
+    assert {text, 0} = run(context, project, "sh", ["-ec", "mix test"])
+    assert text =~ "signed", text
   end
 
   test "a rebar3 application", context do
@@ -116,16 +201,39 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
     assert {text, 0} = run(context, project, "rebar3", ["ct"])
     assert text =~ "All 2 tests passed", text
     refute text =~ "cargo"
+
+    # Its release has the worker, as a program.
+    assert {text, 0} = run(context, project, "rebar3", ["release"])
+    assert text =~ "successfully assembled", text
+
+    native =
+      Path.wildcard(Path.join(project, "_build/default/rel/signer/lib/cryptoki-*/priv/native"))
+
+    assert {:ok, worker} = Loader.worker(hd(native))
+    assert {"cryptoki_worker " <> _, 0} = System.cmd(worker, ["--version"])
   end
 
   # As bin/release makes it, unpacked as Hex does, with the checksums of what is published beside it.
   defp package(package, published) do
     {:ok, target} = Cryptoki.Build.Target.find()
-    name = "cryptoki_nif-#{Mix.Project.config()[:version]}-#{target}.so"
+    {:ok, worker} = Loader.worker()
+    version = Mix.Project.config()[:version]
     File.mkdir_p!(published)
-    File.cp!(Loader.path(), Path.join(published, name))
-    sum = :sha256 |> :crypto.hash(File.read!(Loader.path())) |> Base.encode16(case: :lower)
-    (published <> ".clone") |> Package.make("#{sum}  #{name}\n") |> Package.unpack(package)
+
+    checksums =
+      for {file, name} <- [
+            {Loader.path(), "cryptoki_nif-#{version}-#{target}.so"},
+            {worker, "cryptoki_worker-#{version}-#{target}"}
+          ] do
+        bytes = File.read!(file)
+        # As it comes from a server: no program.
+        File.write!(Path.join(published, name), bytes)
+        "#{Base.encode16(:crypto.hash(:sha256, bytes), case: :lower)}  #{name}\n"
+      end
+
+    (published <> ".clone")
+    |> Package.make(Enum.join(checksums))
+    |> Package.unpack(package)
   end
 
   defp application(project, name, package) do
@@ -143,13 +251,13 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
     project
   end
 
-  # rebar3 takes it by git.
-  defp commit(package) do
-    repository = package <> ".git"
+  # rebar3 and Mix.install take it by git.
+  defp commit(package, tag \\ "none") do
+    repository = "#{package}-#{tag}.git"
     File.cp_r!(package, repository)
     identity = ~w(-c user.name=test -c user.email=test@localhost -c init.defaultBranch=main)
 
-    for arguments <- [~w(init -q), ~w(add -A -f), ~w(commit -q -m test)] do
+    for arguments <- [~w(init -q), ~w(add -A -f), ~w(commit -q -m test), ["tag", tag]] do
       assert {_, 0} =
                System.cmd("git", identity ++ arguments, cd: repository, stderr_to_stdout: true)
     end

@@ -12,6 +12,7 @@ defmodule Cryptoki.ReadyMadeTest do
   {:ok, target} = Cryptoki.Build.Target.find()
   @target target
   @file_name "cryptoki_nif-#{@version}-#{@target}.so"
+  @worker_name "cryptoki_worker-#{@version}-#{@target}"
 
   setup do
     project = directory("ready-made-#{System.unique_integer([:positive])}")
@@ -25,7 +26,8 @@ defmodule Cryptoki.ReadyMadeTest do
       cache: Path.join(project, "cache"),
       folder: Path.join(project, "_build/dev/lib/cryptoki/priv/native"),
       path: path_without_cargo(project),
-      bytes: File.read!(Loader.path())
+      bytes: File.read!(Loader.path()),
+      worker: worker_bytes()
     }
 
     publish(context, context.bytes)
@@ -37,10 +39,17 @@ defmodule Cryptoki.ReadyMadeTest do
       url = FileServer.folder(context.published)
       assert {:ok, []} = install(context, [{"CRYPTOKI_BASE_URL", url <> "/"}])
       assert_received {:requested, "/" <> @file_name, _}
+      assert_received {:requested, "/" <> @worker_name, _}
       assert File.read!(library(context.folder)) == context.bytes
       assert Path.basename(library(context.folder)) =~ "cryptoki_nif-#{@version}-#{@target}-"
       assert File.read!(Path.join(context.cache, @file_name)) == context.bytes
-      assert File.ls!(context.cache) == [@file_name]
+      assert Enum.sort(File.ls!(context.cache)) == [@file_name, @worker_name]
+
+      # The worker beside it is one, though nothing of what is fetched is a program.
+      assert File.read!(worker(context.folder)) == context.worker
+
+      assert {"cryptoki_worker #{@version} " <> _, 0} =
+               System.cmd(worker(context.folder), ["--version"])
 
       # What is installed is enough; then what is kept.
       elsewhere = [{"CRYPTOKI_CACHE", "/nowhere"}]
@@ -138,12 +147,16 @@ defmodule Cryptoki.ReadyMadeTest do
 
       name = "cryptoki_nif-#{@version}-aarch64-unknown-linux-gnu.so"
       bytes = for_machine(context.bytes, 183)
-      checksums(context, "#{sha256(bytes)}  #{name}\n")
+      worker = for_machine(context.worker, 183)
+      worker_name = "cryptoki_worker-#{@version}-aarch64-unknown-linux-gnu"
+      checksums(context, "#{sha256(bytes)}  #{name}\n#{sha256(worker)}  #{worker_name}\n")
       File.mkdir_p!(context.cache)
       File.write!(Path.join(context.cache, name), bytes)
+      File.write!(Path.join(context.cache, worker_name), worker)
       assert {:ok, []} = install(context, nerves ++ [{"TARGET_ABI", "gnu"}])
       folder = Path.join(context.project, "_build/rpi4_dev/lib/cryptoki/priv/native")
       assert File.read!(library(folder)) == bytes
+      assert File.read!(worker(folder)) == worker
 
       # 32 bits are refused before anything is looked for.
       arm = [{"MIX_TARGET", "rpi0"}, {"TARGET_ARCH", "arm"}, {"TARGET_OS", "linux"}]
@@ -177,6 +190,38 @@ defmodule Cryptoki.ReadyMadeTest do
         assert refused(context, [{"CRYPTOKI_BASE_URL", url}]) =~ "it #{words}"
         refute File.exists?(Path.join(context.folder, "current"))
       end
+    end
+
+    test "the worker, too, and without it nothing is installed", context do
+      for {bytes, words} <- [
+            {"#!/bin/sh", "is neither an ELF nor a Mach-O file"},
+            {binary_part(context.worker, 0, byte_size(context.worker) - 1), "is cut short"},
+            {for_machine(context.worker, 183), "is for aarch64, not for #{@target}"},
+            {replace(context.worker, "version=#{@version}\0", "version=#{next()}\0"),
+             "is of version #{next()}, not #{@version}"},
+            {replace(context.worker, "\0libc.so.6\0", "\0libx.so.6\0"),
+             "is linked to no C library"},
+            {context.bytes, "is not cryptoki_worker #{@version}"}
+          ] do
+        File.write!(Path.join(context.published, @worker_name), bytes)
+
+        checksums(context, """
+        #{sha256(context.bytes)}  #{@file_name}
+        #{sha256(bytes)}  #{@worker_name}
+        """)
+
+        url = FileServer.folder(context.published)
+        message = refused(context, [{"CRYPTOKI_BASE_URL", url}])
+        assert message =~ "#{@worker_name} is not installed: it #{words}"
+        refute File.exists?(context.folder)
+      end
+
+      File.rm!(Path.join(context.published, @worker_name))
+      File.rm!(Path.join(context.cache, @worker_name))
+      message = refused(context, [{"CRYPTOKI_BASE_URL", FileServer.folder(context.published)}])
+      assert message =~ "the ready-made #{@worker_name} is not in"
+      assert message =~ "CRYPTOKI_NATIVE_WORKER"
+      refute File.exists?(context.folder)
     end
 
     test "what a person names goes before what the package names", context do
@@ -296,6 +341,9 @@ defmodule Cryptoki.ReadyMadeTest do
                &(&1 =~ ~r/^proxy-authorization: Basic #{Base.encode64("me:secret")}/i)
              )
 
+      # For the worker, too.
+      assert_received {:connected, "releases.test:443", _}
+
       # The certificate has to be the host's, not the proxy's.
       File.rm_rf!(context.folder)
       File.rm_rf!(context.cache)
@@ -353,8 +401,20 @@ defmodule Cryptoki.ReadyMadeTest do
 
   # The package: what is published, and checksums.txt, which names it.
   defp publish(context, bytes) do
+    worker = worker_bytes()
     File.write!(Path.join(context.published, @file_name), bytes)
-    checksums(context, "#{sha256("else")}  else.so\n#{sha256(bytes)}  #{@file_name}\n")
+    File.write!(Path.join(context.published, @worker_name), worker)
+
+    checksums(context, """
+    #{sha256("else")}  else.so
+    #{sha256(bytes)}  #{@file_name}
+    #{sha256(worker)}  #{@worker_name}
+    """)
+  end
+
+  defp worker_bytes do
+    {:ok, worker} = Loader.worker()
+    File.read!(worker)
   end
 
   defp checksums(context, text),

@@ -5,16 +5,13 @@ defmodule Cryptoki.MixTasks.DoctorTest do
 
   import Cryptoki.Test.MixTasks
 
-  alias Cryptoki.Test.{FaultyModule, MixTasks, Scratch, SoftHSM}
+  alias Cryptoki.Test.{FaultyModule, MixTasks, Nobody, SoftHSM}
 
   @token "pkcs11:token=payments"
 
   # Whom we are not, where we may choose.
-  @root? match?({"0\n", 0}, System.cmd("id", ["-u"]))
-  @nobody "setpriv --reuid=65534 --regid=65534 --clear-groups"
-  @as_nobody if @root?, do: @nobody <> " ", else: ""
-  @no_setpriv @root? and System.find_executable("setpriv") == nil and
-                "there is no setpriv to be another user than root"
+  @root? Nobody.root?()
+  @as_nobody Enum.map_join(Nobody.words(), &(&1 <> " "))
 
   setup do
     MixTasks.softhsm(~w[payments])
@@ -243,14 +240,10 @@ defmodule Cryptoki.MixTasks.DoctorTest do
   end
 
   describe "a user who is not root" do
-    @describetag skip: @no_setpriv
+    @describetag skip: Nobody.missing()
 
     setup context do
-      home = Scratch.directory("home")
-      # What belongs to this project may be readable for its owner only.
-      File.cp_r!(Application.app_dir(:cryptoki), Path.join(home, "cryptoki"))
-      File.chmod!(home, 0o755)
-      if @root?, do: File.chown!(home, 65534)
+      home = Nobody.home()
       environment = [{"HOME", home}, {"SOFTHSM2_CONF", nil}]
       Map.merge(with_environment(context, environment), %{home: home})
     end

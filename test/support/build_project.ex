@@ -6,23 +6,50 @@ defmodule Cryptoki.Test.BuildProject do
 
   @root File.cwd!()
 
-  @doc "A new one, with Cargo.toml for one crate."
+  @doc "A new one, with Cargo.toml for the two crates that are installed, the worker in the least form."
   @spec directory(String.t()) :: Path.t()
   def directory(name) do
     project = Path.join(SoftHSM.directory(), name)
-    for folder <- ~w(lib native/cryptoki_nif/src), do: File.mkdir_p!(Path.join(project, folder))
+    folders = ~w(lib native/cryptoki_nif/src native/cryptoki_worker/src)
+    for folder <- folders, do: File.mkdir_p!(Path.join(project, folder))
 
     for file <- ~w(mix.exs build),
         do: File.cp_r!(Path.join(@root, file), Path.join(project, file))
 
     cargo = File.read!(Path.join(@root, "Cargo.toml"))
 
+    members = ~s(members = ["native/cryptoki_nif", "native/cryptoki_worker"])
+
     File.write!(
       Path.join(project, "Cargo.toml"),
-      String.replace(cargo, ~r/, "native\/[^"]+"/, "")
+      String.replace(cargo, ~r/^members = .*$/m, members)
     )
 
+    crate(project, "cryptoki_nif", ~s([lib]\ncrate-type = ["cdylib"]\n))
+    crate(project, "cryptoki_worker", "")
+    File.write!(Path.join(project, "native/cryptoki_worker/src/main.rs"), worker_source())
     project
+  end
+
+  defp crate(project, name, rest) do
+    File.write!(Path.join(project, "native/#{name}/Cargo.toml"), """
+    [package]
+    name = "#{name}"
+    version.workspace = true
+    edition.workspace = true
+    rust-version.workspace = true
+
+    #{rest}
+    """)
+  end
+
+  # With what the task looks for in it.
+  defp worker_source do
+    """
+    #[used] #[unsafe(no_mangle)]
+    static VERSION: &str = concat!("cryptoki_worker:version=", env!("CARGO_PKG_VERSION"), "\\0");
+    fn main() { println!("a worker"); }
+    """
   end
 
   @doc "What the task alone answers, in a mix of its own."
@@ -64,15 +91,20 @@ defmodule Cryptoki.Test.BuildProject do
   def clean_environment do
     for name <-
           ~w(MIX_ENV MIX_BUILD_PATH MIX_TARGET CROSSCOMPILE TARGET_ARCH TARGET_OS TARGET_ABI CARGO_TARGET_DIR) ++
-            ~w(CARGO_BUILD_TARGET CRYPTOKI_NATIVE_LIBRARY CRYPTOKI_BUILD CRYPTOKI_BASE_URL CRYPTOKI_CACHE) ++
+            ~w(CARGO_BUILD_TARGET CRYPTOKI_NATIVE_LIBRARY CRYPTOKI_NATIVE_WORKER CRYPTOKI_BUILD CRYPTOKI_BASE_URL CRYPTOKI_CACHE) ++
             ~w(HEX_CACERTS_PATH HTTPS_PROXY https_proxy NO_PROXY no_proxy),
         do: {name, nil}
   end
 
-  @doc "The installed library of a folder."
+  @doc "The installed library of a folder, and the worker beside it."
   @spec library(Path.t()) :: Path.t()
-  def library(folder),
-    do: Path.join(folder, String.trim(File.read!(Path.join(folder, "current"))))
+  def library(folder), do: installed(folder, "current")
+
+  @spec worker(Path.t()) :: Path.t()
+  def worker(folder), do: installed(folder, "current_worker")
+
+  defp installed(folder, current),
+    do: Path.join(folder, String.trim(File.read!(Path.join(folder, current))))
 
   @doc "Everything of the PATH that mix, rebar3 and a release need, in one folder, and no cargo."
   @spec path_without_cargo(Path.t()) :: Path.t()

@@ -60,6 +60,10 @@ for {mechanism, options, sign} <- [
   IO.puts("#{sign}: signed and verified on #{:erlang.system_info(:system_architecture)}")
 end
 
+# The program of `isolation: :process` is one of this machine.
+{:ok, worker} = Cryptoki.Native.Loader.worker()
+{"cryptoki_worker " <> _version, 0} = System.cmd(worker, ["--version"])
+
 # An error of the token, and a panic-free end.
 {:error, %Cryptoki.Error{reason: :key_not_found}} =
   Cryptoki.sign(hsm, [label: "none"], :ecdsa_sha256, "text")

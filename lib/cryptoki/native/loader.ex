@@ -12,23 +12,45 @@ defmodule Cryptoki.Native.Loader do
   #     end
   #
   # The compile task in build/ installs the library as
-  # priv/native/cryptoki_nif-<version>-<target>-<md5>.so and writes that name into priv/native/current.
+  # priv/native/cryptoki_nif-<version>-<target>-<md5>.so and writes that name into priv/native/current;
+  # beside it stands the worker, which a program is started of, with its name in priv/native/current_worker.
 
   @version Mix.Project.config()[:version]
   @key {__MODULE__, :load_error}
   @again "Compile cryptoki again on this machine (mix deps.compile cryptoki --force)."
 
+  @library %{current: "current", name: "cryptoki_nif", extension: ".so"}
+  @worker %{current: "current_worker", name: "cryptoki_worker", extension: ""}
+
   @doc "The library to load: its path without `.so`, as load_nif wants it, and the version to agree on."
   @spec find(Path.t() | nil) :: {:ok, charlist, binary} | {:error, {atom, charlist}}
   def find(folder \\ folder()) do
-    with {:ok, folder} <- folder_exists(folder),
-         {:ok, name} <- read_current(folder),
-         path = Path.join(folder, name),
-         {:ok, bytes} <- read_library(path),
-         :ok <- same_version(name),
-         :ok <- same_bytes(name, bytes) do
-      {:ok, to_charlist(Path.rootname(path, ".so")), @version}
+    with {:ok, path} <- installed(folder, @library),
+         do: {:ok, to_charlist(Path.rootname(path, ".so")), @version}
+  end
+
+  @doc """
+  The program that is started for `isolation: :process`: its path, or a sentence that says why there is none. It is
+  looked at each time: a build may have put another one in its place.
+  """
+  @spec worker(Path.t() | nil) :: {:ok, Path.t()} | {:error, String.t()}
+  def worker(folder \\ folder()) do
+    with {:ok, path} <- installed(folder, @worker),
+         :ok <- a_program(path) do
+      {:ok, path}
+    else
+      {:error, {reason, text}} -> {:error, no_worker(reason, to_string(text))}
     end
+  end
+
+  defp installed(folder, artefact) do
+    with {:ok, folder} <- folder_exists(folder),
+         {:ok, name} <- read_current(Path.join(folder, artefact.current)),
+         path = Path.join(folder, name),
+         {:ok, bytes} <- read_installed(path),
+         :ok <- same_version(name, artefact),
+         :ok <- same_bytes(name, bytes, artefact),
+         do: {:ok, path}
   end
 
   @doc """
@@ -83,36 +105,53 @@ defmodule Cryptoki.Native.Loader do
 
   defp folder_exists(folder), do: {:ok, folder}
 
-  defp read_current(folder) do
-    file = Path.join(folder, "current")
-
+  defp read_current(file) do
     case :file.read_file(file) do
       {:ok, name} -> {:ok, String.trim(name)}
       {:error, reason} -> failure(:not_built, "#{file}: #{:file.format_error(reason)}")
     end
   end
 
-  defp read_library(path) do
+  defp read_installed(path) do
     with {:error, reason} <- :file.read_file(path),
          do: failure(:missing, "#{path}: #{:file.format_error(reason)}")
   end
 
-  defp same_version(name) do
-    if String.starts_with?(name, "cryptoki_nif-#{@version}-"),
+  defp same_version(name, artefact) do
+    if String.starts_with?(name, "#{artefact.name}-#{@version}-"),
       do: :ok,
       else: failure(:version, "#{name} is not of version #{@version}")
   end
 
   # Half a file would be mapped, and end the VM with a SIGBUS when the missing half is touched.
-  defp same_bytes(name, bytes) do
+  defp same_bytes(name, bytes, artefact) do
     md5 = bytes |> :erlang.md5() |> Base.encode16(case: :lower)
 
-    if String.ends_with?(name, "-#{md5}.so"),
+    if String.ends_with?(name, "-#{md5}#{artefact.extension}"),
       do: :ok,
       else: failure(:foreign, "the content of #{name} is not what was built")
   end
 
+  # Copies without modes are made by some who put releases together.
+  defp a_program(path) do
+    with {:ok, %{mode: mode}} <- File.stat(path) do
+      if Bitwise.band(mode, 0o111) != 0,
+        do: :ok,
+        else: failure(:no_program, "#{path} may not be run: chmod +x")
+    else
+      {:error, reason} -> failure(:missing, "#{path}: #{:file.format_error(reason)}")
+    end
+  end
+
   defp failure(reason, text), do: {:error, {reason, to_charlist(text)}}
+
+  defp no_worker(:not_built, text) do
+    "The worker of cryptoki, for isolation: :process, was not installed here (#{text}): compile cryptoki again " <>
+      "(mix deps.compile cryptoki --force), with CRYPTOKI_NATIVE_WORKER where CRYPTOKI_NATIVE_LIBRARY names the library."
+  end
+
+  defp no_worker(_reason, text),
+    do: "The worker of cryptoki, for isolation: :process, cannot be started: #{text}. #{@again}"
 
   @doc "The sentence about an error of find/1 or of load_nif."
   @spec explain(atom, binary) :: binary
