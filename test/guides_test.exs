@@ -129,6 +129,10 @@ defmodule Cryptoki.GuidesTest do
 
   defp find(label), do: Cryptoki.find!(MyApp.HSM, label: label)
 
+  test "scaling.md" do
+    Guide.run("guides/scaling.md", %{})
+  end
+
   test "keys_in_and_out.md" do
     start_with_keys()
     Guide.run("guides/keys_in_and_out.md", %{})

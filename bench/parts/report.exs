@@ -187,17 +187,16 @@ defmodule Bench.Report do
   @spec waits(t, [Waits.row()]) :: :ok
   def waits(report, rows) do
     table = """
-    | load | model M/M/c | measured, calls of random length | measured, calls of one length |
+    | load of the sessions | the model: mean wait | measured, calls of random length | measured, calls of one length |
     |---|---|---|---|
     #{for row <- rows, do: table_row(["#{round(100 * row.load)} %" | for(name <- [:model, :random, :constant], do: "#{decimals(row[name], 1)} ms")])}\
     """
 
-    say(
-      report,
-      "\n## Waits for one of #{Waits.sessions()} sessions, 10 ms a call\n\nMeans; calls come by chance.\n\n" <>
-        table
-    )
+    heading =
+      "\n## Waits for one of #{Waits.sessions()} sessions, 10 ms a call\n\nMeans; calls come by chance.\n\n"
 
+    say(report, heading <> table)
+    File.write!(Path.join(report, "waits.md"), ["\n", table, "\n"])
     names = [:load, :model, :random, :constant]
     numbers(report, "waits", names, for(row <- rows, do: for(name <- names, do: row[name])))
   end
