@@ -3,7 +3,8 @@ defmodule Cryptoki.Error do
   @ours [
     timeout:
       "no answer in time; raise timeout:, add sessions:, or look at what keeps the token busy",
-    busy: "the queue of the instance is full; slow down, add sessions: or raise queue_limit:",
+    busy:
+      "too much is going on at once; try again, with fewer calls, more sessions: or a larger queue_limit:",
     shutdown: "the instance is stopping or does not run; nothing was sent to the token",
     token_absent:
       "the token is not there; insert it or check token:, the instance connects when it comes",

@@ -96,6 +96,6 @@ defmodule Cryptoki.ErrorTest do
 
     assert_raise KeyError, fn -> Error.new(:busy, nil, pin: "1234") end
     assert Exception.message(Error.new(:some_new_reason)) == "some new reason"
-    assert Exception.message(Error.new(:busy, nil, function: :C_Login)) =~ ~r/^C_Login: the queue/
+    assert Exception.message(Error.new(:busy, nil, function: :C_Login)) =~ ~r/^C_Login: too much/
   end
 end

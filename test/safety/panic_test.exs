@@ -25,7 +25,7 @@ defmodule Cryptoki.PanicTest do
     peer = Panics.start_peer(folder, ebin)
     library = SoftHSM.library_copy()
     options = [library: library, token: [label: SoftHSM.label()], pin: SoftHSM.pin()]
-    options = options ++ [sessions: 2, timeout: 10_000, reconnect: [min: 1, max: 20]]
+    options = options ++ [sessions: 2, timeout: 60_000, reconnect: [min: 1, max: 20]]
     context = %{peer: peer, options: options, library: library}
     {:ok, hsm} = start(context)
     Map.put(context, :hsm, hsm)
@@ -206,7 +206,7 @@ defmodule Cryptoki.PanicTest do
   defp library_copy(options), do: Keyword.put(options, :library, SoftHSM.library_copy())
 
   defp call(%{peer: peer}, module, function, arguments),
-    do: :peer.call(peer, module, function, arguments, 60_000)
+    do: :peer.call(peer, module, function, arguments, :infinity)
 
   defp armed(context, place, fun) do
     Panics.arm(context.folder, [place])

@@ -25,11 +25,12 @@ defmodule Cryptoki.UpgradeTest do
       library: SoftHSM.library_copy(),
       token: [label: SoftHSM.label()],
       pin: SoftHSM.pin(),
-      sessions: 4
+      sessions: 4,
+      timeout: 60_000
     ]
 
-    {:ok, hsm} = :peer.call(peer, Panics, :start, [options])
-    :ok = :peer.call(peer, Panics, :sign_for_ever, [hsm])
+    {:ok, hsm} = :peer.call(peer, Panics, :start, [options], :infinity)
+    :ok = :peer.call(peer, Panics, :sign_for_ever, [hsm], :infinity)
     %{peer: peer, hsm: hsm, build: build, library: library}
   end
 
@@ -50,7 +51,7 @@ defmodule Cryptoki.UpgradeTest do
     installed = install(build, others |> Stream.cycle() |> Enum.take(100))
     assert length(Enum.uniq(installed)) == 2
     assert length(installed) == 100
-    assert :peer.call(peer, Panics, :signatures, [hsm]) > 0
+    assert :peer.call(peer, Panics, :signatures, [hsm], :infinity) > 0
 
     Reliability.record(
       :number,
@@ -80,7 +81,7 @@ defmodule Cryptoki.UpgradeTest do
     assert length(modules) > 80
 
     for _round <- 1..2, module <- modules do
-      loaded = :peer.call(peer, :code, :load_file, [module])
+      loaded = :peer.call(peer, :code, :load_file, [module], :infinity)
       # The VM keeps the native module that it has: there is one native library in a VM.
       if module == Native,
         do: assert({:error, :on_load_failure} = loaded),
@@ -89,9 +90,9 @@ defmodule Cryptoki.UpgradeTest do
       purge(peer, module)
     end
 
-    assert :peer.call(peer, Panics, :signatures, [hsm]) > 0
-    assert {:ok, %{state: :ready}} = :peer.call(peer, Cryptoki, :status, [hsm])
-    assert :peer.call(peer, Cryptoki, :stop, [hsm]) == :ok
+    assert :peer.call(peer, Panics, :signatures, [hsm], :infinity) > 0
+    assert {:ok, %{state: :ready}} = :peer.call(peer, Cryptoki, :status, [hsm], :infinity)
+    assert :peer.call(peer, Cryptoki, :stop, [hsm], :infinity) == :ok
 
     Reliability.record(
       :number,
@@ -108,7 +109,7 @@ defmodule Cryptoki.UpgradeTest do
     # There is one native library in a VM; and the module of what a listener keeps is left as it is.
     kept = [Native, Cryptoki.SSL.SignFun]
     modules = Enum.reject(modules, &(inspect(&1) =~ ~r/^Cryptoki\.Test\./ or &1 in kept))
-    :ok = :peer.call(peer, Panics, :keep_sign_fun, [hsm])
+    :ok = :peer.call(peer, Panics, :keep_sign_fun, [hsm], :infinity)
 
     pins = [
       {:file, pin_file(context)},
@@ -121,29 +122,32 @@ defmodule Cryptoki.UpgradeTest do
       for pin <- pins do
         # A login belongs to all instances of a library.
         place = [library: SoftHSM.library_copy(), token: [label: SoftHSM.label()]]
-        {:ok, hsm} = :peer.call(peer, Panics, :start, [[pin: pin, sessions: 1] ++ place])
+
+        {:ok, hsm} =
+          :peer.call(peer, Panics, :start, [[pin: pin, sessions: 1] ++ place], :infinity)
+
         hsm
       end
 
-    :ok = :peer.call(peer, Cryptoki, :unlock, [List.last(hsms), SoftHSM.pin()])
+    :ok = :peer.call(peer, Cryptoki, :unlock, [List.last(hsms), SoftHSM.pin()], :infinity)
 
     for round <- 1..2, module <- modules do
       binary = changed(module, round)
 
       assert {:module, ^module} =
-               :peer.call(peer, :code, :load_binary, [module, ~c"changed", binary])
+               :peer.call(peer, :code, :load_binary, [module, ~c"changed", binary], :infinity)
 
       purge(peer, module)
     end
 
-    assert :peer.call(peer, Cryptoki.Error, :changed_for_a_test, []) == 2
-    assert :peer.call(peer, Panics, :signatures, [hsm]) > 0
-    assert <<_der::binary>> = :peer.call(peer, Panics, :sign_by_fun, ["text"])
+    assert :peer.call(peer, Cryptoki.Error, :changed_for_a_test, [], :infinity) == 2
+    assert :peer.call(peer, Panics, :signatures, [hsm], :infinity) > 0
+    assert <<_der::binary>> = :peer.call(peer, Panics, :sign_by_fun, ["text"], :infinity)
 
     # Each connects anew, with the PIN that it was given before.
     for hsm <- hsms do
-      assert :peer.call(peer, Panics, :reconnect, [hsm], 60_000) == :accepted
-      assert :peer.call(peer, Cryptoki, :stop, [hsm]) == :ok
+      assert :peer.call(peer, Panics, :reconnect, [hsm], :infinity) == :accepted
+      assert :peer.call(peer, Cryptoki, :stop, [hsm], :infinity) == :ok
     end
 
     Reliability.record(
@@ -176,7 +180,11 @@ defmodule Cryptoki.UpgradeTest do
 
   # A call that is under way leaves the old code when it is done; a process that stayed in it would be one too many.
   defp purge(peer, module),
-    do: if(:peer.call(peer, :code, :soft_purge, [module]), do: :ok, else: purge(peer, module))
+    do:
+      if(:peer.call(peer, :code, :soft_purge, [module], :infinity),
+        do: :ok,
+        else: purge(peer, module)
+      )
 
   # The compile task itself, once for each of these ready-made libraries; what was installed each time.
   defp install(build, libraries) do

@@ -28,12 +28,13 @@ defmodule Cryptoki.Test.Cluster do
         host: to_charlist(@host),
         longnames: true,
         connection: :standard_io,
+        wait_boot: 300_000,
         args: args
       })
 
     ExUnit.Callbacks.on_exit(fn -> stop(peer) end)
-    {:ok, _} = :peer.call(peer, :application, :ensure_all_started, [:cryptoki])
-    :ok = :peer.call(peer, :logger, :set_primary_config, [:level, :none])
+    {:ok, _} = :peer.call(peer, :application, :ensure_all_started, [:cryptoki], :infinity)
+    :ok = :peer.call(peer, :logger, :set_primary_config, [:level, :none], :infinity)
     {peer, node}
   end
 

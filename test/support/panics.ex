@@ -49,6 +49,7 @@ defmodule Cryptoki.Test.Panics do
     {:ok, peer, _node} =
       :peer.start_link(%{
         connection: :standard_io,
+        wait_boot: 300_000,
         exec: {~c"/bin/sh", [~c"-c", ~c"exec \"$@\" 2>>'#{stderr}'", ~c"sh", to_charlist(erl)]},
         args: Enum.flat_map([ebin | elixir], &[~c"-pa", to_charlist(&1)]),
         # Answers come as messages: that the NIF does not find them first is no chance.
@@ -58,8 +59,8 @@ defmodule Cryptoki.Test.Panics do
         ]
       })
 
-    {:ok, _} = :peer.call(peer, :application, :ensure_all_started, [:cryptoki])
-    :ok = :peer.call(peer, :logger, :set_primary_config, [:level, :none])
+    {:ok, _} = :peer.call(peer, :application, :ensure_all_started, [:cryptoki], :infinity)
+    :ok = :peer.call(peer, :logger, :set_primary_config, [:level, :none], :infinity)
     peer
   end
 
@@ -226,7 +227,7 @@ defmodule Cryptoki.Test.Panics do
   end
 
   defp arguments(:version, _), do: []
-  defp arguments(:open, %{library: library}), do: [make_ref(), library, nil, false, nil]
+  defp arguments(:open, %{library: library}), do: [make_ref(), library, nil, false, [], nil]
   defp arguments(:close, context), do: [make_ref(), opened(context)]
   defp arguments(:control, %{target: target}), do: [make_ref(), target.library, {:slots}]
   defp arguments(:job, %{target: target}), do: [make_ref(), target.library, {:events}]

@@ -4,7 +4,7 @@ defmodule Cryptoki.Connector do
   # the token, fetching the PIN, logging in, opening sessions, looking at the slots. The PIN lives
   # here and in the process of the login, and only until it is handed to the library.
 
-  alias Cryptoki.{Attempts, Ecdsa, Error, Instances, Login, Names, Options, Pin}
+  alias Cryptoki.{Reconnect, Ecdsa, Error, Instances, Login, Names, Options, Pin}
 
   alias Cryptoki.{Events, Sessions, SessionServer, Watch}
   alias Cryptoki.Native.Wait
@@ -23,7 +23,7 @@ defmodule Cryptoki.Connector do
   @type look :: {polled :: [map], tokens :: [map]}
   @type opened :: {[pid], shortage :: Error.t() | nil}
   @typedoc "Why not; `:others` when there are tokens and none is the instance's."
-  @type trouble :: Login.trouble() | {:others, Attempts.others(), Error.t()}
+  @type trouble :: Login.trouble() | {:others, Reconnect.others(), Error.t()}
 
   @doc "Runs a job for the calling process, which gets `{:connector, pid, result}`."
   @spec start((() -> term)) :: pid

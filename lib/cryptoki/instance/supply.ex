@@ -4,7 +4,7 @@ defmodule Cryptoki.Supply do
   # more until one has gone, or the pause is over; any other failure says nothing of how many there may be.
   # Pauses double while sessions are missing, and nothing but all of them ends that.
 
-  alias Cryptoki.{Attempts, Error}
+  alias Cryptoki.{Reconnect, Error}
 
   # What means a limit, of sessions or of what they take.
   @limits ~w[session_count device_memory token_resource_exceeded]a
@@ -44,7 +44,7 @@ defmodule Cryptoki.Supply do
   end
 
   def remind(%__MODULE__{timer: nil, failures: failures} = supply, _open, pauses, message) do
-    pause = Attempts.delay(%Attempts{failures: failures + 1}, pauses)
+    pause = Reconnect.delay(%Reconnect{failures: failures + 1}, pauses)
     %{supply | failures: failures + 1, timer: Process.send_after(self(), message, pause)}
   end
 

@@ -14,7 +14,7 @@ defmodule Cryptoki.TokenServer do
 
   import Cryptoki.TokenServer.State, only: [open: 1, token: 1]
 
-  alias Cryptoki.{Attempts, Cache, Connector, Error, Events, Instances, Job, Login, Pin}
+  alias Cryptoki.{Reconnect, Cache, Connector, Error, Events, Instances, Job, Login, Pin}
   alias Cryptoki.{Recovery, Report, Sessions, SessionServer, Supply, Target, Unlocks, Watch}
   alias Cryptoki.Native.Wait
   alias Cryptoki.TokenServer.State
@@ -145,9 +145,9 @@ defmodule Cryptoki.TokenServer do
   defp session({:reopened, {:rv, _, _, :device} = failure}, _pid, %{state: :ready} = state) do
     {:ok, %{worked: worked}} = Wait.instance_info(state.target.native)
 
-    case Attempts.reopened(state.attempts, failure, worked) do
-      {:stuck, attempts} -> lose(%{state | attempts: attempts}, Wait.error(failure))
-      {:usual, attempts} -> %{state | attempts: attempts}
+    case Reconnect.reopened(state.reconnect, failure, worked) do
+      {:stuck, reconnect} -> lose(%{state | reconnect: reconnect}, Wait.error(failure))
+      {:usual, reconnect} -> %{state | reconnect: reconnect}
     end
   end
 
@@ -246,7 +246,7 @@ defmodule Cryptoki.TokenServer do
         start_job(%{state | open_due: false}, {:open, missing}, [])
 
       state.state in [:starting, :absent] and state.connect_due ->
-        kind = if Attempts.reinitialize?(state.attempts), do: :reinitialize, else: :connect
+        kind = if Reconnect.reinitialize?(state.reconnect), do: :reinitialize, else: :connect
         unlock = if kind == :connect, do: state.unlocks.later
         start_job(%{state | connect_due: false}, kind, [], unlock)
 
@@ -291,23 +291,23 @@ defmodule Cryptoki.TokenServer do
     do: {{:error, shortage}, lose(state, shortage)}
 
   defp done(:connect, {:ok, facts, {servers, shortage}}, state) do
-    attempts = Attempts.connected(state.attempts)
+    reconnect = Reconnect.connected(state.reconnect)
     supply = Supply.asked(Supply.again(state.supply), length(servers), shortage)
-    state = %{state | facts: facts, supply: supply, attempts: attempts, looker: nil}
+    state = %{state | facts: facts, supply: supply, reconnect: reconnect, looker: nil}
     state = %{state | watch: Watch.inserted(state.watch, token(state))}
     {:ok, state |> adopt(servers) |> enter(:ready, shortage)}
   end
 
   defp done(:reinitialize, result, state) do
-    attempts = Attempts.reinitialized(state.attempts, result)
-    Events.reinitialized(Target.called(state.target), result, state.attempts.refused)
+    reconnect = Reconnect.reinitialized(state.reconnect, result)
+    Events.reinitialized(Target.called(state.target), result, state.reconnect.refused)
 
     case result do
       {:error, %Error{reason: reason} = error} when reason != :busy ->
-        {{:error, error}, lose(%{state | attempts: attempts}, error)}
+        {{:error, error}, lose(%{state | reconnect: reconnect}, error)}
 
       _done_or_refused ->
-        {:ok, %{state | attempts: attempts, connect_due: true}}
+        {:ok, %{state | reconnect: reconnect, connect_due: true}}
     end
   end
 
@@ -359,14 +359,14 @@ defmodule Cryptoki.TokenServer do
     state = %{state | watch: Watch.removed(state.watch, token(state), error)}
     state = state |> let_go(:absent, error) |> enter(:absent, error)
     if state.connect_timer, do: Process.cancel_timer(state.connect_timer)
-    attempts = Attempts.failed(state.attempts, error, others)
-    delay = Attempts.delay(attempts, state.options.reconnect)
-    %{state | connect_timer: Process.send_after(self(), :connect, delay), attempts: attempts}
+    reconnect = Reconnect.failed(state.reconnect, error, others)
+    delay = Reconnect.delay(reconnect, state.options.reconnect)
+    %{state | connect_timer: Process.send_after(self(), :connect, delay), reconnect: reconnect}
   end
 
   # The token was reached.
   defp lock(state, error) do
-    state = %{state | attempts: Attempts.connected(state.attempts)}
+    state = %{state | reconnect: Reconnect.connected(state.reconnect)}
     state |> let_go(:locked, error) |> enter(:locked, error)
   end
 
@@ -442,8 +442,8 @@ defmodule Cryptoki.TokenServer do
       state.state == :ready and token(state) not in watch.tokens ->
         lose(state, Error.new(:token_absent, "the token was removed"))
 
-      state.state == :absent and Attempts.hopeful?(state.attempts, news) ->
-        %{state | connect_due: true, attempts: Attempts.news(state.attempts, news)}
+      state.state == :absent and Reconnect.hopeful?(state.reconnect, news) ->
+        %{state | connect_due: true, reconnect: Reconnect.news(state.reconnect, news)}
 
       true ->
         state

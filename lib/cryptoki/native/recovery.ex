@@ -16,7 +16,7 @@ defmodule Cryptoki.Recovery do
   # and "operation active" say what the call wants first, an invalid handle of an object is no object.
   # Several epochs can pass while a token reboots, one for each session that is opened anew: hence more
   # than one `:resolve` for stale handles. The caller's deadline ends it before that.
-  # What the instance does when it cannot connect, or can and nothing else works: `Cryptoki.Attempts`.
+  # What the instance does when it cannot connect, or can and nothing else works: `Cryptoki.Reconnect`.
 
   alias Cryptoki.{Answers, Error}
 

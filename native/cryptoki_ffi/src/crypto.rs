@@ -1,7 +1,7 @@
 //! Signing, verifying, encrypting, decrypting, digesting and random numbers (sections 5.8 to 5.15, 5.19).
 
 use crate::failure::{Failure, Reason, Result};
-use crate::functions::{Functions, buffer, call, filled, input, ulong};
+use crate::functions::{Functions, OUTPUT_LIMIT, buffer, call, filled, input, ulong};
 use crate::layout::MechanismMemory;
 use crate::sizes;
 use crate::values::Mechanism;
@@ -258,6 +258,10 @@ impl Functions {
 
     /// `C_GenerateRandom`.
     pub fn random(&self, session: CK_SESSION_HANDLE, length: usize) -> Result<Vec<u8>> {
+        if length > OUTPUT_LIMIT {
+            let why = format!("{length} random bytes are more than one call gives");
+            return Err(Failure::own(Reason::InvalidArgument, why));
+        }
         let mut bytes = buffer::<u8>(length, "C_GenerateRandom")?;
         call!(
             self,

@@ -8,7 +8,7 @@ use cryptoki_sys::{CK_FLAGS, CK_FUNCTION_LIST_3_2, CK_RV, CK_ULONG};
 use zeroize::Zeroizing;
 
 /// No answer of a library may be larger than this beyond what it was given.
-const OUTPUT_LIMIT: usize = 64 << 20;
+pub(crate) const OUTPUT_LIMIT: usize = 64 << 20;
 
 /// The functions of one library behind its gate. What a library lacks is `None`.
 pub struct Functions {

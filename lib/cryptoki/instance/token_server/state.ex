@@ -2,7 +2,7 @@ defmodule Cryptoki.TokenServer.State do
   @moduledoc false
   # What a token server knows of its token, and what it has to do next.
 
-  alias Cryptoki.{Attempts, Connector, Error, Health, Job, Supply, Target, Unlocks, Watch}
+  alias Cryptoki.{Reconnect, Connector, Error, Health, Job, Supply, Target, Unlocks, Watch}
 
   @typedoc """
   What it is of:
@@ -21,7 +21,7 @@ defmodule Cryptoki.TokenServer.State do
   What is to be done:
 
     * `job`: the one that runs; `connect_due`, `login_due`, `open_due`: what is wanted next
-    * `attempts`: how connecting went so far, and when it is tried again
+    * `reconnect`: how connecting went so far, and when it is tried again
     * `first_waiters`, `login_waiters`: who waits for the first attempt, and for a login
     * `unlocks`: the PINs that people have given
     * `watch`: what slots have shown, and who is told; `looker`: the process that looks at them
@@ -43,7 +43,7 @@ defmodule Cryptoki.TokenServer.State do
           connect_due: boolean,
           login_due: boolean,
           open_due: boolean,
-          attempts: Attempts.t(),
+          reconnect: Reconnect.t(),
           first_waiters: [GenServer.from()],
           login_waiters: [GenServer.from()],
           unlocks: Unlocks.t(),
@@ -53,7 +53,7 @@ defmodule Cryptoki.TokenServer.State do
           connect_timer: reference | nil
         }
 
-  @enforce_keys [:instance, :target, :options, :supply, :unlocks, :watch, :attempts]
+  @enforce_keys [:instance, :target, :options, :supply, :unlocks, :watch, :reconnect]
   defstruct [
     :instance,
     :target,
@@ -61,7 +61,7 @@ defmodule Cryptoki.TokenServer.State do
     :supply,
     :unlocks,
     :watch,
-    :attempts,
+    :reconnect,
     :reason,
     :facts,
     :failing,
@@ -90,7 +90,7 @@ defmodule Cryptoki.TokenServer.State do
       supply: Supply.new(options.sessions),
       unlocks: %Unlocks{},
       watch: %Watch{},
-      attempts: %Attempts{}
+      reconnect: %Reconnect{}
     }
   end
 

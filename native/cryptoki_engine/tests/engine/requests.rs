@@ -13,7 +13,7 @@ use cryptoki_engine::session::status::{End, Event};
 use cryptoki_engine::site::State;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
-use cryptoki_sys::CKM_SHA256;
+use cryptoki_sys::{CKM_SHA256, CKR_TOKEN_NOT_PRESENT};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -106,6 +106,38 @@ fn a_lease_serves_one_caller_and_what_it_leaves_is_cleaned() {
     inbox.shut();
     assert_eq!(bytes(answer(&other)).len(), 8);
     assert!(world.module.noted("C_DigestFinal") > finals);
+}
+
+#[test]
+fn a_lease_that_leaves_nothing_behind_is_over_without_a_word() {
+    let Some((world, _sessions)) = World::with_sessions(1) else {
+        return;
+    };
+    let (lease, inbox) = Lease::new(10);
+    let (sender, leased) = channel();
+    let request = Request::new(SessionJob::Lease(lease), post(sender), None);
+    world.instance.submit(&request).unwrap();
+    assert!(matches!(answer(&leased), Ok(Answer::Done)));
+    inbox.shut();
+    // Served by the same thread, afterwards.
+    assert_eq!(bytes(world.run(random())).len(), 8);
+    assert!(world.events.try_recv().is_err());
+}
+
+#[test]
+fn a_session_that_is_lost_and_stays_so_is_not_leased() {
+    let Some((world, _sessions)) = World::with_sessions(1) else {
+        return;
+    };
+    world
+        .module
+        .control("C_GetSessionInfo rv=0xB3\nC_OpenSession rv=0xE0");
+    world.instance.site.note_loss();
+    let (lease, _inbox) = Lease::new(10);
+    let (sender, leased) = channel();
+    let request = Request::new(SessionJob::Lease(lease), post(sender), None);
+    world.instance.submit(&request).unwrap();
+    assert!(answer(&leased).is_err_and(|failure| failure.is(CKR_TOKEN_NOT_PRESENT)));
 }
 
 #[test]

@@ -125,6 +125,9 @@ fn two_operations_at_once() {
 #[test]
 fn random_numbers_and_the_state_of_an_operation() {
     asks("C_GenerateRandom 7 3", vec![9; 3], |f| f.random(S, 3));
+    // More than there is memory for, though an allocator that promises may promise it.
+    let refused = opened(list()).random(S, 1 << 40);
+    assert!(refused.is_err_and(|failure| failure.to_string().contains("more than one call gives")));
     asks("C_SeedRandom 7 seed", (), |f| f.seed_random(S, b"seed"));
     asks(
         "C_GetOperationState 7 room",

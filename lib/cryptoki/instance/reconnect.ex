@@ -1,4 +1,4 @@
-defmodule Cryptoki.Attempts do
+defmodule Cryptoki.Reconnect do
   @moduledoc false
   # What an instance counts while it cannot reach its token, or can and nothing else works: when it
   # tries again, and whether the library is initialised anew before that.
@@ -50,21 +50,21 @@ defmodule Cryptoki.Attempts do
 
   @doc "One more that failed."
   @spec failed(t, Error.t(), others) :: t
-  def failed(%__MODULE__{} = attempts, %Error{reason: reason}, others) do
-    attempts = others(attempts, others)
-    troubles = troubles(reason, attempts.troubles)
-    %{attempts | failures: attempts.failures + 1, reason: reason, troubles: troubles, anew: :no}
+  def failed(%__MODULE__{} = reconnect, %Error{reason: reason}, others) do
+    reconnect = others(reconnect, others)
+    troubles = troubles(reason, reconnect.troubles)
+    %{reconnect | failures: reconnect.failures + 1, reason: reason, troubles: troubles, anew: :no}
   end
 
-  defp others(%{others: {before, _count}} = attempts, []), do: %{attempts | others: {before, 0}}
+  defp others(%{others: {before, _count}} = reconnect, []), do: %{reconnect | others: {before, 0}}
 
-  defp others(%{others: {before, count}, anew: anew} = attempts, others)
+  defp others(%{others: {before, count}, anew: anew} = reconnect, others)
        when others == before or anew == :done,
-       do: %{attempts | others: {others, count + 1}}
+       do: %{reconnect | others: {others, count + 1}}
 
   # Others than before, and not because the library counts its slots anew: tried again soon.
-  defp others(attempts, others),
-    do: %{attempts | others: {others, 1}, patience: @patience_with_others, failures: 0}
+  defp others(reconnect, others),
+    do: %{reconnect | others: {others, 1}, patience: @patience_with_others, failures: 0}
 
   defp troubles(reason, before) when reason in [:cryptoki_not_initialized | @troubles],
     do: before + 1
@@ -78,31 +78,31 @@ defmodule Cryptoki.Attempts do
   @doc "What a look at the slots has to say to one that waits: its token has come, or others did or went."
   @spec news(t, :came | :changed) :: t
   def news(%__MODULE__{fruitless: fruitless}, :came), do: %__MODULE__{fruitless: fruitless}
-  def news(%__MODULE__{} = attempts, :changed), do: attempts
+  def news(%__MODULE__{} = reconnect, :changed), do: reconnect
 
   @doc "Whether that is a reason to try again at once: others are only for one that found no token."
   @spec hopeful?(t, :came | :changed | :same) :: boolean
-  def hopeful?(_attempts, :came), do: true
+  def hopeful?(_reconnect, :came), do: true
 
   def hopeful?(%__MODULE__{reason: reason}, :changed),
     do: reason in [:token_absent, :token_ambiguous]
 
-  def hopeful?(_attempts, :same), do: false
+  def hopeful?(_reconnect, :same), do: false
 
   @doc """
   A session that was opened anew for a device error, when so much has worked. `:stuck` when connecting
   works and nothing else does: the library is initialised anew next, after a growing delay.
   """
   @spec reopened(t, Cryptoki.Native.failure(), worked :: non_neg_integer) :: {:stuck | :usual, t}
-  def reopened(%__MODULE__{} = attempts, failure, worked) do
-    fruitless = fruitless(failure, worked, attempts.fruitless)
+  def reopened(%__MODULE__{} = reconnect, failure, worked) do
+    fruitless = fruitless(failure, worked, reconnect.fruitless)
     {_worked, count} = fruitless
 
-    if fruitless != attempts.fruitless and rem(count, @patience) == 0 do
+    if fruitless != reconnect.fruitless and rem(count, @patience) == 0 do
       failures = div(count, @patience) - 1
-      {:stuck, %{attempts | fruitless: fruitless, failures: failures, troubles: count - 1}}
+      {:stuck, %{reconnect | fruitless: fruitless, failures: failures, troubles: count - 1}}
     else
-      {:usual, %{attempts | fruitless: fruitless}}
+      {:usual, %{reconnect | fruitless: fruitless}}
     end
   end
 
@@ -123,12 +123,12 @@ defmodule Cryptoki.Attempts do
 
   @doc "It was, or others use it: then it stays due. For other tokens it is due less and less often."
   @spec reinitialized(t, :ok | {:error, Error.t()}) :: t
-  def reinitialized(%__MODULE__{} = attempts, {:error, _why}),
-    do: %{attempts | anew: :refused, refused: true}
+  def reinitialized(%__MODULE__{} = reconnect, {:error, _why}),
+    do: %{reconnect | anew: :refused, refused: true}
 
-  def reinitialized(%__MODULE__{others: {_tokens, n}, patience: patience} = attempts, :ok) do
+  def reinitialized(%__MODULE__{others: {_tokens, n}, patience: patience} = reconnect, :ok) do
     patience = if n >= patience, do: 2 * patience, else: patience
-    %{attempts | anew: :done, patience: patience}
+    %{reconnect | anew: :done, patience: patience}
   end
 
   @doc """
