@@ -177,11 +177,13 @@ defmodule Bench.Finding do
   @doc "Objects a second with so many objects, one after the other, in each round: `{ours, of the loop}`."
   @spec rates(World.t(), [pos_integer], pos_integer) :: [{[float], [float]}]
   def rates(world, counts, rounds) do
+    limit = World.limit(world)
+
     World.with_instance(world, :uri, [sessions: 1, timeout: 60_000], fn hsm ->
       for {count, made} <- Enum.zip(counts, [0 | counts]) do
         make(hsm, made, count)
-        _ = Program.ask(world.limit, "objects", 1, 0, count)
-        loop = fn -> Program.rate(world.limit, "find", 1, 1) end
+        _ = Program.ask(limit, "objects", 1, 0, count)
+        loop = fn -> Program.rate(limit, "find", 1, 1) end
 
         [{_, ours}, {_, loops}] =
           Measure.rounds([{"", fn -> found(hsm, count) end}, {"", loop}], rounds)

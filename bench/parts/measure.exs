@@ -55,7 +55,7 @@ defmodule Bench.Measure do
     work = fn -> loop(call, until, 0) end
     tasks = for _ <- 1..count, do: Task.async(work)
     calls = tasks |> Task.await_many(milliseconds + @patience) |> Enum.sum()
-    calls / seconds_since(begun)
+    max(calls, 1) / seconds_since(begun)
   end
 
   defp loop(call, until, count) do

@@ -27,11 +27,11 @@ defmodule Bench.Program do
     end
   end
 
-  @doc "Operations a second."
+  @doc "Operations a second; where there was time for none, as if it were one."
   @spec rate(port, binary, pos_integer, non_neg_integer, non_neg_integer) :: float
   def rate(port, case, threads, milliseconds, size \\ 0) do
     [operations, nanoseconds] = ask(port, case, threads, milliseconds, size)
-    operations * 1.0e9 / nanoseconds
+    max(operations, 1) * 1.0e9 / nanoseconds
   end
 
   @doc "Ends it, and waits for that."

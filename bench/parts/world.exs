@@ -42,6 +42,10 @@ defmodule Bench.World do
 
   defp fetch!(name), do: System.fetch_env!("CRYPTOKI_BENCH_" <> name)
 
+  @doc "One more of the loops in C, for itself: what it makes is not in the way of the others."
+  @spec limit(t) :: port
+  def limit(world), do: Program.start(fetch!("LIMIT"), [world.library, "bench", world.pin])
+
   @doc "How the slow token is from now on: lines for the control file of native/faulty_module."
   @spec slow(t, binary) :: :ok
   def slow(%__MODULE__{slow: %{control: control}}, lines) do
