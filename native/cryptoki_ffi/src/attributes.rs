@@ -24,6 +24,31 @@ const TEMPLATES: &[CK_ATTRIBUTE_TYPE] = &[
     ck::CKA_DECAPSULATE_TEMPLATE,
 ];
 
+/// From so many on it is worth a question more to learn whether a library has looked at all of them.
+const MANY: usize = 8;
+/// What no token keeps to itself: the reason why there is none of it is that the object has none.
+const PUBLIC: &[CK_ATTRIBUTE_TYPE] = &[
+    ck::CKA_CLASS,
+    ck::CKA_KEY_TYPE,
+    ck::CKA_LABEL,
+    ck::CKA_ID,
+    ck::CKA_UNIQUE_ID,
+    ck::CKA_TOKEN,
+    ck::CKA_MODULUS,
+    ck::CKA_PUBLIC_EXPONENT,
+    ck::CKA_EC_PARAMS,
+    ck::CKA_EC_POINT,
+    ck::CKA_PRIME,
+    ck::CKA_SUBPRIME,
+    ck::CKA_BASE,
+    ck::CKA_PARAMETER_SET,
+    ck::CKA_PUBLIC_KEY_INFO,
+    ck::CKA_CHECK_VALUE,
+];
+
+/// What is known of attributes, in the order asked; none of what only asking for it alone explains.
+type Known = Vec<Option<Read>>;
+
 /// A request for the length of an attribute.
 fn question(kind: CK_ATTRIBUTE_TYPE) -> CK_ATTRIBUTE {
     CK_ATTRIBUTE {
@@ -68,6 +93,14 @@ fn alone(failure: &Failure, kinds: &[CK_ATTRIBUTE_TYPE]) -> bool {
     partial(failure) || (kinds.len() > 1 && of_attribute(failure).is_some())
 }
 
+/// Whether a library that found some attributes without a value has told the length of the others all the same, up to the
+/// last, as section 5.7.5 has it.
+fn went_on(failure: &Failure, last: &[CK_ATTRIBUTE]) -> bool {
+    let of_some =
+        failure.is(ck::CKR_ATTRIBUTE_TYPE_INVALID) || failure.is(ck::CKR_ATTRIBUTE_SENSITIVE);
+    of_some && matches!(last, [class] if length(class) == Some(size_of::<CK_ULONG>()))
+}
+
 fn reason(failure: &Failure) -> NoValue {
     if failure.is(ck::CKR_ATTRIBUTE_SENSITIVE) {
         NoValue::Sensitive
@@ -87,13 +120,17 @@ impl Functions {
         kinds: &[CK_ATTRIBUTE_TYPE],
     ) -> Result<Vec<(CK_ATTRIBUTE_TYPE, Read)>> {
         let plain = !kinds.iter().any(|kind| TEMPLATES.contains(kind));
-        if plain && let Some(all) = self.all_at_once(session, object, kinds)? {
-            return Ok(all);
-        }
+        let together = if plain {
+            self.all_at_once(session, object, kinds)?
+        } else {
+            None
+        };
+        let known = together.unwrap_or_else(|| vec![None; kinds.len()]);
         let mut read = Vec::with_capacity(kinds.len());
         let mut first = None;
-        for kind in kinds {
-            match self.one(session, object, *kind) {
+        for (kind, known) in kinds.iter().zip(known) {
+            let value = known.map_or_else(|| self.one(session, object, *kind), Ok);
+            match value {
                 Ok(value) => read.push((*kind, value)),
                 Err(failure) => {
                     let code = of_attribute(&failure).ok_or_else(|| failure.clone())?;
@@ -122,21 +159,70 @@ impl Functions {
         )
     }
 
-    /// Two calls for everything; `None` when any attribute has no value, which only asking for it
-    /// alone explains.
+    /// Two calls for everything: how long, then what. `None` where that tells nothing.
     fn all_at_once(
         &self,
         session: CK_SESSION_HANDLE,
         object: CK_OBJECT_HANDLE,
         kinds: &[CK_ATTRIBUTE_TYPE],
-    ) -> Result<Option<Vec<(CK_ATTRIBUTE_TYPE, Read)>>> {
+    ) -> Result<Option<Known>> {
         let mut asked: Vec<CK_ATTRIBUTE> = kinds.iter().map(|kind| question(*kind)).collect();
-        match self.get(session, object, &mut asked) {
+        if kinds.len() >= MANY {
+            // Every object has one: a library that tells its length has gone on to the end.
+            asked.push(question(ck::CKA_CLASS));
+        }
+        let told = self.get(session, object, &mut asked);
+        let last = asked.split_off(kinds.len());
+        match told {
             Ok(()) => {}
+            Err(failure) if went_on(&failure, &last) => {
+                return self.those_there(session, object, kinds, asked, &failure);
+            }
             Err(failure) if alone(&failure, kinds) || refuses_the_question(&failure) => {
                 return Ok(None);
             }
             Err(failure) => return Err(failure),
+        }
+        if asked.iter().any(|attribute| length(attribute).is_none()) {
+            return Ok(None);
+        }
+        let values = self.values(session, object, asked)?;
+        Ok(values.map(|values| values.into_iter().map(Some).collect()))
+    }
+
+    /// Where only some have a length: the values of those, and of the others why there is none, as far as that is certain.
+    fn those_there(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        kinds: &[CK_ATTRIBUTE_TYPE],
+        asked: Vec<CK_ATTRIBUTE>,
+        failure: &Failure,
+    ) -> Result<Option<Known>> {
+        let there: Vec<bool> = asked.iter().map(|one| length(one).is_some()).collect();
+        let asked = asked.into_iter().filter(|one| length(one).is_some());
+        let Some(values) = self.values(session, object, asked.collect())? else {
+            return Ok(None);
+        };
+        let mut values = values.into_iter();
+        let none = failure.is(ck::CKR_ATTRIBUTE_TYPE_INVALID);
+        let known = kinds.iter().zip(there).map(|(kind, there)| match there {
+            true => values.next(),
+            false if none && PUBLIC.contains(kind) => Some(Read::Nothing(NoValue::TypeInvalid)),
+            false => None,
+        });
+        Ok(Some(known.collect()))
+    }
+
+    /// The values of attributes whose lengths were told; `None` when they are not given together.
+    fn values(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        mut asked: Vec<CK_ATTRIBUTE>,
+    ) -> Result<Option<Vec<Read>>> {
+        if asked.is_empty() {
+            return Ok(Some(Vec::new()));
         }
         let mut values = Vec::with_capacity(asked.len());
         for attribute in &mut asked {
@@ -145,16 +231,15 @@ impl Functions {
             };
             values.push(value);
         }
+        let kinds: Vec<_> = asked.iter().map(|attribute| attribute.type_).collect();
         match self.get(session, object, &mut asked) {
             Ok(()) => {}
-            Err(failure) if alone(&failure, kinds) => return Ok(None),
+            Err(failure) if alone(&failure, &kinds) => return Ok(None),
             Err(failure) => return Err(failure),
         }
-        let mut read = Vec::with_capacity(asked.len());
-        for ((attribute, value), kind) in asked.iter().zip(values).zip(kinds) {
-            read.push((*kind, cut(attribute, value)?));
-        }
-        Ok(Some(read))
+        let read = asked.iter().zip(values);
+        let read: Result<_> = read.map(|(one, value)| cut(one, value)).collect();
+        read.map(Some)
     }
 
     fn one(

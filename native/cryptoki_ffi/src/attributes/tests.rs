@@ -36,6 +36,13 @@ const FORGETS: CK_OBJECT_HANDLE = 16;
 const LATE: CK_OBJECT_HANDLE = 17;
 /// Fails in the second call for its identifier.
 const LATE_ID: CK_OBJECT_HANDLE = 19;
+/// Has a class as well, and looks at all that it is asked for, or gives up at the first that it has not, or says so
+/// of all after it.
+const WHOLE: CK_OBJECT_HANDLE = 21;
+const STOPS: CK_OBJECT_HANDLE = 22;
+const SAYS_NONE: CK_OBJECT_HANDLE = 23;
+/// The same, and its value is sensitive.
+const WHOLE_SENSITIVE: CK_OBJECT_HANDLE = 24;
 /// Has a template of a byte.
 const BYTE: CK_OBJECT_HANDLE = 20;
 /// Has exactly as much as there can be, of a template and of a value.
@@ -51,7 +58,8 @@ thread_local! {
 
 fn value(object: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> Result<Vec<u8>, CK_RV> {
     match (object, kind) {
-        (SENSITIVE, ck::CKA_VALUE) => Err(ck::CKR_ATTRIBUTE_SENSITIVE),
+        (WHOLE | STOPS | SAYS_NONE | WHOLE_SENSITIVE, ck::CKA_CLASS) => Ok(vec![4; 8]),
+        (SENSITIVE | WHOLE_SENSITIVE, ck::CKA_VALUE) => Err(ck::CKR_ATTRIBUTE_SENSITIVE),
         (GONE, _) => Err(ck::CKR_OBJECT_HANDLE_INVALID),
         (BAD, _) | (BAD_ID, ck::CKA_ID) => Err(ck::CKR_DEVICE_ERROR),
         (UNTOLD | TOLD | ENDLESS, _) => Ok(vec![7; LONG]),
@@ -153,6 +161,18 @@ unsafe extern "C" fn get_attribute_value(
     CALLS.with_borrow_mut(|calls| calls.push(count as usize));
     // SAFETY: the caller's own array.
     let template = unsafe { std::slice::from_raw_parts_mut(template, count as usize) };
+    let none = |attribute: &CK_ATTRIBUTE| value(object, attribute.type_).is_err();
+    if let (STOPS | SAYS_NONE, Some(at)) = (object, template.iter().position(none)) {
+        let rest = if object == STOPS {
+            at..=at
+        } else {
+            at..=template.len() - 1
+        };
+        for attribute in &mut template[rest] {
+            attribute.ulValueLen = ck::CK_UNAVAILABLE_INFORMATION;
+        }
+        return ck::CKR_ATTRIBUTE_TYPE_INVALID;
+    }
     let told = template.iter_mut().map(|attribute| tell(object, attribute));
     // All are answered; one code is.
     told.fold(
@@ -215,6 +235,49 @@ fn two_calls_for_all_where_all_can_be_read() {
     let all = [ck::CKA_LABEL, ck::CKA_ID, ck::CKA_KEY_TYPE];
     let bytes = "\\x03".repeat(8);
     assert_eq!(read(GOOD, &all), (ok(&["label", "", &bytes]), vec![3, 3]));
+}
+
+/// As many as are asked for together; the object has three of them, an empty one among them.
+const DESCRIBED: &[CK_ATTRIBUTE_TYPE] = &[
+    ck::CKA_LABEL,
+    ck::CKA_MODULUS,
+    ck::CKA_ID,
+    ck::CKA_EC_PARAMS,
+    ck::CKA_PRIME,
+    ck::CKA_BASE,
+    ck::CKA_CHECK_VALUE,
+    ck::CKA_KEY_TYPE,
+];
+
+fn described() -> Vec<String> {
+    let (none, number) = ("TypeInvalid", "\\x03".repeat(8));
+    let words = ["label", none, "", none, none, none, none, &number];
+    words.map(String::from).to_vec()
+}
+
+#[test]
+fn two_calls_for_all_that_there_are_of_many() {
+    assert_eq!(read(WHOLE, DESCRIBED), (Ok(described()), vec![9, 3]));
+}
+
+#[test]
+fn a_library_that_does_not_go_on_is_asked_for_each() {
+    for object in [GOOD, STOPS, SAYS_NONE] {
+        let (read, calls) = read(object, DESCRIBED);
+        assert_eq!(read, Ok(described()), "{object}");
+        assert_eq!(calls[..2], [9, 1]);
+    }
+}
+
+#[test]
+fn why_there_is_none_is_asked_where_there_are_several_reasons() {
+    let kinds = [DESCRIBED, &[ck::CKA_VALUE]].concat();
+    let mut expected = described();
+    expected.push("TypeInvalid".into());
+    let calls = vec![10, 3, 1];
+    assert_eq!(read(WHOLE, &kinds), (Ok(expected.clone()), calls));
+    expected[8] = "Sensitive".into();
+    assert_eq!(read(WHOLE_SENSITIVE, &kinds).0, Ok(expected));
 }
 
 #[test]
