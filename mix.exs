@@ -100,7 +100,7 @@ defmodule Cryptoki.MixProject do
   defp extras do
     Code.require_file("build/erlang_page.exs", __DIR__)
     erlang = Path.relative_to_cwd(Path.join(Mix.Project.build_path(), "erlang_modules.md"))
-    sources = for name <- ["", "_operation", "_token"], do: "src/cryptoki#{name}.erl"
+    sources = for name <- ["", "_operation", "_token", "_group"], do: "src/cryptoki#{name}.erl"
     apply(Cryptoki.ErlangPage, :write, [sources, erlang])
 
     ["README.md"] ++

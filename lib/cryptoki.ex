@@ -41,7 +41,7 @@ defmodule Cryptoki do
   ## What functions take
 
     * `hsm` is an **instance**, by its name or pid, or the session that `with_session/3` gives; `{name, node}`
-      is one of another node: `guides/nodes.md`.
+      is one of another node: `guides/nodes.md`. A `Cryptoki.Group` is several under one name.
     * A **key** is named by a selector: attributes (`[label: "invoice", id: <<1>>]`), a PKCS #11 URI
       (`"pkcs11:object=invoice;type=private"`) or a `Cryptoki.Key`. A selector without a class gets
       those the verb can use: `sign/5` looks for a private or a secret key. None is

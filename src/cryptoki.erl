@@ -48,7 +48,7 @@ is sent; the shell says which argument is wrong, and why.
               chunks/0, chunks/1, stream/1, pin/0, kind/0, operation/0, start_options/0, options/0,
               error/0, error_reason/0]).
 
-?DOC("An instance, or a session of one.").
+?DOC("An instance, a session of one, or a group of `cryptoki_group`.").
 -type hsm() :: atom() | pid() | {atom(), node()} | {global, term()} | {via, module(), term()} | session().
 -type session() :: 'Elixir.Cryptoki.Session':t().
 -type operation() :: 'Elixir.Cryptoki.Operation':t().
@@ -142,7 +142,7 @@ case, or a number that has none.
 -type error_reason() ::
     {atom() | non_neg_integer(),
      #{function := atom(), code := non_neg_integer() | nil, executed := false | 'maybe',
-       detail := binary() | nil}}.
+       detail := binary() | nil, member => atom() | pid() | {atom(), node()}}}.
 
 %%% Instances
 

@@ -123,7 +123,7 @@ defmodule Cryptoki.DocsTest do
       text =
         docs[:extras] |> Enum.map(&file/1) |> Enum.find(&(&1 =~ "erlang_modules")) |> File.read!()
 
-      for module <- [:cryptoki, :cryptoki_operation, :cryptoki_token],
+      for module <- [:cryptoki, :cryptoki_operation, :cryptoki_token, :cryptoki_group],
           {name, _arity} <- module.module_info(:exports),
           name != :module_info,
           do: assert(text =~ "### #{module}:#{name}\n")

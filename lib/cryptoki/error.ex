@@ -190,6 +190,7 @@ defmodule Cryptoki.Error do
     * `:executed`: `false` when the token did not do what was asked, so that asking again does no
       harm; `:maybe` when it may have (a key may have been generated, a counter spent)
     * `:detail`: more about it for people, or `nil`. Never data, never a PIN
+    * `:member`: of a call to a group, the member that answered; see `Cryptoki.Group`
 
   `Exception.message/1` makes a sentence of it.
 
@@ -203,7 +204,7 @@ defmodule Cryptoki.Error do
 
   alias Cryptoki.Names
 
-  defexception [:reason, :code, :function, :detail, executed: false]
+  defexception [:reason, :code, :function, :detail, :member, executed: false]
 
   @type reason :: atom | non_neg_integer
 
@@ -212,6 +213,7 @@ defmodule Cryptoki.Error do
           code: non_neg_integer | nil,
           function: atom,
           detail: String.t() | nil,
+          member: term,
           executed: false | :maybe
         }
 
@@ -313,7 +315,8 @@ defmodule Cryptoki.Error do
     end
 
     defp fields(error) do
-      [:reason, :function, :code, :detail, :executed] |> Enum.map(&{&1, Map.fetch!(error, &1)})
+      [:reason, :function, :code, :detail, :member, :executed]
+      |> Enum.map(&{&1, Map.fetch!(error, &1)})
     end
 
     defp field({:code, code}, _opts), do: "code: 0x" <> Integer.to_string(code, 16)

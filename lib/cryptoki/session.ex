@@ -7,9 +7,9 @@ defmodule Cryptoki.Session do
   `%Cryptoki.Error{reason: :session_lost}`.
   """
 
-  # `there` is its host, of a session on another node.
+  # `there` is its host, of a session on another node; `member` the group and its member, of a session of a group.
   @enforce_keys [:owner, :target]
-  defstruct [:owner, :target, :there]
+  defstruct [:owner, :target, :there, :member]
 
   @typedoc "Its fields are private."
   @type t :: %__MODULE__{}

@@ -26,6 +26,14 @@ defmodule Cryptoki.Telemetry do
     {[:login], ~w[duration system_time]a, ~w[instance result]a, "an attempt to log in is over"},
     {[:library, :reinitialized], [:system_time], ~w[instance result]a,
      "the library was finalised and initialised anew"},
+    {[:group, :call], ~w[duration failovers system_time]a, ~w[group verb member result]a,
+     "a group has answered: which member did"},
+    {[:group, :failover], [:system_time], ~w[group verb member reason executed]a,
+     "a member could not, and another is asked"},
+    {[:group, :member], [:system_time], ~w[group member state reason]a,
+     "a member is `in`, `half_open` or `out`"},
+    {[:group, :status], ~w[outstanding calls share failovers time]a,
+     ~w[group member state reason]a, "`measure/1` was called with a group, for each member"},
     {[:status], ~w[queue open busy overdue wanted]a, ~w[instance state health]a,
      "`measure/1` was called"}
   ]
@@ -45,14 +53,16 @@ defmodule Cryptoki.Telemetry do
   |---|---|---|---|
   #{rows}
   `duration`, `queue_time` (waiting for a session) and `device_time` (in the vendor's library) are in
-  native units; `System.convert_time_unit/3` converts them. The others of `[:cryptoki, :status]` are
-  counts. `instance` is its name, or its pid without one. `result` is `:ok` or the reason of the
+  native units; `System.convert_time_unit/3` converts them. The others of `[:cryptoki, :status]` and
+  `[:cryptoki, :group, :status]` are counts, but for `share` (of all calls of the group, from 0 to 1) and `time` (what a
+  call takes there lately, in microseconds). `instance` is its name, or its pid without one. `result` is `:ok` or the reason of the
   error, `reason` an error's reason or nil, `metadata` what the caller gave with `metadata:`.
 
   Never a PIN, never data, never key bytes. `guides/telemetry.md` has what to chart.
   """
 
-  alias Cryptoki.{Error, Events, HSM, Instance, Target}
+  alias Cryptoki.{Error, Events, Groups, HSM, Instance, Target}
+  alias Cryptoki.Group.Status
 
   @handler "cryptoki-default-logger"
 
@@ -110,18 +120,36 @@ defmodule Cryptoki.Telemetry do
 
       {:telemetry_poller, measurements: [{Cryptoki.Telemetry, :measure, [MyApp.HSM]}], period: 10_000}
 
-  An instance that does not run emits nothing.
+  An instance that does not run emits nothing. Of a group it is `[:cryptoki, :group, :status]` for each member.
   """
   @spec measure(Cryptoki.hsm()) :: :ok
   def measure(hsm) do
-    with true <- Events.on?(),
-         {:ok, target} <- HSM.target(hsm),
+    if Events.on?(), do: measured(hsm, HSM.group(hsm))
+    :ok
+  end
+
+  defp measured(_hsm, %Groups{} = group) do
+    for member <- Status.of(group).members do
+      measurements = Map.take(member, [:outstanding, :calls, :share, :failovers, :time])
+      reason = member.reason && member.reason.reason
+
+      metadata = %{
+        group: group.called,
+        member: member.member,
+        state: member.state,
+        reason: reason
+      }
+
+      Events.emit([:group, :status], measurements, metadata)
+    end
+  end
+
+  defp measured(hsm, nil) do
+    with {:ok, target} <- HSM.target(hsm),
          {:ok, status} <- Instance.status(target) do
       %{state: state, health: health, sessions: sessions, queue: queue} = status
       metadata = %{instance: Target.called(target), state: state, health: health}
       Events.emit([:status], Map.put(sessions, :queue, queue), metadata)
     end
-
-    :ok
   end
 end

@@ -9,7 +9,8 @@ defmodule Cryptoki.ErlangTest do
   @doors [
     {Cryptoki, :cryptoki},
     {Cryptoki.Operation, :cryptoki_operation},
-    {Cryptoki.Token, :cryptoki_token}
+    {Cryptoki.Token, :cryptoki_token},
+    {Cryptoki.Group, :cryptoki_group}
   ]
 
   # What Erlang has more: Enum.reduce/3 and Exception.message/1.

@@ -135,6 +135,20 @@ defmodule Cryptoki.TelemetryTest do
     emitted([:session, :lost])
     FaultyModule.control(module, "")
 
+    # Two members, of which the one that is asked cannot.
+    {:ok, group} = Cryptoki.Group.start_link(members: [hsm, :nobody], reconnect: [min: 1, max: 1])
+    FaultyModule.control(module, "C_DigestInit rv=0x30 count=1")
+    {:error, %{member: ^hsm}} = Cryptoki.digest(group, :sha256, @secret)
+    emitted([:group, :call])
+    other = start_supervised!({Cryptoki, MainToken.own(name: :nobody)}, id: :other)
+    true = is_pid(other)
+    emitted_until(group, fn status -> status.in == 2 end)
+    FaultyModule.control(module, "C_DigestInit rv=0x30")
+    failed_over(group)
+    FaultyModule.control(module, "")
+    :ok = Telemetry.measure(group)
+    :ok = Cryptoki.stop(group)
+
     label = SoftHSM.create()
     wrong = [label: label, library: SoftHSM.library_copy(), pin: "40414243"]
     start_supervised!({Cryptoki, SoftHSM.options(wrong)}, id: :wrong)
@@ -154,6 +168,22 @@ defmodule Cryptoki.TelemetryTest do
     name = [:cryptoki | name]
     assert_receive {^name, _, _} = event
     send(self(), event)
+  end
+
+  defp emitted_until(group, holds?) do
+    {:ok, status} = Cryptoki.Group.status(group)
+    unless holds?.(status), do: emitted_until(group, holds?)
+  end
+
+  # By chance it is the other one that is asked.
+  defp failed_over(group) do
+    {:ok, _digest} = Cryptoki.digest(group, :sha256, @secret)
+
+    receive do
+      {[:cryptoki, :group, :failover], _, _} = event -> send(self(), event)
+    after
+      0 -> failed_over(group)
+    end
   end
 
   # By name, the first of each.

@@ -4,13 +4,15 @@ defmodule Cryptoki.HSM do
   # `Cryptoki.with_session/3` that this process holds. And how it comes to hold one. And whether it is on this node:
   # `at/2` has the function that it stands before run where the token is.
 
-  alias Cryptoki.{Call, Elsewhere, Error, Instances, Session, Target}
+  alias Cryptoki.{Call, Elsewhere, Error, Groups, Instances, Session, Target}
+  alias Cryptoki.Group.Router
   alias Cryptoki.Native.Wait
 
   @type t :: Session.t() | GenServer.name() | pid
 
   @doc """
-  Calls a function, `at(hsm, Module.function(hsm, ...))`: here, or as the same function of the node of `hsm`.
+  Calls a function, `at(hsm, Module.function(hsm, ...))`: here, or as the same function of the node of `hsm`, or of a
+  member of the group that `hsm` is.
   """
   defmacro at(hsm, {{:., _, [module, function]}, _, arguments} = call) do
     quote do
@@ -24,26 +26,57 @@ defmodule Cryptoki.HSM do
     end
   end
 
-  @doc "Whether it is on this node, or nothing that has a node."
+  @doc "Whether it is an instance of this node or a session of one, or nothing that has a node."
   @spec here?(term) :: boolean
-  def here?(name) when is_atom(name), do: true
-  def here?(pid) when is_pid(pid), do: node(pid) == node()
-  def here?(%Session{there: host}), do: host == nil
+  def here?(name) when is_atom(name), do: Groups.get(name) == nil
+  def here?(pid) when is_pid(pid), do: node(pid) == node() and Groups.get(pid) == nil
+  def here?(%Session{there: host, member: member}), do: host == nil and member == nil
   def here?({:global, _term} = name), do: name |> Instances.whereis() |> here?()
   def here?({:via, _module, _term} = name), do: name |> Instances.whereis() |> here?()
-  def here?({name, node}) when is_atom(name) and is_atom(node), do: node == node()
+  def here?({name, node}) when is_atom(name) and is_atom(node), do: node == node() and here?(name)
   def here?(_other), do: true
 
-  @doc "Runs a function, whose first argument is `hsm` or an operation of it, on the node of `hsm`."
+  @doc "The group that it is; nil when it is none."
+  @spec group(term) :: Groups.t() | nil
+  def group(name) when is_atom(name) or is_pid(name), do: Groups.get(name)
+  def group(%Session{}), do: nil
+  def group({name, node}) when name != :global and is_atom(node) and node != node(), do: nil
+  def group(hsm), do: hsm |> Instances.whereis() |> Groups.get()
+
+  @doc "The same, or one of its members, for what has to stay with one."
+  @spec one(t | term) :: {:ok, t | term} | {:error, Error.t()}
+  def one(hsm) do
+    if here?(hsm) do
+      {:ok, hsm}
+    else
+      case group(hsm) do
+        nil -> {:ok, hsm}
+        group -> Router.one(group)
+      end
+    end
+  end
+
+  @doc "Runs a function, whose first argument is `hsm` or an operation of it, where `hsm` is."
   @spec there(t | term, Elsewhere.verb()) :: term
-  def there(%Session{} = session, verb) do
+  def there(%Session{member: nil} = session, verb) do
     _ = held!(session)
     Elsewhere.on_session(session, verb)
   end
 
-  def there(hsm, {module, function, [_hsm | arguments]}) do
-    {name, node} = address(hsm)
-    Elsewhere.call(node, name, {module, function, [name | arguments]})
+  def there(%Session{} = session, verb) do
+    _ = held!(session)
+    Router.on_session(session, verb)
+  end
+
+  def there(hsm, {module, function, [_hsm | arguments]} = verb) do
+    case group(hsm) do
+      nil ->
+        {name, node} = address(hsm)
+        Elsewhere.call(node, name, {module, function, [name | arguments]})
+
+      group ->
+        Router.run(group, verb)
+    end
   end
 
   defp address({name, node}) when name != :global and is_atom(node), do: {name, node}
@@ -109,13 +142,15 @@ defmodule Cryptoki.HSM do
   end
 
   def take(hsm, options) do
-    if here?(hsm) do
-      take_here(hsm, options)
-    else
-      {name, node} = address(hsm)
-      Elsewhere.take(node, name, options, {__MODULE__, :take, [name, options]})
+    cond do
+      here?(hsm) -> take_here(hsm, options)
+      group = group(hsm) -> Router.take(group, {__MODULE__, :take, [hsm, options]})
+      true -> take_there(address(hsm), options)
     end
   end
+
+  defp take_there({name, node}, options),
+    do: Elsewhere.take(node, name, options, {__MODULE__, :take, [name, options]})
 
   defp take_here(hsm, options) do
     with {:ok, target} <- target(hsm, options),

@@ -1,11 +1,11 @@
 defmodule Cryptoki.Erlang do
   @moduledoc false
-  # Behind the Erlang modules `cryptoki`, `cryptoki_operation` and `cryptoki_token`: calls the Elixir
+  # Behind the Erlang modules `cryptoki`, `cryptoki_operation`, `cryptoki_token` and `cryptoki_group`: calls the Elixir
   # function of the same name and turns what differs. Maps stand for keyword lists, errors are
   # `{error, {Reason, Info}}`, and a mistake in the call is `badarg` with the argument that is to
   # blame (EEP 54). The arguments themselves are never in the stack trace: a PIN may be among them.
 
-  alias Cryptoki.{Attribute, Error, Import, Keys, KeyTemplate, Operation, Options, Token}
+  alias Cryptoki.{Attribute, Error, Group, Import, Keys, KeyTemplate, Operation, Options, Token}
 
   # What the arguments are, function by function: how each is turned, and checked when it is wrong.
   @arguments %{
@@ -65,7 +65,12 @@ defmodule Cryptoki.Erlang do
     {Operation, :restore} => ~w[session kind data opts]a,
     {Token, :init} => ~w[slot opts]a,
     {Token, :init_pin} => ~w[slot opts]a,
-    {Token, :set_pin} => ~w[slot opts]a
+    {Token, :set_pin} => ~w[slot opts]a,
+    {Group, :start_link} => ~w[start_group]a,
+    {Group, :child_spec} => ~w[start_group]a,
+    {Group, :status} => ~w[group]a,
+    {Group, :compare} => ~w[group selector opts]a,
+    {Group, :await_key} => ~w[group selector timeout]a
   }
 
   @typedoc "An error as Erlang sees it."
@@ -133,14 +138,30 @@ defmodule Cryptoki.Erlang do
   defp answer({:ok, %{reason: %Error{} = error} = status}),
     do: {:ok, %{status | reason: error(error)}}
 
+  # What a group says of its members.
+  defp answer({:ok, %{members: _} = status}), do: {:ok, inside(status)}
+  defp answer({:ok, %{differences: _} = compared}), do: {:ok, inside(compared)}
+
   # Slots, of which some may not answer.
   defp answer({:ok, [%{token: _} = first | _] = slots}) when not is_struct(first),
     do: {:ok, Enum.map(slots, fn slot -> Map.update!(slot, :token, &answer/1) end)}
 
   defp answer(other), do: other
 
-  defp error(%Error{reason: reason} = error),
-    do: {reason, Map.take(error, [:code, :function, :executed, :detail])}
+  defp inside(%Error{} = error), do: error(error)
+
+  defp inside(%{} = map) when not is_struct(map),
+    do: Map.new(map, fn {k, v} -> {k, inside(v)} end)
+
+  defp inside(list) when is_list(list), do: Enum.map(list, &inside/1)
+  defp inside({name, value}), do: {name, inside(value)}
+  defp inside(other), do: other
+
+  # Only groups have members.
+  defp error(%Error{reason: reason, member: member} = error) do
+    info = Map.take(error, [:code, :function, :executed, :detail])
+    {reason, if(member == nil, do: info, else: Map.put(info, :member, member))}
+  end
 
   ## Mistakes
 
@@ -192,6 +213,7 @@ defmodule Cryptoki.Erlang do
   end
 
   defp check(:start, options), do: Options.start!(options)
+  defp check(:start_group, options), do: Group.child_spec(options)
   defp check(:selector, selector), do: Keys.wanted!(selector, :any)
   defp check(:mechanism, mechanism), do: Keys.mechanism!(mechanism)
   defp check(:template, template), do: Attribute.encode!(template)

@@ -46,8 +46,9 @@ defmodule Cryptoki.Lazy do
     end
   end
 
-  # A call that has been checked is not sent to another node: there are functions in it.
-  defp start(%{there: nil} = session, call, _arguments), do: Operations.start(session, call)
+  # A call that has been checked is not sent to another node, there are functions in it; for a group its key is.
+  defp start(%{there: nil, member: nil} = session, call, _arguments),
+    do: Operations.start(session, call)
 
   defp start(session, _call, arguments),
     do: HSM.there(session, {Operations, :start, [session | arguments]})

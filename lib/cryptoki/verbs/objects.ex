@@ -88,16 +88,22 @@ defmodule Cryptoki.Objects do
     wanted = Keys.wanted!(selector, :find)
 
     Stream.resource(
-      fn -> {hsm |> HSM.at(__MODULE__.found(hsm, wanted, options)) |> value!(), 0, []} end,
+      fn ->
+        # The handles are one member's, of a group.
+        hsm = hsm |> HSM.one() |> value!()
+        {hsm, {hsm |> HSM.at(__MODULE__.found(hsm, wanted, options)) |> value!(), 0, []}}
+      end,
       fn
-        {[], 0, [error | _more]} ->
+        {_hsm, {[], 0, [error | _more]}} ->
           raise error
 
-        {[], _count, unread} ->
-          {:halt, {hsm, unread}}
+        {hsm, {[], _count, unread}} ->
+          {:halt, {:end, hsm, unread}}
 
-        {[handle | rest], count, unread} ->
-          next(HSM.at(hsm, __MODULE__.readable(hsm, handle, options)), {rest, count, unread})
+        {hsm, {[handle | rest], count, unread}} ->
+          answer = HSM.at(hsm, __MODULE__.readable(hsm, handle, options))
+          {keys, state} = next(answer, {rest, count, unread})
+          {keys, {hsm, state}}
       end,
       &left_out(&1, options)
     )
@@ -112,7 +118,9 @@ defmodule Cryptoki.Objects do
 
   defp next({:error, error}, _state), do: raise(error)
 
-  defp left_out({hsm, unread}, options), do: HSM.at(hsm, __MODULE__.unread(hsm, unread, options))
+  defp left_out({:end, hsm, unread}, options),
+    do: HSM.at(hsm, __MODULE__.unread(hsm, unread, options))
+
   defp left_out(_halted, _options), do: :ok
 
   ## The steps of a stream, each where the token is

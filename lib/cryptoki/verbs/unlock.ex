@@ -16,7 +16,7 @@ defmodule Cryptoki.Unlock do
   @doc "That no PIN leaves its node: what it is fetched with may."
   @spec stays(term, term) :: :ok | {:error, Error.t()}
   def stays(hsm, pin) do
-    if HSM.here?(hsm) or fetched_there?(pin) do
+    if HSM.here?(hsm) or HSM.group(hsm) != nil or fetched_there?(pin) do
       :ok
     else
       detail =

@@ -1,0 +1,196 @@
+defmodule Cryptoki.Group do
+  alias Cryptoki.{Error, Groups, HSM, KeyIdentity}
+  alias Cryptoki.Group.{Compare, Options, Server, Status}
+  alias Cryptoki.Options.Table
+
+  @moduledoc """
+  One name for several instances that hold the same keys: of different tokens, libraries and nodes.
+
+      children = [
+        {Cryptoki, name: MyApp.HSM1, library: "...", token: [label: "one"], pin: {:file, "/run/pin1"}},
+        {Cryptoki, name: MyApp.HSM2, library: "...", token: [label: "two"], pin: {:file, "/run/pin2"}},
+        {Cryptoki.Group,
+         name: MyApp.HSMs, members: [MyApp.HSM1, MyApp.HSM2, {MyApp.HSM, :"b@host"}], writes: MyApp.HSM1}
+      ]
+
+      {:ok, signature} = Cryptoki.sign(MyApp.HSMs, [label: "invoice"], :sha256_rsa_pkcs, data)
+
+  Every function of `Cryptoki` takes a group where it takes an instance, and so does what is built on them, such as
+  `Cryptoki.X509` and `Cryptoki.JWS`. `guides/high_availability.md` says when to use one, and what to do with keys.
+
+  ## Which key
+
+  A name is not a key. Before a member is used for a key, it is proven that it has the same as the others: public keys
+  are compared, that of a private key after a proof that it is its own; of secret keys the check value, which is three
+  bytes long and finds mistakes, not forgeries. A member with another key of that name is not used for it, and
+  `status/1` says so. Which of two is the key? The one that more than half of the members have, else the one of
+  `writes:`, else the one that most have; when as many have one as the other it is `:key_ambiguous`. Once that is known
+  it stays, until no member has it any more. A key that cannot be proven (it shows nothing of its public half, and does
+  nothing that proves it) cannot be used in a group.
+
+  A key just made on one member is that member's until it is seen elsewhere. Keys of a session, sessions of
+  `Cryptoki.with_session/3`, and what was begun on them, are one member's, and their error says when it went.
+
+  ## Which member
+
+  Of two that are picked by chance the one where the call waits less: calls there, times what a call takes there lately. A
+  member that is away, locked, or whose calls go overdue (three without a success between them) is *out*; it is tried
+  again after a while (`reconnect:`), and when its token answers it is *half open*: it gets one call at a time, until one
+  succeeds. `:busy` takes nobody out; another member is asked.
+
+  | verbs | where |
+  |---|---|
+  | `sign`, `verify`, `encrypt`, `decrypt`, `digest`, `random`, `wrap_key`, `find_one`, `attributes`, `public_key` and others with a key | any member that has the key |
+  | `find`, `stream`, `library_info`, `slots`, `token_info`, `mechanisms`, `mechanism_info` | the one for writes when it is in, else any: what one member has |
+  | `generate_key`, `create`, `import_key`, `unwrap_key`, `derive_key` and others that make | with `token: true` the one for writes; else any |
+  | `update`, `copy`, `destroy`, `seed_random` | the one for writes; of a session's object its own |
+  | `with_session`, `encrypt_stream`, `decrypt_stream` | any, for as long as it lasts |
+  | `status`, `stop` | the group: all members in one |
+  | `unlock`, `subscribe` | no: ask a member |
+
+  ## When one fails
+
+  Another member runs the call when the first has certainly not executed it. When it may have, only what makes no
+  difference runs again: reads, verification, digests, decryption, and encryption with an IV that was given; the others by
+  `failover:`. A PIN that was refused is tried on no other member. `timeout:` of a call is for all members together. An
+  error has the member that answered in its `member`; telemetry names it for every call (`Cryptoki.Telemetry`).
+  """
+
+  @typedoc "An option of `start_link/1`, which says what each means."
+  @type option :: unquote(Options.type())
+
+  @typedoc "As the options name it."
+  @type member :: atom | pid | {atom, node}
+
+  @typedoc "What `status/1` answers."
+  @type status :: %{
+          group: atom | pid,
+          writes: member | nil,
+          members: [map],
+          in: non_neg_integer,
+          left: %{members: non_neg_integer, sessions: non_neg_integer, keys_lost: [term]},
+          keys: %{known: non_neg_integer, not_everywhere: [map]}
+        }
+
+  @typedoc "What `compare/3` answers."
+  @type comparison :: %{
+          same: non_neg_integer,
+          differences: [
+            %{
+              class: term,
+              label: String.t() | nil,
+              id: binary | nil,
+              what: :missing | :different | :unproven,
+              members: %{member => :missing | {:key, pos_integer} | Error.t() | list}
+            }
+          ],
+          unreachable: %{member => Error.t()}
+        }
+
+  @doc """
+  Starts a group.
+
+  #{Options.docs()}
+
+  Returns when the members have been looked at for the first time, or after two seconds. They need not be there: a
+  member that comes later is taken in. A wrong option raises `ArgumentError`.
+
+      {:ok, group} = Cryptoki.Group.start_link(members: [MyApp.HSM1, MyApp.HSM2], writes: MyApp.HSM1)
+  """
+  @spec start_link([option] | map) :: GenServer.on_start()
+  def start_link(options) do
+    options = Options.cast!(options)
+    Server.start_link(Map.put(options, :identity, {KeyIdentity, :of}))
+  end
+
+  @doc """
+  The child of a supervisor, after its members of this node. The options are checked here already.
+
+      iex> Cryptoki.Group.child_spec(name: MyApp.HSMs, members: [MyApp.HSM]).id
+      MyApp.HSMs
+  """
+  @spec child_spec([option] | map) :: Supervisor.child_spec()
+  def child_spec(options) do
+    checked = Options.cast!(options)
+    %{id: checked.name || __MODULE__, start: {__MODULE__, :start_link, [options]}, type: :worker}
+  end
+
+  @doc """
+  What the group knows of itself; asks nobody.
+
+    * `:members` are maps with `:member`, `:node`, `:state` (`:in`, `:half_open`, `:out`), `:reason` (the error it is out
+      for), `:outstanding` (calls with it now), `:calls`, `:share` (of all calls of this node, from 0 to 1), `:failovers`
+      (calls that went on to another), `:time` (what a call takes there lately, in microseconds), and `:health`,
+      `:sessions`, `:queue`, `:token` as `Cryptoki.status/1` has them, at most a second old
+    * `:in` is how many members take calls
+    * `:left` is what is left when one more goes, the one with most sessions: `:members`, `:sessions`, and `:keys_lost`,
+      the keys that only one of the members has that take calls
+    * `:keys` has how many keys are `:known`, and those that are `:not_everywhere`: where they are `:on`, and for the
+      members of `:not_on` why not: `:missing`, `:another_key`, `:not_asked` or an error
+
+  Errors: `:shutdown` when there is no such group.
+
+      iex> {:ok, group} = Cryptoki.Group.start_link(members: [MyApp.HSM])
+      iex> {:ok, status} = Cryptoki.Group.status(group)
+      iex> {status.in, status.left.members}
+      {1, 0}
+  """
+  @spec status(atom | pid) :: {:ok, status} | {:error, Error.t()}
+  def status(group), do: with({:ok, group} <- group(group), do: {:ok, Status.of(group)})
+
+  @doc """
+  What the members have, side by side: the objects that `selector` finds, those of the token when it says nothing.
+
+    * `:same` is how many objects all members have, and the same
+    * `:differences` are the others: `:missing` on some, `:different` keys under one class, label and id, or
+      `:unproven` where nobody can tell. `:members` has for each member `:missing`, `{:key, number}` (the same number is the
+      same key), an error, or a list where it has several of that name
+    * `:unreachable` are the members that could not be asked, with their errors
+
+  Each object is read on each member, a signature is made where only that proves which key it is: some milliseconds for each
+  object. `timeout:` in milliseconds is for each request to a token. PKCS #11 v3.2, sections 5.7.5 and 5.7.7.
+
+      iex> {:ok, group} = Cryptoki.Group.start_link(members: [MyApp.HSM])
+      iex> {:ok, compared} = Cryptoki.Group.compare(group, label: "archive")
+      iex> {compared.same, compared.differences}
+      {1, []}
+  """
+  @spec compare(atom | pid, Cryptoki.key(), timeout: timeout) ::
+          {:ok, comparison} | {:error, Error.t()}
+  def compare(group, selector \\ [token: true], opts \\ []) do
+    timeout = timeout!(opts)
+    with {:ok, group} <- group(group), do: {:ok, Compare.compare(group, selector, timeout)}
+  end
+
+  @doc """
+  Waits until every member has what `selector` finds, and the same: until a key has been replicated. `timeout` is in
+  milliseconds.
+
+  Errors: `:timeout`, which says who has it not. PKCS #11 v3.2, section 5.7.7.
+
+      iex> {:ok, group} = Cryptoki.Group.start_link(members: [MyApp.HSM])
+      iex> Cryptoki.Group.await_key(group, [label: "archive"], 5_000)
+      :ok
+  """
+  @spec await_key(atom | pid, Cryptoki.key(), timeout) :: :ok | {:error, Error.t()}
+  def await_key(group, selector, timeout \\ 5_000) do
+    timeout = timeout!(timeout: timeout)
+    with {:ok, group} <- group(group), do: Compare.await(group, selector, timeout)
+  end
+
+  defp timeout!(opts) do
+    row = [cast: :timeout, default: 10_000, must: "milliseconds, at least 1, or :infinity"]
+    Table.cast!(opts, [timeout: row], "option").timeout
+  end
+
+  defp group(name) do
+    case HSM.group(name) do
+      %Groups{} = group ->
+        {:ok, group}
+
+      nil ->
+        {:error,
+         Error.new(:shutdown, "no group #{inspect(name)} is running on this node", executed: false)}
+    end
+  end
+end

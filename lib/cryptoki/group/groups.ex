@@ -1,0 +1,86 @@
+defmodule Cryptoki.Groups do
+  @moduledoc false
+  # What callers need of the groups of this node without asking a process: by name and by pid in `:persistent_term`,
+  # which is written when a group starts and when it stops, and of each a table that its process writes.
+  #
+  # Rows: `{:members, tuple}`; `{{:proof, use, selector}, mask, until}`, which members have the key (a bit each) and
+  # when that is looked at again; `{{:key, use, selector, slot}, key}`, what names it there; `{{:proven, use,
+  # selector}, identity, outcomes}`; `{{:why, slot}, error}`; `{{:about, slot}, about}`, what its last look has shown.
+
+  alias Cryptoki.Error
+  alias Cryptoki.Group.Member
+
+  @enforce_keys [:called, :pid, :table, :writes, :failover, :timeout, :reconnect, :identity]
+  defstruct @enforce_keys
+
+  @type t :: %__MODULE__{
+          called: atom | pid,
+          pid: pid,
+          table: :ets.table(),
+          writes: Member.id() | nil,
+          failover: [atom],
+          timeout: timeout,
+          reconnect: keyword,
+          identity: {module, atom}
+        }
+
+  @doc "The group of a name or a pid; nil when there is none."
+  @spec get(term) :: t | nil
+  def get(name) when (is_atom(name) and name != nil) or is_pid(name),
+    do: :persistent_term.get({__MODULE__, name}, nil)
+
+  def get(_other), do: nil
+
+  @doc "Makes it known, by its process."
+  @spec put(t) :: :ok
+  def put(%__MODULE__{called: called, pid: pid} = group) do
+    for name <- Enum.uniq([called, pid]), do: :persistent_term.put({__MODULE__, name}, group)
+    :ok
+  end
+
+  @doc "Forgets it."
+  @spec delete(t) :: :ok
+  def delete(%__MODULE__{called: called, pid: pid}) do
+    # One that was started in its place has the name already.
+    for name <- [called, pid], match?(%{pid: ^pid}, get(name)), do: erase(name)
+    :ok
+  end
+
+  defp erase(name), do: :persistent_term.erase({__MODULE__, name})
+
+  @doc "Its members; none when its process is gone."
+  @spec members(t) :: tuple
+  def members(group) do
+    case lookup(group, :members) do
+      [{:members, members}] -> members
+      [] -> {}
+    end
+  end
+
+  @doc "The rows of a key of its table."
+  @spec lookup(t, term) :: [tuple]
+  def lookup(%__MODULE__{table: table}, key) do
+    :ets.lookup(table, key)
+  rescue
+    # It goes with its process.
+    ArgumentError -> []
+  end
+
+  @doc "Why a member is out, as it was said last."
+  @spec why(t, Member.t()) :: Error.t() | nil
+  def why(group, member) do
+    case lookup(group, {:why, member.slot}) do
+      [{_key, error}] -> error
+      [] -> nil
+    end
+  end
+
+  @doc "What its last look has shown of a member."
+  @spec about(t, Member.t()) :: map | nil
+  def about(group, member) do
+    case lookup(group, {:about, member.slot}) do
+      [{_key, about}] -> about
+      [] -> nil
+    end
+  end
+end

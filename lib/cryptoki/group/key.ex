@@ -1,0 +1,285 @@
+defmodule Cryptoki.Group.Key do
+  @moduledoc false
+  # What the process of a group knows of its keys, and asks: one question for a key at a time, for whoever waits.
+  # Works on the state of `Cryptoki.Group.Server` and writes the rows of `Cryptoki.Groups`.
+
+  alias Cryptoki.{Error, Groups}
+  alias Cryptoki.Group.{Member, Proofs, Prover}
+
+  # Milliseconds that a proof is good for: where a member has not the key that the others have, it may get it soon.
+  @whole 30_000
+  @part 2_000
+  # Rows. A selector for each customer must not fill the memory.
+  @limit 50_000
+
+  @doc "Somebody waits for the members that have a key."
+  @spec ask(map, Proofs.used(), GenServer.from()) :: map
+  def ask(state, used, from) do
+    case state.proving do
+      %{^used => %{waiting: waiting} = question} ->
+        put_in(state.proving[used], %{question | waiting: [from | waiting]})
+
+      _none ->
+        question(state, used, [from])
+    end
+  end
+
+  @doc "A key is looked for again, for nobody."
+  @spec again(map, Proofs.used()) :: map
+  def again(state, used) when is_map_key(state.proving, used), do: state
+  def again(state, used), do: question(state, used, [])
+
+  defp question(%{group: group} = state, {use, selector} = used, waiting) do
+    members = Tuple.to_list(Groups.members(group))
+    writes = Enum.find(members, &(&1.id == group.writes))
+
+    case Enum.reject(members, &(Member.state(&1) == :out)) do
+      [] ->
+        reply(waiting, {:error, nobody(group, members)})
+        state
+
+      asked ->
+        {_pid, ref} =
+          Prover.start(%{
+            used: used,
+            asked: asked,
+            count: length(members),
+            writes: writes && writes.slot,
+            known: known(group, use, selector),
+            owner: owner(group, selector),
+            identity: group.identity
+          })
+
+        put_in(state.proving[used], %{ref: ref, waiting: waiting})
+    end
+  end
+
+  defp owner(group, {:key, key}), do: owner(group, key)
+
+  defp owner(group, %Cryptoki.Key{} = key) do
+    with {:ok, member} <- Proofs.owner_of(group, key), do: member
+  end
+
+  defp owner(_group, _selector), do: nil
+
+  @doc "Why no member takes a call."
+  @spec nobody(Groups.t(), [Member.t()]) :: Error.t()
+  def nobody(_group, []),
+    do: Error.new(:shutdown, "the group has no member for it", executed: false)
+
+  def nobody(group, members) do
+    case for(member <- members, error = Groups.why(group, member), do: error) do
+      [] ->
+        Error.new(:token_absent, "its members were taken out a moment ago", executed: false)
+
+      [error | _others] = errors ->
+        detail = Enum.map_join(errors, "; ", &"#{inspect(&1.member)}: #{Exception.message(&1)}")
+
+        Error.new(reason(error), "no member takes part: #{detail}",
+          executed: false,
+          member: error.member
+        )
+    end
+  end
+
+  # A code that a token answered is not what it answers now.
+  defp reason(%Error{code: nil, reason: reason}), do: reason
+  defp reason(_error), do: :token_absent
+
+  defp known(group, use, selector) do
+    case Groups.lookup(group, {:proven, use, selector}) do
+      [{_key, identity, outcomes}] when identity != nil ->
+        {identity, for({slot, {:ok, ^identity}} <- outcomes, do: slot)}
+
+      _unknown ->
+        nil
+    end
+  end
+
+  ## Answers
+
+  @doc "What the question has come to."
+  @spec proven(map, Proofs.used(), {:ok, term} | {:error, Error.t()}, map) :: map
+  def proven(%{group: group} = state, {use, selector} = used, decision, outcomes) do
+    make_room(group)
+
+    {identity, mask, answer} =
+      case decision do
+        {:ok, identity} -> found(group, used, identity, outcomes)
+        {:error, error} -> {kept(group, used), 0, {:error, error}}
+      end
+
+    others(group, identity, outcomes)
+    said = Map.merge(said_before(group, used), Map.new(outcomes, &said/1))
+
+    :ets.insert(group.table, {{:proven, use, selector}, identity, said})
+    :ets.insert(group.table, {{:proof, use, selector}, mask, until(group, mask)})
+    {question, proving} = Map.pop(state.proving, used)
+    if question, do: reply(question.waiting, answer)
+    %{state | proving: proving}
+  end
+
+  defp found(group, {use, selector}, identity, outcomes) do
+    mask =
+      for {slot, {:ok, ^identity, names}} <- outcomes, reduce: 0 do
+        mask ->
+          :ets.insert(group.table, {{:key, use, selector, slot}, names})
+          Bitwise.bor(mask, Bitwise.bsl(1, slot))
+      end
+
+    {identity, mask, if(mask == 0, do: {:error, none()}, else: {:ok, mask})}
+  end
+
+  # Members that have another key under a name that is used: sessions go to the rest.
+  defp others(_group, nil, _outcomes), do: :ok
+
+  defp others(group, identity, outcomes) do
+    for {slot, {:ok, other, _names}} when other != identity <- outcomes do
+      :ets.insert(
+        group.table,
+        {:others, Bitwise.bor(mask_of_others(group), Bitwise.bsl(1, slot))}
+      )
+    end
+
+    :ok
+  end
+
+  defp mask_of_others(group) do
+    case Groups.lookup(group, :others) do
+      [{:others, mask}] -> mask
+      [] -> 0
+    end
+  end
+
+  defp none do
+    detail = "the members that had the key are away, or have another one of its name"
+    Error.new(:key_not_found, detail, executed: false)
+  end
+
+  defp until(group, mask) do
+    all =
+      for member <- Tuple.to_list(Groups.members(group)),
+          reduce: 0,
+          do: (all -> Bitwise.bor(all, Member.bit(member)))
+
+    Proofs.now() + if(Bitwise.band(all, mask) == all, do: @whole, else: @part)
+  end
+
+  # Which key it was is not forgotten because nobody can be asked.
+  defp kept(group, {use, selector}),
+    do: with({identity, _} <- known(group, use, selector), do: identity)
+
+  defp said_before(group, {use, selector}) do
+    case Groups.lookup(group, {:proven, use, selector}) do
+      [{_key, _identity, outcomes}] -> outcomes
+      [] -> %{}
+    end
+  end
+
+  defp said({slot, {:ok, identity, _names}}), do: {slot, {:ok, identity}}
+  defp said({slot, {kind, error}}), do: {slot, {kind, error}}
+
+  @doc "A member has answered that the others have not waited for."
+  @spec also(map, Proofs.used(), non_neg_integer, term) :: map
+  def also(%{group: group} = state, {use, selector}, slot, outcome) do
+    with [{key, identity, said}] <- Groups.lookup(group, {:proven, use, selector}) do
+      others(group, identity, %{slot => outcome})
+
+      :ets.insert(
+        group.table,
+        {key, identity, Map.put(said, slot, elem(said({slot, outcome}), 1))}
+      )
+
+      with {:ok, ^identity, names} <- outcome,
+           [{proof, mask, _until}] <- Groups.lookup(group, {:proof, use, selector}) do
+        mask = Bitwise.bor(mask, Bitwise.bsl(1, slot))
+        :ets.insert(group.table, {{:key, use, selector, slot}, names})
+        :ets.insert(group.table, {proof, mask, until(group, mask)})
+      end
+    end
+
+    state
+  end
+
+  @doc "A member has not the key any more that it had."
+  @spec lost(map, Proofs.used(), non_neg_integer) :: map
+  def lost(%{group: group} = state, {use, selector} = used, slot) do
+    without(group, Groups.lookup(group, {:proof, use, selector}), slot)
+    again(state, used)
+  end
+
+  @doc "The same, for somebody who waits for where it is now."
+  @spec renew(map, Proofs.used(), non_neg_integer, GenServer.from()) :: map
+  def renew(%{group: group} = state, {use, selector} = used, slot, from) do
+    without(group, Groups.lookup(group, {:proof, use, selector}), slot)
+    ask(state, used, from)
+  end
+
+  @doc "A process that has asked has ended: what it has not answered stays unanswered."
+  @spec ended(map, reference) :: map
+  def ended(state, ref) do
+    case Enum.find(state.proving, fn {_used, question} -> question.ref == ref end) do
+      nil ->
+        state
+
+      {used, question} ->
+        reply(
+          question.waiting,
+          {:error, Error.new(:key_not_found, "no member could be asked", executed: false)}
+        )
+
+        %{state | proving: Map.delete(state.proving, used)}
+    end
+  end
+
+  ## Members
+
+  @doc "What is known of the keys of a member holds no more."
+  @spec forget_member(map, Member.t()) :: map
+  def forget_member(%{group: group} = state, %{slot: slot} = member) do
+    others = Bitwise.band(mask_of_others(group), Bitwise.bnot(Member.bit(member)))
+    :ets.insert(group.table, {:others, others})
+    without(group, :ets.match_object(group.table, {{:proof, :_, :_}, :_, :_}), slot)
+    state
+  end
+
+  @doc "The same of members that are none any more, of which nothing is left."
+  @spec forget_members(map, [Member.t()]) :: map
+  def forget_members(%{group: group} = state, members) do
+    slots = Enum.map(members, & &1.slot)
+    for member <- members, do: forget_member(state, member)
+
+    for {key, identity, said} <- :ets.match_object(group.table, {{:proven, :_, :_}, :_, :_}),
+        do: :ets.insert(group.table, {key, identity, Map.drop(said, slots)})
+
+    for slot <- slots do
+      for row <- [{:why, slot}, {:about, slot}], do: :ets.delete(group.table, row)
+      :ets.match_delete(group.table, {{:key, :_, :_, slot}, :_})
+    end
+
+    %{state | waits: Map.drop(state.waits, slots), seen: Map.drop(state.seen, slots)}
+  end
+
+  defp without(group, rows, slot) do
+    bit = Bitwise.bsl(1, slot)
+
+    # Whoever needs it next has it looked at.
+    for {key, mask, _until} <- rows,
+        do:
+          :ets.insert(group.table, {key, Bitwise.band(mask, Bitwise.bnot(bit)), Proofs.now() - 1})
+  end
+
+  # Which key a name stood for goes with it, and is voted on again.
+  defp make_room(%{table: table}) do
+    if :ets.info(table, :size) > @limit do
+      for row <- [
+            {{:proof, :_, :_}, :_, :_},
+            {{:proven, :_, :_}, :_, :_},
+            {{:key, :_, :_, :_}, :_}
+          ],
+          do: :ets.match_delete(table, row)
+    end
+  end
+
+  defp reply(waiting, answer), do: Enum.each(waiting, &GenServer.reply(&1, answer))
+end

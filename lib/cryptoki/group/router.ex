@@ -1,0 +1,473 @@
+defmodule Cryptoki.Group.Router do
+  @moduledoc false
+  # A verb of a group: a member that has its keys runs it, and when that one could not, another.
+  #
+  # What runs again was certainly not executed, or makes no difference (`Cryptoki.Group.Verbs`). An error of a device
+  # counts against the member only when another member did better: what every device refuses is the call's fault.
+
+  alias Cryptoki.{Chunks, Elsewhere, Error, Events, Groups, Session}
+  alias Cryptoki.Group.{Arguments, Failure, Key, Member, Picking, Proofs, Status, Verbs}
+  alias Cryptoki.Native.Wait
+
+  @doc "Runs a verb."
+  @spec run(Groups.t(), Elsewhere.verb()) :: term
+  def run(%Groups{} = group, {module, function, arguments} = verb) do
+    case Verbs.row(module, function, arguments) do
+      {:group, _again, _keys, _mechanism} -> Status.answer(group, function)
+      {:member, _again, _keys, _mechanism} -> refused(function)
+      nil -> refused(function)
+      row -> group |> call(verb, row) |> next()
+    end
+  end
+
+  defp refused(function) do
+    detail = "#{function} is for one instance: call it with a member of the group"
+    {:error, Error.new(:unsupported, detail, executed: false)}
+  end
+
+  @doc "A member for something that has to stay with one."
+  @spec one(Groups.t()) :: {:ok, Cryptoki.hsm()} | {:error, Error.t()}
+  def one(group) do
+    mask = if group.writes, do: writes(group), else: -1
+    members = Groups.members(group)
+
+    with :none <- Picking.pick(members, mask),
+         :none <- Picking.pick(members, -1) do
+      {:error, Key.nobody(group, Tuple.to_list(members))}
+    else
+      {:ok, member} ->
+        Member.untried(member)
+        {:ok, Member.hsm(member)}
+    end
+  end
+
+  ## Sessions
+
+  @doc "A session of a member, and what gives it back; `verb` takes one of an instance of this node."
+  @spec take(Groups.t(), Elsewhere.verb()) ::
+          {:ok, Session.t(), (() -> :ok)} | {:error, Error.t()}
+  def take(group, {module, function, _arguments} = verb) do
+    row = Verbs.row(module, function, [])
+    call = %{call(group, verb, row) | run: &lease/2, prefer: alike(group)}
+
+    with {:ok, %{member: member} = session, give_back} <- next(call) do
+      Member.hold(member)
+      release = fn -> give_back.() && Member.finish(member, nil) end
+      {:ok, %{session | member: {group, member}}, release}
+    end
+  end
+
+  # Those of which nobody has found that they have another key under a name that is used.
+  defp alike(group) do
+    case Groups.lookup(group, :others) do
+      [{:others, mask}] -> Bitwise.bnot(mask)
+      [] -> -1
+    end
+  end
+
+  defp lease(member, {module, function, [_group, given]}) do
+    taken =
+      if Member.local?(member),
+        do: apply(module, function, [member.name, given]),
+        else:
+          Elsewhere.take(
+            member.node,
+            member.name,
+            given,
+            {module, function, [member.name, given]}
+          )
+
+    with {:ok, session, give_back} <- taken, do: {:ok, %{session | member: member}, give_back}
+  end
+
+  @doc "Runs a verb on the session of a member."
+  @spec on_session(Session.t(), Elsewhere.verb()) :: term
+  def on_session(
+        %Session{member: {group, member}} = session,
+        {module, function, [_session | rest]}
+      ) do
+    bare = %{session | member: nil}
+    row = Verbs.row(module, function, [bare | rest]) || {:any, :once, [], nil}
+    used = Arguments.keys([bare | rest], row)
+
+    with {:ok, mask} <- Proofs.mask(group, used, nil),
+         true <- Bitwise.band(mask, Member.bit(member)) != 0,
+         {:ok, arguments} <- named(%{group: group, row: row, keys: used}, [bare | rest], member) do
+      bare |> on_bare({module, function, arguments}) |> of_session(group, member, used)
+    else
+      {:error, _error} = error ->
+        error
+
+      _not_there ->
+        detail =
+          "the session is of #{inspect(member.id)}, which has not the key that the group has"
+
+        {:error, Error.new(:key_not_found, detail, executed: false, member: member.id)}
+    end
+  end
+
+  defp on_bare(%{there: nil}, {module, function, arguments}),
+    do: apply(module, function, arguments)
+
+  defp on_bare(bare, verb), do: Elsewhere.on_session(bare, verb)
+
+  defp of_session({:error, %Error{} = error}, group, member, used) do
+    case Failure.of(error) do
+      what when what in [:gone, :pin] -> out(group, member, error)
+      :key when used != [] -> Proofs.lost(group, used, member)
+      _other -> :ok
+    end
+
+    {:error, gone(Member.error(member, error))}
+  end
+
+  defp of_session(answer, _group, _member, _used), do: answer
+
+  # What was begun on it is nowhere else.
+  defp gone(%Error{detail: nil, member: member} = error) do
+    if Failure.of(error) in [:gone, :device],
+      do: %{error | detail: "the session was one of #{inspect(member)}, and of no other member"},
+      else: error
+  end
+
+  defp gone(error), do: error
+
+  ## A call
+
+  defp call(
+         group,
+         {_module, _function, arguments} = verb,
+         {where, again, _keys, _mechanism} = row
+       ) do
+    options = List.last(arguments)
+
+    %{
+      group: group,
+      verb: read(verb, arguments),
+      row: row,
+      keys: Arguments.keys(arguments, row),
+      where: where,
+      again: again,
+      prefer: -1,
+      secret: Verbs.option(options, :pin) || Verbs.option(options, :password),
+      began: Member.now(),
+      timeout: Verbs.option(options, :timeout),
+      tried: 0,
+      moved: 0,
+      renewed: false,
+      blamed: [],
+      last: nil,
+      run: nil
+    }
+  end
+
+  # A stream of which something was read is not there for a second member.
+  defp read({module, function, _arguments} = verb, arguments) do
+    case Enum.find_index(arguments, &match?({:stream, _}, &1)) do
+      nil ->
+        {verb, nil}
+
+      at ->
+        {:stream, enumerable} = Enum.at(arguments, at)
+
+        if Chunks.enumerable?(enumerable) do
+          read = :atomics.new(1, [])
+          watched = Stream.map(enumerable, &((:ok = :atomics.put(read, 1, 1)) && &1))
+          {{module, function, List.replace_at(arguments, at, {:stream, watched})}, read}
+        else
+          {verb, nil}
+        end
+    end
+  end
+
+  defp next(%{group: group} = call) do
+    with {:ok, keys} <- Proofs.mask(group, call.keys, deadline(call)),
+         {:ok, where} <- where(call) do
+      mask = keys |> Bitwise.band(where) |> Bitwise.band(Bitwise.bnot(call.tried))
+
+      case pick(Groups.members(group), mask, call) do
+        {:ok, member} -> at(call, member)
+        :none -> nobody(call, Bitwise.band(keys, where))
+      end
+    else
+      {:error, error} -> ended(call, {:error, call.last || error})
+    end
+  end
+
+  defp pick(members, mask, %{prefer: -1}), do: Picking.pick(members, mask)
+
+  defp pick(members, mask, %{prefer: prefer}) do
+    with :none <- Picking.pick(members, Bitwise.band(mask, prefer)),
+         do: Picking.pick(members, mask)
+  end
+
+  defp deadline(%{tried: 0, renewed: false, timeout: nil}), do: nil
+  defp deadline(%{timeout: :infinity}), do: :infinity
+
+  defp deadline(%{began: began, timeout: timeout, group: group}) do
+    timeout = if is_integer(timeout) and timeout > 0, do: timeout, else: group.timeout
+    if timeout == :infinity, do: :infinity, else: div(began, 1_000_000) + timeout
+  end
+
+  defp time_left?(call) do
+    case deadline(%{call | renewed: true}) do
+      :infinity -> true
+      deadline -> Wait.remaining(deadline) > 0
+    end
+  end
+
+  ## Where it goes
+
+  # A PIN of the call goes to no other node.
+  defp where(%{where: :any, secret: nil}), do: {:ok, -1}
+  defp where(%{where: :any, group: group}), do: {:ok, here(group)}
+  defp where(%{where: :home, group: %{writes: nil}}), do: {:ok, -1}
+
+  defp where(%{where: :home, group: group, tried: tried}) do
+    writes = writes(group)
+
+    if Bitwise.band(writes, tried) == 0 and Picking.pick(Groups.members(group), writes) != :none,
+      do: {:ok, writes},
+      else: {:ok, -1}
+  end
+
+  defp where(%{where: {:made, at}, verb: {{_module, _function, arguments}, _read}} = call) do
+    if Verbs.of_token?(Enum.at(arguments, at)),
+      do: where(%{call | where: :writes}),
+      else: where(%{call | where: :any})
+  end
+
+  # What is of a session is where the session is.
+  defp where(%{where: :object, keys: [used | _], group: group} = call) do
+    if Proofs.owner(group, used), do: {:ok, -1}, else: where(%{call | where: :writes})
+  end
+
+  defp where(%{group: %{writes: nil}, verb: {{_module, function, _arguments}, _read}}) do
+    detail = "#{function} writes, and the group has no member for that: start it with writes:"
+    {:error, Error.new(:unsupported, detail, executed: false)}
+  end
+
+  defp where(%{group: group}), do: {:ok, writes(group)}
+
+  defp writes(group) do
+    for %{id: id} = member <- Tuple.to_list(Groups.members(group)),
+        id == group.writes,
+        reduce: 0 do
+      mask -> Bitwise.bor(mask, Member.bit(member))
+    end
+  end
+
+  defp here(group) do
+    for member <- Tuple.to_list(Groups.members(group)), Member.local?(member), reduce: 0 do
+      mask -> Bitwise.bor(mask, Member.bit(member))
+    end
+  end
+
+  ## On a member
+
+  defp at(%{verb: {{module, function, arguments}, _read}} = call, member) do
+    case named(call, arguments, member) do
+      {:ok, arguments} ->
+        arguments = if call.moved == 0, do: arguments, else: in_time(arguments, call)
+        began = Member.begin(member)
+
+        try do
+          run(call, member, {module, function, arguments})
+        catch
+          kind, reason ->
+            Member.finish(member, nil)
+            Member.untried(member)
+            :erlang.raise(kind, reason, __STACKTRACE__)
+        else
+          answer ->
+            Member.finish(member, began)
+            judged(answer, call, member)
+        end
+
+      # It was taken out between two looks at the table.
+      :error ->
+        Member.untried(member)
+        next(%{call | tried: Bitwise.bor(call.tried, Member.bit(member))})
+    end
+  end
+
+  defp run(%{run: nil}, member, verb), do: Member.call(member, verb)
+  defp run(%{run: run}, member, verb), do: run.(member, verb)
+
+  defp named(%{keys: []}, arguments, _member), do: {:ok, arguments}
+
+  defp named(%{group: group, row: row, keys: keys}, arguments, member) do
+    Enum.reduce_while(keys, {:ok, %{}}, fn used, {:ok, names} ->
+      case Proofs.names(group, used, member) do
+        {:ok, name} -> {:cont, {:ok, Map.put(names, used, name)}}
+        :error -> {:halt, :error}
+      end
+    end)
+    |> case do
+      {:ok, names} -> {:ok, Arguments.put(arguments, row, &Map.fetch!(names, &1))}
+      :error -> :error
+    end
+  end
+
+  defp in_time(arguments, call) do
+    left = call |> deadline() |> Wait.remaining()
+    left = if left == :infinity, do: left, else: max(left, 1)
+
+    List.update_at(arguments, -1, fn
+      %{} = options when not is_struct(options) ->
+        Map.put(options, :timeout, left)
+
+      options ->
+        if Keyword.keyword?(options), do: Keyword.put(options, :timeout, left), else: options
+    end)
+  end
+
+  ## What it has answered
+
+  defp judged({:error, %Error{} = error}, call, member) do
+    what = Failure.of(error)
+    what = if what == :key and call.keys == [], do: :call, else: what
+    call = noted(what, error, call, member)
+    error = Member.error(member, error)
+
+    if Failure.over?(what, error, again?(call)) and not begun?(call) and time_left?(call),
+      do: call |> moved(what, error, member) |> next(),
+      else: ended(call, {:error, error})
+  end
+
+  defp judged(answer, call, member) do
+    served(call.group, member)
+    for {blamed, error} <- call.blamed, do: failed(call.group, blamed, error)
+    told(call, member, answer)
+    answer
+  end
+
+  defp again?(%{verb: {{_module, _function, arguments}, _read}, again: again, group: group}),
+    do: Verbs.again?(again, arguments, group.failover)
+
+  defp begun?(%{verb: {_verb, nil}}), do: false
+  defp begun?(%{verb: {_verb, read}}), do: :atomics.get(read, 1) == 1
+
+  # Of the member.
+  defp noted(:call, _error, call, member) do
+    served(call.group, member)
+    call
+  end
+
+  defp noted(:full, _error, call, member) do
+    Member.untried(member)
+    call
+  end
+
+  defp noted(what, error, call, member) when what in [:gone, :pin] do
+    out(call.group, member, error)
+    call
+  end
+
+  defp noted(:overdue, error, call, member) do
+    failed(call.group, member, error)
+    call
+  end
+
+  defp noted(:device, error, call, member), do: %{call | blamed: [{member, error} | call.blamed]}
+
+  defp noted(:key, _error, call, member) do
+    Member.untried(member)
+    call
+  end
+
+  defp moved(call, :key, error, %{slot: slot} = member) when not call.renewed do
+    # Under its name there may be another by now.
+    for used <- call.keys,
+        do: Proofs.renew(call.group, used, slot, deadline(%{call | renewed: true}))
+
+    told_move(call, member, error)
+    %{call | renewed: true, last: error, moved: call.moved + 1}
+  end
+
+  defp moved(call, what, error, member) do
+    if what == :key, do: Proofs.lost(call.group, call.keys, member)
+    Member.left(member)
+    told_move(call, member, error)
+    tried = Bitwise.bor(call.tried, Member.bit(member))
+    %{call | tried: tried, moved: call.moved + 1, last: error}
+  end
+
+  defp nobody(%{last: nil, group: group} = call, mask) do
+    members = Tuple.to_list(Groups.members(group))
+    able = for member <- members, Bitwise.band(mask, Member.bit(member)) != 0, do: member
+    ended(call, {:error, Key.nobody(group, able)})
+  end
+
+  defp nobody(call, _mask), do: ended(call, {:error, call.last})
+
+  # What all of several devices have said is the call's fault.
+  defp ended(call, {:error, error} = answer) do
+    reasons = for {_member, error} <- call.blamed, uniq: true, do: error.reason
+
+    for {member, error} <- call.blamed do
+      if length(call.blamed) > 1 and length(reasons) == 1,
+        do: Member.untried(member),
+        else: failed(call.group, member, error)
+    end
+
+    told(call, error.member, answer)
+    answer
+  end
+
+  defp served(group, member) do
+    Member.served(member)
+
+    if not Member.in?(member) and Member.change(member, :half_open, :in),
+      do: send(group.pid, {:in, member.slot})
+
+    :ok
+  end
+
+  defp failed(group, member, error) do
+    if Member.state(member) == :half_open or Member.failed?(member), do: out(group, member, error)
+  end
+
+  defp out(group, member, error) do
+    was = Member.state(member)
+
+    if was != :out and Member.change(member, was, :out),
+      do: send(group.pid, {:out, member.slot, error})
+
+    :ok
+  end
+
+  ## What is told
+
+  defp told_move(call, member, error) do
+    if Events.on?() do
+      {{_module, function, _arguments}, _read} = call.verb
+      metadata = %{group: call.group.called, verb: function, member: member.id}
+
+      Events.event(
+        [:group, :failover],
+        Map.merge(metadata, Map.take(error, [:reason, :executed]))
+      )
+    end
+  end
+
+  defp told(call, member, answer) do
+    if Events.on?() do
+      {{_module, function, _arguments}, _read} = call.verb
+      member = if is_struct(member, Member), do: member.id, else: member
+      duration = System.convert_time_unit(Member.now() - call.began, :nanosecond, :native)
+
+      metadata = %{
+        group: call.group.called,
+        verb: function,
+        member: member,
+        result: result(answer)
+      }
+
+      Events.event([:group, :call], %{duration: duration, failovers: call.moved}, metadata)
+    end
+  end
+
+  defp result({:error, error}), do: error.reason
+  defp result(_answer), do: :ok
+end
