@@ -37,16 +37,19 @@ defmodule Cryptoki.Keys.Description do
 
   # Together; where that fails, one after the other says of each why.
   defp described(target, [_one, _more | _rest] = handles) do
-    case Together.read(target, handles, @described) do
-      {:ok, read} -> Enum.zip_with(handles, read, &described(target, &1, &2))
+    with {:ok, read} <- Together.read(target, handles, @described),
+         {:ok, %{token: token}} <- Instances.facts(target) do
+      about = token_info(target, token)
+      Enum.zip_with(handles, read, &described(target, about, &1, &2))
+    else
       {:error, _error} -> Stream.map(handles, &readable(target, &1))
     end
   end
 
   defp described(target, handles), do: Stream.map(handles, &readable(target, &1))
 
-  defp described(target, handle, {:error, error}), do: unreadable(target, handle, error)
-  defp described(target, handle, attributes), do: key(target, handle, attributes)
+  defp described(target, _about, handle, {:error, error}), do: unreadable(target, handle, error)
+  defp described(_target, about, handle, attributes), do: {:ok, key(about, handle, attributes)}
 
   @doc "The object behind a handle, or whether it is gone, or this one cannot be read."
   @spec readable(Target.t(), handle) ::
@@ -76,19 +79,13 @@ defmodule Cryptoki.Keys.Description do
     with {:ok, attributes} <- read(target, handle, @described),
          more = Key.fingerprint_attributes(attributes[:class]) -- @described,
          {:ok, others} <- read(target, handle, more),
-         do: key(target, handle, Map.merge(attributes, others))
+         {:ok, %{token: token}} <- Instances.facts(target),
+         do: {:ok, key(token_info(target, token), handle, Map.merge(attributes, others))}
   end
 
-  defp key(target, handle, attributes) do
-    with {:ok, %{token: token}} <- Instances.facts(target) do
-      private = [
-        handle: handle,
-        token_info: token_info(target, token),
-        fingerprint: Key.fingerprint(attributes)
-      ]
-
-      {:ok, Key.new(attributes, private)}
-    end
+  defp key(about, handle, attributes) do
+    private = [handle: handle, token_info: about, fingerprint: Key.fingerprint(attributes)]
+    Key.new(attributes, private)
   end
 
   defp token_info(target, token) do
