@@ -26,7 +26,7 @@ defmodule Bench.World do
     limit = fetch!("LIMIT")
     python = System.get_env("CRYPTOKI_BENCH_PYTHON")
 
-    %__MODULE__{
+    ready(%__MODULE__{
       library: library,
       pin: pin,
       uri: uri,
@@ -37,14 +37,25 @@ defmodule Bench.World do
         control: slow <> ".control",
         limit: Program.start(limit, [slow, "slow", pin])
       }
-    }
+    })
+  end
+
+  # A login writes to the token: another process that begins to read it in that moment is told of an error by SoftHSM.
+  defp ready(world) do
+    programs = [world.limit, world.slow.limit | List.wrap(world.python)]
+    for program <- programs, do: [_, _] = Program.ask(program, "random", 1, 1, 0)
+    world
   end
 
   defp fetch!(name), do: System.fetch_env!("CRYPTOKI_BENCH_" <> name)
 
   @doc "One more of the loops in C, for itself: what it makes is not in the way of the others."
   @spec limit(t) :: port
-  def limit(world), do: Program.start(fetch!("LIMIT"), [world.library, "bench", world.pin])
+  def limit(world) do
+    limit = Program.start(fetch!("LIMIT"), [world.library, "bench", world.pin])
+    [_, _] = Program.ask(limit, "random", 1, 1, 0)
+    limit
+  end
 
   @doc "How the slow token is from now on: lines for the control file of native/faulty_module."
   @spec slow(t, binary) :: :ok
