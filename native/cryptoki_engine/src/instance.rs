@@ -7,6 +7,7 @@ use crate::request::lease::Lease;
 use crate::request::pace::Pace;
 use crate::request::request::{Cancel, Request, Served};
 use crate::session::counters::Counters;
+use crate::session::spread::Spread;
 use crate::session::unheard::Unheard;
 use crate::site::{Site, State};
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -47,6 +48,8 @@ pub struct Instance {
     receiver: Receiver<SessionRequest>,
     /// Of the thread that looks for requests.
     pub hand: Hand<SessionRequest>,
+    /// Where its threads work.
+    pub spread: Spread,
     tombstones: Arc<AtomicIsize>,
     /// Whether somebody takes them out.
     sweeping: AtomicBool,
@@ -68,6 +71,7 @@ impl Instance {
             sender,
             receiver,
             hand: Hand::default(),
+            spread: Spread::default(),
             tombstones: Arc::default(),
             sweeping: AtomicBool::new(false),
         }

@@ -8,6 +8,7 @@ use crate::library::token_in_slot::TokenInSlot;
 use crate::operation::answer::Answer;
 use crate::request::request::{Cancel, Request, Served, panic_failure};
 use crate::session::session::Session;
+use crate::session::spread::Place;
 use crate::session::status::{End, Event, Owner, Status};
 use crate::session::work::{Fate, Work};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, select_biased, unbounded};
@@ -44,6 +45,7 @@ pub fn spawn(
             let (close, commands) = unbounded();
             let session = Session::new(instance.site.clone(), status.clone(), token);
             let mut thread = Thread {
+                place: instance.spread.join(),
                 instance,
                 status: status.clone(),
                 session: Box::new(session),
@@ -101,6 +103,7 @@ enum Next {
 /// The thread.
 struct Thread {
     instance: Arc<Instance>,
+    place: Place,
     status: Arc<Status>,
     session: Box<dyn Work>,
     commands: Receiver<Close>,
@@ -168,6 +171,7 @@ impl Thread {
     }
 
     fn wait(&self, requests: &Receiver<SessionRequest>) -> Next {
+        self.place.rest();
         select_biased! {
             recv(self.commands) -> command => Next::Close(command.ok()),
             recv(requests) -> request => request.map_or(Next::Nothing, Next::Request),
@@ -176,6 +180,7 @@ impl Thread {
 
     fn serve_one(&mut self, request: &SessionRequest) -> Option<Last> {
         inject::place("session loop");
+        self.place.work(&self.instance.spread);
         let instance = self.instance.clone();
         let _busy = instance.busy();
         let mut leased = None;
@@ -229,6 +234,7 @@ impl Thread {
                 Next::Close(request) => return Some(Last::closed(request)),
                 Next::Nothing => break,
             };
+            self.place.work(&self.instance.spread);
             if guarded(|| inject::place("session leased")).is_none() {
                 request.refuse(panic_failure());
                 return Some(Last::panicked());

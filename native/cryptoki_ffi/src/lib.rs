@@ -32,6 +32,7 @@ pub mod names;
 pub mod objects;
 pub mod otp;
 pub mod panics;
+pub mod processors;
 pub mod sessions;
 pub mod signatures;
 pub mod sizes;

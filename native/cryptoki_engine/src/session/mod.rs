@@ -6,6 +6,7 @@ pub mod objects;
 pub mod recovery;
 #[allow(clippy::module_inception)]
 pub mod session;
+pub mod spread;
 pub mod status;
 pub mod trouble;
 pub mod unheard;
