@@ -11,6 +11,10 @@ defmodule Cryptoki.Test.Group do
   @spec key :: tuple
   def key, do: :public_key.generate_key(@ec)
 
+  @doc "One of RSA, whose modulus the private key shows: nothing has to be signed to prove which it is."
+  @spec rsa_key :: tuple
+  def rsa_key, do: :public_key.generate_key({:rsa, 2048, 65_537})
+
   @doc "Its public half, for `:public_key.verify/4`."
   @spec public(tuple) :: tuple
   def public(key), do: {{:ECPoint, elem(key, 4)}, elem(key, 3)}
@@ -50,4 +54,96 @@ defmodule Cryptoki.Test.Group do
   @doc "What the group says of a member."
   @spec of(map, term) :: map
   def of(status, member), do: Enum.find(status.members, &(&1.member == member))
+
+  ## Five members, of which one is well behaved
+
+  @five ~w[hangs reboots another busy slow]a
+
+  @doc "Five members: one that will hang, reboot, have another key of the name, be full, be slow; and their group."
+  @spec five(atom) :: %{
+          key: tuple,
+          group: atom,
+          names: %{atom => atom},
+          modules: %{atom => FaultyModule.t()}
+        }
+  def five(group) do
+    key = rsa_key()
+    names = Map.new(@five, &{&1, Module.concat(group, &1)})
+
+    modules =
+      for {kind, name} <- names, into: %{} do
+        keys = [{"invoice", if(kind == :another, do: rsa_key(), else: key)}]
+        {kind, member(name, keys, five_options(kind))}
+      end
+
+    members = for kind <- @five, do: names[kind]
+    spec = {Cryptoki.Group, name: group, members: members, reconnect: [min: 20, max: 1_000]}
+    ExUnit.Callbacks.start_supervised!(spec)
+    %{key: key, group: group, names: names, modules: modules}
+  end
+
+  defp five_options(:hangs), do: [sessions: 2, timeout: 1_000]
+  defp five_options(:busy), do: [sessions: 1, queue_limit: 1]
+  defp five_options(_kind), do: [sessions: 4]
+
+  @doc "What goes wrong with them."
+  @spec disturb(map) :: :ok
+  def disturb(%{modules: modules}) do
+    FaultyModule.control(modules.hangs, "C_Sign hang")
+    FaultyModule.control(modules.busy, "C_Sign delay=3")
+    FaultyModule.control(modules.slow, "C_Sign delay=15")
+  end
+
+  @doc "Nothing any more."
+  @spec calm(map) :: :ok
+  def calm(%{modules: modules}),
+    do: for({_kind, module} <- modules, do: FaultyModule.control(module, "")) && :ok
+
+  @doc """
+  So many callers sign so often, each its own data; what came of it: `:ok`, how long each took in microseconds, the
+  errors, and how often a token has signed. A wrong signature raises.
+  """
+  @spec sign(map, pos_integer, pos_integer) :: map
+  def sign(%{modules: modules} = five, callers, calls) do
+    marks = Map.new(modules, fn {kind, module} -> {kind, FaultyModule.mark(module)} end)
+
+    answers =
+      1..callers
+      |> Task.async_stream(&caller(five, &1, calls), timeout: :infinity, max_concurrency: callers)
+      |> Enum.flat_map(fn {:ok, answers} -> answers end)
+
+    signed =
+      for {kind, module} <- modules, into: %{} do
+        calls = FaultyModule.since(module, marks[kind])
+
+        {kind,
+         Enum.count(calls, &match?({"C_Sign", event, "0x0"} when event in ~w[ran released], &1))}
+      end
+
+    %{
+      ok: Enum.count(answers, &match?({:ok, _}, &1)),
+      times: for({:ok, time} <- answers, do: time) |> Enum.sort(),
+      errors: for({:error, error} <- answers, do: error),
+      signed: signed
+    }
+  end
+
+  defp caller(five, number, calls), do: for(n <- 1..calls, do: one(five, number, n))
+
+  defp one(%{key: key, group: group, modules: modules}, number, n) do
+    # The first of them is who presses the button.
+    if number == 1 and rem(n, 10) == 0,
+      do: FaultyModule.control(modules.reboots, "sessions forget")
+
+    data = "#{number} #{n}"
+
+    {time, answer} =
+      :timer.tc(fn -> Cryptoki.sign(group, [label: "invoice"], :sha256_rsa_pkcs, data) end)
+
+    with {:ok, signature} <- answer do
+      {:RSAPrivateKey, _, modulus, exponent, _, _, _, _, _, _, _} = key
+      true = :public_key.verify(data, :sha256, signature, {:RSAPublicKey, modulus, exponent})
+      {:ok, time}
+    end
+  end
 end

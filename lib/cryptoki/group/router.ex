@@ -172,12 +172,17 @@ defmodule Cryptoki.Group.Router do
 
         if Chunks.enumerable?(enumerable) do
           read = :atomics.new(1, [])
-          watched = Stream.map(enumerable, &((:ok = :atomics.put(read, 1, 1)) && &1))
+          watched = Stream.map(enumerable, &seen(&1, read))
           {{module, function, List.replace_at(arguments, at, {:stream, watched})}, read}
         else
           {verb, nil}
         end
     end
+  end
+
+  defp seen(piece, read) do
+    :atomics.put(read, 1, 1)
+    piece
   end
 
   defp next(%{group: group} = call) do

@@ -78,6 +78,8 @@ defmodule Cryptoki.Group.Verbs do
      through_here: {:any, :once, [{2, :unwrap}, {3, :wrap}], nil}}
   ]
 
+  # CKA_TOKEN, which a template may say by its number.
+  @token 1
   @operations Module.concat("Cryptoki", "Operations")
 
   @doc "What is known of a verb; `start` is that of its kind."
@@ -129,7 +131,7 @@ defmodule Cryptoki.Group.Verbs do
   end
 
   @doc "One of the options, which may be anything."
-  @spec option(term, atom) :: term
+  @spec option(term, atom | non_neg_integer) :: term
   def option(%{} = options, name), do: Map.get(options, name)
 
   def option(options, name) when Names.is_proper_list(options) do
@@ -145,7 +147,7 @@ defmodule Cryptoki.Group.Verbs do
   @spec of_token?(term) :: boolean
   def of_token?(template) do
     Enum.any?([template, option(template, :public), option(template, :private)], fn part ->
-      option(part, :token) in [true, 1] or option(part, 1) == true
+      Enum.any?([:token, @token], &(option(part, &1) not in [nil, false, 0, <<0>>]))
     end)
   end
 end
