@@ -364,6 +364,8 @@ defmodule Cryptoki.NodesTest do
         host: ~c"127.0.0.1",
         longnames: true,
         connection: :standard_io,
+        # Nor on a path of the environment's.
+        env: [{~c"ERL_LIBS", ~c""}],
         args: args
       })
 
