@@ -197,6 +197,43 @@ defmodule Cryptoki.SSHAgentTest do
     end
   end
 
+  test "what signs is what was asked for, though its name is another's by then", context do
+    %{hsm: hsm} = context
+    label = "swapped-#{System.unique_integer([:positive])}"
+
+    make = fn ->
+      template = [label: label, id: "swapped", curve: :secp256r1]
+      Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, template)
+    end
+
+    {public, private} = make.()
+    line = Cryptoki.SSH.public_key!(hsm, private)
+
+    swap = fn _use ->
+      for object <- [public, private], do: Cryptoki.destroy!(hsm, object)
+      {_public, _private} = make.()
+      true
+    end
+
+    start_supervised!({Agent, path: context.path, keys: [{hsm, label: label}], ask: swap})
+    scratch = Scratch.directory("agent")
+    file = Scratch.write(scratch, "key.pub", line <> "\n")
+    data = Scratch.write(scratch, "data", "text")
+
+    log =
+      capture_log(fn ->
+        assert {_, 255} =
+                 run("ssh-keygen", ["-Y", "sign", "-f", file, "-n", "file", data], context)
+      end)
+
+    assert log =~ "ssh agent, key"
+    refute File.exists?(data <> ".sig")
+    # The new one signs when it is asked for.
+    line = Cryptoki.SSH.public_key!(hsm, label: label)
+    assert {text, 0} = run("ssh-add", ["-L"], context)
+    assert text =~ line |> String.split() |> Enum.at(1)
+  end
+
   ## What clients may send
 
   defp connect(%{path: path}, opts \\ [packet: 4]) do

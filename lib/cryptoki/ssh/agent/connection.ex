@@ -42,24 +42,34 @@ defmodule Cryptoki.SSH.Agent.Connection do
 
   # Those that can be had now.
   defp identities(%{keys: keys}) do
-    for key <- keys, {:ok, own} <- [own(key)], do: {key, own}
+    for key <- keys, {:ok, own} <- [had(key, &Signer.own/3)], do: {key, own}
   end
 
-  defp own(%{hsm: hsm, key: key, call: call} = one) do
-    with {:error, %Error{} = error} <- Signer.own(hsm, key, call) do
+  defp had(%{hsm: hsm, key: key, call: call} = one, fun) do
+    with {:error, %Error{} = error} <- fun.(hsm, key, call) do
       warn(one, Exception.message(error))
       :error
     end
   end
 
+  # What signs is what was asked for, whatever its selector names by then: a signature verifies with that public key.
   defp sign(blob, data, hash, agent) do
-    with {key, own} <- Enum.find(identities(agent), fn {_key, own} -> own.blob == blob end),
+    with {key, signer} <- Enum.find_value(agent.keys, &signer(&1, blob, hash)),
          # ssh-rsa signs with SHA-1.
-         true <- own.type != "ssh-rsa" or hash != :sha1,
-         true <- allowed?(agent.ask, key, own, data) do
-      signature(key, data, hash)
+         true <- signer.public.type != "ssh-rsa" or hash != :sha1,
+         true <- allowed?(agent.ask, key, signer.public, data) do
+      signature(key, signer, data)
     else
       _not_listed_or_not_allowed -> Message.failure()
+    end
+  end
+
+  defp signer(key, blob, hash) do
+    hash = if hash == :sha256, do: :sha256, else: :sha512
+
+    case had(key, &Signer.fetch(&1, &2, hash, &3)) do
+      {:ok, %{public: %{blob: ^blob}} = signer} -> {key, signer}
+      _another_or_none -> nil
     end
   end
 
@@ -87,13 +97,11 @@ defmodule Cryptoki.SSH.Agent.Connection do
     false
   end
 
-  defp signature(%{hsm: hsm, key: selector, call: call} = key, data, hash) do
-    hash = if hash == :sha256, do: :sha256, else: :sha512
+  defp signature(key, signer, data) do
+    case Signer.sign(signer, data) do
+      {:ok, signature} ->
+        Message.signature(signature)
 
-    with {:ok, signer} <- Signer.fetch(hsm, selector, hash, call),
-         {:ok, signature} <- Signer.sign(signer, data) do
-      Message.signature(signature)
-    else
       {:error, error} ->
         warn(key, Exception.message(error))
         Message.failure()
