@@ -182,14 +182,54 @@ defmodule Cryptoki.GuidesTest do
     with_certificate("tls", "chain")
   end
 
+  # What each hands on to :ssl; the host is that of the test.
+  @tag skip: TLS.missing()
+  test "tls.md has options of :ssl for what is built on it" do
+    :ok = TLS.start()
+    directory = certified("tls-options", "chain")
+    [code] = Regex.run(~r/^defmodule MyApp.TLS.*?(?=^```)/ms, File.read!("guides/tls.md"))
+    code = String.replace(code, "MyApp.TLS", "MyApp.TLSOptions")
+    code |> String.replace("/etc/acme", directory) |> Code.eval_string()
+    tls = &apply(MyApp.TLSOptions, &1, [])
+
+    servers = [
+      tls.(:bandit)[:thousand_island_options][:transport_options],
+      tls.(:phoenix)[:thousand_island_options][:transport_options],
+      Keyword.delete(tls.(:cowboy), :port)
+    ]
+
+    clients = [
+      tls.(:mint)[:transport_opts],
+      tls.(:finch).default[:conn_opts][:transport_opts],
+      tls.(:postgrex)[:ssl]
+    ]
+
+    for server <- servers, client <- clients do
+      asks = [cacertfile: "#{directory}/ca.pem", verify: :verify_peer, fail_if_no_peer_cert: true]
+      {listening, port} = TLS.listen(server ++ asks)
+      served = TLS.serve(listening, fn socket -> elem(apply(:ssl, :peercert, [socket]), 1) end)
+      options = [active: false, mode: :binary] ++ client
+      {:ok, socket} = apply(:ssl, :connect, [~c"localhost", port, options, 60_000])
+      [own] = TLS.der(File.read!("#{directory}/chain.pem"))
+      assert {:ok, ^own} = apply(:ssl, :recv, [socket, byte_size(own), 60_000])
+      assert {:ok, ^own} = apply(:ssl, :peercert, [socket])
+      Task.await(served, 60_000)
+    end
+  end
+
   # The key "contract" has a certificate of an authority, in the file of this name.
   defp with_certificate(guide, name) do
+    directory = certified(guide, name)
+    Guide.run("guides/#{guide}.md", %{"/etc/acme" => directory})
+  end
+
+  defp certified(guide, name) do
     start_with_keys()
     directory = TLS.authority(Path.join(SoftHSM.directory(), guide))
     public_key = Cryptoki.public_key!(MyApp.HSM, label: "contract")
     pem = TLS.certificate(directory, public_key, "www.acme.test")
     File.write!(Path.join(directory, name <> ".pem"), pem)
-    Guide.run("guides/#{guide}.md", %{"/etc/acme" => directory})
+    directory
   end
 
   @tag skip: @starts_softhsm

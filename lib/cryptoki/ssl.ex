@@ -4,7 +4,7 @@ defmodule Cryptoki.SSL do
   alias Cryptoki.{CallOptions, Certificates, Error, HSM, Keys, Options, SignatureAlgorithm}
   alias Cryptoki.{Traits}
   alias Cryptoki.SignatureAlgorithm.PostQuantum
-  alias Cryptoki.SSL.SignFun
+  alias Cryptoki.SSL.{Distribution, SignFun}
   alias Cryptoki.X509.OnToken
 
   @moduledoc """
@@ -124,6 +124,56 @@ defmodule Cryptoki.SSL do
   end
 
   bang(certs_keys(hsm, key, certificate_chain :: chain, opts) :: certs_keys)
+
+  @doc """
+  Options of `:ssl` for the distribution of Erlang with a key of the token: what stands in the file of the flag
+  `-ssl_dist_optfile`, in which nodes that are started with `-proto_dist inet_tls` have theirs.
+
+      %% dist.conf
+      'Elixir.Cryptoki.SSL':'distribution!'(
+          'Elixir.MyApp.HSM',
+          \#{label => <<"node">>},
+          \#{certfile => <<"/etc/acme/node.pem">>, cacertfile => <<"/etc/acme/ca.pem">>}).
+
+  A node reads it before any application is there, so that nothing is asked of the token here: `name` is that
+  of an instance which the application starts, and the certificates come from a file. Connections are made as
+  soon as the instance is ready; before that a handshake ends with a line in the log, as in `certs_keys/4`. The same
+  when the key is not that of the first certificate: it is found by each signature.
+
+  Both sides show their certificate and want one that leads to `cacertfile:`; a client also looks whether the
+  certificate is for the host of the node. What there is:
+
+  #{Options.Table.docs(Distribution.options())}
+
+  Errors: `:unsupported` before OTP 27 and for other keys, as `certs_keys/4`, and `:invalid_argument` for a file
+  that cannot be read or has no certificates. PKCS #11 v3.2, section 5.13 (C_Sign).
+
+      iex> {:ok, der} = Cryptoki.X509.self_signed(MyApp.HSM, [label: "contract"], subject: "/CN=node")
+      iex> pem = Path.join(System.tmp_dir!(), "cryptoki-node.pem")
+      iex> File.write!(pem, Cryptoki.X509.to_pem(der))
+      iex> {:ok, options} = Cryptoki.SSL.distribution(MyApp.HSM, [label: "contract"], certfile: pem, cacertfile: pem)
+      iex> File.rm!(pem)
+      iex> {Keyword.keys(options), options[:client][:verify]}
+      {[:server, :client], :verify_peer}
+  """
+  @spec distribution(name :: atom, key, opts) :: {:ok, keyword} | {:error, Error.t()}
+  def distribution(name, key, opts) do
+    {own, opts} = CallOptions.split!(opts, Distribution.options())
+    :ok = Distribution.name!(name)
+    :ok = Certificates.selector!(key, :sign, "key")
+
+    with :ok <- release(),
+         {:ok, chain} <- Distribution.chain(own[:certfile]),
+         {:ok, _trusted} <- Distribution.certificates(own[:cacertfile], "cacertfile"),
+         {:ok, public} <- Certificates.public_key(hd(chain), "certfile"),
+         {:ok, algorithm, kind} <- kind(public) do
+      sign = SignFun.new(__MODULE__, [name, key, kind, opts])
+      entry = %{cert: chain, key: %{algorithm: algorithm, sign_fun: sign}}
+      {:ok, Distribution.sides(entry, own)}
+    end
+  end
+
+  bang(distribution(name :: atom, key, opts) :: keyword)
 
   defp release do
     case String.to_integer(System.otp_release()) do
