@@ -51,6 +51,62 @@ defmodule Cryptoki.X509ChainTest do
     assert Chain.above(leaf, [between | others]) == [between]
   end
 
+  # An authority with two certificates for one key, from two roots: either way may be the one that holds.
+  test "of several ways one that holds is enough, in whatever order", context do
+    %{hsm: hsm, keys: keys, root: root, between: between, leaf: leaf} = context
+    other = X509.self_signed!(hsm, keys.rsa, subject: "/CN=other root", ca: true)
+    cross = certify(context, :rsa, other, :secp384r1, subject: "/CN=between", ca: true)
+    old = [not_before: ~U[2020-01-01 00:00:00Z], not_after: ~U[2020-01-02 00:00:00Z]]
+    long = [not_before: ~U[2019-01-01 00:00:00Z], not_after: ~U[2040-01-01 00:00:00Z]]
+    elder = X509.self_signed!(hsm, keys.secp256r1, [subject: "/CN=root", ca: true] ++ long)
+
+    ended =
+      certify(context, :secp256r1, elder, :secp384r1, [subject: "/CN=between", ca: true] ++ old)
+
+    for pool <- [[between, cross], [cross, between], [ended, between], [between, ended]],
+        trusted <- [[root], [root, other]] do
+      assert Chain.trusted(leaf, pool, trusted) == :ok
+      # OpenSSL goes one way, which the order of the files decides.
+      assert Enum.any?([pool, Enum.reverse(pool)], &openssl?(leaf, &1, trusted))
+    end
+
+    assert Chain.trusted(leaf, [between, cross], [other]) == :ok
+    assert {:error, reason} = Chain.trusted(leaf, [ended], [root])
+    assert reason =~ "cert_expired"
+
+    # The first leads nowhere from here, or further.
+    for pool <- [[cross, between, root], [between, cross, root], [cross, root, between]],
+        do: assert(Chain.above(leaf, pool) == [between, root])
+
+    assert Chain.above(leaf, [cross, between]) == [cross]
+    assert Chain.above(leaf, [between, cross, other]) == [cross, other]
+  end
+
+  # Who sends certificates may have each issue all others: so many ways that nobody goes through them.
+  test "what leads round and round ends", context do
+    %{hsm: hsm, keys: keys, leaf: leaf} = context
+
+    pool =
+      for n <- 1..40 do
+        opts = [subject: "/CN=between", ca: true, serial: n]
+        X509.self_signed!(hsm, keys.secp384r1, opts)
+      end
+
+    crossed =
+      for n <- 1..40 do
+        [subject: "/CN=round", ca: true, serial: n]
+        |> then(&certify(context, :secp384r1, hd(pool), :secp384r1, &1))
+      end
+
+    back =
+      for {one, n} <- Enum.with_index(crossed, 100) do
+        certify(context, :secp384r1, one, :secp384r1, subject: "/CN=between", ca: true, serial: n)
+      end
+
+    assert {:error, "no certificate" <> _} = Chain.trusted(leaf, crossed ++ back, [context.root])
+    assert is_list(Chain.above(leaf, crossed ++ back))
+  end
+
   # The name of another, and the identifier of its key: only the signature tells.
   test "an identifier is what anybody can write", context do
     %{hsm: hsm, keys: keys, root: root, between: between, leaf: leaf} = context

@@ -11,49 +11,84 @@ defmodule Cryptoki.X509.Chain do
   @extended_key_usage Names.oid(:extended_key_usage)
   @authority_key_identifier Names.oid(:authority_key_identifier)
 
+  # Signatures that are looked at above one certificate, of all paths: who wrote the others may have them all issue each
+  # other, and certificates beyond it are as if they were not there.
+  @most 256
+
   @doc """
-  Those above a certificate, the next first, up to one that nobody among them has issued, or its own issuer. Of several
-  that may have, the first. What this OTP cannot verify is asked `elsewhere`.
+  Those above a certificate, the next first. Where several have issued one, the first that leads to a root among them,
+  else the first. What this OTP cannot verify is asked `elsewhere`.
   """
   @spec above(DER.t(), [DER.t()], SignatureAlgorithm.elsewhere()) :: [DER.t()]
-  def above(certificate, pool, elsewhere \\ &SignatureAlgorithm.nowhere/3),
-    do: climb(certificate, read_all(pool), elsewhere)
-
-  defp climb(certificate, pool, elsewhere) do
-    case Enum.find(pool, &issued?(certificate, &1, elsewhere)) do
-      nil -> []
-      %{der: ^certificate} -> []
-      %{der: der} = above -> [der | climb(der, List.delete(pool, above), elsewhere)]
+  def above(certificate, pool, elsewhere \\ &SignatureAlgorithm.nowhere/3) do
+    case read(certificate) do
+      {:ok, own} -> [[own]] |> climb(read_all(pool), elsewhere, @most, nil) |> tl() |> ders()
+      {:error, _error} -> []
     end
   end
+
+  defp climb([], _pool, _elsewhere, _left, first), do: Enum.reverse(first)
+
+  defp climb([[last | _] = path | others], pool, elsewhere, left, first) do
+    with {:root, false, left} <- root(last, elsewhere, left),
+         {[_ | _] = above, left} <- issuers(last, pool -- path, elsewhere, left) do
+      climb(for(one <- above, do: [one | path]) ++ others, pool, elsewhere, left, first)
+    else
+      {:root, true, _left} -> Enum.reverse(path)
+      {[], left} -> climb(others, pool, elsewhere, left, first || path)
+    end
+  end
+
+  defp root(one, elsewhere, left) do
+    {found, left} = issuers(one, [one], elsewhere, left)
+    {:root, found != [], left}
+  end
+
+  defp ders(path), do: for(%{der: der} <- path, do: der)
 
   @doc """
   Whether a certificate is a trusted one, or some of a pool lead from it to one. All hold now; what any of them
-  is for is looked at by who asks.
+  is for is looked at by who asks. Of several ways the shortest that is valid is enough.
   """
   @spec trusted(DER.t(), [DER.t()], trusted :: [DER.t()]) :: :ok | {:error, String.t()}
   def trusted(certificate, pool, trusted) do
-    with {:itself, nil} <- {:itself, Enum.find(read_all(trusted), &(&1.der == certificate))},
-         {:ok, anchor, path} <- search([[certificate]], read_all(pool), read_all(trusted)) do
-      validate(anchor, path)
+    trusted = read_all(trusted)
+
+    with {:itself, nil} <- {:itself, Enum.find(trusted, &(&1.der == certificate))},
+         {:ok, own} <- read(certificate) do
+      search([[own]], read_all(pool), trusted, @most, nil)
     else
-      {:itself, trusted} -> now(trusted)
-      :error -> {:error, "no certificate that is trusted has issued it, or those above it"}
+      {:itself, anchor} -> now(anchor)
+      {:error, _error} -> search([], [], [], 0, nil)
     end
   end
 
-  # Each of the pool is gone through once: who wrote it may have them all issue each other.
-  defp search([], _pool, _trusted), do: :error
+  # The first reason is that of the shortest way.
+  defp search([], _pool, _trusted, _left, nil),
+    do: {:error, "no certificate that is trusted has issued it, or those above it"}
 
-  defp search([[last | _] = path | others], pool, trusted) do
-    case Enum.find(trusted, &issued?(last, &1)) do
-      %{} = anchor ->
-        {:ok, anchor, path}
+  defp search([], _pool, _trusted, _left, reason), do: {:error, reason}
 
-      nil ->
-        {above, rest} = Enum.split_with(pool, &issued?(last, &1))
-        search(others ++ for(one <- above, do: [one.der | path]), rest, trusted)
+  defp search([[last | _] = path | others], pool, trusted, left, reason) do
+    {anchors, left} = issuers(last, trusted, &SignatureAlgorithm.nowhere/3, left)
+
+    case valid(anchors, path, reason) do
+      :ok ->
+        :ok
+
+      {:error, reason} ->
+        {above, left} = issuers(last, pool -- path, &SignatureAlgorithm.nowhere/3, left)
+        search(others ++ for(one <- above, do: [one | path]), pool, trusted, left, reason)
     end
+  end
+
+  defp valid(anchors, path, reason) do
+    Enum.reduce_while(anchors, {:error, reason}, fn anchor, {:error, reason} ->
+      case validate(anchor, ders(path)) do
+        :ok -> {:halt, :ok}
+        {:error, other} -> {:cont, {:error, reason || other}}
+      end
+    end)
   end
 
   # What a root says of those below it holds as well, as OpenSSL has it; OTP looks at its name and key only.
@@ -103,25 +138,31 @@ defmodule Cryptoki.X509.Chain do
          issuer: fields.issuer,
          validity: fields.validity,
          info: fields.public_key_info,
+         extensions: extensions,
          authority?: Read.basic_constraints(extensions) != :error,
          identifier: Read.identifier(extensions)
        }}
     end
   end
 
-  defp issued?(certificate, issuer, elsewhere \\ &SignatureAlgorithm.nowhere/3) do
-    with true <- issuer.authority?,
-         {:ok, fields} <- Certificate.fields(certificate),
-         true <- Subtree.same?(fields.issuer, issuer.subject),
-         {:ok, extensions} <- Read.read(fields.extensions),
-         true <- identified?(extensions, issuer.identifier),
-         :ok <- signed(certificate, issuer, elsewhere),
-         do: true,
-         else: (_no -> false)
+  # Those that have issued one, as far as signatures may still be looked at.
+  defp issuers(one, pool, elsewhere, left) do
+    Enum.flat_map_reduce(pool, left, fn issuer, left ->
+      cond do
+        not named?(one, issuer) or left == 0 -> {[], left}
+        signed?(one, issuer, elsewhere) -> {[issuer], left - 1}
+        true -> {[], left - 1}
+      end
+    end)
   end
 
-  defp signed(certificate, %{subject: subject, info: info}, elsewhere),
-    do: Signature.of_certificate(certificate, subject, info, elsewhere)
+  defp named?(one, issuer) do
+    issuer.authority? and Subtree.same?(one.issuer, issuer.subject) and
+      identified?(one.extensions, issuer.identifier)
+  end
+
+  defp signed?(one, %{subject: subject, info: info}, elsewhere),
+    do: Signature.of_certificate(one.der, subject, info, elsewhere) == :ok
 
   # Where both say which key it is.
   defp identified?(extensions, {:ok, identifier}) do
