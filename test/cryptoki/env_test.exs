@@ -46,6 +46,46 @@ defmodule Cryptoki.EnvTest do
     :ok = :cryptoki.stop(hsm)
   end
 
+  test "values are shown by nobody who keeps them", context do
+    env = Map.put(context.env, "ACME_SECRET", "never shown")
+    options = [library: context.library, env: env, token: [label: "nobody"]]
+    spec = Cryptoki.child_spec(options)
+    {:ok, hsm} = Cryptoki.start_link(options)
+
+    kept = for pid <- [hsm | descendants(hsm)], do: {:sys.get_state(pid), :sys.get_status(pid)}
+
+    for term <- [spec | kept],
+        text <- [
+          inspect(term, limit: :infinity),
+          inspect(term, structs: false),
+          "#{:io_lib.format("~p", [term])}"
+        ],
+        do: refute(text =~ "never shown")
+
+    assert inspect(spec) =~ "#Cryptoki.Environment<ACME_SECRET, SOFTHSM2_CONF>"
+    # What a supervisor keeps starts another one.
+    :ok = Cryptoki.stop(hsm)
+    {module, function, arguments} = spec.start
+    {:ok, hsm} = apply(module, function, arguments)
+    assert {:ok, slots} = Cryptoki.slots(hsm)
+    assert Enum.all?(slots, &(&1.token.label == ""))
+    :ok = Cryptoki.stop(hsm)
+
+    wrong = Map.put(env, "A=B", "")
+
+    error =
+      assert_raise ArgumentError, fn -> Cryptoki.child_spec(Keyword.put(options, :env, wrong)) end
+
+    refute Exception.message(error) =~ "never shown"
+  end
+
+  defp descendants(supervisor) do
+    for {_id, pid, kind, _modules} <- Supervisor.which_children(supervisor), is_pid(pid) do
+      if kind == :supervisor, do: [pid | descendants(pid)], else: [pid]
+    end
+    |> List.flatten()
+  end
+
   test "what cannot be in an environment is told before anything is touched", context do
     for env <- [
           %{"A=B" => "x"},

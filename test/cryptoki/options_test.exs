@@ -4,7 +4,7 @@ defmodule Cryptoki.OptionsTest do
 
   import Cryptoki.Options
 
-  alias Cryptoki.{Pin, URI}
+  alias Cryptoki.{Environment, Pin, URI}
 
   @library "/opt/acme/libacme.so"
   @least [library: @library, token: [label: "payments"]]
@@ -19,7 +19,7 @@ defmodule Cryptoki.OptionsTest do
     test "fills in the defaults" do
       options = start!(@least)
 
-      assert Map.drop(options, [:token, :pin]) == %{
+      assert Map.drop(options, [:token, :pin, :env]) == %{
                name: nil,
                library: @library,
                sessions: 4,
@@ -28,7 +28,6 @@ defmodule Cryptoki.OptionsTest do
                timeout: 5_000,
                queue_limit: 10_000,
                init_args: nil,
-               env: [],
                reconnect: %{min: 100, max: 30_000},
                watch: %{min: 200, max: 500},
                locking: :os,
@@ -38,6 +37,7 @@ defmodule Cryptoki.OptionsTest do
 
       assert to_string(options.token) == "pkcs11:token=payments"
       assert Pin.fetch(options.pin) == {:ok, :none}
+      assert Environment.opened(options).env == []
     end
 
     test "takes every option" do
@@ -77,7 +77,8 @@ defmodule Cryptoki.OptionsTest do
 
     test "nil is not given" do
       nothing = [name: nil, pin: nil, sessions: nil, uri: nil, read_only: nil, reconnect: nil]
-      assert Map.delete(start!(nothing ++ @least), :pin) == Map.delete(start!(@least), :pin)
+      sealed = [:pin, :env]
+      assert Map.drop(start!(nothing ++ @least), sealed) == Map.drop(start!(@least), sealed)
     end
 
     test "finds the library in the environment when no option names it" do

@@ -10,7 +10,18 @@ defmodule Cryptoki.Instance do
 
   use Supervisor
 
-  alias Cryptoki.{Cache, Connector, Error, Health, Instances, Sessions, Target, TokenServer}
+  alias Cryptoki.{
+    Cache,
+    Connector,
+    Environment,
+    Error,
+    Health,
+    Instances,
+    Sessions,
+    Target,
+    TokenServer
+  }
+
   alias Cryptoki.Native.Wait
 
   @stop_timeout 10_000
@@ -24,7 +35,7 @@ defmodule Cryptoki.Instance do
     deadline = Wait.deadline(options.timeout)
 
     with :ok <- application_started(),
-         {:ok, library} <- Wait.open(options, deadline) do
+         {:ok, library} <- Wait.open(Environment.opened(options), deadline) do
       name = if options.name, do: [name: options.name], else: []
 
       with {:ok, native} <- Wait.instance_new(library, options.queue_limit),

@@ -4,7 +4,7 @@ defmodule Cryptoki.Options do
   # checked, what is documented and the types all come from here. Reads `CRYPTOKI_LIBRARY` and
   # looks for the library that a `module-name` names; otherwise pure.
 
-  alias Cryptoki.{Pin, URI}
+  alias Cryptoki.{Environment, Pin, URI}
   alias Cryptoki.Options.{FromURI, Table}
 
   # The longest time that a `receive` can wait.
@@ -97,6 +97,7 @@ defmodule Cryptoki.Options do
     ],
     env: [
       cast: :env,
+      secret: true,
       type: "%{String.t() => String.t()} | [{String.t(), String.t()}]",
       default: %{},
       must: "a map of names and values, such as %{\"SOFTHSM2_CONF\" => path}",
@@ -275,7 +276,7 @@ defmodule Cryptoki.Options do
           timeout: timeout,
           queue_limit: 1..1_000_000,
           init_args: String.t() | nil,
-          env: [{String.t(), String.t()}],
+          env: Environment.t(),
           reconnect: %{min: pos_integer, max: pos_integer},
           watch: %{min: pos_integer, max: pos_integer},
           locking: :os | :serialized,
@@ -358,14 +359,7 @@ defmodule Cryptoki.Options do
     _not_text -> false
   end
 
-  defp cast(:env, variables) when is_map(variables) or is_list(variables) do
-    pairs = Enum.map(variables, fn {name, value} -> {to_string(name), to_string(value)} end)
-    once = Enum.uniq_by(pairs, &elem(&1, 0)) == pairs
-    # Sorted: two instances that say the same in another order say the same.
-    once and Enum.all?(pairs, &variable?/1) and {:ok, Enum.sort(pairs)}
-  rescue
-    _no_text -> false
-  end
+  defp cast(:env, variables), do: Environment.cast(variables)
 
   defp cast(:path, path), do: with({:ok, ""} <- cast(:text, path), do: false)
 
@@ -448,9 +442,4 @@ defmodule Cryptoki.Options do
 
     uri
   end
-
-  defp variable?({name, value}),
-    do:
-      name != "" and not String.contains?(name, ["=", <<0>>]) and
-        not String.contains?(value, <<0>>)
 end

@@ -3,7 +3,19 @@ defmodule Cryptoki.Information do
   # What the library, its slots, the token and its mechanisms say about themselves, with names in
   # place of numbers.
 
-  alias Cryptoki.{Call, Error, HSM, Instance, Instances, Mechanism, Names, Native, Options}
+  alias Cryptoki.{
+    Call,
+    Environment,
+    Error,
+    HSM,
+    Instance,
+    Instances,
+    Mechanism,
+    Names,
+    Native,
+    Options
+  }
+
   alias Cryptoki.Native.Wait
 
   @options [:timeout, :metadata]
@@ -58,7 +70,7 @@ defmodule Cryptoki.Information do
   def with_library(options, fun) do
     deadline = Wait.deadline(options.timeout)
 
-    with {:ok, library} <- Wait.open(options, deadline) do
+    with {:ok, library} <- Wait.open(Environment.opened(options), deadline) do
       try do
         fun.(library, deadline)
       after
