@@ -87,6 +87,62 @@ defmodule Cryptoki.MixTasks.DataTest do
     refute Enum.any?(File.ls!(context.directory), &(&1 =~ "cut.dec"))
   end
 
+  # Of a program that ends in the middle; `kill -9` leaves nobody to clear up.
+  test "what was decrypted so far is for its user alone, and gone with the program", context do
+    text = file(context, "longer", :crypto.strong_rand_bytes(1_500_000))
+    cbc = ["-m", "aes_cbc_pad"]
+    assert {"", 0, ""} = mix(context, ["encrypt", @archive, "-i", text, "-o", text] ++ cbc)
+
+    for signal <- ~w[TERM HUP KILL] do
+      out = file(context, "out.#{signal}")
+      part = out <> ".part"
+      # What is read has no end.
+      {port, pid} = program(context, ["cryptoki.decrypt", @archive, "-o", out | cbc])
+      Port.command(port, File.read!(text))
+      await(fn -> match?({:ok, %{size: size}} when size > 0, File.stat(part)) end)
+      assert Bitwise.band(File.stat!(part).mode, 0o777) == 0o600
+
+      {"", 0} = System.cmd("kill", ["-#{signal}", "#{pid}"])
+      await(fn -> not File.exists?(part) end)
+      assert_receive {^port, {:exit_status, _status}}, 120_000
+      refute File.exists?(out)
+    end
+  end
+
+  test "a file has the mode that files have, and takes the place of one", context do
+    text = file(context, "mode", "text")
+    out = file(context, "mode.enc", "before")
+    encrypt = ["cryptoki.encrypt", @archive, "-i", text, "-o", out]
+    line = ~s(umask 027; exec #{command()} "$@")
+    assert {"", 0} = shell(context, line, encrypt)
+    assert Bitwise.band(File.stat!(out).mode, 0o777) == 0o640
+    assert File.stat!(out).size == 12 + 4 + 16
+
+    # Another one is at work, or was killed before there was anything in it.
+    file(context, "mode.enc.part", "")
+    assert {"", 2, said} = mix(context, tl(encrypt) |> then(&["encrypt" | &1]))
+    assert said == "#{out}.part cannot be written: file already exists\n"
+    assert File.exists?(out <> ".part")
+    assert {"", 2, said} = mix(context, ["encrypt", @archive, "-i", text, "-o", "/nonexistent/x"])
+    assert said == "/nonexistent/x.part cannot be written: no such file or directory\n"
+  end
+
+  # A task with a port for its input, and its process: the shell and Elixir's script are replaced by the VM.
+  defp program(context, arguments) do
+    env =
+      for {name, value} <- context.environment,
+          do: {to_charlist(name), value && to_charlist(value)}
+
+    env = for {name, value} <- env, do: {name, value || false}
+    line = ~s(exec #{command()} "$@")
+    args = ["-c", line, "mix" | arguments]
+    options = [:binary, :exit_status, args: args, env: env, cd: context.directory]
+    port = Port.open({:spawn_executable, System.find_executable("sh")}, options)
+    {port, Port.info(port)[:os_pid]}
+  end
+
+  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
+
   test "what does not decrypt says so", context do
     file(context, "short", "short")
     assert {"", 3, said} = mix(context, ["decrypt", @archive, "-i", "short"])

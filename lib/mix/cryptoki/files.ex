@@ -3,6 +3,7 @@ defmodule Mix.Cryptoki.Files do
   # What comes in and goes out: files, or standard input and output; and that the work goes on.
 
   alias Cryptoki.Prompt
+  alias Mix.Cryptoki.Part
 
   # As long as this it is given to the token at once, which some mechanisms insist on.
   @at_once 1_048_576
@@ -134,27 +135,14 @@ defmodule Mix.Cryptoki.Files do
   defp gathered({chunks, _size}), do: {:cont, chunks, {[], 0}}
 
   defp into_file(path, chunks) do
-    part = path <> ".part"
+    written =
+      Part.write(path, fn put ->
+        Enum.each(chunks, fn chunk ->
+          with {:error, reason} <- put.(chunk), do: unwritable!(path, reason)
+        end)
+      end)
 
-    case File.open(part, [:write, :raw, :exclusive]) do
-      {:ok, file} -> filled(file, part, path, chunks)
-      {:error, reason} -> unwritable!(part, reason)
-    end
-  end
-
-  defp filled(file, part, path, chunks) do
-    Enum.each(chunks, fn chunk ->
-      with {:error, reason} <- :file.write(file, chunk), do: unwritable!(part, reason)
-    end)
-
-    with :ok <- :file.close(file), :ok <- File.rename(part, path) do
-      :ok
-    else
-      {:error, reason} -> unwritable!(path, reason)
-    end
-  after
-    :file.close(file)
-    File.rm(part)
+    with {:error, {path, reason}} <- written, do: unwritable!(path, reason)
   end
 
   @spec unwritable!(String.t(), term) :: no_return
