@@ -61,7 +61,9 @@ defmodule Cryptoki.Telemetry do
   Never a PIN, never data, never key bytes. `guides/telemetry.md` has what to chart.
   """
 
-  alias Cryptoki.{Error, Events, Groups, HSM, Instance, Target}
+  require Cryptoki.HSM
+
+  alias Cryptoki.{Error, Events, Groups, HSM, Information, Target}
   alias Cryptoki.Group.Status
 
   @handler "cryptoki-default-logger"
@@ -120,7 +122,8 @@ defmodule Cryptoki.Telemetry do
 
       {:telemetry_poller, measurements: [{Cryptoki.Telemetry, :measure, [MyApp.HSM]}], period: 10_000}
 
-  An instance that does not run emits nothing. Of a group it is `[:cryptoki, :group, :status]` for each member.
+  An instance of another node is asked for it, and the event is emitted here, with the name that it was asked by; one
+  that does not run emits nothing. Of a group it is `[:cryptoki, :group, :status]` for each member.
   """
   @spec measure(Cryptoki.hsm()) :: :ok
   def measure(hsm) do
@@ -145,11 +148,17 @@ defmodule Cryptoki.Telemetry do
   end
 
   defp measured(hsm, nil) do
-    with {:ok, target} <- HSM.target(hsm),
-         {:ok, status} <- Instance.status(target) do
+    with {:ok, status} <- HSM.at(hsm, Information.status(hsm)) do
       %{state: state, health: health, sessions: sessions, queue: queue} = status
-      metadata = %{instance: Target.called(target), state: state, health: health}
+      metadata = %{instance: called(hsm), state: state, health: health}
       Events.emit([:status], Map.put(sessions, :queue, queue), metadata)
+    end
+  end
+
+  defp called(hsm) do
+    case HSM.target(hsm) do
+      {:ok, target} -> Target.called(target)
+      {:error, _elsewhere} -> hsm
     end
   end
 end

@@ -10,7 +10,7 @@ defmodule Cryptoki.Elsewhere do
   # first, which it compares, and anything behind it.
 
   alias Cryptoki.{Chunks, Error, Instances, Session, Target}
-  alias Cryptoki.Elsewhere.Host
+  alias Cryptoki.Elsewhere.{Host, Secrets}
   alias Cryptoki.Native.Wait
 
   @type verb :: {module, atom, [term]}
@@ -20,25 +20,24 @@ defmodule Cryptoki.Elsewhere do
   @unknown 15_000
   # and by which the other node's own word is waited for longer: it knows whether the token was asked.
   @slack 250
-  # They come from where the caller is.
-  @secrets [:pin, :password]
 
   @doc "Runs a verb of `name` on its node."
   @spec call(node, name, verb) :: term
   def call(node, name, {_module, _function, arguments} = verb) do
-    with :ok <- no_secrets(node, arguments),
+    with :ok <- Secrets.none(node, arguments),
          {:ok, timeout} <- timeout(node, name, arguments) do
       case streamed(arguments) do
         nil -> once(node, name, verb, timeout)
         stream -> with_host(node, timeout, &Host.run(&1, verb, stream, timeout))
       end
+      |> forget(node, name)
     end
   end
 
   @doc "Runs one where the session is."
   @spec on_session(Session.t(), verb) :: term
   def on_session(%Session{there: host, target: target} = session, {_, _, arguments} = verb) do
-    with :ok <- no_secrets(host.node, arguments) do
+    with :ok <- Secrets.none(host.node, arguments) do
       timeout = patience(given(arguments) || target.timeout)
 
       case Host.run(host, verb, streamed(arguments), timeout) do
@@ -54,7 +53,7 @@ defmodule Cryptoki.Elsewhere do
   def take(node, name, options, verb) do
     with {:ok, timeout} <- timeout(node, name, [options]),
          {:ok, host} <- host(node, timeout) do
-      case Host.run(host, verb, nil, timeout) do
+      case taken(host, verb, timeout) do
         {:ok, about} ->
           target =
             struct!(
@@ -66,9 +65,18 @@ defmodule Cryptoki.Elsewhere do
 
         {:error, _error} = error ->
           Host.leave(host)
-          error
+          forget(error, node, name)
       end
     end
+  end
+
+  # Nobody else would have it leave: its caller may live for ever.
+  defp taken(host, verb, timeout) do
+    Host.run(host, verb, nil, timeout)
+  rescue
+    error ->
+      Host.leave(host)
+      reraise error, __STACKTRACE__
   end
 
   ## The other side
@@ -213,6 +221,15 @@ defmodule Cryptoki.Elsewhere do
 
   defp remember(_node, _name, _timeout), do: :ok
 
+  # An instance that was started anew may have another timeout, and its answers would come too late to say so.
+  defp forget({:error, %Error{reason: reason}} = answer, node, name)
+       when reason in [:timeout, :node_down] do
+    if is_atom(name), do: Instances.delete(name, {:there, node})
+    answer
+  end
+
+  defp forget(answer, _node, _name), do: answer
+
   defp patience(:infinity), do: :infinity
   defp patience(timeout), do: timeout + @slack
 
@@ -239,29 +256,6 @@ defmodule Cryptoki.Elsewhere do
 
       _none ->
         nil
-    end
-  end
-
-  ## What does not travel
-
-  defp no_secrets(node, arguments) do
-    options = List.last(arguments)
-
-    options =
-      if is_map(options) and not is_struct(options), do: Map.to_list(options), else: options
-
-    secret? = &match?({name, value} when name in @secrets and value != nil, &1)
-
-    case Keyword.keyword?(options) && Enum.find(options, secret?) do
-      {name, _secret} ->
-        detail =
-          "#{name}: is not sent to #{node}: a secret stays on its node; let the instance there have its PIN, " <>
-            "or make the call there"
-
-        {:error, Error.new(:unsupported, detail)}
-
-      _none ->
-        :ok
     end
   end
 

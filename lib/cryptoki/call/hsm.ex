@@ -71,19 +71,22 @@ defmodule Cryptoki.HSM do
   def there(hsm, {module, function, [_hsm | arguments]} = verb) do
     case group(hsm) do
       nil ->
-        {name, node} = address(hsm)
-        Elsewhere.call(node, name, {module, function, [name | arguments]})
+        with {:ok, name, node} <- address(hsm),
+             do: Elsewhere.call(node, name, {module, function, [name | arguments]})
 
       group ->
         Router.run(group, verb)
     end
   end
 
-  defp address({name, node}) when name != :global and is_atom(node), do: {name, node}
+  defp address({name, node}) when name != :global and is_atom(node), do: {:ok, name, node}
 
+  # Its name may have gone since.
   defp address(hsm) do
-    pid = Instances.whereis(hsm)
-    {pid, node(pid)}
+    case Instances.whereis(hsm) do
+      nil -> {:error, Instances.missing(hsm)}
+      pid -> {:ok, pid, node(pid)}
+    end
   end
 
   @doc "What `hsm` names, for one call with the options of `Options.call!/2`."
@@ -149,8 +152,10 @@ defmodule Cryptoki.HSM do
     end
   end
 
-  defp take_there({name, node}, options),
+  defp take_there({:ok, name, node}, options),
     do: Elsewhere.take(node, name, options, {__MODULE__, :take, [name, options]})
+
+  defp take_there({:error, _error} = error, _options), do: error
 
   defp take_here(hsm, options) do
     with {:ok, target} <- target(hsm, options),

@@ -161,7 +161,7 @@ defmodule Cryptoki.Instances do
   @spec put(pid | atom, what, term) :: true
   def put(pid, what, value), do: :ets.insert(@table, {{what, pid}, value})
 
-  @spec delete(pid, what) :: true
+  @spec delete(pid | atom, what) :: true
   def delete(pid, what), do: :ets.delete(@table, {what, pid})
 
   @doc "What the token server says of an instance, in one piece."
