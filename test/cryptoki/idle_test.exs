@@ -20,27 +20,30 @@ defmodule Cryptoki.IdleTest do
     callers = for _ <- 1..@sessions, do: Task.async(calls)
     Task.await_many(callers, :infinity)
 
-    Enum.each(threads, &sleeps/1)
-    asleep = Enum.map(threads, &used/1)
-    Process.sleep(@interval)
-    assert Enum.map(threads, &used/1) == asleep
+    threads = Enum.filter(threads, &File.dir?/1)
+    assert length(threads) >= @sessions
 
+    # A thread that is about to sleep may wait for its turn on a busy machine: then the next interval counts.
+    assert Enum.any?(1..10, fn _attempt -> still?(threads) end)
+
+    asleep = Enum.map(threads, &used/1)
     # A call is seen: what was looked at says something.
     Cryptoki.random!(hsm, 8)
     assert Enum.map(threads, &used/1) != asleep
   end
 
-  # Of sessions, by their names, cryptoki-<number>.
+  # Of sessions, cryptoki-<number>, and of what the library has besides.
   defp threads do
     for comm <- Path.wildcard("/proc/self/task/*/comm"),
         {:ok, name} <- [File.read(comm)],
-        name =~ ~r/^cryptoki-\d+$/,
+        String.starts_with?(name, "cryptoki-"),
         do: Path.dirname(comm)
   end
 
-  defp sleeps(thread) do
-    stat = File.read!(Path.join(thread, "stat"))
-    unless stat =~ ~r/\) S /, do: sleeps(thread)
+  defp still?(threads) do
+    before = Enum.map(threads, &used/1)
+    Process.sleep(@interval)
+    Enum.map(threads, &used/1) == before
   end
 
   # Nanoseconds on a processor, and how often it was given one.
