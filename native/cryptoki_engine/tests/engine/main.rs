@@ -7,6 +7,7 @@ mod world;
 
 mod calls;
 mod handles;
+mod perform;
 mod recovery;
 mod requests;
 mod wire;

@@ -111,7 +111,7 @@ impl Module {
         let start = Instant::now();
         while self.noted(what) == 0 {
             assert!(
-                start.elapsed() < Duration::from_secs(10),
+                start.elapsed() < Duration::from_secs(300),
                 "never noted: {what}"
             );
             std::thread::yield_now();
