@@ -174,7 +174,7 @@ defmodule Cryptoki.TransferTest do
       size = byte_size(text)
 
       for at <- Enum.take_every(0..(size - 1), 17) ++ Enum.to_list((size - 50)..(size - 1)) do
-        <<head::binary-size(at), byte, tail::binary>> = text
+        {head, <<byte, tail::binary>>} = :erlang.split_binary(text, at)
         changed = <<head::binary, Bitwise.bxor(byte, 1), tail::binary>>
         assert {:error, %Error{executed: false} = error} = Transfer.import(hsm, changed, @names)
 

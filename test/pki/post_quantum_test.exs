@@ -127,7 +127,7 @@ defmodule Cryptoki.PKI.PostQuantumTest do
   # A byte in the middle of the signature, which certificates stand behind.
   defp spoilt(answer) do
     at = div(byte_size(answer), 3)
-    <<before::binary-size(at), byte, rest::binary>> = answer
+    {before, <<byte, rest::binary>>} = :erlang.split_binary(answer, at)
     before <> <<Bitwise.bxor(byte, 1)>> <> rest
   end
 
