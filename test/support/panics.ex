@@ -239,10 +239,10 @@ defmodule Cryptoki.Test.Panics do
   defp arguments(:handle_standing, context), do: [scratch(context), {1, 1, 1}]
 
   defp arguments(:login, context),
-    do: [make_ref(), scratch(context), place(context), 1, SoftHSM.pin(), nil]
+    do: [make_ref(), scratch(context), token_in_slot(context), 1, SoftHSM.pin(), nil]
 
   defp arguments(:session_open, context),
-    do: [make_ref(), scratch(context), place(context)]
+    do: [make_ref(), scratch(context), token_in_slot(context)]
 
   defp arguments(:session_id, context), do: [session(context)]
   defp arguments(:session_overdue, context), do: [session(context)]
@@ -265,7 +265,7 @@ defmodule Cryptoki.Test.Panics do
   # Sessions are opened for it, but none of them answers its instance's callers.
   defp scratch(%{target: target}), do: Native.instance_new(target.library, 10)
 
-  defp place(%{target: target}) do
+  defp token_in_slot(%{target: target}) do
     %{slot: slot, token: token} = Instances.get(target.instance, :facts)
     {slot, Instances.identity(token), true}
   end
@@ -279,7 +279,7 @@ defmodule Cryptoki.Test.Panics do
 
   defp session(context) do
     ref = make_ref()
-    {:ok, _request} = Native.session_open(ref, scratch(context), place(context))
+    {:ok, _request} = Native.session_open(ref, scratch(context), token_in_slot(context))
     {:ok, session} = await(ref)
     session
   end

@@ -64,7 +64,8 @@ defmodule Cryptoki.BER do
     case length(behind, head) do
       {:until_zeros, rest} when constructed? ->
         {inside, size, rest, left} = values(rest, head + 1, :zeros, depth - 1, left, [], 0)
-        whole(tag, inside, size, rest, at) |> Tuple.append(left)
+        {whole, size, rest} = whole(tag, inside, size, rest, at)
+        {whole, size, rest, left}
 
       {:until_zeros, _rest} ->
         wrong(head, "a value without parts has no length")
@@ -73,7 +74,8 @@ defmodule Cryptoki.BER do
         {contents, rest} = :erlang.split_binary(rest, size)
         start = at + byte_size(bytes) - byte_size(rest) - size
         {inside, size, "", left} = values(contents, start, :end, depth - 1, left, [], 0)
-        whole(tag, inside, size, rest, at) |> Tuple.append(left)
+        {whole, size, rest} = whole(tag, inside, size, rest, at)
+        {whole, size, rest, left}
 
       {size, rest} ->
         {contents, rest} = :erlang.split_binary(rest, size)

@@ -114,7 +114,7 @@ defmodule Cryptoki.Connector do
     request = %{
       instance: context.instance,
       native: context.native,
-      place: {facts.slot, Instances.identity(facts.token), facts.read_only},
+      token_in_slot: {facts.slot, Instances.identity(facts.token), facts.read_only},
       timeout: context.options.timeout
     }
 

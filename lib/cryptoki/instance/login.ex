@@ -147,8 +147,8 @@ defmodule Cryptoki.Login do
 
   defp hand_over(context, slot, token, secret, deadline) do
     {code, username} = user(context.options.user)
-    place = {slot, Instances.identity(token), context.options.read_only}
-    who = %{place: place, user: code, username: username}
+    token_in_slot = {slot, Instances.identity(token), context.options.read_only}
+    who = %{token_in_slot: token_in_slot, user: code, username: username}
     pin = if secret == :protected_path, do: nil, else: secret
     Wait.login(context.native, who, pin, deadline)
   end

@@ -37,7 +37,7 @@ defmodule Cryptoki.SessionServer do
     deadline = Wait.deadline(facts.timeout)
 
     with {:ok, session} <-
-           Wait.session_open(facts.native, facts.place, deadline),
+           Wait.session_open(facts.native, facts.token_in_slot, deadline),
          {:ok, id} <- Wait.session_id(session) do
       state = %{session: session, id: id, instance: facts.instance, closes: true}
       {:reply, :ok, Map.merge(state, %{timeout: facts.timeout, cleaning: nil})}

@@ -21,7 +21,7 @@ defmodule Cryptoki.Native do
   @typedoc "Manufacturer, model, serial number and label of a token."
   @type identity :: {String.t(), String.t(), String.t(), String.t()}
   @typedoc "Where sessions are opened, with no other token than that one."
-  @type place :: {slot :: non_neg_integer, identity, read_only :: boolean}
+  @type token_in_slot :: {slot :: non_neg_integer, identity, read_only :: boolean}
 
   @type class ::
           :session
@@ -114,14 +114,14 @@ defmodule Cryptoki.Native do
   def handle_standing(_instance, _handle), do: :erlang.nif_error(Loader.missing())
 
   # C_Login; a PIN of nil is the protected authentication path.
-  @spec login(reference, instance, place, non_neg_integer, binary | nil, binary | nil) ::
+  @spec login(reference, instance, token_in_slot, non_neg_integer, binary | nil, binary | nil) ::
           {:ok, request} | {:error, failure}
-  def login(_ref, _instance, _place, _user, _pin, _username),
+  def login(_ref, _instance, _token_in_slot, _user, _pin, _username),
     do: :erlang.nif_error(Loader.missing())
 
   # Opens a session that serves the instance's queue; the caller owns it.
-  @spec session_open(reference, instance, place) :: {:ok, request} | {:error, failure}
-  def session_open(_ref, _instance, _place), do: :erlang.nif_error(Loader.missing())
+  @spec session_open(reference, instance, token_in_slot) :: {:ok, request} | {:error, failure}
+  def session_open(_ref, _instance, _token_in_slot), do: :erlang.nif_error(Loader.missing())
 
   # The number that the messages about a session carry.
   @spec session_id(session) :: integer

@@ -100,7 +100,7 @@ defmodule Cryptoki.Native.Wait do
   """
   @spec login(Native.instance(), map, binary | nil, deadline) :: :ok | {:error, Error.t()}
   def login(native, who, pin, deadline) do
-    submit = &Native.login(&1, native, who.place, who.user, pin, who.username)
+    submit = &Native.login(&1, native, who.token_in_slot, who.user, pin, who.username)
 
     case await(submit, deadline, &withdraw/1) do
       {:ok, _times} ->
@@ -114,11 +114,11 @@ defmodule Cryptoki.Native.Wait do
     end
   end
 
-  @spec session_open(Native.instance(), Native.place(), deadline) ::
+  @spec session_open(Native.instance(), Native.token_in_slot(), deadline) ::
           {:ok, Native.session()} | {:error, Error.t()}
-  def session_open(native, place, deadline) do
+  def session_open(native, token_in_slot, deadline) do
     with {:error, %Error{reason: :timeout}} <-
-           plain(&Native.session_open(&1, native, place), deadline) do
+           plain(&Native.session_open(&1, native, token_in_slot), deadline) do
       detail = "the library did not return from opening a session"
       {:error, Error.new(:timeout, detail, function: :C_OpenSession, executed: false)}
     end

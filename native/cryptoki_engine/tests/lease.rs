@@ -114,20 +114,20 @@ fn model(body: impl Fn() + Sync + Send + 'static) {
 }
 
 /// As `Session::serve_pinned`; `limit` is how many it serves before its own fate ends it.
-fn serve(pin: Lease<Request>, limit: usize) {
+fn serve(lease: Lease<Request>, limit: usize) {
     for _ in 0..limit {
-        match pin.requests.recv() {
+        match lease.requests.recv() {
             Ok(request) => answer(&request),
             Err(_) => break,
         }
     }
-    pin.end(|request| answer(&request));
+    lease.end(|request| answer(&request));
 }
 
 fn caller_and_thread(limit: usize, room: usize, others_release: bool) {
-    let (pin, inbox) = Lease::new(room);
+    let (lease, inbox) = Lease::new(room);
     let inbox = Arc::new(inbox);
-    let session = thread::spawn(move || serve(pin, limit));
+    let session = thread::spawn(move || serve(lease, limit));
     let releaser = others_release.then(|| {
         let inbox = inbox.clone();
         thread::spawn(move || inbox.shut())

@@ -74,7 +74,7 @@ defmodule Cryptoki.PrivateKey.OpenSSHEncryption do
     if rem(byte_size(sealed), block) != 0 do
       wrong("what is encrypted in it is not of whole blocks")
     else
-      <<key::binary-size(size), iv::binary>> = Bcrypt.pbkdf(password, salt, rounds, size + iv)
+      {key, iv} = :erlang.split_binary(Bcrypt.pbkdf(password, salt, rounds, size + iv), size)
       decrypt(cipher, key, iv, sealed, tag)
     end
   end

@@ -122,6 +122,9 @@ fn raw_rsa_is_given_no_more_than_its_modulus_has() {
         "{refused:?}"
     );
     assert_eq!(world.module.noted("C_SignInit"), calls);
+    // What is hashed may be as long as it likes.
+    let hashed = self::sign(CKM_SHA256_RSA_PKCS, key, 300, Login::Without);
+    assert_eq!(bytes(world.run(hashed)).len(), 128);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a session makes of the answers of a library: the table, applied.
 
 use crate::world::*;
+use cryptoki_engine::library::session_handle::SessionHandle;
 use cryptoki_engine::session::status::{End, Event};
 use cryptoki_ffi::failure::{Class, Failure, Reason};
 use cryptoki_sys::*;
@@ -120,4 +121,30 @@ fn a_handle_of_an_earlier_life_is_stale() {
         ),
         "{signed:?}"
     );
+}
+
+/// Kryoptic calls it a general error when somebody else has logged us out.
+#[test]
+fn a_general_error_of_a_session_that_somebody_has_logged_out_is_a_lost_login() {
+    let Some((world, _sessions)) = World::with_sessions(1) else {
+        return;
+    };
+    let key = Some(object(world.run(secret_key(false))));
+    let is = |outcome: cryptoki_ffi::failure::Result<_>, code| {
+        outcome.is_err_and(|failure: Failure| failure.is(code))
+    };
+    world.module.control("C_SignInit rv=0x5 count=1");
+    assert!(is(world.run(hmac(key)), CKR_GENERAL_ERROR));
+    let library = &world.instance.site.library;
+    let other = SessionHandle::open(library, world.slot, true).unwrap();
+    other
+        .call(|functions, session| functions.logout(session))
+        .unwrap();
+    world.module.control("C_SignInit rv=0x5 count=1");
+    assert!(is(world.run(hmac(key)), CKR_USER_NOT_LOGGED_IN));
+    // Of what is no beginning it says nothing.
+    world.module.control("C_GenerateRandom rv=0x5 count=1");
+    assert!(is(world.run(random()), CKR_GENERAL_ERROR));
+    world.module.control("C_SignInit rv=0x6 count=1");
+    assert!(is(world.run(hmac(key)), CKR_FUNCTION_FAILED));
 }
