@@ -1,6 +1,7 @@
 //! Session handles: made by opening, ended by closing, and only while they are ours.
 
 use crate::world::*;
+use cryptoki_engine::library::numbers::Standing;
 use cryptoki_engine::library::session_handle::SessionHandle;
 use cryptoki_engine::request::request::Request;
 use cryptoki_sys::*;
@@ -63,4 +64,20 @@ fn the_last_user_finalises_and_no_handle_outlives_that() {
     assert_eq!(module.noted("C_Finalize"), finalized);
     assert!(attached.detach(back).is_err());
     assert!(!instance.site.library.has_sessions());
+}
+
+#[test]
+fn objects_of_a_session_end_with_it_and_those_of_the_token_do_not() {
+    let Some((world, sessions)) = World::with_sessions(1) else {
+        return;
+    };
+    let of_session = object(world.run(secret_key(false)));
+    let of_token = object(world.run(secret_key(true)));
+    let site = &world.instance.site;
+    assert_eq!(site.standing(&of_session), Standing::Current);
+    let (close, closed) = request(());
+    sessions[0].close.send(close).unwrap();
+    answer(&closed).unwrap();
+    assert_eq!(site.standing(&of_session), Standing::Gone);
+    assert_eq!(site.standing(&of_token), Standing::Current);
 }
