@@ -1,6 +1,7 @@
 defmodule Cryptoki.Envelope do
   alias Cryptoki.{Bytes, CallOptions, Chunks, Error}
-  alias Cryptoki.Envelope.{Box, Keys, Pieces}
+  alias Cryptoki.Envelope.{Box, Cache, Keys, Pieces}
+  alias Cryptoki.Options.Table
 
   @moduledoc """
   Data of any length, encrypted here with a key of its own, which the token has sealed.
@@ -18,6 +19,21 @@ defmodule Cryptoki.Envelope do
   Data key and text are in the memory of this VM, for as long as the call takes and until the garbage of the process is
   collected. With a random IV of 96 bits for each data key one KEK is good for 2^32 boxes (NIST SP 800-38D, section 8.3): rotate it
   before. Where a token makes its IVs itself, it does.
+
+  ## A cache
+
+  What is read often costs a call to the token each time. A cache keeps data keys that the token has opened, for a time and
+  a number of uses:
+
+      children = [{Cryptoki.Envelope, name: MyApp.DataKeys, ttl: 60_000, uses: 1_000}]
+      Cryptoki.Envelope.open(MyApp.HSM, [label: "kek"], box, aad: "row 7", cache: MyApp.DataKeys)
+
+  #{Table.docs(Cache.options())}
+
+  A key is found by who asks in the same words: the same instance, the same KEKs, the same box. As long as it is known, a box
+  opens also when the token is gone, locked, or has the KEK no more; `forget/1` ends that at once. Keys stand in a
+  table of this VM encrypted under a key that it has for itself, so that nothing prints them; who runs code in this VM reads
+  them all the same. They leave the table at the latest after one and a half times `ttl:`.
 
   ## The bytes
 
@@ -53,6 +69,32 @@ defmodule Cryptoki.Envelope do
       doc: "what is authenticated together with the text, and does not stand in the box"
     ]
   ]
+
+  @doc """
+  Starts a cache of data keys, under a supervisor that has `{Cryptoki.Envelope, name: MyApp.DataKeys}` among its children.
+  Raises `ArgumentError` for other options than those above.
+
+      iex> {:ok, _pid} = Cryptoki.Envelope.start_link(name: MyApp.SomeKeys, ttl: 1_000)
+      iex> box = Cryptoki.Envelope.seal!(MyApp.HSM, [label: "archive"], "a text")
+      iex> for _ <- 1..2, do: Cryptoki.Envelope.open!(MyApp.HSM, [label: "archive"], box, cache: MyApp.SomeKeys)
+      ["a text", "a text"]
+  """
+  @spec start_link(opts) :: GenServer.on_start()
+  def start_link(options), do: Cache.start_link(options)
+
+  @doc false
+  def child_spec(options),
+    do: %{id: {__MODULE__, options[:name]}, start: {__MODULE__, :start_link, [options]}}
+
+  @doc """
+  Empties a cache: each box asks the token again.
+
+      iex> {:ok, _pid} = Cryptoki.Envelope.start_link(name: MyApp.OtherKeys)
+      iex> Cryptoki.Envelope.forget(MyApp.OtherKeys)
+      :ok
+  """
+  @spec forget(cache :: atom) :: :ok
+  def forget(cache), do: cache |> Cache.there!() |> Cache.forget()
 
   @doc """
   Seals data: iodata, or `{:stream, enumerable}` of iodata. The answer to a stream is a lazy one of binaries, which makes a
@@ -95,7 +137,7 @@ defmodule Cryptoki.Envelope do
   Of `{:stream, enumerable}` the answer is a lazy stream of binaries that raises `Cryptoki.Error`. What it gives is authentic,
   chunk by chunk; that it is all, only its end says: a file that is cut gives its beginning, and then the error.
 
-  Options are those of `seal/4`. Errors: `:invalid_argument` for what is no box, `:encrypted_data_invalid` for one that does not
+  Options are those of `seal/4`, and `cache:`, the name of a cache (above). Errors: `:invalid_argument` for what is no box, `:encrypted_data_invalid` for one that does not
   open with any of the KEKs, was changed or cut, or has another `aad:`; those of `Cryptoki.decrypt/5`. PKCS #11 v3.2, section 6.13.6
   (AES-GCM).
 
@@ -106,18 +148,27 @@ defmodule Cryptoki.Envelope do
   """
   @spec open(hsm, keks, Cryptoki.data(), opts) :: {:ok, binary | Enumerable.t()} | error
   def open(hsm, keks, box, opts \\ []) do
-    {own, call} = CallOptions.split!(opts, @own, @call)
+    {own, call} = CallOptions.split!(opts, @own ++ Cache.option(), @call)
     wanted = Keys.several!(keks)
+    cache = own[:cache] && Cache.there!(own[:cache])
+    opened = &opened(cache, hsm, wanted, &1, call)
 
     case Chunks.data!(box) do
       {:stream, chunks} ->
-        {:ok, Pieces.opened(chunks, &Keys.open(hsm, wanted, &1, call), own[:aad])}
+        {:ok, Pieces.opened(chunks, opened, own[:aad])}
 
       box ->
         with {:ok, sealed_key, rest} <- whole(box),
-             {:ok, key} <- Keys.open(hsm, wanted, sealed_key, call),
+             {:ok, key} <- opened.(sealed_key),
              do: Box.open(rest, key, own[:aad])
     end
+  end
+
+  defp opened(nil, hsm, wanted, sealed_key, call), do: Keys.open(hsm, wanted, sealed_key, call)
+
+  defp opened(cache, hsm, wanted, sealed_key, call) do
+    asked = {hsm, wanted, sealed_key}
+    Cache.through(cache, asked, fn -> Keys.open(hsm, wanted, sealed_key, call) end)
   end
 
   bang(open(hsm, keks, box :: Cryptoki.data(), opts) :: binary | Enumerable.t())

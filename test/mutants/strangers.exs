@@ -134,5 +134,14 @@
   {"a digest of a key has the time of its call", "lib/cryptoki/verbs/check_value.ex",
    "do: %{timeout: Wait.remaining(deadline), metadata: metadata}",
    "do: %{timeout: if(deadline == :never, do: Wait.remaining(deadline)), metadata: metadata}",
-   "test/cryptoki/import_secret_test.exs"}
+   "test/cryptoki/import_secret_test.exs"},
+  {"a data key is known as long as was said", "lib/cryptoki/envelope/cache.ex",
+   "true <- now < until and", "true <- now != until and",
+   "test/cryptoki/envelope_cache_test.exs"},
+  {"a data key is used as often as was said", "lib/cryptoki/envelope/cache.ex",
+   ":atomics.sub_get(left, 1, 1) >= 0 do", ":atomics.sub_get(left, 1, 0) >= 0 do",
+   "test/cryptoki/envelope_cache_test.exs"},
+  {"nobody sees a data key in its cache", "lib/cryptoki/envelope/cache.ex",
+   "{key, Sealed.seal(data_key), now + ttl, left}", "{key, data_key, now + ttl, left}",
+   "test/cryptoki/envelope_cache_test.exs"}
 ]
