@@ -1,5 +1,5 @@
 defmodule Cryptoki.CMS do
-  alias Cryptoki.{Bytes, CallOptions, Certificates, Chunks, DER, Error, PEM, X509}
+  alias Cryptoki.{Bytes, CallOptions, Certificates, Chunks, DER, Error, PEM, Pin, X509}
   alias Cryptoki.CMS.{Enveloped, Opener, Options, Sealer, SignedData, Signer, Verifier}
   alias Cryptoki.ContentKey.Holder
   alias Cryptoki.Options.Table
@@ -193,8 +193,9 @@ defmodule Cryptoki.CMS do
         certificate: [label: "invoice"])
 
   Keys are encrypted with RSA (OAEP with SHA-1 and SHA-2, PKCS #1 v1.5), or wrapped with AES by what an EC,
-  X25519 or X448 key agrees on (RFC 5753, RFC 8418); content with AES in CBC or GCM mode, or triple DES. The
-  token decrypts, or agrees on, the key of the content; the content is decrypted here.
+  X25519 or X448 key agrees on (RFC 5753, RFC 8418), or by an AES key that both have (`openssl cms -secretkey`), which may
+  unwrap; content with AES in CBC or GCM mode, or triple DES. The token decrypts, agrees on, or unwraps the key of the
+  content; the content is decrypted here.
 
   #{Table.docs(Options.decrypt())}
     * `timeout:`, `pin:` and `metadata:` as in `Cryptoki.decrypt/5`
@@ -203,6 +204,9 @@ defmodule Cryptoki.CMS do
   PKCS #1 v1.5 that is none is one that opens nothing: who is told more can decrypt with the answers what was
   meant for others. Such a message gives in CBC mode, once in 256 times, bytes that nobody wrote, as with OpenSSL.
   Whether CBC could be decrypted is an answer of that kind too: do not tell it to who has sent the message.
+  What was written with GCM can be sent once more as CBC, with the same recipients (RFC 9709, section 1): who learns what becomes of
+  that decrypts the first. Say `authenticated: true` where GCM is what your correspondents write; it is not the default, as mail
+  programs and `openssl cms` write CBC.
   Before that, of what all can see: `:invalid_argument` for what is no such message, or is for others,
   `:unsupported` for other algorithms; and those of `Cryptoki.decrypt/5`, `Cryptoki.derive_key/5` and
   `Cryptoki.certificate/3`. PKCS #11 v3.2, sections 5.10 (C_Decrypt) and 5.18 (C_DeriveKey).
@@ -227,6 +231,42 @@ defmodule Cryptoki.CMS do
   end
 
   bang(decrypt(hsm, key, message :: binary, opts) :: binary)
+
+  @doc """
+  Decrypts what was encrypted with a password (RFC 5652, section 6.2.4), as `openssl cms -encrypt -pwri_password` does. No token
+  is asked. The password comes in any form that `pin:` of `Cryptoki.start_link/1` may have: a function, `{:env, name}`, `{:file, path}`.
+
+  #{Table.docs(Options.by_password())}
+
+  Errors: `:encrypted_data_invalid` for another password, and whatever else is wrong with what is encrypted; `:invalid_argument` for
+  what is no such message, or has no password; `:unsupported` for other algorithms, and for more than two million rounds of
+  PBKDF2; `:pin_unavailable` when the password cannot be had.
+
+      iex> {:error, error} = Cryptoki.CMS.decrypt_with_password("a letter", fn -> "a password" end)
+      iex> error.reason
+      :invalid_argument
+  """
+  @spec decrypt_with_password(message :: binary, password :: Cryptoki.pin(), opts) ::
+          {:ok, binary} | {:error, Error.t()}
+  def decrypt_with_password(message, password, opts \\ []) do
+    {own, []} = CallOptions.split!(opts, Options.by_password(), [])
+    unless is_binary(message), do: raise(ArgumentError, "message: must be DER or PEM, a binary")
+
+    pin =
+      case Pin.cast(password) do
+        {:ok, pin} when password not in [nil, :protected_path] -> pin
+        _none -> raise ArgumentError, "password: must be one, or what gives it, as pin: has it"
+      end
+
+    with {:ok, message} <- Enveloped.read(message),
+         :ok <- Enveloped.authenticated(message, own[:authenticated]) do
+      Pin.hidden(fn ->
+        with {:ok, password} <- Pin.fetch(pin), do: Opener.by_password(message, password)
+      end)
+    end
+  end
+
+  bang(decrypt_with_password(message :: binary, password :: Cryptoki.pin(), opts) :: binary)
 
   defp own_certificate(_hsm, nil), do: {:ok, nil}
 

@@ -18,7 +18,11 @@ defmodule Cryptoki.Transfer do
 
   What the tokens do not allow is not done: a key has to be `extractable: true`, and one with `wrap_with_trusted:
   true` has to be wrapped by a key that the security officer has called `trusted: true`. RSA, elliptic curves, Ed25519,
-  Ed448, X25519 and X448; AES and the other secret keys.
+  Ed448, X25519 and X448; AES and the other secret keys; ML-DSA, ML-KEM and SLH-DSA where a token wraps and unwraps them
+  (Kryoptic 1.5.4 does not).
+
+  A key that is limited in a way that does not travel stays where it is: `destroyable: false`, or a template for what it
+  wraps, unwraps or derives. SoftHSM 2.6.1 unwraps no key with `modifiable: false`; `template: [modifiable: true]` has it without that limit.
 
   ## The text
 
@@ -31,7 +35,7 @@ defmodule Cryptoki.Transfer do
   | member | |
   |---|---|
   | `class`, `key_type` | as PKCS #11 calls them, in lower case and without prefix |
-  | `attributes` | what was read of `label` (a string), `id` (hexadecimal), `start_date`, `end_date` (ISO 8601), `allowed_mechanisms` (numbers), `sign`, `verify`, `sign_recover`, `encrypt`, `decrypt`, `wrap`, `unwrap`, `derive`, `private`, `sensitive`, `extractable`, `wrap_with_trusted`, `always_authenticate` (true or false) |
+  | `attributes` | what was read of `label` (a string), `id` (hexadecimal), `start_date`, `end_date` (ISO 8601), `allowed_mechanisms` (numbers), `sign`, `verify`, `sign_recover`, `encrypt`, `decrypt`, `wrap`, `unwrap`, `derive`, `private`, `sensitive`, `extractable`, `wrap_with_trusted`, `always_authenticate`, `decapsulate` (true or false); `modifiable`, `copyable` (false) |
   | `public_key` | of a private key: its `SubjectPublicKeyInfo`, base64; else null |
   | `check_value` | of a secret key, as `Cryptoki.check_value/3` has it, hexadecimal; null where the token has none |
   | `wrapped_key` | the key, a private one as PKCS #8, wrapped by the wrapping key (RFC 5649), base64 |
@@ -54,7 +58,7 @@ defmodule Cryptoki.Transfer do
   The text of a key, for a token that has the wrapping key. `timeout:` and `metadata:` are those of each call.
 
   Errors: `:key_unextractable`, `:key_not_wrappable`, `:wrapping_key_type_inconsistent` and what else C_WrapKey answers;
-  `:unsupported` for a type of key that does not travel, a private key whose public key cannot be proven
+  `:unsupported` for a type of key, or a limit of one, that does not travel, a private key whose public key cannot be proven
   (`Cryptoki.public_key/3`), a wrapping key that is no AES key, a token without RFC 5649 or HMAC-SHA256. PKCS #11 v3.2,
   section 5.18 (C_WrapKey).
 

@@ -106,6 +106,39 @@ defmodule Cryptoki.ImportUnwrapTest do
     assert Enum.count(calls, &match?({"C_DestroyObject", "ran", "0x0"}, &1)) >= 3
   end
 
+  # RSA-AES-KEY-WRAP, the first of them, is in test/referee/any_token_test.exs, where a token has it.
+  test "the next way is taken where a token has one less", context do
+    %{module: module, hsm: hsm, label: label} = context
+    %{file: file} = KeyFiles.make("openssl ecparam")
+
+    # AES keys by OAEP that unwrap nothing with padding: only OAEP alone is left, for secrets that fit.
+    padded = "C_UnwrapKey rv=0x70 mechanism=0x210a\nC_UnwrapKey rv=0x70 mechanism=0x210b"
+    FaultyModule.control(module, padded)
+    value = :crypto.strong_rand_bytes(32)
+    assert {:ok, key} = Cryptoki.import_key(hsm, {:aes, value}, [label: label], how: :unwrap)
+    iv = :crypto.strong_rand_bytes(16)
+    sealed = :crypto.crypto_one_time(:aes_256_cbc, value, iv, <<1::128>>, true)
+    assert Cryptoki.encrypt!(hsm, key, {:aes_cbc, iv: iv}, <<1::128>>) == sealed
+
+    for given <- [file, {:hmac, :crypto.strong_rand_bytes(400)}] do
+      assert {:error, %Error{reason: :unsupported} = error} =
+               Cryptoki.import_key(hsm, given, [label: "none"], how: :unwrap)
+
+      assert error.detail =~ "cannot be unwrapped by the token"
+    end
+
+    # No OAEP, and so no way at all.
+    FaultyModule.control(module, "C_UnwrapKey rv=0x70 mechanism=0x9")
+
+    assert {:error, %Error{reason: :unsupported}} =
+             Cryptoki.import_key(hsm, {:aes, value}, [label: "none"], how: :unwrap)
+
+    FaultyModule.control(module, "")
+    assert Cryptoki.find!(hsm, label: "none") == []
+    :ok = Cryptoki.destroy(hsm, key)
+    session_objects(hsm, 0)
+  end
+
   test "what else goes wrong is not tried in another way", %{
     module: module,
     hsm: hsm,

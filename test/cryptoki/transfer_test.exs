@@ -2,8 +2,8 @@ defmodule Cryptoki.TransferTest do
   # Keys from one token to another, as texts; OpenSSL opens them, and nobody changes them.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.{Error, JSON, Key, PEM, Transfer}
-  alias Cryptoki.Test.{FaultyModule, KeyFiles, OpenSSL, SoftHSM, Token}
+  alias Cryptoki.{DER, Error, JSON, Key, KeyWrap, PEM, PrivateKey, Transfer}
+  alias Cryptoki.Test.{FaultyModule, KeyFiles, MainToken, OpenSSL, PostQuantum, SoftHSM, Token}
 
   @unbuilt !Token.library(:kryoptic) && "Kryoptic is not built: bin/test --tokens kryoptic"
   @kek :crypto.strong_rand_bytes(32)
@@ -111,6 +111,124 @@ defmodule Cryptoki.TransferTest do
                 Cryptoki.sign!(to, moved, :sha256_hmac, "x") ==
                   :crypto.mac(:hmac, :sha256, value, "x")
               )
+        end
+      end
+    end
+  end
+
+  # Kryoptic 1.5.4 wraps and unwraps no such key; opencryptoki 3.27 does.
+  describe "post-quantum keys:" do
+    @describetag skip: @unbuilt
+
+    for {kind, set, seed, mechanism} <- [
+          {:ml_dsa, :ml_dsa_65, 32, :ml_dsa_key_pair_gen},
+          {:ml_kem, :ml_kem_768, 64, :ml_kem_key_pair_gen}
+        ] do
+      test "#{kind}, where the token does not wrap it", %{tokens: %{kryoptic: hsm}} do
+        label = "key #{System.unique_integer([:positive])}"
+        text = written(unquote(kind), unquote(set), unquote(seed), label)
+        assert {:ok, %{key_type: unquote(kind)}} = Transfer.describe(text)
+        before = Cryptoki.find!(hsm, token: false)
+
+        assert {:error, %Error{reason: :function_not_supported, function: :C_UnwrapKey}} =
+                 Transfer.import(hsm, text, @names)
+
+        template = [parameter_set: unquote(set), private: [extractable: true]]
+        {:ok, {public, key}} = Cryptoki.generate_key_pair(hsm, unquote(mechanism), template)
+
+        assert {:error, %Error{reason: :function_not_supported, function: :C_WrapKey}} =
+                 Transfer.export(hsm, key, @names)
+
+        for key <- [key, public], do: :ok = Cryptoki.destroy(hsm, key)
+        assert length(Cryptoki.find!(hsm, token: false)) == length(before)
+
+        for {from, to} <- [
+              {"ml_dsa", "ml_kem"},
+              {"ml_kem", "ml_dsa"},
+              {"ml_", "slh_"},
+              {"ml_dsa", "ec"}
+            ] do
+          changed = String.replace(text, ~s("key_type":"#{from}), ~s("key_type":"#{to}))
+          if changed != text, do: assert({:error, %Error{}} = Transfer.describe(changed))
+        end
+      end
+    end
+  end
+
+  # As who has the wrapping key can write it.
+  defp written(kind, set, size, label) do
+    seed = :crypto.strong_rand_bytes(size)
+    {public, _private} = PostQuantum.keygen(set, seed)
+    {:ok, key} = PrivateKey.PostQuantum.of_seed(set, seed, public)
+    algorithm = DER.sequence([DER.oid(PrivateKey.PostQuantum.oid(set))])
+    info = DER.sequence([algorithm, DER.bit_string(public)])
+    use = if kind == :ml_kem, do: [decapsulate: true], else: [sign: true]
+    {mac_key_size, _sealed} = Transfer.File.mac_key_size()
+    mac_key = :crypto.strong_rand_bytes(mac_key_size)
+
+    body =
+      Transfer.File.body(%{
+        class: :private_key,
+        key_type: kind,
+        attributes: [label: label, id: <<5>>, extractable: true] ++ use,
+        check_value: nil,
+        public_key: IO.iodata_to_binary(info),
+        wrapped_key: KeyWrap.wrap_padded(@kek, PrivateKey.Written.pkcs8(key)),
+        mac_key: KeyWrap.wrap_padded(@kek, mac_key)
+      })
+
+    mac = :crypto.mac(:hmac, :sha256, mac_key, body)
+    Transfer.File.text(body, mac)
+  end
+
+  describe "what limits a key" do
+    for token <- [:softhsm, :kryoptic] do
+      @tag skip: token == :kryoptic and @unbuilt
+      test "travels, or keeps it where it is: #{token}", %{tokens: tokens} do
+        hsm = tokens[unquote(token)]
+        bound = [modifiable: false, allowed_mechanisms: [:aes_cbc, :aes_ecb]]
+        template = [value_len: 32, extractable: true, encrypt: true, decrypt: true]
+        {:ok, key} = Cryptoki.generate_key(hsm, :aes_key_gen, template ++ bound)
+        assert {:ok, text} = Transfer.export(hsm, key, @names)
+        assert {:ok, %{attributes: %{modifiable: false}}} = Transfer.describe(text)
+        names = [:modifiable, :allowed_mechanisms, :extractable, :sensitive]
+        # SoftHSM 2.6.1 unwraps no key that is not modifiable: whoever says so gets one that is.
+        unbound = if unquote(token) == :softhsm, do: [modifiable: true], else: []
+
+        if unbound != [] do
+          assert {:error, %Error{reason: :attribute_read_only, function: :C_UnwrapKey}} =
+                   Transfer.import(hsm, text, @names)
+        end
+
+        assert {:ok, moved} = Transfer.import(hsm, text, @names, template: unbound)
+        read = Cryptoki.attributes!(hsm, key, names)
+        assert Cryptoki.attributes!(hsm, moved, names) == Map.merge(read, Map.new(unbound))
+        if unbound == [], do: assert({:error, %Error{}} = Cryptoki.update(hsm, moved, label: "x"))
+
+        # What goes without saying is not told: a token of before may have no word for it.
+        {:ok, key} = Cryptoki.generate_key(hsm, :aes_key_gen, template)
+        assert {:ok, text} = Transfer.export(hsm, key, @names)
+        refute text =~ "modifiable"
+        refute text =~ "copyable"
+
+        for {limit, says} <- [
+              {[destroyable: false], "destroyable: false"},
+              {[wrap: true, wrap_template: [extractable: true]], "wrap_template:"},
+              {[unwrap: true, unwrap_template: [sensitive: true]], "unwrap_template:"},
+              {[derive: true, derive_template: [sensitive: true]], "derive_template:"}
+            ] do
+          case Cryptoki.generate_key(hsm, :aes_key_gen, template ++ limit) do
+            {:ok, key} ->
+              assert {:error, %Error{reason: :unsupported, detail: text}} =
+                       Transfer.export(hsm, key, @names)
+
+              assert text =~ says
+              assert text =~ "is a limit, and does not travel"
+
+            # Not every token has such keys.
+            {:error, error} ->
+              assert error.function == :C_GenerateKey
+          end
         end
       end
     end
@@ -362,6 +480,39 @@ defmodule Cryptoki.TransferTest do
       texts = for key <- [pair, aes], do: Transfer.export!(hsm, key, kek)
       for key <- [pair, aes], do: Cryptoki.destroy!(hsm, key)
       %{module: module, faulty: hsm, texts: texts}
+    end
+
+    test "takes no word of what goes without saying, as opencryptoki", context do
+      %{module: module, faulty: hsm, texts: [_pair, aes]} = context
+      before = Cryptoki.find!(hsm, token: false)
+      # The first is the key of the MAC, by the name that this token has for RFC 5649.
+      name = if MainToken.name() == :softhsm2, do: "0x210a", else: "0x210b"
+      refused = "C_UnwrapKey rv=0x10 mechanism=#{name} after=1 count=1"
+      # SoftHSM makes one that is not extractable, which the standard does not.
+      FaultyModule.control(module, refused <> "\nattribute 0x162 value=01")
+      assert {:ok, moved} = Transfer.import(hsm, aes, @names)
+      :ok = Cryptoki.destroy(hsm, moved)
+
+      # It has to be so: a key that would be another one is taken away again.
+      for shown <- [
+            "attribute 0x162 value=00",
+            "attribute 0x162 value=01\nattribute 0x210 value=01"
+          ] do
+        FaultyModule.control(module, refused <> "\n" <> shown)
+
+        assert {:error, %Error{reason: :unsupported, executed: false}} =
+                 Transfer.import(hsm, aes, @names)
+      end
+
+      FaultyModule.control(module, refused)
+
+      assert {:error, %Error{reason: :attribute_read_only}} =
+               Transfer.import(hsm, aes, @names,
+                 template: [extractable: false, wrap_with_trusted: true]
+               )
+
+      FaultyModule.control(module, "")
+      assert length(Cryptoki.find!(hsm, token: false)) == length(before)
     end
 
     test "shows a label that is no text", %{module: module, faulty: hsm} do

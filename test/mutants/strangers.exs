@@ -143,5 +143,12 @@
    "test/cryptoki/envelope_cache_test.exs"},
   {"nobody sees a data key in its cache", "lib/cryptoki/envelope/cache.ex",
    "{key, Sealed.seal(data_key), now + ttl, left}", "{key, data_key, now + ttl, left}",
-   "test/cryptoki/envelope_cache_test.exs"}
+   "test/cryptoki/envelope_cache_test.exs"},
+  {"a password that is not the right one has a key, too", "lib/cryptoki/cms/password.ex",
+   "true <- Bitwise.bxor(check, first) == 0xFFFFFF and", "true <- is_integer(check + first) and",
+   "test/cryptoki/cms_shared_test.exs"},
+  {"passwords of a message are computed in seconds", "lib/cryptoki/cms/opener.ex",
+   "Enum.sum(Enum.map(known, & &1.count)) > @rounds ->",
+   "Enum.sum(Enum.map(known, & &1.count)) > 1000 * @rounds ->",
+   "test/cryptoki/cms_shared_test.exs"}
 ]

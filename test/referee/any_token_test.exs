@@ -48,6 +48,42 @@ defmodule Cryptoki.Referee.AnyTokenTest do
       end
     end
 
+    # opencryptoki has it since 3.25.
+    check "keys come in by rsa_aes_key_wrap",
+          [{:rsa_aes_key_wrap, :unwrap}, :rsa_pkcs_key_pair_gen],
+          %{hsm: hsm} do
+      options = [
+        modulus_bits: 2048,
+        public: [encrypt: true],
+        private: [unwrap: true, decrypt: true]
+      ]
+
+      {wrapping, private} = Cryptoki.generate_key_pair!(hsm, :rsa_pkcs_key_pair_gen, options)
+      {aes, value} = {bytes(32), bytes(32)}
+      oaep = [rsa_padding: :rsa_pkcs1_oaep_padding, rsa_oaep_md: :sha256, rsa_mgf1_md: :sha256]
+      sealed = :public_key.encrypt_public(aes, Cryptoki.public_key!(hsm, wrapping), oaep)
+      blob = sealed <> Cryptoki.KeyWrap.wrap_padded(aes, value)
+      mechanism = {:rsa_aes_key_wrap, aes_key_bits: 256, oaep: [hash: :sha256]}
+      template = [class: :secret_key, key_type: :generic_secret, sign: true]
+      key = Cryptoki.unwrap_key!(hsm, private, mechanism, blob, template)
+      data = bytes(100)
+
+      assert Cryptoki.sign!(hsm, key, :sha256_hmac, data) ==
+               :crypto.mac(:hmac, :sha256, value, data)
+
+      # What is imported so.
+      pair = :public_key.generate_key({:namedCurve, :secp256r1})
+      {:ok, signer} = Cryptoki.import_key(hsm, pair, [label: "wrapped", id: "w"], how: :unwrap)
+      signature = Cryptoki.sign!(hsm, signer, :ecdsa, :crypto.hash(:sha256, data), format: :der)
+      {:ok, %{public: public}} = Cryptoki.PrivateKey.Record.read(pair)
+      assert :public_key.verify(data, :sha256, signature, public)
+
+      {:ok, cipher} = Cryptoki.import_key(hsm, {:aes, value}, [label: "wrapped"], how: :unwrap)
+      iv = bytes(16)
+      sealed = :crypto.crypto_one_time(:aes_256_cbc, value, iv, :binary.copy("x", 48), true)
+      assert Cryptoki.encrypt!(hsm, cipher, {:aes_cbc, iv: iv}, :binary.copy("x", 48)) == sealed
+    end
+
     for {mechanism, {padding, hash}} <- @rsa do
       check "#{mechanism}", [{mechanism, :sign}, :rsa_pkcs_key_pair_gen], %{hsm: hsm, rsa: rsa} do
         {public, private} = rsa

@@ -61,6 +61,13 @@ defmodule Cryptoki.CMS.Cipher do
     end
   end
 
+  @doc "The same of what encrypts a key, `:unknown` where it is none of these: it may be for somebody else."
+  @spec wrapping(Reader.t()) :: t | :unknown
+  def wrapping(identifier) do
+    {oid, parameters} = Identifier.parts(identifier)
+    if parameters && List.keymember?(@ciphers, oid, 1), do: read(identifier), else: :unknown
+  end
+
   @spec none!(Reader.t()) :: no_return
   defp none!(identifier), do: Reader.wrong!(identifier, "it has no parameters")
 

@@ -5,8 +5,8 @@ defmodule Cryptoki.CMS.Opener do
 
   alias Cryptoki.{Certificates, Error, KeyWrap}
   alias Cryptoki.Attribute.Curve
-  alias Cryptoki.CMS.{Cipher, Enveloped}
-  alias Cryptoki.ContentKey.{Agreement, Derivation, Holder, Transport}
+  alias Cryptoki.CMS.{Cipher, Enveloped, Password}
+  alias Cryptoki.ContentKey.{Agreement, Derivation, Holder, Transport, Wrapped}
   alias Cryptoki.DER
   alias Cryptoki.X509.Extensions
 
@@ -23,6 +23,38 @@ defmodule Cryptoki.CMS.Opener do
       opened = for {key, as} <- keys, do: {as, Cipher.open(message.cipher, key, message.sealed)}
       content(opened)
     end
+  end
+
+  # Of all passwords of a message together: a second or two.
+  @rounds 2_000_000
+
+  @doc "The content of what a password opens."
+  @spec by_password(Enveloped.t(), binary) :: {:ok, binary} | {:error, Error.t()}
+  def by_password(%{recipients: all, cipher: cipher, sealed: sealed}, password) do
+    recipients = Enum.filter(all, &(&1.kind == :password))
+    known = Enum.reject(recipients, &(&1.cipher == :unknown))
+
+    cond do
+      recipients == [] ->
+        text = "none of its #{length(all)} recipients is a password"
+        {:error, Error.new(:invalid_argument, text)}
+
+      known == [] ->
+        text = "how its key is encrypted with a password is not known here"
+        {:error, Error.new(:unsupported, text)}
+
+      Enum.sum(Enum.map(known, & &1.count)) > @rounds ->
+        text = "its password is for more than #{@rounds} rounds, which are not computed here"
+        {:error, Error.new(:unsupported, text)}
+
+      true ->
+        content(for recipient <- known, do: by(recipient, password, cipher, sealed))
+    end
+  end
+
+  defp by(recipient, password, cipher, sealed) do
+    {key, as} = found(Password.open(recipient, password, cipher.key), cipher.key)
+    {as, Cipher.open(cipher, key, sealed)}
   end
 
   # The first that opens, whether its key was there or is a substitute: who could see which it was could decrypt.
@@ -49,6 +81,7 @@ defmodule Cryptoki.CMS.Opener do
     end
   end
 
+  defp kind(%{class: :secret_key}), do: :kek
   defp kind(%{key_type: :rsa}), do: :transport
   defp kind(_agreeing), do: :agreement
 
@@ -87,6 +120,9 @@ defmodule Cryptoki.CMS.Opener do
 
   defp known?(%{kind: :transport, padding: padding}, _holder), do: padding != :unknown
 
+  defp known?(%{kind: :kek, size: size}, holder),
+    do: size != :unknown and holder.key_type == :aes and holder.size in [nil, size]
+
   defp known?(%{kind: :agreement} = recipient, holder),
     do: recipient.scheme != :unknown and point?(recipient, holder.curve)
 
@@ -112,14 +148,21 @@ defmodule Cryptoki.CMS.Opener do
   defp key(%{kind: :transport} = recipient, holder, size),
     do: Transport.open(holder, recipient.padding, recipient.encrypted, size)
 
+  defp key(%{kind: :kek} = recipient, holder, size) do
+    with answer when not is_tuple(answer) or elem(answer, 0) != :error <-
+           Wrapped.open(holder, :key_wrap, recipient.encrypted, size),
+         do: {:ok, found(answer, size)}
+  end
+
   defp key(%{kind: :agreement, scheme: %{kdf: kdf, size: bytes}} = recipient, holder, size) do
     with {:ok, secret} <- Agreement.secret(holder, recipient.point) do
       kek = Derivation.derive(kdf, secret, recipient.info, bytes)
 
-      case KeyWrap.unwrap(kek, recipient.encrypted) do
-        {:ok, key} when byte_size(key) == size -> {:ok, {key, :real}}
-        _wrong -> {:ok, {:crypto.strong_rand_bytes(size), :none}}
-      end
+      {:ok, found(KeyWrap.unwrap(kek, recipient.encrypted), size)}
     end
   end
+
+  # One that opens nothing has a key, too.
+  defp found({:ok, key}, size) when byte_size(key) == size, do: {key, :real}
+  defp found(_wrong, size), do: {:crypto.strong_rand_bytes(size), :none}
 end

@@ -74,7 +74,14 @@ defmodule Cryptoki.CMS.Options do
         doc:
           "that of the key, by whose issuer and serial number, or key identifier, its recipient is found. Without " <>
             "it each recipient with such a key is tried, 16 at most"
-      ],
+      ]
+    ] ++ by_password()
+  end
+
+  @doc "Of `decrypt_with_password/3`."
+  @spec by_password() :: Table.t()
+  def by_password do
+    [
       authenticated: [
         cast: :boolean,
         must: "true or false",

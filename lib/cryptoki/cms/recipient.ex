@@ -3,6 +3,7 @@ defmodule Cryptoki.CMS.Recipient do
   # Whom the key of some content is encrypted for, and how (RFC 5652, section 6.2; RFC 3560; RFC 5753; RFC 8418).
   # What is for others may be of any kind. Pure.
 
+  alias Cryptoki.CMS.Password
   alias Cryptoki.ContentKey.{Derivation, OAEP, Transport}
   alias Cryptoki.DER
   alias Cryptoki.DER.Reader
@@ -27,7 +28,9 @@ defmodule Cryptoki.CMS.Recipient do
         }
   @typedoc "How the agreed secret becomes a key that wraps, and how long that is."
   @type scheme :: %{kdf: Derivation.kdf(), size: pos_integer}
-  @type t :: transport | agreement | %{kind: :other}
+  @typedoc "Wrapped by a key that both have, of so many bytes."
+  @type kek :: %{kind: :kek, id: id, size: pos_integer | :unknown, encrypted: binary}
+  @type t :: transport | agreement | kek | Password.t() | %{kind: :other, id: nil}
 
   @rsa {1, 2, 840, 113_549, 1, 1, 1}
   @oaep {1, 2, 840, 113_549, 1, 1, 7}
@@ -98,8 +101,18 @@ defmodule Cryptoki.CMS.Recipient do
     end
   end
 
-  # Keys that both have, passwords, and what will come.
-  def read(%{tag: tag}) when tag in 0xA2..0xA4, do: [%{kind: :other}]
+  def read(%{tag: 0xA2} = info) do
+    fields = [2, {"kekid", 0x30}, {"key encryption algorithm", 0x30}, 4]
+    [version, id, algorithm, encrypted] = Reader.fields(info, fields)
+    _ = Reader.integer(version)
+    id = id |> Reader.sequence() |> first(id) |> Reader.octets()
+    [%{kind: :kek, id: {:key, id}, size: wrap(algorithm), encrypted: Reader.octets(encrypted)}]
+  end
+
+  def read(%{tag: 0xA3} = info), do: [Password.read(info)]
+
+  # What will come.
+  def read(%{tag: 0xA4}), do: [%{kind: :other, id: nil}]
   def read(info), do: Reader.wrong!(info, "it is no recipient")
 
   defp id(%{tag: 0x30, der: der}), do: {:issuer, der}
@@ -110,6 +123,12 @@ defmodule Cryptoki.CMS.Recipient do
 
   defp first([value | _], _outer), do: value
   defp first([], outer), do: Reader.wrong!(outer, "nothing is in it")
+
+  defp wrap(identifier) do
+    {oid, nothing} = Identifier.parts(identifier)
+    if nothing && is_map_key(@wraps, oid), do: Reader.null(nothing)
+    Map.get(@wraps, oid, :unknown)
+  end
 
   ## RSA
 

@@ -5,12 +5,14 @@ defmodule Cryptoki.Transfer.Attributes do
 
   alias Cryptoki.{Error, Names}
 
-  @flags ~w[sign verify sign_recover encrypt decrypt wrap unwrap derive private sensitive extractable
-            wrap_with_trusted always_authenticate]a
-  @of_secret @flags -- ~w[sign_recover always_authenticate]a
+  @flags ~w[sign verify sign_recover encrypt decrypt wrap unwrap derive decapsulate private sensitive extractable
+            wrap_with_trusted always_authenticate modifiable copyable]a
+  @of_secret @flags -- ~w[sign_recover decapsulate always_authenticate]a
   @of_private @flags -- ~w[verify encrypt wrap]a
   @others ~w[label id start_date end_date allowed_mechanisms]a
-  @pairs ~w[rsa ec ec_edwards ec_montgomery]a
+  # What all keys are, and what tokens of before 3.2 have no word for: it is told only where it is otherwise.
+  @usual [modifiable: true, copyable: true, decapsulate: false]
+  @pairs ~w[rsa ec ec_edwards ec_montgomery ml_dsa ml_kem slh_dsa]a
   @secrets ~w[aes generic_secret des3 hkdf sha_1_hmac sha224_hmac sha256_hmac sha384_hmac sha512_hmac sha3_224_hmac
               sha3_256_hmac sha3_384_hmac sha3_512_hmac]a
 
@@ -23,6 +25,31 @@ defmodule Cryptoki.Transfer.Attributes do
   @spec names(:private_key | :secret_key) :: [atom]
   def names(:private_key), do: @of_private ++ @others
   def names(:secret_key), do: @of_secret ++ @others
+
+  @doc "What is told of that: all but what goes without saying."
+  @spec told(keyword) :: keyword
+  def told(attributes), do: attributes -- @usual
+
+  # A key that could not be taken away again could not be proven before it stays; templates have mechanisms and
+  # attributes that the other token may not know.
+  @limits ~w[destroyable wrap_template unwrap_template derive_template encapsulate_template decapsulate_template]a
+
+  @doc "What limits a key and does not travel: to be read of it."
+  @spec limits() :: [atom]
+  def limits, do: @limits
+
+  @doc "The first of these limits that a key has, in words, of what was read of it: what cannot be read is one."
+  @spec limit(map) :: String.t() | nil
+  def limit(read) do
+    Enum.find_value(@limits, fn name ->
+      case read[name] do
+        unlimited when unlimited in [nil, true] or unlimited == %{} -> nil
+        {:error, :attribute_type_invalid} -> nil
+        false -> "#{name}: false"
+        _template -> "#{name}:"
+      end
+    end)
+  end
 
   @doc "For JSON."
   @spec write(keyword) :: map

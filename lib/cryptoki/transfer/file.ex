@@ -3,8 +3,9 @@ defmodule Cryptoki.Transfer.File do
   # The text of a transfer: what it is, one line of JSON, one line with the MAC of both. Read strictly, and what is
   # read is what was written, byte by byte: nothing is taken apart from what the MAC is of. Pure.
 
-  alias Cryptoki.{Error, JSON}
+  alias Cryptoki.{Error, JSON, PrivateKey}
   alias Cryptoki.DER.Reader
+  alias Cryptoki.PrivateKey.PostQuantum
   alias Cryptoki.PublicKey.Given
   alias Cryptoki.Transfer.Attributes
 
@@ -72,7 +73,7 @@ defmodule Cryptoki.Transfer.File do
          {:ok, type} <- named(type, Attributes.types(class), "key_type"),
          {:ok, attributes} <- Attributes.read(class, members["attributes"]),
          {:ok, check} <- check_value(members["check_value"]),
-         {:ok, public} <- public(class, members["public_key"]),
+         {:ok, public} <- public(class, type, members["public_key"]),
          {:ok, wrapped} <- sealed(members, "wrapped_key"),
          {:ok, mac_key} <- sealed(members, "mac_key"),
          :ok <- apart(wrapped, mac_key) do
@@ -105,15 +106,22 @@ defmodule Cryptoki.Transfer.File do
          else: (_none -> wrong("its check_value is none"))
   end
 
-  defp public(:secret_key, nil), do: {:ok, nil}
-  defp public(:secret_key, _key), do: wrong("a secret key has no public_key")
+  defp public(:secret_key, _type, nil), do: {:ok, nil}
+  defp public(:secret_key, _type, _key), do: wrong("a secret key has no public_key")
 
-  defp public(:private_key, text) do
+  # Curves of Edwards and Montgomery are of either type on old tokens.
+  defp public(:private_key, type, text) do
     with {:ok, der} <- base64(text),
-         {:ok, _key} <- Reader.read(der, @what, &Given.read/1),
+         {:ok, key} <- Reader.read(der, @what, &public_key/1),
+         true <- key.type == type or not PostQuantum.type?(type),
+         true <- key.type == type or not PostQuantum.type?(key.type),
          do: {:ok, der},
          else: (_none -> wrong("its public_key is none"))
   end
+
+  @doc "The public key of a text, of any kind that travels."
+  @spec public_key(Reader.t()) :: Given.t() | PrivateKey.t()
+  def public_key(value), do: PostQuantum.of_public(value) || Given.read(value)
 
   defp sealed(members, name) do
     case base64(members[name]) do

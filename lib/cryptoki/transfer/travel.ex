@@ -11,7 +11,6 @@ defmodule Cryptoki.Transfer.Travel do
   alias Cryptoki.DER.Reader
   alias Cryptoki.Import.Made
   alias Cryptoki.Native.Wait
-  alias Cryptoki.PublicKey.Given
   alias Cryptoki.Target
   alias Cryptoki.Transfer.{Attributes, File}
   alias Cryptoki.X509.Extensions
@@ -20,6 +19,9 @@ defmodule Cryptoki.Transfer.Travel do
   @padded [:aes_key_wrap_kwp, :aes_key_wrap_pad]
   @mac [class: :secret_key, key_type: :generic_secret, token: false, private: true, sign: true] ++
          [verify: true]
+
+  # What unwrapped keys are without a word (PKCS #11 v3.2, section 5.18.6), which opencryptoki takes none for.
+  @usual [extractable: true, wrap_with_trusted: false]
 
   @type read :: {File.t(), body :: binary, mac :: binary}
   @type wished :: %{template: keyword, public?: boolean}
@@ -57,7 +59,7 @@ defmodule Cryptoki.Transfer.Travel do
          {:ok, key} <- Keys.describe(target, handle),
          :ok <- travels(key),
          {:ok, attributes} <- attributes(target, key),
-         {:ok, public} <- public(hsm, key, call),
+         {:ok, public} <- public(hsm, target, key, call),
          {:ok, check} <- check_value(hsm, key, call) do
       file = %{class: key.class, key_type: key.key_type, attributes: attributes}
       sealed(target, kek, key, Map.merge(file, %{public_key: public, check_value: check}))
@@ -96,18 +98,37 @@ defmodule Cryptoki.Transfer.Travel do
   defp attributes(target, %Key{class: class, handle: handle} = key) do
     names = Attributes.names(class)
 
-    with {:ok, read} <- Keys.read(target, handle, names) do
+    with {:ok, read} <- Keys.read(target, handle, names ++ Attributes.limits()) do
       readable = Map.reject(Attribute.readable(read), fn {_name, value} -> value == [] end)
+      told = for name <- names, is_map_key(readable, name), do: {name, readable[name]}
+      limit = Attributes.limit(read)
 
-      if String.valid?(Map.get(readable, :label, "")),
-        do: {:ok, for(name <- names, is_map_key(readable, name), do: {name, readable[name]})},
-        else: unsupported("the label of #{inspect(key)} is no UTF-8")
+      cond do
+        limit != nil ->
+          unsupported("#{inspect(key)} has #{limit} that is a limit, and does not travel with it")
+
+        not String.valid?(Map.get(readable, :label, "")) ->
+          unsupported("the label of #{inspect(key)} is no UTF-8")
+
+        true ->
+          {:ok, Attributes.told(told)}
+      end
     end
   end
 
-  defp public(_hsm, %Key{class: :secret_key}, _call), do: {:ok, nil}
+  defp public(_hsm, _target, %Key{class: :secret_key}, _call), do: {:ok, nil}
 
-  defp public(hsm, key, call) do
+  # Nothing that it does says to a third whose it is; where it comes in it is proven.
+  defp public(_hsm, target, %Key{key_type: :ml_kem, handle: handle} = key, _call) do
+    with {:ok, read} <- Keys.read(target, handle, [:public_key_info]) do
+      case Attribute.readable(read) do
+        %{public_key_info: der} -> {:ok, der}
+        _none -> unsupported("the token does not show the public key of #{inspect(key)}")
+      end
+    end
+  end
+
+  defp public(hsm, _target, key, call) do
     with {:ok, public} <- Cryptoki.public_key(hsm, key, call),
          do: {:ok, Extensions.public_key_info(public)}
   end
@@ -231,11 +252,38 @@ defmodule Cryptoki.Transfer.Travel do
     attributes =
       Enum.reject(file.attributes, fn {name, _value} -> List.keymember?(wished, name, 0) end)
 
-    kind = [class: file.class, key_type: file.key_type]
-    template = Attribute.encode!(kind ++ attributes ++ wished)
+    told = [class: file.class, key_type: file.key_type] ++ attributes ++ wished
+
+    with {:error, %Error{reason: :attribute_read_only} = error} <-
+           made_of(target, kek, file, told) do
+      if told -- @usual == told,
+        do: {:error, error},
+        else: target |> made_of(kek, file, told -- @usual) |> usual(target)
+    end
+  end
+
+  defp made_of(target, kek, file, told) do
+    template = Attribute.encode!(told)
 
     with {:ok, handle} <- unwrapped(target, kek, file.wrapped_key, template, @padded),
          do: Made.of(target, handle, template)
+  end
+
+  defp usual({:ok, made}, target) do
+    with {:ok, read} <- Keys.read(target, made.handle, Keyword.keys(@usual)),
+         true <- read == Map.new(@usual) || {:error, unusual()} do
+      {:ok, made}
+    end
+    |> Made.undone(target, made)
+  end
+
+  defp usual(error, _target), do: error
+
+  defp unusual do
+    text =
+      "transfer: the token takes no extractable: for a key that it unwraps, and makes it another"
+
+    Error.new(:unsupported, text, executed: false)
   end
 
   defp proven(hsm, _target, made, %{class: :secret_key, check_value: check}, _wished, call) do
@@ -249,7 +297,7 @@ defmodule Cryptoki.Transfer.Travel do
   end
 
   defp proven(_hsm, target, made, file, wished, _call) do
-    {:ok, given} = Reader.read(file.public_key, "", &Given.read/1)
+    {:ok, given} = Reader.read(file.public_key, "", &File.public_key/1)
 
     key = %PrivateKey{
       type: given.type,

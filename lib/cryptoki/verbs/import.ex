@@ -106,14 +106,6 @@ defmodule Cryptoki.Import do
          do: {:ok, made.key}
   end
 
-  defp create(_hsm, target, %{type: type} = key, {private, public}, how)
-       when type in [:ml_dsa, :ml_kem, :slh_dsa] do
-    with {:ok, made} <- made(target, private, key, how),
-         {:ok, bytes} <- target |> PostQuantum.prove(made, key) |> Made.undone(target, made),
-         :ok <- target |> PostQuantum.twin(public, bytes) |> Made.undone(target, made),
-         do: {:ok, made.key}
-  end
-
   defp create(_hsm, target, key, {private, public}, how) do
     with {:ok, made} <- made(target, private, key, how),
          :ok <- target |> proven(made, key, public) |> Made.undone(target, made),
@@ -123,6 +115,12 @@ defmodule Cryptoki.Import do
   @doc "Proves that the token has a private key, and makes its public one of the first form that verifies."
   @spec proven(Target.t(), Made.t(), PrivateKey.t(), Template.forms() | nil) ::
           :ok | {:error, Error.t()}
+  def proven(target, made, %{type: type} = key, public)
+      when type in [:ml_dsa, :ml_kem, :slh_dsa] do
+    with {:ok, bytes} <- PostQuantum.prove(target, made, key),
+         do: PostQuantum.twin(target, public, bytes)
+  end
+
   def proven(target, made, key, public) do
     with {:ok, proof} <- Proof.make(target, made.handle, key), do: twin(target, public, proof)
   end

@@ -9,6 +9,7 @@ defmodule Cryptoki.PrivateKey.PostQuantum do
   alias Cryptoki.DER.Reader
   alias Cryptoki.PrivateKey.SHAKE
   alias Cryptoki.SignatureAlgorithm
+  alias Cryptoki.SignatureAlgorithm.Identifier
 
   # Set => bytes of the seed, of what it is expanded to and of the public key, and what is hashed behind the seed.
   @ml_dsa %{
@@ -95,6 +96,30 @@ defmodule Cryptoki.PrivateKey.PostQuantum do
 
     with {:error, text} <- made, do: {:error, Error.new(:invalid_argument, text)}
   end
+
+  @doc "A key of which only its public half is told, by its `SubjectPublicKeyInfo`; `nil` for one of another kind."
+  @spec of_public(Reader.t()) :: PrivateKey.t() | nil
+  def of_public(info) do
+    [algorithm, bits] = Reader.fields(Reader.is!(info, 0x30), [0x30, 3])
+
+    with {oid, nothing} <- Identifier.parts(algorithm), {:ok, set} <- named(oid) do
+      if nothing, do: Reader.wrong!(nothing, "there are no parameters of such a key")
+      bytes = Reader.bytes(bits)
+
+      unless byte_size(bytes) == public_size(set),
+        do: Reader.wrong!(bits, "a public key of this kind has #{public_size(set)} bytes")
+
+      %{
+        key(set, [], nil)
+        | public: {:SubjectPublicKeyInfo, {:AlgorithmIdentifier, oid, :asn1_NOVALUE}, bytes}
+      }
+    else
+      :error -> nil
+    end
+  end
+
+  defp public_size(set) when is_map_key(@expanded, set), do: elem(@expanded[set], 2)
+  defp public_size(set), do: SignatureAlgorithm.PostQuantum.key_size(set)
 
   defp made(set, parts, public) do
     bytes = own(set, parts) || public
