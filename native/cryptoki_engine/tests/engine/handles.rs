@@ -81,3 +81,34 @@ fn objects_of_a_session_end_with_it_and_those_of_the_token_do_not() {
     assert_eq!(site.standing(&of_session), Standing::Gone);
     assert_eq!(site.standing(&of_token), Standing::Current);
 }
+
+/// A library may give a number again at once: whoever closes the session that had it closes the new one.
+#[test]
+fn a_session_that_may_have_been_closed_in_the_place_of_another_is_looked_at() {
+    let Some(world) = World::new() else { return };
+    let library = &world.instance.site.library;
+    let open = || SessionHandle::open(library, world.slot, true);
+    let opens = || world.module.noted(" C_OpenSession ran ");
+    let hangs = || world.module.noted(" C_OpenSession hangs ");
+    let looks = || world.module.noted(" C_GetSessionInfo ");
+    // It lives; or it does not, and another one is opened.
+    for (then, opened) in [("", 1), ("C_GetSessionInfo rv=0xB3 count=1", 2)] {
+        world.module.control("C_OpenSession hang count=1");
+        let (opens_before, looks_before, hangs_before) = (opens(), looks(), hangs());
+        std::thread::scope(|scope| {
+            let opener = scope.spawn(open);
+            while hangs() == hangs_before {
+                std::thread::yield_now();
+            }
+            open().unwrap().close();
+            world.module.control(then);
+            let session = opener.join().unwrap().unwrap();
+            assert_eq!(opens() - opens_before, 1 + opened);
+            assert_eq!(looks() - looks_before, 1);
+            session
+                .call(|functions, session| functions.session_info(session))
+                .unwrap();
+            session.close();
+        });
+    }
+}
