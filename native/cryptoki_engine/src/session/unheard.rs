@@ -62,3 +62,46 @@ impl Refusal {
         self.failure.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptoki_sys::{
+        CKR_CRYPTOKI_NOT_INITIALIZED, CKR_PIN_INCORRECT, CKR_SESSION_HANDLE_INVALID,
+    };
+
+    fn refused(unheard: &Unheard, pin: &[u8], code: u64) -> Refusal {
+        let (pin, function) = (Secret::new(pin.to_vec()), "C_Login");
+        let login = unheard.login(Some(&pin), || Err(Failure::Rv { code, function }));
+        login.expect_err("a refusal")
+    }
+
+    #[test]
+    fn a_refusal_is_told_once_to_who_comes_with_that_pin() {
+        let unheard = Unheard::default();
+        unheard.keep(refused(&unheard, b"wrong", CKR_PIN_INCORRECT));
+        assert!(
+            unheard
+                .login(Some(&Secret::new(b"other".to_vec())), || Ok(()))
+                .is_ok()
+        );
+        assert!(unheard.login(None, || Ok(())).is_ok());
+        let wrong = Secret::new(b"wrong".to_vec());
+        let told = unheard.login(Some(&wrong), || Ok(()));
+        assert!(told.is_err_and(|refusal| refusal.failure().is(CKR_PIN_INCORRECT)));
+        assert!(unheard.login(Some(&wrong), || Ok(())).is_ok());
+    }
+
+    #[test]
+    fn what_was_no_try_is_not_kept_and_no_more_than_there_can_be() {
+        let unheard = Unheard::default();
+        for code in [CKR_SESSION_HANDLE_INVALID, CKR_CRYPTOKI_NOT_INITIALIZED] {
+            unheard.keep(refused(&unheard, b"wrong", code));
+        }
+        assert_eq!(unheard.lock().len(), 0);
+        for number in 0..=LIMIT {
+            unheard.keep(refused(&unheard, &number.to_ne_bytes(), CKR_PIN_INCORRECT));
+        }
+        assert_eq!(unheard.lock().len(), LIMIT);
+    }
+}
