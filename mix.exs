@@ -106,7 +106,7 @@ defmodule Cryptoki.MixProject do
     ["README.md"] ++
       guides() ++
       [erlang] ++
-      ~w(usage-rules.md CHANGELOG.md SECURITY.md ARCHITECTURE.md CONTRIBUTING.md LICENSE LICENSE-MIT LICENSE-APACHE)
+      ~w(usage-rules.md CHANGELOG.md SECURITY.md ARCHITECTURE.md CONTRIBUTING.md RELEASE.md LICENSE LICENSE-MIT LICENSE-APACHE)
   end
 
   # In the order in which to read them; those that are not named come last.
