@@ -1,6 +1,6 @@
 defmodule Cryptoki.Test.COSE do
   @moduledoc false
-  # Other people's COSE, pycose and cwt, and their CBOR, see cose.py; and their ML-DSA, see post_quantum.py.
+  # Other people's COSE, pycose and cwt, and their CBOR, see cose.py; their ML-DSA, see post_quantum.py, and CMS, see cms.py.
 
   alias Cryptoki.JSON
   alias Cryptoki.Test.PKI.Requests
