@@ -111,7 +111,9 @@ variable, the first line of a file, the token's own keypad, or the PIN itself.
       watch => #{min => pos_integer(), max => pos_integer()},
       locking => os | serialized,
       interface => {2..3, 0..255},
-      isolation => none}.
+      isolation => none | process,
+      memory => pos_integer(),
+      kill_after => pos_integer()}.
 
 ?DOC("
 The options of a call: `timeout` in milliseconds, `pin` for a key that wants one at each use,

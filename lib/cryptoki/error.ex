@@ -19,6 +19,8 @@ defmodule Cryptoki.Error do
       "the object was found before the library or the token was restarted; look it up again",
     library_not_loaded:
       "the PKCS #11 library cannot be loaded; check its path, permissions and architecture",
+    library_crashed:
+      "the process of the library has ended, and is started again; its vendor may want to know how it ended",
     module_misbehaved:
       "the library's answer breaks the rules of the standard and is not used; tell its vendor",
     panic:
@@ -178,7 +180,8 @@ defmodule Cryptoki.Error do
   ]
 
   # The token may have done what was asked, or part of it. Of a vendor's code nobody can know.
-  @maybe ~w[timeout session_lost module_misbehaved panic]a ++ Cryptoki.Answers.maybe()
+  @maybe ~w[timeout session_lost library_crashed module_misbehaved panic]a ++
+           Cryptoki.Answers.maybe()
 
   @moduledoc """
   What went wrong, in `{:error, error}` of every function and raised by its `!` twin.
@@ -250,6 +253,12 @@ defmodule Cryptoki.Error do
     reason = Names.name(:rv, code)
     %__MODULE__{reason: reason, code: code, function: function, executed: executed(reason)}
   end
+
+  def from_native({:own, :no_process, detail}),
+    do: new(:library_crashed, detail, executed: false)
+
+  def from_native({:own, :crashed_in_login, detail}),
+    do: new(:library_crashed, detail, function: :C_Login)
 
   def from_native({:own, reason, ""}), do: new(reason)
   def from_native({:own, reason, detail}), do: new(reason, detail)

@@ -24,6 +24,8 @@ defmodule Cryptoki.Telemetry do
     {[:health], [:system_time], ~w[instance health reason]a,
      "what `:health` of `Cryptoki.status/1` says has changed"},
     {[:login], ~w[duration system_time]a, ~w[instance result]a, "an attempt to log in is over"},
+    {[:library, :killed], [:system_time], ~w[instance]a,
+     "the process of a library, which has returned from nothing for `kill_after:`, is killed"},
     {[:library, :reinitialized], [:system_time], ~w[instance result]a,
      "the library was finalised and initialised anew"},
     {[:group, :call], ~w[duration failovers system_time]a, ~w[group verb member result]a,

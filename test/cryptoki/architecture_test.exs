@@ -264,7 +264,7 @@ defmodule Cryptoki.ArchitectureTest do
   end
 
   # A crate uses those before it.
-  @crates ~w(cryptoki_ffi cryptoki_engine cryptoki_nif)
+  @crates ~w(cryptoki_ffi cryptoki_engine cryptoki_nif cryptoki_worker)
 
   test "each crate uses only those under it, and what needs a VM is small" do
     for {crate, at} <- Enum.with_index(@crates) do

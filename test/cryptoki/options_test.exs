@@ -32,7 +32,9 @@ defmodule Cryptoki.OptionsTest do
                watch: %{min: 200, max: 500},
                locking: :os,
                interface: nil,
-               isolation: :none
+               isolation: :none,
+               memory: nil,
+               kill_after: nil
              }
 
       assert to_string(options.token) == "pkcs11:token=payments"
@@ -127,7 +129,7 @@ defmodule Cryptoki.OptionsTest do
             {[locking: :none], "locking: must be :os or :serialized, got: :none"},
             {[interface: {4, 0}], "interface: must be a version such as {3, 0}, got: {4, 0}"},
             {[interface: "3.0"], ~s(interface: must be a version such as {3, 0}, got: "3.0")},
-            {[isolation: :peer], "isolation: :peer is not supported by this version"},
+            {[isolation: :peer], "isolation: must be :none or :process, got: :peer"},
             {[token: 3], ~r/^token: must be a keyword list such as \[label: "payments"\]/},
             {[token: "payments"], "token: a PKCS #11 URI begins with pkcs11:"},
             {[token: "pkcs11:token=a;token=b"],

@@ -227,16 +227,17 @@ defmodule Cryptoki.Test.Panics do
   end
 
   defp arguments(:version, _), do: []
-  defp arguments(:open, %{library: library}), do: [make_ref(), library, nil, false, [], nil]
+  defp arguments(:open, %{library: library}), do: [make_ref(), library, nil, false, [], nil, nil]
   defp arguments(:close, context), do: [make_ref(), opened(context)]
   defp arguments(:control, %{target: target}), do: [make_ref(), target.library, {:slots}]
   defp arguments(:job, %{target: target}), do: [make_ref(), target.library, {:events}]
-  defp arguments(:inside, context), do: [scratch(context)]
+  defp arguments(:inside, context), do: [make_ref(), scratch(context)]
+  defp arguments(:kill, %{target: target}), do: [target.library, "it hangs"]
   defp arguments(:instance_new, %{target: target}), do: [target.library, 10]
   defp arguments(:instance_state, context), do: [scratch(context), :absent]
   defp arguments(:instance_info, context), do: [scratch(context)]
   defp arguments(:bump_epoch, context), do: [scratch(context)]
-  defp arguments(:handle_standing, context), do: [scratch(context), {1, 1, 1}]
+  defp arguments(:handle_standing, context), do: [make_ref(), scratch(context), {1, 1, 1}]
 
   defp arguments(:login, context),
     do: [make_ref(), scratch(context), token_in_slot(context), 1, SoftHSM.pin(), nil]
@@ -272,7 +273,7 @@ defmodule Cryptoki.Test.Panics do
 
   defp opened(%{library: library}) do
     ref = make_ref()
-    {:ok, _request} = Native.open(ref, library, nil, false, [], nil)
+    {:ok, _request} = Native.open(ref, library, nil, false, [], nil, nil)
     {:ok, opened} = await(ref)
     opened
   end

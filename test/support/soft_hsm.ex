@@ -51,7 +51,16 @@ defmodule Cryptoki.Test.SoftHSM do
     {label, more} = Keyword.pop(more, :label, label())
     # A machine that does other things as well needs longer than five seconds for an RSA key.
     own = [library: library(), token: [label: label], pin: fn -> @pin end, timeout: 60_000]
-    Keyword.merge(own, more)
+    own |> Keyword.merge(isolation()) |> Keyword.merge(more)
+  end
+
+  @doc "Where the library runs that the tests start instances with: `CRYPTOKI_TEST_ISOLATION=process` says not here."
+  @spec isolation() :: keyword
+  def isolation do
+    case System.get_env("CRYPTOKI_TEST_ISOLATION", "") do
+      "process" -> [isolation: :process]
+      "" -> []
+    end
   end
 
   @doc "Makes one more token, with both PINs set, and answers its label."

@@ -46,7 +46,7 @@ defmodule Cryptoki.Connector do
   @doc "Finds the token, logs in and opens sessions."
   @spec connect(map) :: {:ok, facts, opened} | trouble
   def connect(context) do
-    with {:ok, slots} <- control(context, {:slots}),
+    with {:ok, slots} <- slots(context),
          {:ok, %{id: slot, token: token}} <- choose(slots, context.options),
          {:ok, mechanisms} <- control(context, {:mechanisms, slot}),
          {:ok, login} <- log_in(context, slot, token) do
@@ -66,6 +66,17 @@ defmodule Cryptoki.Connector do
         _none ->
           {:error, Error.new(:timeout, "all sessions are held by calls that do not return")}
       end
+    end
+  end
+
+  # Who has given a PIN does not wait until a process that has ended is due to be started again.
+  defp slots(%{asked: asked} = context) do
+    case control(context, {:slots}) do
+      {:error, %Error{reason: :library_crashed}} when asked ->
+        with :ok <- reinitialize(context), do: control(context, {:slots})
+
+      answer ->
+        answer
     end
   end
 
@@ -124,13 +135,20 @@ defmodule Cryptoki.Connector do
     end
   end
 
-  @doc "Finalises the library and initialises it anew; `:busy` when others use it."
+  @doc """
+  Finalises the library and initialises it anew; `:busy` when others use it. A process of it that has ended is started
+  again.
+  """
   @spec reinitialize(map) :: :ok | {:error, Error.t()}
   def reinitialize(context) do
     # Its own sessions, which are being closed, are no others.
     Sessions.await_closed(context.instance)
-    control(context, {:reinitialize})
+    with :ok <- same_program(context.options), do: control(context, {:reinitialize})
   end
+
+  # It is looked at before it is started again, as it was at first.
+  defp same_program(%{isolation: :process}), do: with({:ok, _program} <- Wait.worker(), do: :ok)
+  defp same_program(_options), do: :ok
 
   @doc """
   A look, and how many slot events the library has given so far, nil where it gives none; `:nothing` when

@@ -75,8 +75,7 @@ defmodule Cryptoki.Events do
   def session(instance, event) do
     {name, reason} =
       case event do
-        {name, {:rv, _, _, _} = failure} -> {name, Recovery.error(failure).reason}
-        {name, {:own, reason, _detail}} -> {name, reason}
+        {name, failure} when is_tuple(failure) -> {name, Recovery.error(failure).reason}
         {name, why} -> {name, why}
         name -> {name, nil}
       end
@@ -84,15 +83,34 @@ defmodule Cryptoki.Events do
     event([:session, name], %{instance: instance, reason: reason})
   end
 
+  @doc "Says that the process of the library is killed, from which nothing has returned for so many milliseconds."
+  @spec killed(term, pos_integer) :: :ok
+  def killed(instance, milliseconds) do
+    Logger.warning(fn ->
+      "cryptoki #{inspect(instance)}: the process of the library is killed, nothing has returned from it for " <>
+        "#{milliseconds} ms and no session can serve"
+    end)
+
+    event([:library, :killed], %{instance: instance})
+  end
+
   @doc "Says that the library was initialised anew, or why not; that others use it is news only once."
   @spec reinitialized(term, :ok | {:error, Error.t()}, refused_before :: boolean) :: :ok
+  def reinitialized(instance, {:error, %Error{reason: :library_crashed} = why}, _refused_before) do
+    Logger.warning(fn ->
+      "cryptoki #{inspect(instance)}: the library does not come up again: #{Exception.message(why)}"
+    end)
+
+    event([:library, :reinitialized], %{instance: instance, result: :library_crashed})
+  end
+
   def reinitialized(instance, answer, refused_before) do
     level = if refused_before and outcome(answer) == :busy, do: :debug, else: :warning
 
     Logger.log(level, fn ->
       "cryptoki #{inspect(instance)}: " <>
         case answer do
-          :ok -> "the library was finalised and initialised anew, the token is looked for"
+          :ok -> "the library was initialised anew, the token is looked for"
           {:error, why} -> "the library could not be initialised anew: #{Exception.message(why)}"
         end
     end)

@@ -6,6 +6,7 @@ defmodule Cryptoki.Reconnect do
   # | in a row                                               | the library is initialised anew
   # |--------------------------------------------------------|---------------------------------------
   # | "not initialised"                                      | at once
+  # | the process of the library has ended                   | at once: it is started again
   # | device errors, general errors, "function failed"       | after three, and each three more
   # | sessions opened anew for such errors, nothing worked   | after three, and each three more
   # | the same other tokens in the slots, not the instance's | after 4, then 8, 16...: they may be meant
@@ -118,6 +119,7 @@ defmodule Cryptoki.Reconnect do
   @spec reinitialize?(t) :: boolean
   def reinitialize?(%__MODULE__{anew: anew}) when anew != :no, do: false
   def reinitialize?(%__MODULE__{reason: :cryptoki_not_initialized, troubles: n}), do: n > 0
+  def reinitialize?(%__MODULE__{reason: :library_crashed}), do: true
   def reinitialize?(%__MODULE__{troubles: n}) when n > 0, do: rem(n, @patience) == 0
   def reinitialize?(%__MODULE__{others: {_tokens, n}, patience: patience}), do: n >= patience
 

@@ -191,6 +191,7 @@ defmodule Cryptoki.TokenServer do
   end
 
   def handle_info(:look, state), do: look(%{state | look_timer: nil}) |> proceed()
+  def handle_info(:kill, state), do: %{state | kill_timer: nil} |> kill() |> proceed()
   def handle_info(:connect, state), do: proceed(%{state | connect_due: true})
 
   def handle_info(:open, state),
@@ -227,7 +228,7 @@ defmodule Cryptoki.TokenServer do
   defp proceed(state), do: {:noreply, settle(state)}
   defp proceed(state, reply), do: {:reply, reply, settle(state)}
 
-  defp settle(state), do: state |> next_job() |> next_look() |> remind() |> judge()
+  defp settle(state), do: state |> next_job() |> next_look() |> remind() |> judge() |> hanging()
 
   defp next_job(%{job: nil} = state) do
     missing = missing(state)
@@ -331,7 +332,9 @@ defmodule Cryptoki.TokenServer do
   defp done({:open, _count}, {servers, shortage}, state) when is_list(servers) do
     state = adopt(state, servers)
 
-    if shortage != nil and (state.sessions == %{} or shortage.reason == :token_absent),
+    gone = shortage != nil and shortage.reason in [:token_absent, :library_crashed]
+
+    if gone or (shortage != nil and state.sessions == %{}),
       do: {:ok, lose(state, shortage)},
       else: {:ok, %{state | supply: Supply.asked(state.supply, open(state), shortage)}}
   end
@@ -408,6 +411,27 @@ defmodule Cryptoki.TokenServer do
   end
 
   defp remind(state), do: state
+
+  # A process from which nothing returns is killed, when there is time for that: nothing else brings it back.
+  defp hanging(%{options: %{kill_after: limit}, health: {:unresponsive, _why}} = state)
+       when limit != nil,
+       do: %{state | kill_timer: state.kill_timer || Process.send_after(self(), :kill, limit)}
+
+  defp hanging(%{kill_timer: nil} = state), do: state
+
+  defp hanging(state) do
+    Process.cancel_timer(state.kill_timer)
+    %{state | kill_timer: nil}
+  end
+
+  defp kill(%{health: {:unresponsive, _why}, options: options} = state) do
+    Events.killed(Target.called(state.target), options.kill_after)
+    why = "nothing had returned from it for #{options.kill_after} ms (kill_after:)"
+    Wait.kill(state.target.library, why)
+    state
+  end
+
+  defp kill(state), do: state
 
   defp tell_session(state, event), do: Events.session(Target.called(state.target), event)
 

@@ -10,7 +10,8 @@ defmodule Cryptoki.Tries do
   # | `free`     | never handed over, or not looked at           | yes
   # | `good`     | taken                                         | yes
   # | `handed`   | handed over, and there is no answer yet       | when there is; not if nobody waits for it any more
-  # | `doubtful` | handed over when the device failed            | once more
+  # | `doubtful` | handed over when the device failed, or taken  | once more
+  # |            | before and the library then crashed with it   |
   # | `refused`  | refused, or nobody knows (with code, or zero) | when a person insists
 
   alias Cryptoki.{Error, Recovery, Sealed}
@@ -101,6 +102,7 @@ defmodule Cryptoki.Tries do
       :accepted -> put(tries, @good)
       :not_tried -> put(tries, before)
       :doubtful when before in [@free, @good] -> put(tries, @doubtful)
+      :crashed when before == @good -> put(tries, @doubtful)
       _doubtful_again_or_refused -> refuse(tries, @handed, code || 0)
     end
 
@@ -115,9 +117,14 @@ defmodule Cryptoki.Tries do
   @spec used(t, Recovery.tried(), code :: non_neg_integer | nil) :: boolean
   def used(tries, tried, code) do
     case tried do
-      :doubtful -> :atomics.compare_exchange(tries, @state, @good, @doubtful)
-      :refused -> refuse(tries, code)
-      _accepted_or_not_tried -> :ok
+      doubtful when doubtful in [:doubtful, :crashed] ->
+        :atomics.compare_exchange(tries, @state, @good, @doubtful)
+
+      :refused ->
+        refuse(tries, code)
+
+      _accepted_or_not_tried ->
+        :ok
     end
 
     tried != :refused

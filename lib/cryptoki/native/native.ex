@@ -62,10 +62,18 @@ defmodule Cryptoki.Native do
   @spec version() :: binary
   def version, do: :erlang.nif_error(Loader.missing())
 
-  # dlopen and C_Initialize, for one call at a time if `serialized`; `{:ok, library}` comes.
-  @spec open(reference, binary, binary | nil, boolean, [{binary, binary}], {byte, byte} | nil) ::
-          {:ok, request} | {:error, failure}
-  def open(_ref, _path, _init_args, _serialized, _env, _interface),
+  # dlopen and C_Initialize, for one call at a time if `serialized`; in a process of that program, with so much
+  # memory at most, unless `isolation` is nil. `{:ok, library}` comes.
+  @spec open(
+          reference,
+          binary,
+          binary | nil,
+          boolean,
+          [{binary, binary}],
+          {byte, byte} | nil,
+          {program :: binary, memory :: pos_integer | nil} | nil
+        ) :: {:ok, request} | {:error, failure}
+  def open(_ref, _path, _init_args, _serialized, _env, _interface, _isolation),
     do: :erlang.nif_error(Loader.missing())
 
   # Gives a library back; the last one to do so finalises it.
@@ -80,9 +88,15 @@ defmodule Cryptoki.Native do
   @spec job(reference, library, tuple) :: {:ok, request} | {:error, failure}
   def job(_ref, _library, _op), do: :erlang.nif_error(Loader.missing())
 
-  # The calls that are in the library: on its control thread, and of an instance's sessions.
-  @spec inside(library | instance) :: inside | {:error, failure}
-  def inside(_library_or_instance), do: :erlang.nif_error(Loader.missing())
+  # The calls that are in the library: on its control thread, and of an instance's sessions. Answered at once, or by
+  # the process of the library.
+  @spec inside(reference, library | instance) ::
+          {:answered, {:ok, inside}, times} | {:ok, request} | {:error, failure}
+  def inside(_ref, _library_or_instance), do: :erlang.nif_error(Loader.missing())
+
+  # Ends the process of a library that does not return; nothing where it has none.
+  @spec kill(library, why :: binary) :: :ok | {:error, failure}
+  def kill(_library, _why), do: :erlang.nif_error(Loader.missing())
 
   # A queue with its epoch and state, empty of sessions.
   @spec instance_new(library, pos_integer) :: instance
@@ -110,8 +124,11 @@ defmodule Cryptoki.Native do
   def bump_epoch(_instance), do: :erlang.nif_error(Loader.missing())
 
   # Whether a handle is the one of its object, the object is gone, or it may have another handle by now.
-  @spec handle_standing(instance, handle) :: :current | :gone | :unknown
-  def handle_standing(_instance, _handle), do: :erlang.nif_error(Loader.missing())
+  @spec handle_standing(reference, instance, handle) ::
+          {:answered, {:ok, :current | :gone | :unknown}, times}
+          | {:ok, request}
+          | {:error, failure}
+  def handle_standing(_ref, _instance, _handle), do: :erlang.nif_error(Loader.missing())
 
   # C_Login; a PIN of nil is the protected authentication path.
   @spec login(reference, instance, token_in_slot, non_neg_integer, binary | nil, binary | nil) ::

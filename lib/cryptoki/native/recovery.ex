@@ -30,14 +30,19 @@ defmodule Cryptoki.Recovery do
 
   @login_functions ~w(C_Login C_LoginUser)a
 
-  # Of a code that is not in the table nobody knows: the PIN may have cost a try.
+  # Of a code that is not in the table nobody knows: the PIN may have cost a try. So it may when the library has
+  # crashed with it: only one that is known to be good is handed over once more.
   @tried %{untried: :not_tried, doubtful: :doubtful, refused: :refused}
 
   @typedoc "What became of a PIN that was handed over."
-  @type tried :: :accepted | :not_tried | :doubtful | :refused
+  @type tried :: :accepted | :not_tried | :doubtful | :crashed | :refused
 
   @doc "What an error of a login, or of an operation with one in it, says of the PIN."
   @spec tried(Error.t()) :: tried
+  def tried(%Error{function: function, reason: :library_crashed})
+      when function in @login_functions,
+      do: :crashed
+
   def tried(%Error{function: function, code: code}) when function in @login_functions,
     do: @tried[(Answers.row(code) || %{pin: :refused}).pin]
 
@@ -88,6 +93,10 @@ defmodule Cryptoki.Recovery do
   @spec lost(Cryptoki.Native.failure()) :: :absent | :replace
   def lost({:rv, _code, _function, class}) when class in [:absent, :not_initialized, :device],
     do: :absent
+
+  def lost({:own, reason, _detail})
+      when reason in [:library_crashed, :crashed_in_login, :no_process],
+      do: :absent
 
   # Another token is in its slot.
   def lost({:own, :token_absent, _detail}), do: :absent

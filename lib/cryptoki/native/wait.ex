@@ -6,6 +6,7 @@ defmodule Cryptoki.Native.Wait do
   # will ever come, or it is certain to come and is received here. No mailbox sees a late reply.
 
   alias Cryptoki.{Error, Native, Recovery}
+  alias Cryptoki.Native.Loader
 
   @softhsm "the file that SOFTHSM2_CONF named when the VM was started, else " <>
              "~/.config/softhsm2/softhsm2.conf, else /etc/softhsm/softhsm2.conf"
@@ -18,6 +19,8 @@ defmodule Cryptoki.Native.Wait do
   @type failure :: Native.failure() | {:timeout, :queued | :running}
 
   @no_time {0, 0}
+  # For what the process of a library is asked and takes it no time, unless it is stopped.
+  @at_once 1_000
   @withdrawn "the library had not begun the login, no PIN was tried"
 
   @doc "The moment at which `timeout` milliseconds from now are over."
@@ -48,10 +51,32 @@ defmodule Cryptoki.Native.Wait do
 
   @doc "Loads the library that the start options name, and initialises it as they say."
   @spec open(map, deadline) :: {:ok, Native.library()} | {:error, Error.t()}
-  def open(%{library: path, init_args: init_args, interface: interface} = options, deadline) do
+  def open(options, deadline) do
+    with {:ok, isolation} <- isolation(options), do: open(options, isolation, deadline)
+  end
+
+  # Who is told a PIN is looked at before it is started.
+  defp isolation(%{isolation: :none}), do: {:ok, nil}
+
+  defp isolation(%{isolation: :process, memory: memory}) do
+    with {:ok, program} <- worker(), do: {:ok, {program, memory}}
+  end
+
+  @doc "The program that a library with `isolation: :process` runs in, as it was built."
+  @spec worker() :: {:ok, Path.t()} | {:error, Error.t()}
+  def worker do
+    with {:error, sentence} <- Loader.worker(),
+         do: {:error, Error.new(:library_not_loaded, sentence)}
+  end
+
+  defp open(options, isolation, deadline) do
+    %{library: path, init_args: init_args, interface: interface, env: env} = options
     serialized = options.locking == :serialized
 
-    case plain(&Native.open(&1, path, init_args, serialized, options.env, interface), deadline) do
+    case plain(
+           &Native.open(&1, path, init_args, serialized, env, interface, isolation),
+           deadline
+         ) do
       # C_Initialize or one of its like has refused.
       {:error, %Error{code: code} = error} when code != nil ->
         {:error, Error.new(:library_not_loaded, refused(error, path))}
@@ -90,8 +115,17 @@ defmodule Cryptoki.Native.Wait do
   @doc "The calls that have been in a library for longest."
   @spec inside(Native.library() | Native.instance()) :: Native.inside()
   def inside(library_or_instance) do
-    with {:error, _panic} <- Native.inside(library_or_instance),
-         do: %{control: nil, sessions: nil}
+    case plain(&Native.inside(&1, library_or_instance), deadline(@at_once)) do
+      {:ok, inside} -> inside
+      {:error, _nobody_to_say_it} -> %{control: nil, sessions: nil}
+    end
+  end
+
+  @doc "Ends the process of a library that does not return."
+  @spec kill(Native.library(), String.t()) :: :ok
+  def kill(library, why) do
+    _panic_or_ok = Native.kill(library, why)
+    :ok
   end
 
   @doc """
@@ -153,7 +187,8 @@ defmodule Cryptoki.Native.Wait do
   @doc "Whether a handle is that of its object, or the object is gone, or has another one perhaps."
   @spec standing(Native.instance(), Native.handle()) ::
           {:ok, :current | :gone | :unknown} | {:error, Error.t()}
-  def standing(native, handle), do: native |> Native.handle_standing(handle) |> at_once()
+  def standing(native, handle),
+    do: plain(&Native.handle_standing(&1, native, handle), deadline(@at_once))
 
   defp at_once({:error, failure}), do: {:error, error(failure)}
   defp at_once(value), do: {:ok, value}

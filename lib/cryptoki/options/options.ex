@@ -142,11 +142,28 @@ defmodule Cryptoki.Options do
           "default the newest of 3.2, 3.0 and 2.40. One for a library in a VM"
     ],
     isolation: [
-      cast: {:only, [:none], [:peer]},
-      type: ":none",
+      cast: {:only, [:none, :process], []},
+      type: ":none | :process",
       default: :none,
-      must: ":none",
-      doc: "where the library runs: in this VM"
+      must: ":none or :process",
+      doc:
+        "where the library runs: `:none` in this VM, `:process` in a process of its own, whose crash is an error " <>
+          "`:library_crashed` and no end of the VM (guide: Isolation)"
+    ],
+    memory: [
+      cast: {:integer, 32 * 1024 * 1024, 0xFFFFFFFFFFFF},
+      type: "pos_integer",
+      must: "bytes, at least 32 MiB",
+      doc:
+        "how much memory the process of the library may have, in bytes; with `isolation: :process`"
+    ],
+    kill_after: [
+      cast: {:integer, 1, @forever},
+      type: "pos_integer",
+      must: "milliseconds, at least 1",
+      doc:
+        "how long the library may return from nothing, once no session of it can serve, before its process is killed " <>
+          "and started again, in milliseconds; with `isolation: :process`. Without it one that hangs is left alone"
     ]
   ]
 
@@ -281,7 +298,9 @@ defmodule Cryptoki.Options do
           watch: %{min: pos_integer, max: pos_integer},
           locking: :os | :serialized,
           interface: {2..3, 0..255} | nil,
-          isolation: :none
+          isolation: :none | :process,
+          memory: pos_integer | nil,
+          kill_after: pos_integer | nil
         }
 
   @doc "The type of a start option and of one of a call, quoted."
@@ -298,6 +317,17 @@ defmodule Cryptoki.Options do
     |> Map.update!(:library, &(&1 || library!()))
     |> Map.update!(:token, &token!/1)
     |> Map.update!(:pin, &(&1 || Pin.wrap(nil)))
+    |> isolated!()
+  end
+
+  defp isolated!(%{isolation: :process} = options), do: options
+
+  defp isolated!(options) do
+    for name <- [:memory, :kill_after], options[name] != nil do
+      raise ArgumentError, "#{name}: is for isolation: :process, a library in this VM has none"
+    end
+
+    options
   end
 
   @doc "The options of a call that takes `allowed`, checked, with their defaults."

@@ -2,6 +2,7 @@
 
 use crate::operation::answer::Answer;
 use crate::operation::operation::Operation;
+use crate::place::Place;
 use crate::request::hand::Hand;
 use crate::request::lease::Lease;
 use crate::request::pace::Pace;
@@ -9,7 +10,7 @@ use crate::request::request::{Cancel, Request, Served};
 use crate::session::counters::Counters;
 use crate::session::spread::Spread;
 use crate::session::unheard::Unheard;
-use crate::site::{Site, State};
+use crate::site::State;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub type SessionRequest = Arc<Request<SessionJob, Answer>>;
 /// One instance.
 pub struct Instance {
     /// Where its sessions are.
-    pub site: Arc<Site>,
+    pub place: Place,
     /// Numbers for `status`.
     pub counters: Arc<Counters>,
     /// What was said of PINs when nobody listened.
@@ -57,13 +58,13 @@ pub struct Instance {
 
 impl Instance {
     /// An instance without a token.
-    pub fn new(site: Arc<Site>, queue_limit: usize) -> Self {
+    pub fn new(place: Place, queue_limit: usize) -> Self {
         let limit = queue_limit.max(1);
         let (sender, receiver) = unbounded();
         Self {
-            counters: site.counters.clone(),
-            unheard: site.unheard.clone(),
-            site,
+            counters: place.counters(),
+            unheard: place.unheard(),
+            place,
             pace: Pace::default(),
             pace_of_leases: Pace::default(),
             limit,
@@ -112,7 +113,7 @@ impl Instance {
     /// Changes the state; what waits is answered when no session will come for it.
     pub fn set_state(self: &Arc<Self>, state: State) {
         self.state.store(state as u8, SeqCst);
-        self.site.set_state(state);
+        self.place.set_state(state);
         if state != State::Ready && !self.receiver.is_empty() {
             // Not here: messages cannot be sent from a scheduler in the name of another thread.
             self.elsewhere("cryptoki-drain", Self::drain);
@@ -122,7 +123,7 @@ impl Instance {
     /// Runs what a scheduler may not.
     fn elsewhere(self: &Arc<Self>, name: &str, work: fn(&Self)) {
         let instance = self.clone();
-        self.site.library.elsewhere(name, move || work(&instance));
+        self.place.elsewhere(name, move || work(&instance));
     }
 
     /// Counts a session that serves somebody until it is dropped, whatever happens.

@@ -8,11 +8,14 @@
 
 pub mod calls;
 pub mod control;
+pub mod held;
 pub mod inject;
 pub mod instance;
 pub mod library;
 pub mod operation;
 pub mod perform;
+pub mod place;
+pub mod process;
 pub mod request;
 pub mod session;
 pub mod session_thread;

@@ -6,12 +6,12 @@ use crate::instance::{Instance, SessionJob, SessionRequest};
 use crate::library::lanes::STACK;
 use crate::library::token_in_slot::TokenInSlot;
 use crate::operation::answer::Answer;
+use crate::place::Place;
 use crate::request::request::{Cancel, Request, Served, panic_failure};
-use crate::session::session::Session;
-use crate::session::spread::Place;
+use crate::session::spread;
 use crate::session::status::{End, Event, Owner, Status};
 use crate::session::work::{Fate, Work};
-use crossbeam_channel::{Receiver, Sender, TryRecvError, select_biased, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select_biased, unbounded};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
 use std::sync::Arc;
@@ -40,20 +40,25 @@ pub fn spawn(
         .stack_size(STACK)
         .spawn(move || {
             let whereabouts = Arc::default();
-            instance.site.follow(&whereabouts);
+            if let Place::Here(site) = &instance.place {
+                site.follow(&whereabouts);
+            }
             whereabouts.follow();
             let (close, commands) = unbounded();
-            let session = Session::new(instance.site.clone(), status.clone(), token);
+            let unheard = instance.unheard.clone();
+            let session = instance.place.session(status.clone(), unheard, token);
             let mut thread = Thread {
                 place: instance.spread.join(),
                 instance,
                 status: status.clone(),
-                session: Box::new(session),
+                session,
+                end: never(),
                 commands,
             };
             // With the status: an owner who gives up marks it overdue, and it counts as one.
             let served = request.serve(Some(&status.clone()), |()| {
                 thread.session.open()?;
+                thread.end = thread.session.end();
                 Ok(Reach { close, status })
             });
             if served == Served::Answered && thread.session.is_open() {
@@ -98,14 +103,18 @@ enum Next {
     Close(Option<Close>),
     /// There will be no more requests.
     Nothing,
+    /// The session is over, though nobody has asked for anything.
+    End,
 }
 
 /// The thread.
 struct Thread {
     instance: Arc<Instance>,
-    place: Place,
+    place: spread::Place,
     status: Arc<Status>,
     session: Box<dyn Work>,
+    /// Of what its session is in.
+    end: Receiver<()>,
     commands: Receiver<Close>,
 }
 
@@ -117,6 +126,7 @@ impl Thread {
                 Next::Request(request) => request,
                 Next::Close(request) => return Last::closed(request),
                 Next::Nothing => return Last::closed(None),
+                Next::End => return self.note_end(),
             };
             match guarded(|| self.serve_one(&request)) {
                 None => {
@@ -170,10 +180,20 @@ impl Thread {
         }
     }
 
+    fn note_end(&mut self) -> Last {
+        self.session.note_end();
+        let fate = self.session.fate().take();
+        Last {
+            fate: fate.unwrap_or(Fate::Over(End::Closed)),
+            request: None,
+        }
+    }
+
     fn wait(&self, requests: &Receiver<SessionRequest>) -> Next {
         self.place.rest();
         select_biased! {
             recv(self.commands) -> command => Next::Close(command.ok()),
+            recv(self.end) -> _ => Next::End,
             recv(requests) -> request => request.map_or(Next::Nothing, Next::Request),
         }
     }
@@ -233,6 +253,7 @@ impl Thread {
                 Next::Request(request) => request,
                 Next::Close(request) => return Some(Last::closed(request)),
                 Next::Nothing => break,
+                Next::End => return Some(self.note_end()),
             };
             self.place.work(&self.instance.spread);
             if guarded(|| inject::place("session leased")).is_none() {

@@ -9,6 +9,7 @@ use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::values::Handle;
 use cryptoki_ffi::whereabouts::Whereabouts;
 use cryptoki_sys::CK_SLOT_ID;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,19 +17,33 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// More sessions are not kept open for the objects in them: their number on a token is limited.
 const KEPT_LIMIT: usize = 16;
 
-/// Unique in this process, and no number of the process that was here before: a handle that was kept is stale.
+/// No number of the process that was here before: a handle that was kept is stale.
+static EPOCHS: LazyLock<AtomicU64> = LazyLock::new(|| {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let (seconds, rest) = since.map_or((1, 1), |since| (since.as_secs(), since.subsec_micros()));
+    AtomicU64::new((seconds << 20) + u64::from(rest))
+});
+
+/// Unique in this process.
 fn next_epoch() -> u64 {
-    static EPOCHS: LazyLock<AtomicU64> = LazyLock::new(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let (seconds, rest) =
-            since.map_or((1, 1), |since| (since.as_secs(), since.subsec_micros()));
-        AtomicU64::new((seconds << 20) + u64::from(rest))
-    });
     EPOCHS.fetch_add(1, SeqCst)
 }
 
+/// So many are for a library in a process of its own, before it is given more.
+const FOR_A_PROCESS: u64 = 1 << 12;
+
+/// Epochs that are nobody's in this process from here on: the first of them.
+pub fn epochs_for_a_process() -> u64 {
+    EPOCHS.fetch_add(FOR_A_PROCESS, SeqCst)
+}
+
+/// Those of this process begin here: before there are any.
+pub fn begin_epochs(first: u64) {
+    EPOCHS.store(first, SeqCst);
+}
+
 /// Whether requests are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// No token.
     Absent,
@@ -212,6 +227,13 @@ impl Site {
         self.epochs.fetch_add(1, SeqCst);
         // Two at once: the later one stays, or an old epoch would come back.
         self.epoch.fetch_max(epoch, SeqCst).max(epoch)
+    }
+
+    /// The same; the epoch that begins is given, by whoever gave those of this process.
+    pub fn begin_epoch(&self, epoch: u64) {
+        EPOCHS.fetch_max(epoch + 1, SeqCst);
+        self.epochs.fetch_add(1, SeqCst);
+        self.epoch.fetch_max(epoch, SeqCst);
     }
 
     /// The epoch for a session that was just opened. A token may have restarted a moment ago and

@@ -62,6 +62,12 @@ pub enum Reason {
     ModuleMisbehaved,
     /// The call cannot be made like this.
     InvalidArgument,
+    /// The process of the library has ended.
+    LibraryCrashed,
+    /// The same while it had a PIN, or may have had.
+    CrashedInLogin,
+    /// There is no process of the library: nothing was asked.
+    NoProcess,
 }
 
 impl Failure {
@@ -97,7 +103,7 @@ impl Failure {
 }
 
 /// A function of the standard by its name.
-fn function<'de, D: Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
+pub fn function<'de, D: Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
     let name = String::deserialize(from)?;
     let known = NAMES.iter().find(|known| **known == name);
     known

@@ -5,6 +5,7 @@ use crate::gate::Gate;
 use crate::values::wipe;
 use cryptoki_sys as ck;
 use cryptoki_sys::{CK_FLAGS, CK_FUNCTION_LIST_3_2, CK_RV, CK_ULONG};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// No answer of a library may be larger than this beyond what it was given.
@@ -41,7 +42,7 @@ impl Functions {
 }
 
 /// One entry of `C_GetInterfaceList` (3.0).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     /// "PKCS 11" for the standard's own.
     pub name: String,

@@ -15,6 +15,7 @@ mod sync {
 }
 
 pub mod attributes;
+pub mod channel;
 pub mod crypto;
 pub mod door;
 pub mod dual;
@@ -32,6 +33,7 @@ pub mod names;
 pub mod objects;
 pub mod otp;
 pub mod panics;
+pub mod process;
 pub mod processors;
 pub mod sessions;
 pub mod signatures;
@@ -40,3 +42,4 @@ mod symbols;
 pub mod values;
 pub mod whereabouts;
 mod whole;
+pub mod wire;

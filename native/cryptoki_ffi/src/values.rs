@@ -1,5 +1,7 @@
 //! Owned forms of what crosses the border: mechanisms, templates, handles. Safe, no pointers.
 
+pub use crate::wire::LEVELS;
+use crate::wire::{in_one_piece, nested};
 use bytes::Bytes;
 use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_ULONG};
 use serde::de::Visitor;
@@ -7,10 +9,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::ops::Deref;
 use zeroize::Zeroizing;
-
-/// How deep structures, arrays and templates may stand in each other: more than any mechanism has, and little for a
-/// stack.
-pub const LEVELS: usize = 16;
 
 /// Bytes that are overwritten when dropped.
 pub type Secret = Zeroizing<Vec<u8>>;
@@ -102,17 +100,17 @@ pub enum Field {
     /// Bytes inside the structure.
     Inline(Data),
     /// A pointer to a structure.
-    Struct(Vec<Field>),
+    Struct(#[serde(deserialize_with = "nested")] Vec<Field>),
     /// A structure by value.
-    Nested(Vec<Field>),
+    Nested(#[serde(deserialize_with = "nested")] Vec<Field>),
     /// A pointer to structures; null when empty.
-    Array(Vec<Vec<Field>>),
+    Array(#[serde(deserialize_with = "nested")] Vec<Vec<Field>>),
     /// An object handle.
     Handle(Handle),
     /// Where the library puts the handle of a key it makes.
     NewHandle,
     /// A pointer to attributes; null when there are none.
-    Template(Template),
+    Template(#[serde(deserialize_with = "nested")] Template),
 }
 
 /// The parameter of a mechanism.
@@ -147,7 +145,7 @@ pub enum Value {
     /// An array of `CK_ULONG`.
     Ulongs(Vec<CK_ULONG>),
     /// An array of attributes.
-    Template(Template),
+    Template(#[serde(deserialize_with = "nested")] Template),
 }
 
 impl Value {
@@ -182,9 +180,9 @@ pub enum NoValue {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Read {
     /// Its bytes.
-    Bytes(Secret),
+    Bytes(#[serde(with = "in_one_piece")] Secret),
     /// Its nested attributes.
-    Template(Vec<(CK_ATTRIBUTE_TYPE, Read)>),
+    Template(#[serde(deserialize_with = "nested")] Vec<(CK_ATTRIBUTE_TYPE, Read)>),
     /// Why there is nothing.
     Nothing(NoValue),
 }

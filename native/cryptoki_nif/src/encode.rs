@@ -4,13 +4,19 @@ use crate::failures::error;
 use crate::resources::{BytesResource, LibraryResource, SessionResource};
 use cryptoki_engine::control::jobs::Told;
 use cryptoki_engine::control::users::Attached;
+use cryptoki_engine::held::Held;
 use cryptoki_engine::library::info::{LibraryInfo, Slot, Token};
+use cryptoki_engine::library::numbers::Standing;
 use cryptoki_engine::operation::answer::Answer;
+use cryptoki_engine::process::wire::{Call, Noticed};
+use cryptoki_engine::process::worker::Worker;
 use cryptoki_engine::session_thread::Reach;
 use cryptoki_ffi::failure::{Failure, Result};
+use cryptoki_ffi::functions::Interface;
 use cryptoki_ffi::values::{Handle, NoValue, Read, Secret};
 use rustler::{Atom, Encoder, Env, NewBinary, ResourceArc, Term};
 use serde::Serialize;
+use std::sync::Arc;
 
 mod atoms {
     // Every key and value of the information structures, too, made at load: the bridge falls back to strings for
@@ -22,6 +28,7 @@ mod atoms {
         session_count, max_rw_session_count, rw_session_count, max_pin_len, min_pin_len,
         total_public_memory, free_public_memory, total_private_memory, free_private_memory,
         utc_time, min_key_size, max_key_size, present, infinite, state, slot, device_error, interfaces, name,
+        control, sessions, current, gone, unknown,
     }
 }
 
@@ -56,7 +63,44 @@ impl Encode for () {
 
 impl Encode for Attached {
     fn encode(self, env: Env<'_>) -> Result<Option<Term<'_>>> {
-        Ok(Some(ResourceArc::new(LibraryResource(self)).encode(env)))
+        Ok(Some(
+            ResourceArc::new(LibraryResource(Held::Here(self))).encode(env),
+        ))
+    }
+}
+
+impl Encode for Arc<Worker> {
+    fn encode(self, env: Env<'_>) -> Result<Option<Term<'_>>> {
+        Ok(Some(
+            ResourceArc::new(LibraryResource(Held::Away(self))).encode(env),
+        ))
+    }
+}
+
+impl Encode for Noticed {
+    fn encode(self, env: Env<'_>) -> Result<Option<Term<'_>>> {
+        let call = |call: Option<Call>| {
+            let named = |call: Call| {
+                Atom::from_str(env, call.function)
+                    .ok()
+                    .zip(Some(call.milliseconds))
+            };
+            let call = call.and_then(named);
+            call.map_or_else(|| atoms::nil().encode(env), |call| call.encode(env))
+        };
+        Ok(Some(match self {
+            Noticed::Done => return Ok(None),
+            Noticed::Inside(control, sessions) => {
+                let entries = [
+                    (atoms::control(), call(control)),
+                    (atoms::sessions(), call(sessions)),
+                ];
+                Term::map_from_pairs(env, &entries).map_err(|_| no_map())?
+            }
+            Noticed::Standing(Standing::Current) => atoms::current().encode(env),
+            Noticed::Standing(Standing::Gone) => atoms::gone().encode(env),
+            Noticed::Standing(Standing::Unknown) => atoms::unknown().encode(env),
+        }))
     }
 }
 
@@ -161,7 +205,7 @@ impl Encode for Told {
     fn encode(self, env: Env<'_>) -> Result<Option<Term<'_>>> {
         Ok(Some(match self {
             Told::Done => return Ok(None),
-            Told::Library(info) => library(env, &info)?,
+            Told::Library(info, offered) => library(env, &info, &offered)?,
             Told::Slots(all) => slots(env, &all)?,
             Told::Token(info) => map(env, &info)?,
             Told::Mechanisms(all) => all.encode(env),
@@ -175,8 +219,8 @@ impl Encode for Told {
     }
 }
 
-fn library<'a>(env: Env<'a>, info: &LibraryInfo) -> Result<Term<'a>> {
-    let interface = |offered: &cryptoki_ffi::functions::Interface| {
+fn library<'a>(env: Env<'a>, info: &LibraryInfo, offered: &[Interface]) -> Result<Term<'a>> {
+    let interface = |offered: &Interface| {
         let entries = [
             (atoms::name(), offered.name.encode(env)),
             (atoms::version(), offered.version.encode(env)),
@@ -184,7 +228,7 @@ fn library<'a>(env: Env<'a>, info: &LibraryInfo) -> Result<Term<'a>> {
         ];
         Term::map_from_pairs(env, &entries).map_err(|_| no_map())
     };
-    let interfaces: Result<Vec<_>> = info.interfaces.iter().map(interface).collect();
+    let interfaces: Result<Vec<_>> = offered.iter().map(interface).collect();
     put(
         map(env, info)?,
         atoms::interfaces(),

@@ -12,7 +12,8 @@ mod atoms {
         session, session_closed, login, absent, operation_active, pin, device, not_initialized, other,
         shutdown, token_absent, locked, busy, panic, session_lost, stale_handle,
         operation_not_initialized, data_len_range, encrypted_data_len_range, signature_len_range,
-        library_not_loaded, module_misbehaved, invalid_argument,
+        library_not_loaded, module_misbehaved, invalid_argument, library_crashed, crashed_in_login,
+        no_process,
     }
 }
 
@@ -79,5 +80,8 @@ fn reason(reason: Reason) -> Atom {
         Reason::LibraryNotLoaded => atoms::library_not_loaded(),
         Reason::ModuleMisbehaved => atoms::module_misbehaved(),
         Reason::InvalidArgument => atoms::invalid_argument(),
+        Reason::LibraryCrashed => atoms::library_crashed(),
+        Reason::CrashedInLogin => atoms::crashed_in_login(),
+        Reason::NoProcess => atoms::no_process(),
     }
 }

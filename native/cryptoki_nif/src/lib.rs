@@ -1,10 +1,11 @@
 //! The native part of cryptoki: PKCS #11 for Elixir and Erlang.
 //!
-//! NIFs ([`nifs`]) run on normal schedulers and return at once: they read [`terms`], hand requests to the engine, and its
+//! NIFs ([`library_nifs`], [`nifs`]) run on normal schedulers and return at once: they read [`terms`], hand requests to the engine, and its
 //! answers come back as messages ([`delivery`]). All else is in the crate `cryptoki_engine`, which knows nothing of the VM.
 
 #![deny(unsafe_code)]
 
+mod asking;
 mod delivery;
 mod encode;
 #[allow(unsafe_code)] // Implements a trait of rustler that is marked so.
@@ -15,6 +16,8 @@ mod guard;
 mod halt;
 mod inject;
 #[allow(unsafe_code)] // The macro's entry points; what they run is behind `guard`.
+mod library_nifs;
+#[allow(unsafe_code)] // The same.
 mod nifs;
 mod owner;
 #[allow(unsafe_code)] // Reads memory of the VM for as long as it keeps it.

@@ -1,199 +1,48 @@
-//! The NIFs: they read, enqueue, cancel or close, and return at once. None of them calls a library.
+//! The NIFs of an instance: they read, enqueue, cancel or close, and return at once. None of them calls a library.
 
+use crate::asking::{asked, noticed, read, request, resource};
 use crate::delivery::Caller;
-use crate::encode::{Encode, encode};
+use crate::encode::encode;
 use crate::encoded::Encoded;
 use crate::failures::error;
 use crate::guard::guard;
-use crate::inject;
 use crate::owner::{Process, tell_from};
 use crate::resources::{
     InstanceResource, LeaseResource, LibraryResource, RequestResource, SessionResource, give_up,
 };
 use crate::terms::{self, token_in_slot};
-use cryptoki_engine::control::jobs::Job;
-use cryptoki_engine::control::login::{self, Credentials};
-use cryptoki_engine::control::opening;
+use cryptoki_engine::control::login::Credentials;
 use cryptoki_engine::instance::{Instance, SessionJob, SessionRequest};
-use cryptoki_engine::library::initialization::Settings;
-use cryptoki_engine::library::numbers::Standing;
 use cryptoki_engine::operation::operation::Operation;
-use cryptoki_engine::operation::read::{Argument, Term as _};
+use cryptoki_engine::operation::read::Term as _;
 use cryptoki_engine::operation::words::Word;
+use cryptoki_engine::process::wire::Notice;
 use cryptoki_engine::request::handshake::Cancelled;
 use cryptoki_engine::request::lease::{Lease, Refused};
 use cryptoki_engine::request::pace::Pace;
 use cryptoki_engine::request::request::{Request, Times};
 use cryptoki_engine::session::status::Event;
 use cryptoki_engine::session_thread;
-use cryptoki_engine::site::{Site, State};
-use cryptoki_ffi::environment::{self, Variables};
+use cryptoki_engine::site::State;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
-use cryptoki_ffi::values::{Handle, Secret};
+use cryptoki_ffi::values::Secret;
 use rustler::schedule::consume_timeslice;
-use rustler::{Atom, Binary, Encoder, Env, Resource, ResourceArc, Term};
-use std::ffi::{CString, OsString};
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use rustler::{Encoder, Env, ResourceArc, Term};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 mod atoms {
     rustler::atoms! {
-        ok, queued, running, sent, queue, sessions, busy, overdue, worked, epoch, epochs,
-        current, gone, unknown, failing, control, nil, answered,
-    }
-}
-
-fn resource<T: Resource>(term: Term<'_>) -> Option<ResourceArc<T>> {
-    inject::in_nif("decoding");
-    term.decode().ok()
-}
-
-fn read<A: Argument>(term: Term<'_>) -> Option<A> {
-    A::read(terms::Term(term))
-}
-
-/// A request of the calling process.
-fn request<J, A: Encode>(env: Env, reference: Term, job: J) -> Arc<Request<J, A>> {
-    Request::new(job, Caller::of(env, reference), None)
-}
-
-/// `{:ok, request}`, or why it was not taken.
-fn asked<'a, J, A>(env: Env<'a>, outcome: Result<()>, request: Arc<Request<J, A>>) -> Term<'a>
-where
-    J: Send + 'static,
-    A: Send + 'static,
-{
-    match outcome {
-        Ok(()) => (atoms::ok(), ResourceArc::new(RequestResource(request))).encode(env),
-        Err(failure) => error(env, &failure),
-    }
-}
-
-#[rustler::nif]
-fn version<'a>(env: Env<'a>) -> Encoded {
-    guard(env, || Some(env!("CARGO_PKG_VERSION").encode(env)))
-}
-
-/// `[{name, value}]`
-fn variables(term: Term) -> Option<Variables> {
-    let pairs: Vec<(Binary, Binary)> = term.decode().ok()?;
-    let text = |bytes: &Binary| OsString::from_vec(bytes.to_vec());
-    let valid = |(name, value): &(Binary, Binary)| environment::is_valid(name, value);
-    pairs.iter().all(valid).then(|| {
-        let pairs = pairs.iter();
-        pairs
-            .map(|(name, value)| (text(name), text(value)))
-            .collect()
-    })
-}
-
-#[rustler::nif]
-#[allow(clippy::too_many_arguments)] // Each is an option of the start.
-fn open<'a>(
-    env: Env<'a>,
-    reference: Term<'a>,
-    path: Term<'a>,
-    init_args: Term<'a>,
-    serialized: Term<'a>,
-    environment: Term<'a>,
-    interface: Term<'a>,
-) -> Encoded {
-    guard(env, || {
-        let path = path.decode::<Binary>().ok()?.to_vec();
-        let path = PathBuf::from(OsString::from_vec(path));
-        let init_args = match read::<Option<Secret>>(init_args)? {
-            None => None,
-            Some(text) => Some(CString::new(text.to_vec()).ok()?),
-        };
-        let settings = Settings {
-            init_args,
-            serialized: read(serialized)?,
-            environment: variables(environment)?,
-        };
-        let request = request(env, reference, settings);
-        let outcome = opening::open(path, interface.decode().ok()?, request.clone());
-        Some(asked(env, outcome, request))
-    })
-}
-
-#[rustler::nif]
-fn close<'a>(env: Env<'a>, reference: Term<'a>, library: Term<'a>) -> Encoded {
-    guard(env, || {
-        let library = resource::<LibraryResource>(library)?;
-        let request = request(env, reference, ());
-        Some(asked(env, library.0.detach(request.clone()), request))
-    })
-}
-
-/// A question, for which no instance waits.
-#[rustler::nif]
-fn control<'a>(
-    env: Env<'a>,
-    reference: Term<'a>,
-    library: Term<'a>,
-    operation: Term<'a>,
-) -> Encoded {
-    guard(env, || {
-        let library = resource::<LibraryResource>(library)?.0.library().clone();
-        let request = request(env, reference, Job::read(terms::Term(operation))?);
-        let task = Job::task(library.clone(), request.clone());
-        Some(asked(env, library.lanes.question(task), request))
-    })
-}
-
-/// The same for what an instance needs done.
-#[rustler::nif]
-fn job<'a>(env: Env<'a>, reference: Term<'a>, library: Term<'a>, operation: Term<'a>) -> Encoded {
-    guard(env, || {
-        let library = resource::<LibraryResource>(library)?.0.library().clone();
-        let request = request(env, reference, Job::read(terms::Term(operation))?);
-        let task = Job::task(library.clone(), request.clone());
-        Some(asked(env, library.lanes.ask(task), request))
-    })
-}
-
-/// The calls that have been in the library for longest: of its control thread, and of the sessions of an
-/// instance.
-#[rustler::nif]
-fn inside<'a>(env: Env<'a>, target: Term<'a>) -> Encoded {
-    guard(env, || {
-        let (control, session) = if let Some(instance) = resource::<InstanceResource>(target) {
-            (
-                instance.0.site.library.control.now(),
-                instance.0.site.oldest_call(),
-            )
-        } else {
-            let library = resource::<LibraryResource>(target)?;
-            (library.0.library().control.now(), None)
-        };
-        let entries = [
-            (atoms::control(), call(env, control)),
-            (atoms::sessions(), call(env, session)),
-        ];
-        Term::map_from_pairs(env, &entries).ok()
-    })
-}
-
-/// A function and the milliseconds since it was called.
-fn call<'a>(env: Env<'a>, inside: Option<(&'static str, Duration)>) -> Term<'a> {
-    let named = inside.and_then(|(function, since)| {
-        let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        Some((Atom::from_str(env, function).ok()?, milliseconds))
-    });
-    match named {
-        None => atoms::nil().encode(env),
-        Some(call) => call.encode(env),
+        ok, queued, running, sent, queue, sessions, busy, overdue, worked, epoch, epochs, failing, answered,
     }
 }
 
 #[rustler::nif]
 fn instance_new<'a>(env: Env<'a>, library: Term<'a>, queue_limit: Term<'a>) -> Encoded {
     guard(env, || {
-        let library = resource::<LibraryResource>(library)?.0.library().clone();
-        let instance = Instance::new(Arc::new(Site::new(library)), read(queue_limit)?);
+        let place = resource::<LibraryResource>(library)?.0.place();
+        let instance = Instance::new(place, read(queue_limit)?);
         Some(ResourceArc::new(InstanceResource(Arc::new(instance))).encode(env))
     })
 }
@@ -225,8 +74,8 @@ fn instance_info<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
             (atoms::busy(), count(&counters.busy)),
             (atoms::overdue(), count(&counters.overdue)),
             (atoms::worked(), counters.worked.load(SeqCst)),
-            (atoms::epoch(), instance.site.epoch()),
-            (atoms::epochs(), instance.site.epochs()),
+            (atoms::epoch(), instance.place.epoch()),
+            (atoms::epochs(), instance.place.epochs()),
             (atoms::failing(), u64::from(counters.trouble.is_there())),
         ];
         Term::map_from_pairs(env, &entries).ok()
@@ -236,21 +85,22 @@ fn instance_info<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
 #[rustler::nif]
 fn bump_epoch<'a>(env: Env<'a>, instance: Term<'a>) -> Encoded {
     guard(env, || {
-        resource::<InstanceResource>(instance)?.0.site.bump_epoch();
+        resource::<InstanceResource>(instance)?.0.place.bump_epoch();
         Some(atoms::ok().encode(env))
     })
 }
 
 #[rustler::nif]
-fn handle_standing<'a>(env: Env<'a>, instance: Term<'a>, handle: Term<'a>) -> Encoded {
+fn handle_standing<'a>(
+    env: Env<'a>,
+    reference: Term<'a>,
+    instance: Term<'a>,
+    handle: Term<'a>,
+) -> Encoded {
     guard(env, || {
         let instance = resource::<InstanceResource>(instance)?;
-        let standing = match instance.0.site.standing(&read::<Handle>(handle)?) {
-            Standing::Current => atoms::current(),
-            Standing::Gone => atoms::gone(),
-            Standing::Unknown => atoms::unknown(),
-        };
-        Some(standing.encode(env))
+        let notice = Notice::Standing(read(handle)?);
+        Some(noticed(env, reference, &instance.0.place, notice))
     })
 }
 
@@ -273,12 +123,10 @@ fn login<'a>(
             name: read::<Option<Secret>>(name)?.map(|name| name.to_vec()),
         };
         let request = request(env, reference, credentials);
-        let task = login::task(
-            instance.site.clone(),
-            token_in_slot(token)?,
-            request.clone(),
-        );
-        Some(asked(env, instance.site.library.lanes.ask(task), request))
+        let outcome = instance
+            .place
+            .log_in(token_in_slot(token)?, request.clone());
+        Some(asked(env, outcome, request))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::inject;
 use crate::owner::tell_from;
-use cryptoki_engine::control::users::Attached;
+use cryptoki_engine::held::Held;
 use cryptoki_engine::instance::{Instance, SessionRequest};
 use cryptoki_engine::request::handshake::Cancelled;
 use cryptoki_engine::request::lease::Inbox;
@@ -15,7 +15,7 @@ use rustler::{Env, LocalPid, Monitor, Resource};
 use std::sync::Arc;
 
 /// A user's hold on a library; letting go gives it back.
-pub struct LibraryResource(pub Attached);
+pub struct LibraryResource(pub Held);
 
 /// An instance.
 pub struct InstanceResource(pub Arc<Instance>);

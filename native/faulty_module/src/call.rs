@@ -311,6 +311,20 @@ fn crash_now(crash: Crash) {
             // SAFETY: the function is never unmapped: the VM does not close a library.
             unsafe { libc::atexit(abort_at_exit) };
         }
+        Crash::Quit => std::process::exit(5),
+        Crash::Memory => {
+            let mut taken = Vec::new();
+            // Written to: what is only reserved costs nothing.
+            while taken.len() < 1 << 20 {
+                taken.push(vec![1_u8; 1 << 20]);
+            }
+        }
+        Crash::Close => {
+            for descriptor in 3..1024 {
+                // SAFETY: there is none; whoever owns it finds it closed.
+                unsafe { libc::close(descriptor) };
+            }
+        }
         Crash::Cxx => {
             if let Err(error) = throw() {
                 eprintln!("faulty_module: no C++ exception: {error}");

@@ -49,6 +49,12 @@ pub enum Crash {
     Cxx,
     /// abort(), when the process runs the destructors that were registered until now.
     Exit,
+    /// exit(5), now.
+    Quit,
+    /// Takes memory until there is none.
+    Memory,
+    /// Closes every descriptor of the process.
+    Close,
 }
 
 /// A false length.
@@ -382,6 +388,9 @@ impl Rule {
                 ("crash", "abort") => rule.effects.push(Effect::Crash(Crash::Abort)),
                 ("crash", "cxx") => rule.effects.push(Effect::Crash(Crash::Cxx)),
                 ("crash", "exit") => rule.effects.push(Effect::Crash(Crash::Exit)),
+                ("crash", "quit") => rule.effects.push(Effect::Crash(Crash::Quit)),
+                ("crash", "memory") => rule.effects.push(Effect::Crash(Crash::Memory)),
+                ("crash", "close") => rule.effects.push(Effect::Crash(Crash::Close)),
                 _ => return Err(unknown()),
             }
         }

@@ -26,6 +26,7 @@ defmodule Cryptoki.TokenServer.State do
     * `unlocks`: the PINs that people have given
     * `watch`: what slots have shown, and who is told; `looker`: the process that looks at them
     * `look_timer`, `connect_timer`: when it looks, and tries to connect, again
+    * `kill_timer`: when the process of the library is killed, if it has returned from nothing until then
   """
   @type t :: %__MODULE__{
           instance: pid,
@@ -50,7 +51,8 @@ defmodule Cryptoki.TokenServer.State do
           watch: Watch.t(),
           looker: pid | nil,
           look_timer: reference | nil,
-          connect_timer: reference | nil
+          connect_timer: reference | nil,
+          kill_timer: reference | nil
         }
 
   @enforce_keys [:instance, :target, :options, :supply, :unlocks, :watch, :reconnect]
@@ -69,6 +71,7 @@ defmodule Cryptoki.TokenServer.State do
     :looker,
     :look_timer,
     :connect_timer,
+    :kill_timer,
     state: :starting,
     sessions: %{},
     health: {:down, nil},

@@ -11,11 +11,14 @@ use crate::operation::read::{Argument, Term};
 use crate::operation::words::Word;
 use crate::request::request::Request;
 use cryptoki_ffi::failure::Result;
+use cryptoki_ffi::functions::Interface;
 use cryptoki_ffi::values::{Data, Secret};
 use cryptoki_sys::{CK_MECHANISM_TYPE, CK_SLOT_ID, CK_USER_TYPE};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A job.
+#[derive(Serialize, Deserialize)]
 pub enum Job {
     /// `C_GetInfo`
     LibraryInfo,
@@ -47,11 +50,12 @@ pub enum Job {
 }
 
 /// What it answers.
+#[derive(Serialize, Deserialize)]
 pub enum Told {
     /// That it is done.
     Done,
     /// What the library says of itself.
-    Library(LibraryInfo),
+    Library(LibraryInfo, Vec<Interface>),
     /// The slots with their tokens.
     Slots(Vec<(Slot, Result<Option<Token>>)>),
     /// A token.
@@ -106,7 +110,9 @@ impl Job {
         inject::place("control work");
         let functions = &library.functions;
         match self {
-            Job::LibraryInfo => info::library(functions).map(Told::Library),
+            Job::LibraryInfo => {
+                info::library(functions).map(|(info, interfaces)| Told::Library(info, interfaces))
+            }
             Job::Slots => info::slots(functions).map(Told::Slots),
             Job::TokenInfo(slot) => info::token(functions, slot).map(Told::Token),
             Job::Mechanisms(slot) => functions.mechanisms(slot).map(Told::Mechanisms),

@@ -13,9 +13,11 @@ use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
 use cryptoki_ffi::values::Secret;
 use cryptoki_sys::CK_USER_TYPE;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Who logs in.
+#[derive(Serialize, Deserialize)]
 pub struct Credentials {
     /// `CKU_*`.
     pub user: CK_USER_TYPE,
@@ -50,17 +52,36 @@ fn serve(site: &Site, token: &TokenInSlot, request: &Request<Credentials, ()>) -
     let alone = quirks::logs_in_alone(&site.library.functions);
     match session(site, token) {
         Ok(session) => request.serve(None, |credentials| {
-            let login = |session| log_in(site, token, session, alone, &credentials);
-            match login(&session) {
-                // The token may have restarted since the session was looked at: no PIN was tried.
-                Err(failure) if failure.class() == Class::Session => {
-                    login(&self::session(site, token)?)
-                }
-                outcome => outcome,
-            }
+            hand(site, token, &session, alone, &credentials)
         }),
         Err(failure) => request.refuse(failure),
     }
+}
+
+fn hand(
+    site: &Site,
+    token: &TokenInSlot,
+    session: &Guest,
+    alone: bool,
+    credentials: &Credentials,
+) -> Result<()> {
+    let login = |session| log_in(site, token, session, alone, credentials);
+    match login(session) {
+        // The token may have restarted since the session was looked at: no PIN was tried.
+        Err(failure) if failure.class() == Class::Session => login(&self::session(site, token)?),
+        outcome => outcome,
+    }
+}
+
+/// Makes sure that there is a session to log in with, before anybody asks for a PIN.
+pub fn prepare(site: &Site, token: &TokenInSlot) -> Result<()> {
+    session(site, token).map(drop)
+}
+
+/// Logs in, when that was done.
+pub fn hand_over(site: &Site, token: &TokenInSlot, credentials: &Credentials) -> Result<()> {
+    let alone = quirks::logs_in_alone(&site.library.functions);
+    hand(site, token, &session(site, token)?, alone, credentials)
 }
 
 fn log_in(

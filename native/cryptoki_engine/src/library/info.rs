@@ -9,11 +9,10 @@ use cryptoki_sys as ck;
 use cryptoki_sys::{
     CK_FLAGS, CK_MECHANISM_TYPE, CK_SLOT_ID, CK_SLOT_INFO, CK_TOKEN_INFO, CK_ULONG,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A number the token may not know.
-#[derive(Clone, Debug, Serialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug)]
 pub enum Count {
     /// It knows it.
     Known(u64),
@@ -21,8 +20,27 @@ pub enum Count {
     Unknown(Unknown),
 }
 
+/// A term is the number or the reason; what is read again says which of them it is.
+impl Serialize for Count {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        match (self, to.is_human_readable()) {
+            (Count::Known(number), true) => number.serialize(to),
+            (Count::Unknown(why), true) => why.serialize(to),
+            (Count::Known(number), false) => Ok::<_, Unknown>(*number).serialize(to),
+            (Count::Unknown(why), false) => Err::<u64, _>(why).serialize(to),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        let count = Result::<u64, Unknown>::deserialize(from)?;
+        Ok(count.map_or_else(Count::Unknown, Count::Known))
+    }
+}
+
 /// Why a number is not known.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unknown {
     /// There is no limit.
@@ -33,21 +51,18 @@ pub enum Unknown {
 
 /// What a library says of itself.
 #[allow(missing_docs)] // Members as the standard calls them.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LibraryInfo {
     pub cryptoki_version: (u8, u8),
     pub manufacturer: String,
     pub description: String,
     pub version: (u8, u8),
     pub interface: (u8, u8),
-    /// All that it offers; written down apart.
-    #[serde(skip)]
-    pub interfaces: Vec<Interface>,
 }
 
 /// A slot.
 #[allow(missing_docs)] // Members as the standard calls them.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Slot {
     pub id: CK_SLOT_ID,
     pub description: String,
@@ -59,7 +74,7 @@ pub struct Slot {
 
 /// A token.
 #[allow(missing_docs)] // Members as the standard calls them.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Token {
     pub label: String,
     pub manufacturer: String,
@@ -83,7 +98,7 @@ pub struct Token {
 
 /// A mechanism.
 #[allow(missing_docs)] // Members as the standard calls them.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MechanismInfo {
     pub min_key_size: CK_ULONG,
     pub max_key_size: CK_ULONG,
@@ -92,7 +107,7 @@ pub struct MechanismInfo {
 
 /// Whether there is a token in a slot, and which.
 #[allow(missing_docs)] // Members as the standard calls them.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Presence {
     pub id: CK_SLOT_ID,
     pub present: bool,
@@ -138,21 +153,21 @@ fn count<T: TryInto<u64>>(count: Option<T>) -> Count {
     }
 }
 
-/// `C_GetInfo`
-pub fn library(functions: &Functions) -> Result<LibraryInfo> {
+/// `C_GetInfo`, and all interfaces that there are.
+pub fn library(functions: &Functions) -> Result<(LibraryInfo, Vec<Interface>)> {
     let mut raw = functions.info()?;
     // The typed form refuses flags, which the standard has not defined so far.
     raw.flags = 0;
     let info = Info::try_from(raw)
         .map_err(|_| Failure::misbehaved("C_GetInfo", "gave no readable answer"))?;
-    Ok(LibraryInfo {
+    let info = LibraryInfo {
         cryptoki_version: version(info.cryptoki_version()),
         manufacturer: text(&raw.manufacturerID),
         description: text(&raw.libraryDescription),
         version: version(info.library_version()),
         interface: functions.interface,
-        interfaces: functions.interfaces.clone(),
-    })
+    };
+    Ok((info, functions.interfaces.clone()))
 }
 
 /// Every slot with its token: none where there is none, a failure where the slot or its token does not answer: the
@@ -211,7 +226,7 @@ pub fn token(functions: &Functions, slot: CK_SLOT_ID) -> Result<Token> {
 }
 
 /// What stays the same of a token, wherever it is.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The manufacturer's name.
     pub manufacturer: String,

@@ -1,10 +1,11 @@
 //! How a library was initialised: once, for all its users.
 
 use cryptoki_ffi::environment::Variables;
+use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, CString};
 
 /// What users ask for.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// The reserved string.
     pub init_args: Option<CString>,

@@ -8,7 +8,6 @@ use crate::library::numbers::Numbers;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::loader;
-use cryptoki_ffi::panics::guarded;
 use cryptoki_ffi::whereabouts::Whereabouts;
 use once_cell::sync::OnceCell;
 use std::collections::BTreeMap;
@@ -77,16 +76,6 @@ impl Library {
             numbers: Numbers::default(),
             slot_events: AtomicU64::new(0),
         }))
-    }
-
-    /// Runs something on a thread of its own; where none can be had the control thread does it.
-    pub fn elsewhere(&self, name: &str, work: impl Fn() + Send + Sync + 'static) {
-        let work = Arc::new(work);
-        let again = work.clone();
-        let thread = std::thread::Builder::new().name(name.into());
-        if thread.spawn(move || guarded(|| work())).is_err() {
-            self.lanes.tell(Box::new(move |_| again()));
-        }
     }
 
     /// Takes the slot events there are; how many there were so far, `None` where it cannot say.

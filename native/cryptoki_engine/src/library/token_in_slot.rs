@@ -6,9 +6,11 @@ use crate::library::library::Library;
 use crate::library::session_handle::SessionHandle;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_sys::CK_SLOT_ID;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A token in a slot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TokenInSlot {
     /// The slot.
     pub slot: CK_SLOT_ID,

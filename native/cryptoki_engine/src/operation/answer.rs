@@ -3,22 +3,26 @@
 use crate::library::info::SessionInfo;
 use cryptoki_ffi::failure::Result;
 use cryptoki_ffi::values::{Handle, Read, Secret};
+use cryptoki_ffi::wire::{in_one_piece, nested};
 use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_ULONG};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// An answer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Answer {
     /// Nothing but that it is done.
     Done,
     /// An encryption has begun, and the library has taken another IV than it was given.
     OwnIv,
     /// Bytes that everybody may see.
-    Bytes(Vec<u8>),
+    Bytes(#[serde(with = "in_one_piece")] Vec<u8>),
     /// Bytes that should not linger in memory.
-    Secret(Secret),
+    Secret(#[serde(with = "in_one_piece")] Secret),
     /// The same with what the library has written into the parameter.
-    With(Box<Answer>, Vec<Secret>),
+    With(
+        #[serde(deserialize_with = "nested")] Box<Answer>,
+        Vec<Secret>,
+    ),
     /// What the library has written into the parameter.
     Written(Vec<Secret>),
     /// The values of a one-time password.

@@ -77,11 +77,16 @@ macro_rules! declare {
                 match self { $(Operation::$name { .. } => Class::$class),* }
             }
 
+            /// The login in it.
+            pub fn login(&self) -> Option<&Login> {
+                match self {
+                    $(Operation::$name { $($argument),* } => None $(.or_else(|| $argument.login()))*),*
+                }
+            }
+
             /// Whether it hands over a PIN.
             pub fn logs_in(&self) -> bool {
-                match self {
-                    $(Operation::$name { $($argument),* } => false $(|| $argument.logs_in())*),*
-                }
+                self.login().is_some()
             }
 
             /// The handles of the objects that it works with.

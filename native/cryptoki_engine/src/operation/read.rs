@@ -35,9 +35,9 @@ pub trait Argument: Sized {
     /// The handles in it.
     fn handles(&self, _found: &mut Vec<Handle>) {}
 
-    /// Whether it is a login.
-    fn logs_in(&self) -> bool {
-        false
+    /// The login that it is.
+    fn login(&self) -> Option<&Login> {
+        None
     }
 }
 
@@ -153,8 +153,8 @@ impl Argument for Login {
         }
     }
 
-    fn logs_in(&self) -> bool {
-        !matches!(self, Login::Without)
+    fn login(&self) -> Option<&Login> {
+        (!matches!(self, Login::Without)).then_some(self)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use crate::session::counters::Counters;
 use cryptoki_ffi::failure::Failure;
+use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 /// Why a session is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
     /// It was closed.
     Closed,
@@ -18,7 +19,7 @@ pub enum End {
 }
 
 /// What the owner of a session is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// It was opened anew, because of this.
     Reopened(Failure),
@@ -42,6 +43,9 @@ pub enum Event {
 pub trait Owner: Any + Send + Sync {
     /// Something has happened to the session with this number. From a thread of ours.
     fn tell(&self, session: u64, event: Event);
+
+    /// An operation has succeeded or failed; see [`Status::count`].
+    fn counted(&self, _works: bool, _failure: Option<&Failure>) {}
 }
 
 /// What others may know of a session.
@@ -113,6 +117,7 @@ impl Status {
 
     /// Counts an operation of the session; `works` says that its success shows that the device does.
     pub fn count(&self, works: bool, failure: Option<&Failure>) {
+        self.owner.counted(works, failure);
         let trouble = &self.counters.trouble;
         match failure {
             None => {

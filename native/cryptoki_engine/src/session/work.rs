@@ -5,6 +5,7 @@ use crate::operation::operation::Operation;
 use crate::request::request::Cancel;
 use crate::session::status::End;
 use crate::session::unheard::Refusal;
+use crossbeam_channel::{Receiver, never};
 use cryptoki_ffi::failure::{Failure, Result};
 
 /// How a thread ends.
@@ -49,4 +50,12 @@ pub trait Work: Send {
 
     /// A login that the last operation has failed with.
     fn take_refusal(&mut self) -> Option<Refusal>;
+
+    /// Disconnected when there is nothing left to serve with, though nobody has asked for anything.
+    fn end(&self) -> Receiver<()> {
+        never()
+    }
+
+    /// That has happened.
+    fn note_end(&mut self) {}
 }

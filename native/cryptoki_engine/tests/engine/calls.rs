@@ -106,7 +106,7 @@ fn objects_are_found_and_read_and_destroyed() {
 #[test]
 fn the_control_thread_tells_what_the_library_says() {
     let Some(world) = World::new() else { return };
-    let Ok(Told::Library(info)) = world.ask(Job::LibraryInfo) else {
+    let Ok(Told::Library(info, _)) = world.ask(Job::LibraryInfo) else {
         panic!("no information")
     };
     assert_eq!(info.manufacturer, "SoftHSM");

@@ -9,7 +9,7 @@ use cryptoki_sys::*;
 #[test]
 fn a_handle_that_is_dropped_is_closed_by_the_control_thread() {
     let Some(world) = World::new() else { return };
-    let library = &world.instance.site.library;
+    let library = &world.instance.site().library;
     let closed = world.module.noted("C_CloseSession");
     let session = SessionHandle::open(library, world.slot, true).unwrap();
     let guest = session.guest().unwrap();
@@ -26,7 +26,7 @@ fn a_handle_that_is_dropped_is_closed_by_the_control_thread() {
 #[test]
 fn a_session_is_not_closed_under_a_call_of_a_guest() {
     let Some(world) = World::new() else { return };
-    let session = SessionHandle::open(&world.instance.site.library, world.slot, true).unwrap();
+    let session = SessionHandle::open(&world.instance.site().library, world.slot, true).unwrap();
     let guest = session.guest().unwrap();
     let closed = || world.module.noted("C_CloseSession");
     let before = closed();
@@ -63,7 +63,7 @@ fn the_last_user_finalises_and_no_handle_outlives_that() {
     answer(&given).unwrap();
     assert_eq!(module.noted("C_Finalize"), finalized);
     assert!(attached.detach(back).is_err());
-    assert!(!instance.site.library.has_sessions());
+    assert!(!instance.site().library.has_sessions());
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn objects_of_a_session_end_with_it_and_those_of_the_token_do_not() {
     };
     let of_session = object(world.run(secret_key(false)));
     let of_token = object(world.run(secret_key(true)));
-    let site = &world.instance.site;
+    let site = world.instance.site();
     assert_eq!(site.standing(&of_session), Standing::Current);
     let (close, closed) = request(());
     sessions[0].close.send(close).unwrap();
@@ -86,7 +86,7 @@ fn objects_of_a_session_end_with_it_and_those_of_the_token_do_not() {
 #[test]
 fn a_session_that_may_have_been_closed_in_the_place_of_another_is_looked_at() {
     let Some(world) = World::new() else { return };
-    let library = &world.instance.site.library;
+    let library = &world.instance.site().library;
     let open = || SessionHandle::open(library, world.slot, true);
     let opens = || world.module.noted(" C_OpenSession ran ");
     let hangs = || world.module.noted(" C_OpenSession hangs ");

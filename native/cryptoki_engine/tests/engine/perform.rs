@@ -93,7 +93,7 @@ fn what_only_looks_is_not_counted_as_work() {
     let Some((world, _sessions)) = World::with_sessions(1) else {
         return;
     };
-    let worked = || world.instance.site.counters.worked.load(SeqCst);
+    let worked = || world.instance.site().counters.worked.load(SeqCst);
     let before = worked();
     world.run(Operation::session_info {}).unwrap();
     assert_eq!(worked(), before);

@@ -54,7 +54,7 @@ fn a_pulled_token_ends_the_session_and_tells_its_owner() {
     let Some((world, _sessions)) = World::with_sessions(1) else {
         return;
     };
-    let epoch = world.instance.site.epoch();
+    let epoch = world.instance.site().epoch();
     world.module.control("C_GenerateRandom rv=0x32 count=1");
     assert!(
         world
@@ -63,7 +63,7 @@ fn a_pulled_token_ends_the_session_and_tells_its_owner() {
     );
     assert_eq!(world.event(), Event::Cleaning);
     assert!(matches!(world.event(), Event::Lost(failure) if failure.is(CKR_DEVICE_REMOVED)));
-    assert!(world.instance.site.epoch() > epoch);
+    assert!(world.instance.site().epoch() > epoch);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_handle_of_an_earlier_life_is_stale() {
         return;
     };
     let key = object(world.run(secret_key(true)));
-    world.instance.site.bump_epoch();
+    world.instance.site().bump_epoch();
     let signed = world.run(hmac(Some(key)));
     assert!(
         matches!(
@@ -135,7 +135,7 @@ fn a_general_error_of_a_session_that_somebody_has_logged_out_is_a_lost_login() {
     };
     world.module.control("C_SignInit rv=0x5 count=1");
     assert!(is(world.run(hmac(key)), CKR_GENERAL_ERROR));
-    let library = &world.instance.site.library;
+    let library = &world.instance.site().library;
     let other = SessionHandle::open(library, world.slot, true).unwrap();
     other
         .call(|functions, session| functions.logout(session))

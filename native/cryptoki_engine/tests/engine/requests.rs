@@ -132,7 +132,7 @@ fn a_session_that_is_lost_and_stays_so_is_not_leased() {
     world
         .module
         .control("C_GetSessionInfo rv=0xB3\nC_OpenSession rv=0xE0");
-    world.instance.site.note_loss();
+    world.instance.site().note_loss();
     let (lease, _inbox) = Lease::new(10);
     let (sender, leased) = channel();
     let request = Request::new(SessionJob::Lease(lease), post(sender), None);

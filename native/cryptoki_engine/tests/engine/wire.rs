@@ -1,11 +1,15 @@
-//! Operations, answers and failures written down and read again.
+//! What goes to a library in a process of its own is the same there, and what comes back is bounded.
 
+use cryptoki_engine::operation::answer::Answer;
 use cryptoki_engine::operation::begun::Begun;
 use cryptoki_engine::operation::login::Login;
 use cryptoki_engine::operation::operation::Operation;
+use cryptoki_engine::process::link::{Broken, LIMIT, Link, read, written};
+use cryptoki_engine::process::wire::{Answered, Ask, News};
+use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Failure, Reason};
-use cryptoki_ffi::values::{Data, Field, Handle, Mechanism, Parameter, Secret, Value};
+use cryptoki_ffi::values::{Data, Field, Handle, LEVELS, Mechanism, Parameter, Secret, Value};
 
 fn again<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
     postcard::from_bytes(&postcard::to_stdvec(value).unwrap()).unwrap()
@@ -86,4 +90,89 @@ fn what_is_printed_of_an_operation_has_no_pin_and_no_data() {
     for secret in ["49, 50, 51, 52", "1234", "plaintext", "112, 108", "115, 97"] {
         assert!(!printed.contains(secret), "{printed}");
     }
+}
+
+fn deep(levels: usize) -> Parameter {
+    let mut fields = vec![Field::NewHandle];
+    for _ in 0..levels {
+        fields = vec![Field::Struct(fields)];
+    }
+    Parameter::Fields(fields)
+}
+
+#[test]
+fn what_is_nested_deeper_than_any_mechanism_is_refused() {
+    let ask = |levels| {
+        let mechanism = Mechanism {
+            kind: 1,
+            parameter: deep(levels),
+        };
+        let data = Data::copied(b"data");
+        let bytes = written(&Ask::Perform(Operation::digest { mechanism, data })).unwrap();
+        read::<Ask>(&bytes[4..])
+    };
+    assert!(ask(LEVELS).is_ok());
+    assert!(ask(LEVELS + 1).is_err_and(|broken| broken == Broken::Malformed));
+    // More than a stack has room for, as only a stranger would write it.
+    let mut bomb = vec![2, 4, 1, 2];
+    for _ in 0..1 << 20 {
+        bomb.extend([1, 6]);
+    }
+    assert!(read::<Ask>(&bomb).is_err());
+    let mut answer = vec![0];
+    answer.resize(1 << 20, 4);
+    assert!(read::<Answered>(&answer).is_err());
+}
+
+#[test]
+fn half_of_something_and_more_than_something_are_nothing() {
+    let answered = Answered {
+        outcome: Ok(Answer::Bytes(vec![7; 300])),
+        news: vec![News::Counted(true, None)],
+        epoch: 9,
+        open: true,
+        in_operation: false,
+        fate: None,
+        refusal: None,
+    };
+    let bytes = written(&answered).unwrap();
+    assert!(read::<Answered>(&bytes[4..]).is_ok());
+    for end in 4..bytes.len() {
+        assert!(read::<Answered>(&bytes[4..end]).is_err(), "{end}");
+    }
+    let longer = [&bytes[4..], &[0]].concat();
+    assert!(read::<Answered>(&longer).is_err());
+    // A count that is no count: nothing is made room for that is not there.
+    for at in 4..bytes.len() {
+        let mut wrong = bytes.to_vec();
+        wrong[at..].iter_mut().take(9).for_each(|byte| *byte = 0xFF);
+        let _ = read::<Answered>(&wrong[4..]);
+    }
+}
+
+#[test]
+fn large_ones_arrive_and_too_large_ones_are_not_waited_for() {
+    let (one, other) = Channel::pair().unwrap();
+    let (ask, answer) = (Link::new(one), Link::new(other));
+    let sent = vec![Answer::Bytes(vec![5; 3 << 20]), Answer::Done];
+    let again = sent.clone();
+    let sending = std::thread::spawn(move || {
+        for answer in &again {
+            ask.send(answer, None).unwrap();
+        }
+        let claim = u32::try_from(LIMIT + 1).unwrap().to_le_bytes();
+        ask.channel().send(&claim, None).unwrap();
+        ask
+    });
+    let mut answer = answer;
+    for sent in &sent {
+        let come = answer.receive::<Answer>().unwrap();
+        assert_eq!(written(&come).unwrap(), written(sent).unwrap());
+    }
+    assert!(
+        answer
+            .receive::<Answer>()
+            .is_err_and(|broken| broken == Broken::Malformed)
+    );
+    drop(sending.join().unwrap());
 }

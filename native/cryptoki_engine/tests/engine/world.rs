@@ -12,6 +12,7 @@ use cryptoki_engine::library::token_in_slot::TokenInSlot;
 use cryptoki_engine::operation::answer::Answer;
 use cryptoki_engine::operation::login::Login;
 use cryptoki_engine::operation::operation::{Key, Operation};
+use cryptoki_engine::place::Place;
 use cryptoki_engine::request::request::{Deliver, Delivered, Request, Times};
 use cryptoki_engine::session::status::{Event, Owner};
 use cryptoki_engine::session_thread::{self, Reach};
@@ -59,6 +60,20 @@ impl Owner for Notes {
     }
 }
 
+/// Where the sessions of an instance are that are in this process.
+pub trait Here {
+    fn site(&self) -> &Arc<Site>;
+}
+
+impl Here for Instance {
+    fn site(&self) -> &Arc<Site> {
+        match &self.place {
+            Place::Here(site) => site,
+            Place::Away(_) => panic!("the sessions are not here"),
+        }
+    }
+}
+
 /// An instance with a token, logged in.
 pub struct World {
     pub module: Module,
@@ -78,7 +93,7 @@ impl World {
         let attached = open(&module.dir.join("faulty.so"));
         let (notes, events) = channel();
         let instance = Arc::new(Instance::new(
-            Arc::new(Site::new(attached.library().clone())),
+            Place::Here(Arc::new(Site::new(attached.library().clone()))),
             100,
         ));
         let token = token(&attached, slot);
@@ -130,8 +145,8 @@ impl World {
             name: None,
         };
         let (request, outcome) = request(credentials);
-        let task = login::task(self.instance.site.clone(), self.token(), request);
-        self.instance.site.library.lanes.ask(task).unwrap();
+        let task = login::task(self.instance.site().clone(), self.token(), request);
+        self.instance.site().library.lanes.ask(task).unwrap();
         answer(&outcome)
     }
 

@@ -1,0 +1,378 @@
+//! One life of a worker: from its start to its end, however that comes.
+
+use crate::process::link::{Broken, Link};
+use crate::process::wire::{Hello, Notice, Noticed, Start};
+use crossbeam_channel::{Receiver, SendError, Sender, bounded, unbounded};
+use cryptoki_ffi::channel::Channel;
+use cryptoki_ffi::environment::Variables;
+use cryptoki_ffi::failure::{Failure, Reason, Result};
+use cryptoki_ffi::process::Ended;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+/// How long a process may take to say its first word.
+const FIRST_WORD: Duration = Duration::from_secs(20);
+/// How long one that has closed its connection may take to end.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+/// How long one that was killed may.
+const KILLED: Duration = Duration::from_secs(10);
+
+/// What is kept of our environment: where a library finds its files, how it is to write, and how some are configured.
+const KEPT: &[&str] = &[
+    "HOME",
+    "PATH",
+    "TZ",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    "LD_LIBRARY_PATH",
+    "SOFTHSM2_CONF",
+    "KRYOPTIC_CONF",
+    "OPENSC_CONF",
+    "YUBIHSM_PKCS11_CONF",
+    "TPM2_PKCS11_STORE",
+    "TPM2_PKCS11_TCTI",
+    "ChrystokiConfigurationPath",
+    "CS_PKCS11_R2_CFG",
+];
+
+/// Who wants to hear what a notice brings.
+pub type Hear = Box<dyn FnOnce(Result<Noticed>) + Send>;
+
+/// Who hears it, or that there is nobody to say it.
+struct Hearing(Option<Hear>);
+
+impl Hearing {
+    fn told(mut self, what: Result<Noticed>) {
+        if let Some(hear) = self.0.take() {
+            hear(what);
+        }
+    }
+}
+
+/// Whoever waits is told that there is nobody to say it: by a thread of ours, as this may be one of a VM, which may not.
+fn nobody_hears(hear: Hearing) {
+    if hear.0.is_some() {
+        let told = std::thread::Builder::new().name("cryptoki-notices".into());
+        drop(told.spawn(move || drop(hear)));
+    }
+}
+
+/// The same where there is no process.
+pub fn nobody(hear: Option<Hear>) {
+    nobody_hears(Hearing(hear));
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        if let Some(hear) = self.0.take() {
+            hear(Err(Failure::own(
+                Reason::NoProcess,
+                "the process of the library has ended",
+            )));
+        }
+    }
+}
+
+/// Something for the first connection.
+struct Notification {
+    notice: Notice,
+    with: Option<Channel>,
+    hear: Hearing,
+}
+
+#[derive(Default)]
+struct State {
+    ended: Option<Ended>,
+    /// Why we have ended it.
+    why: Option<String>,
+    /// Those who wait for it.
+    ends: Vec<Weak<Channel>>,
+}
+
+/// The process.
+pub struct Life {
+    /// The process beside it that starts it, ends it and sees it end: the VM hears nothing of how its children end.
+    keeper: Channel,
+    state: Mutex<State>,
+    over: Condvar,
+    /// Disconnected when it is over.
+    end: Receiver<()>,
+    /// None: there will be no more, and the process ends.
+    notices: Mutex<Option<Sender<Notification>>>,
+    noted: AtomicBool,
+}
+
+impl Life {
+    /// Starts the program, and tells it what to load.
+    pub fn begin(program: &Path, environment: &Variables, start: &Start) -> Result<Arc<Self>> {
+        let failed = |why: String| Failure::own(Reason::LibraryNotLoaded, why);
+        let unable = |error: std::io::Error| failed(format!("{}: {error}", program.display()));
+        let (ours, theirs) = Channel::pair().map_err(unable)?;
+        let (keeper, its) = Channel::pair().map_err(unable)?;
+        let child = command(program, environment, theirs, its).spawn();
+        let mut child = child.map_err(unable)?;
+        let (alive, end) = bounded(0);
+        let (notices, to_tell) = unbounded();
+        let life = Arc::new(Self {
+            keeper,
+            state: Mutex::default(),
+            over: Condvar::new(),
+            end,
+            notices: Mutex::new(Some(notices)),
+            noted: AtomicBool::new(false),
+        });
+        let ending = life.clone();
+        let watch = move || {
+            ending.watch(alive);
+            // Where the VM leaves that to us.
+            let _ = child.wait();
+        };
+        spawn("cryptoki-end", watch).inspect_err(|_| life.kill("no thread"))?;
+        // What it is told it is told by one that may wait for it.
+        let mut link = Link::new(ours);
+        let hello = if link.wait(FIRST_WORD) {
+            link.receive::<Hello>()
+        } else {
+            Err(Broken::Gone)
+        };
+        match hello {
+            Ok(hello) if hello == Hello::ours() => {}
+            Ok(_) => {
+                life.kill("it is of another version");
+                return Err(failed(format!(
+                    "{} is of another version than this library",
+                    program.display()
+                )));
+            }
+            Err(_) => {
+                let ended = life.ended("it has not said who it is");
+                return Err(failed(format!(
+                    "{}: the process {ended}",
+                    program.display()
+                )));
+            }
+        }
+        // One word after the other: a descriptor comes with the one that it belongs to.
+        let started = link.send(start, None);
+        if let Err(broken) = started.and_then(|()| link.receive::<Noticed>()) {
+            return Err(life.crash(broken));
+        }
+        life.lock().ends.push(Arc::downgrade(link.channel()));
+        spawn("cryptoki-notices", move || tell(link, &to_tell))
+            .inspect_err(|_| life.kill("no thread"))?;
+        Ok(life)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the end, on a thread of its own; whoever waits for an answer is woken.
+    fn watch(&self, alive: Sender<()>) {
+        let ended = self.hear_the_end();
+        let mut state = self.lock();
+        state.ended = Some(ended);
+        for channel in state.ends.drain(..).filter_map(|channel| channel.upgrade()) {
+            channel.end();
+        }
+        drop(state);
+        drop(alive);
+        self.over.notify_all();
+    }
+
+    fn hear_the_end(&self) -> Ended {
+        let (mut note, mut heard) = ([0; 5], 0);
+        while let Some(room) = note.get_mut(heard..).filter(|room| !room.is_empty()) {
+            match self.keeper.receive(room) {
+                Ok(0) | Err(_) => return Ended::Unknown,
+                Ok(count) => heard += count,
+            }
+        }
+        Ended::of(note)
+    }
+
+    /// Ends the process, unless it has ended.
+    pub fn kill(&self, why: &str) {
+        let mut state = self.lock();
+        if state.ended.is_none() {
+            state.why.get_or_insert_with(|| why.to_owned());
+            // Whatever it is sent, and that it is sent nothing any more.
+            let _ = self.keeper.send(&[1], None);
+        }
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.lock().ended.is_some()
+    }
+
+    /// Waits for the end; whether it has come in time.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let state = self.lock();
+        let waited = self
+            .over
+            .wait_timeout_while(state, limit, |state| state.ended.is_none());
+        waited
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .ended
+            .is_some()
+    }
+
+    /// Disconnected when it is over.
+    pub fn end(&self) -> Receiver<()> {
+        self.end.clone()
+    }
+
+    /// How it has ended, as the end of a sentence; one that has not is ended for that reason.
+    fn ended(&self, why: &str) -> String {
+        if !self.wait(LAST_MOMENT) {
+            self.kill(why);
+            self.wait(KILLED);
+        }
+        let state = self.lock();
+        let ended = state.ended.unwrap_or(Ended::Unknown);
+        match &state.why {
+            None => ended.to_string(),
+            Some(why) => format!("{ended}: {why}"),
+        }
+    }
+
+    /// What those are told who waited for an answer.
+    pub fn crash(&self, how: Broken) -> Failure {
+        match how {
+            Broken::TooLong => {
+                let why = "this is more than can be handed to the process of a library at once";
+                Failure::own(Reason::InvalidArgument, why)
+            }
+            Broken::Malformed => {
+                let ended = self.ended("it had sent what cannot be read");
+                let what = format!("has sent what cannot be read, and {ended}");
+                Failure::misbehaved("the process of the library", &what)
+            }
+            Broken::Gone => {
+                let ended = self.ended("it had closed its connection");
+                Failure::own(
+                    Reason::LibraryCrashed,
+                    format!("the process of the library {ended}"),
+                )
+            }
+        }
+    }
+
+    /// What those are told who come later.
+    pub fn gone(&self) -> Failure {
+        let ended = self.ended("");
+        let why = format!("the process of the library {ended}, and was not started again yet");
+        Failure::own(Reason::NoProcess, why)
+    }
+
+    /// Has it take notice of something; who hears what comes of that is called by a thread of ours.
+    pub fn notify(&self, notice: Notice, hear: Option<Hear>) {
+        self.send(notice, None, hear);
+    }
+
+    fn send(&self, notice: Notice, with: Option<Channel>, hear: Option<Hear>) {
+        let notification = Notification {
+            notice,
+            with,
+            hear: Hearing(hear),
+        };
+        let notices = self.notices.lock();
+        let unsent = match notices.unwrap_or_else(PoisonError::into_inner).as_ref() {
+            Some(notices) => notices.send(notification).err().map(SendError::into_inner),
+            None => Some(notification),
+        };
+        if let Some(unsent) = unsent {
+            nobody_hears(unsent.hear);
+        }
+    }
+
+    /// Without this connection it ends.
+    pub fn leave(&self) {
+        let notices = self
+            .notices
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(notices);
+    }
+
+    /// True once, for whoever comes first after the end.
+    pub fn is_first_to_note(&self) -> bool {
+        !self.noted.swap(true, SeqCst)
+    }
+
+    /// One more connection.
+    pub fn connect(&self, notice: Notice) -> Result<Link> {
+        let unable = |error: std::io::Error| Failure::own(Reason::Busy, error.to_string());
+        let (ours, theirs) = Channel::pair().map_err(unable)?;
+        let link = Link::new(ours);
+        let mut state = self.lock();
+        if state.ended.is_some() {
+            drop(state);
+            return Err(self.gone());
+        }
+        state.ends.retain(|channel| channel.strong_count() > 0);
+        state.ends.push(Arc::downgrade(link.channel()));
+        drop(state);
+        self.send(notice, Some(theirs), None);
+        Ok(link)
+    }
+
+    /// Waits until it has taken notice of all that it was told so far.
+    pub fn settle(&self) {
+        let (done, settled) = bounded(1);
+        self.notify(
+            Notice::Inside,
+            Some(Box::new(move |_| {
+                let _ = done.send(());
+            })),
+        );
+        // Those who never hear are told by the end.
+        let _ = settled.recv();
+    }
+}
+
+/// A thread that tells the process what it is to take notice of; gone, the process ends.
+fn tell(mut link: Link, notices: &Receiver<Notification>) {
+    while let Ok(Notification { notice, with, hear }) = notices.recv() {
+        let answer = link
+            .send(&notice, with.as_ref())
+            .and_then(|()| link.receive::<Noticed>());
+        drop(with);
+        let Ok(answer) = answer else { break };
+        hear.told(Ok(answer));
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let thread = std::thread::Builder::new().name(name.into()).spawn(work);
+    let failed = |error| Failure::own(Reason::Busy, format!("no thread for a process: {error}"));
+    thread.map(drop).map_err(failed)
+}
+
+/// In a group of its own, as what is typed at our terminal is not for it; with nothing of ours but one connection, where
+/// errors are written to, and a few variables.
+fn command(program: &Path, environment: &Variables, theirs: Channel, its: Channel) -> Command {
+    use std::os::unix::process::CommandExt;
+    let mut command = Command::new(program);
+    let kept = KEPT
+        .iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let kept: Vec<_> = kept.collect();
+    command
+        .env_clear()
+        .envs(kept)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::from(theirs.into_owned()))
+        .stdout(Stdio::from(its.into_owned()))
+        .process_group(0);
+    command
+}

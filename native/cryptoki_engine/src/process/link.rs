@@ -1,0 +1,202 @@
+//! A connection on which one side asks and the other answers. What comes is bounded, and overwritten when it was read.
+
+use cryptoki_ffi::channel::Channel;
+use cryptoki_ffi::values::Secret;
+use postcard::ser_flavors::Size;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+use zeroize::{Zeroize, Zeroizing};
+
+/// What a question or an answer may have.
+pub const LIMIT: usize = 1 << 30;
+/// Most are no longer than this.
+const SMALL: usize = 8 << 10;
+/// Memory for more is taken as it comes: what is announced may not come.
+const STEP: usize = 1 << 20;
+/// The length.
+const HEADER: usize = 4;
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The other side is gone.
+    Gone,
+    /// It sends what cannot be read.
+    Malformed,
+    /// What is to be sent is too long.
+    TooLong,
+}
+
+/// An end of it.
+pub struct Link {
+    channel: Arc<Channel>,
+    /// What has come.
+    come: Secret,
+    filled: usize,
+}
+
+impl Link {
+    /// Over a channel.
+    pub fn new(channel: Channel) -> Self {
+        Self {
+            channel: Arc::new(channel),
+            come: Zeroizing::new(vec![0; SMALL]),
+            filled: 0,
+        }
+    }
+
+    /// The channel.
+    pub fn channel(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+
+    /// Sends something, and an end of another channel with it.
+    pub fn send<T: Serialize>(&self, what: &T, with: Option<&Channel>) -> Result<(), Broken> {
+        let bytes = written(what)?;
+        let descriptor = with.map(Channel::as_descriptor);
+        self.channel
+            .send(&bytes, descriptor)
+            .map_err(|_| Broken::Gone)
+    }
+
+    /// Whether more has come, or the end.
+    pub fn has_news(&self) -> bool {
+        self.filled > 0 || self.channel.has_news()
+    }
+
+    /// Takes what there is, without waiting; whether there was anything.
+    pub fn peek(&mut self) -> bool {
+        if self.filled > 0 {
+            return true;
+        }
+        match self.channel.receive_now(&mut self.come) {
+            Ok(Some(count)) if count > 0 => {
+                self.filled = count;
+                true
+            }
+            // The end is found by whoever receives.
+            Ok(Some(_)) | Err(_) => true,
+            Ok(None) => false,
+        }
+    }
+
+    /// Waits for something, for so long at most; false when the time is over.
+    pub fn wait(&self, limit: Duration) -> bool {
+        self.filled > 0 || self.channel.wait(Some(limit)).unwrap_or(true)
+    }
+
+    /// Receives something.
+    pub fn receive<T: DeserializeOwned>(&mut self) -> Result<T, Broken> {
+        while self.filled < HEADER {
+            let count = self.channel.receive(&mut self.come[self.filled..]);
+            self.filled += some(count)?;
+        }
+        self.rest()
+    }
+
+    /// The same with the descriptor that may have come with it.
+    pub fn receive_with_descriptor<T: DeserializeOwned>(
+        &mut self,
+    ) -> Result<(T, Option<OwnedFd>), Broken> {
+        let mut descriptor = None;
+        if self.filled == 0 {
+            let (count, with) = self
+                .channel
+                .receive_with_descriptor(&mut self.come)
+                .map_err(|_| Broken::Gone)?;
+            self.filled = some(Ok(count))?;
+            descriptor = with;
+        }
+        Ok((self.receive()?, descriptor))
+    }
+
+    fn rest<T: DeserializeOwned>(&mut self) -> Result<T, Broken> {
+        let length = length(&self.come)?;
+        let whole = HEADER + length;
+        if whole <= SMALL {
+            while self.filled < whole {
+                let count = self.channel.receive(&mut self.come[self.filled..]);
+                self.filled += some(count)?;
+            }
+            let read = read(&self.come[HEADER..whole]);
+            self.come.copy_within(whole..self.filled, 0);
+            self.filled -= whole;
+            let left = self.filled;
+            self.come[left..left + whole].zeroize();
+            return read;
+        }
+        let mut all = Zeroizing::new(Vec::new());
+        let here = self.filled.min(whole);
+        grow(&mut all, here.max(STEP.min(length)))?;
+        all.extend_from_slice(&self.come[HEADER..here]);
+        self.come[..self.filled].zeroize();
+        self.filled = 0;
+        while all.len() < length {
+            let have = all.len();
+            let next = (length - have).min(have.max(STEP));
+            grow(&mut all, next)?;
+            all.resize(have + next, 0);
+            let mut got = have;
+            while got < have + next {
+                got += some(self.channel.receive(&mut all[got..]))?;
+            }
+        }
+        read(&all)
+    }
+}
+
+/// Room for more; what is copied on the way is overwritten where it was.
+fn grow(all: &mut Secret, by: usize) -> Result<(), Broken> {
+    if all.capacity() - all.len() >= by {
+        return Ok(());
+    }
+    let mut larger = Vec::new();
+    larger
+        .try_reserve_exact(all.len() + by)
+        .map_err(|_| Broken::Malformed)?;
+    larger.extend_from_slice(all);
+    *all = Zeroizing::new(larger);
+    Ok(())
+}
+
+fn some(count: std::io::Result<usize>) -> Result<usize, Broken> {
+    match count {
+        Ok(0) | Err(_) => Err(Broken::Gone),
+        Ok(count) => Ok(count),
+    }
+}
+
+fn length(header: &[u8]) -> Result<usize, Broken> {
+    let bytes = header.first_chunk().ok_or(Broken::Malformed)?;
+    let length = u32::from_le_bytes(*bytes) as usize;
+    if length <= LIMIT {
+        Ok(length)
+    } else {
+        Err(Broken::Malformed)
+    }
+}
+
+/// Something as it is sent: its length, and then it, in memory that is taken at once.
+pub fn written<T: Serialize>(what: &T) -> Result<Secret, Broken> {
+    let size = postcard::serialize_with_flavor(what, Size::default());
+    let size = size.map_err(|_| Broken::TooLong)?;
+    let header = u32::try_from(size).map_err(|_| Broken::TooLong)?;
+    if size > LIMIT {
+        return Err(Broken::TooLong);
+    }
+    let mut bytes = Zeroizing::new(vec![0; HEADER + size]);
+    bytes[..HEADER].copy_from_slice(&header.to_le_bytes());
+    postcard::to_slice(what, &mut bytes[HEADER..]).map_err(|_| Broken::TooLong)?;
+    Ok(bytes)
+}
+
+/// Reads what was written, all of it.
+pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Broken> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(Broken::Malformed),
+    }
+}

@@ -1,0 +1,8 @@
+//! A library in a process of its own: what this side has of it. The other side is the program `cryptoki_worker`.
+
+pub mod life;
+pub mod link;
+pub mod session;
+pub mod tasks;
+pub mod wire;
+pub mod worker;

@@ -1,0 +1,92 @@
+//! What the control thread of this side does for a library in a process of its own. As in the VM itself, what was given up
+//! before it begins is not begun, and a PIN is taken when it can be handed over.
+
+use crate::control::jobs::{Job, Told};
+use crate::control::login::Credentials;
+use crate::library::lanes::Task;
+use crate::library::token_in_slot::TokenInSlot;
+use crate::process::wire::Order;
+use crate::process::worker::{Launch, Seat, Worker};
+use crate::request::request::{Cancel, Request, Served, panic_failure};
+use cryptoki_ffi::failure::{Failure, Reason, Result};
+use cryptoki_ffi::panics::guarded;
+use std::sync::Arc;
+
+/// Whatever happens, the request is answered.
+fn task<J, A>(
+    request: Arc<Request<J, A>>,
+    serve: impl FnOnce(&mut Seat, &Request<J, A>) -> Served + Send + 'static,
+) -> Task<Seat>
+where
+    J: Send + 'static,
+    A: Send + 'static,
+{
+    Box::new(move |seat| {
+        if guarded(|| serve(seat, &request)).is_none() {
+            request.refuse(panic_failure());
+        }
+    })
+}
+
+/// Starts the process of a library, and answers with it.
+pub fn open(launch: Launch, request: Arc<Request<(), Arc<Worker>>>) -> Result<()> {
+    let worker = Arc::new(Worker::new(launch)?);
+    let started = worker.clone();
+    worker.lanes.ask(task(request, move |seat, request| {
+        request.serve(None, |()| {
+            started.start(seat)?;
+            Ok(started)
+        })
+    }))
+}
+
+/// A job.
+pub fn job(worker: Arc<Worker>, request: Arc<Request<Job, Told>>) -> Task<Seat> {
+    task(request, move |seat, request| {
+        request.serve(None, |job| match job {
+            Job::Reinitialize => worker.restart(seat),
+            job => worker.order(seat, &Order::Job(job)),
+        })
+    })
+}
+
+/// A login. While the request is not taken no PIN has left this process, and its caller may withdraw it.
+pub fn login(
+    worker: Arc<Worker>,
+    token: TokenInSlot,
+    request: Arc<Request<Credentials, ()>>,
+) -> Task<Seat> {
+    task(request, move |seat, request| {
+        if request.is_cancelled() {
+            return Served::NotRun;
+        }
+        match worker.order(seat, &Order::Prepare(token.clone())) {
+            Ok(_) => request.serve(None, |credentials| {
+                let order = Order::LogIn(token, credentials);
+                worker.order(seat, &order).map(drop).map_err(with_a_pin)
+            }),
+            Err(failure) => request.refuse(failure),
+        }
+    })
+}
+
+/// What is told of a crash when the library may have had a PIN.
+pub fn with_a_pin(failure: Failure) -> Failure {
+    match failure {
+        Failure::Own {
+            reason: Reason::LibraryCrashed | Reason::ModuleMisbehaved,
+            detail,
+        } => Failure::own(Reason::CrashedInLogin, detail),
+        other => other,
+    }
+}
+
+/// Gives the library back, and ends its process.
+pub fn close(worker: &Arc<Worker>, request: Arc<Request<(), ()>>) {
+    let closed = worker.clone();
+    worker.lanes.tell(task(request, move |seat, request| {
+        let outcome = closed.close(seat);
+        request.serve(None, |()| outcome)
+    }));
+    worker.bound_the_end();
+}

@@ -1,0 +1,86 @@
+//! How values are written down for another process, and read again: bytes in one piece, and nothing so deep in each other
+//! that whoever walks it later, or drops it, runs out of stack.
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serializer};
+use std::cell::Cell;
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// How deep structures, arrays and templates may stand in each other: more than any mechanism has, and little for a
+/// stack.
+pub const LEVELS: usize = 16;
+
+thread_local! {
+    static DEEP: Cell<usize> = const { Cell::new(0) };
+}
+
+/// One level deeper, until it is dropped.
+struct Level;
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        DEEP.set(DEEP.get().saturating_sub(1));
+    }
+}
+
+/// Reads what may hold others of its kind: for `#[serde(deserialize_with)]` wherever a type comes back to itself.
+pub fn nested<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    if DEEP.get() >= LEVELS {
+        return Err(D::Error::custom("nested too deep"));
+    }
+    DEEP.set(DEEP.get() + 1);
+    let _level = Level;
+    T::deserialize(from)
+}
+
+/// Bytes in one piece, in the place of one number after the other.
+pub mod in_one_piece {
+    use super::*;
+
+    /// Writes them.
+    pub fn serialize<S: Serializer>(bytes: &impl AsRef<[u8]>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes.as_ref())
+    }
+
+    /// Reads them.
+    pub fn deserialize<'de, D: Deserializer<'de>, T: Piece>(from: D) -> Result<T, D::Error> {
+        struct Copied;
+
+        impl Visitor<'_> for Copied {
+            type Value = Zeroizing<Vec<u8>>;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(to, "bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, E> {
+                let mut copy = Vec::new();
+                let full = |_| E::custom("no memory");
+                copy.try_reserve_exact(bytes.len()).map_err(full)?;
+                copy.extend_from_slice(bytes);
+                Ok(Zeroizing::new(copy))
+            }
+        }
+
+        from.deserialize_bytes(Copied).map(T::of)
+    }
+
+    /// What bytes are read into.
+    pub trait Piece {
+        /// It.
+        fn of(bytes: Zeroizing<Vec<u8>>) -> Self;
+    }
+
+    impl Piece for Zeroizing<Vec<u8>> {
+        fn of(bytes: Zeroizing<Vec<u8>>) -> Self {
+            bytes
+        }
+    }
+
+    impl Piece for Vec<u8> {
+        fn of(mut bytes: Zeroizing<Vec<u8>>) -> Self {
+            std::mem::take(&mut *bytes)
+        }
+    }
+}

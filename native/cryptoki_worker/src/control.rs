@@ -1,0 +1,108 @@
+//! The connection for the control thread of the library.
+
+use crate::inside::Inside;
+use cryptoki_engine::control::jobs::{Job, Told};
+use cryptoki_engine::control::login;
+use cryptoki_engine::control::users::{self, Attached};
+use cryptoki_engine::library::initialization::Settings;
+use cryptoki_engine::library::library::Library;
+use cryptoki_engine::process::link::{Broken, Link};
+use cryptoki_engine::process::wire::{Order, Ordered};
+use cryptoki_engine::request::request::{Deliver, Delivered, Request, Times, panic_failure};
+use cryptoki_engine::site::Site;
+use cryptoki_ffi::failure::{Failure, Result};
+use cryptoki_ffi::panics::guarded;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// Serves it until its end.
+pub fn serve(inside: &Inside, mut link: Link) {
+    let mut held = None;
+    while let Ok(order) = link.receive::<Order>() {
+        let outcome = guarded(|| obey(inside, &mut held, order));
+        let answer = |outcome| Ordered {
+            outcome,
+            epoch: inside.epoch(),
+        };
+        let outcome = outcome.unwrap_or_else(|| Err(panic_failure()));
+        match link.send(&answer(outcome), None) {
+            Ok(()) => {}
+            Err(Broken::TooLong) => {
+                let failure = Failure::misbehaved("the library", "has answered too much");
+                if link.send(&answer(Err(failure)), None).is_err() {
+                    return;
+                }
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+/// Where an answer of the control thread is waited for.
+struct Back<A>(SyncSender<Result<A>>);
+
+impl<A: Send> Deliver<A> for Back<A> {
+    fn deliver(self: Box<Self>, outcome: Result<A>, _times: Times) -> Delivered {
+        match self.0.send(outcome) {
+            Ok(()) => Delivered::Heard,
+            Err(_) => Delivered::Unheard,
+        }
+    }
+}
+
+fn request<J, A: Send + 'static>(job: J) -> (Arc<Request<J, A>>, Receiver<Result<A>>) {
+    let (back, answer) = sync_channel(1);
+    (Request::new(job, Box::new(Back(back)), None), answer)
+}
+
+fn wait<A>(answer: &Receiver<Result<A>>) -> Result<A> {
+    answer.recv().unwrap_or_else(|_| Err(panic_failure()))
+}
+
+fn obey(inside: &Inside, held: &mut Option<Attached>, order: Order) -> Result<Told> {
+    match order {
+        Order::Open(settings) => open(inside, held, settings)?,
+        Order::Job(job) => {
+            let library = &inside.site()?.library;
+            let (request, answer) = request::<Job, Told>(job);
+            library.lanes.ask(Job::task(library.clone(), request))?;
+            return wait(&answer);
+        }
+        Order::Prepare(token) => {
+            let site = inside.site()?.clone();
+            on_control(inside, move || login::prepare(&site, &token))?;
+        }
+        Order::LogIn(token, credentials) => {
+            let site = inside.site()?.clone();
+            on_control(inside, move || {
+                login::hand_over(&site, &token, &credentials)
+            })?;
+        }
+        Order::Close => {
+            let Some(held) = held.take() else {
+                return Ok(Told::Done);
+            };
+            let (request, answer) = request::<(), ()>(());
+            held.detach(request)?;
+            wait(&answer)?;
+        }
+    }
+    Ok(Told::Done)
+}
+
+fn open(inside: &Inside, held: &mut Option<Attached>, settings: Settings) -> Result<()> {
+    let library = Library::find(&inside.start.path, inside.start.interface)?;
+    let (request, answer) = request::<Settings, Attached>(settings);
+    users::attach(library.clone(), request);
+    *held = Some(wait(&answer)?);
+    inside.opened(Site::new(library))
+}
+
+fn on_control(inside: &Inside, work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    let (back, answer) = sync_channel(1);
+    inside.site()?.library.lanes.ask(Box::new(move |_| {
+        let outcome = guarded(work).unwrap_or_else(|| Err(panic_failure()));
+        let _ = back.send(outcome);
+    }))?;
+    wait(&answer)
+}

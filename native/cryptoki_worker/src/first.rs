@@ -1,0 +1,52 @@
+//! The first connection. Nothing here calls the library, so it is served whatever hangs there; its end is ours.
+
+use crate::inside::Inside;
+use crate::{control, session};
+use cryptoki_engine::library::lanes::STACK;
+use cryptoki_engine::library::numbers::Standing;
+use cryptoki_engine::place::take_notice;
+use cryptoki_engine::process::link::Link;
+use cryptoki_engine::process::wire::{Notice, Noticed, Start};
+use cryptoki_ffi::channel::Channel;
+use cryptoki_ffi::process;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Serves it until its end.
+pub fn serve(mut link: Link, start: Start) -> ! {
+    let inside = Arc::new(Inside::new(start));
+    while let Ok((notice, descriptor)) = link.receive_with_descriptor() {
+        let noticed = self::notice(&inside, &notice, descriptor);
+        if link.send(&noticed, None).is_err() {
+            break;
+        }
+    }
+    process::leave(0)
+}
+
+fn notice(inside: &Arc<Inside>, notice: &Notice, descriptor: Option<OwnedFd>) -> Noticed {
+    match (notice, inside.site()) {
+        (Notice::Control, _) => connect(inside, "cryptoki-orders", descriptor, control::serve),
+        (Notice::Session, _) => connect(inside, "cryptoki-session", descriptor, session::serve),
+        (notice, Ok(site)) => return take_notice(site, notice),
+        (Notice::Standing(_), Err(_)) => return Noticed::Standing(Standing::Unknown),
+        (Notice::Inside, Err(_)) => return Noticed::Inside(None, None),
+        (Notice::State(_) | Notice::Epoch(_), Err(_)) => {}
+    }
+    Noticed::Done
+}
+
+/// Serves one more connection; one that cannot be served ends, and the other side sees that.
+fn connect(
+    inside: &Arc<Inside>,
+    name: &str,
+    descriptor: Option<OwnedFd>,
+    serve: fn(&Inside, Link),
+) {
+    let Some(descriptor) = descriptor else { return };
+    let link = Link::new(Channel::from_owned(descriptor));
+    let inside = inside.clone();
+    let thread = std::thread::Builder::new().name(name.into());
+    let served = thread.stack_size(STACK).spawn(move || serve(&inside, link));
+    drop(served);
+}

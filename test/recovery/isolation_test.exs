@@ -1,0 +1,281 @@
+defmodule Cryptoki.Recovery.IsolationTest do
+  # `isolation: :process`: whatever a library does to its process, the VM and its other instances do not notice.
+  use ExUnit.Case, async: false
+
+  alias Cryptoki.Error
+  alias Cryptoki.Test.{FaultyModule, MainToken, SoftHSM}
+
+  @moduletag :capture_log
+
+  setup do
+    module = FaultyModule.new()
+    on_exit(fn -> FaultyModule.control(module, "") end)
+    %{module: module}
+  end
+
+  defp start(module, opts \\ []) do
+    own = [isolation: :process, sessions: 2, reconnect: [min: 10, max: 200]]
+    start_supervised!({Cryptoki, FaultyModule.options(module, Keyword.merge(own, opts))})
+  end
+
+  # What the instance does when it works with a key, in the order in which it calls them.
+  # C_Login has tests of its own below: a second crash in it is not undone by itself.
+  @called ~w(C_GetTokenInfo C_OpenSession C_FindObjectsInit C_FindObjects C_FindObjectsFinal
+             C_GetAttributeValue C_SignInit C_Sign)
+
+  describe "a library that crashes" do
+    for {word, ending} <- [
+          {"segv", "SIGSEGV"},
+          {"abort", "SIGABRT"},
+          {"cxx", "SIGABRT"},
+          {"quit", "status 5"},
+          {"close", "it had closed its connection"}
+        ] do
+      test "by #{word} in C_Sign: who waits is told how, and the next is served", %{
+        module: module
+      } do
+        hsm = start(module)
+        key = key(hsm)
+        FaultyModule.control(module, "C_Sign crash=#{unquote(word)} count=1")
+
+        assert {:error, %Error{reason: :library_crashed, executed: :maybe} = error} =
+                 sign(hsm, key)
+
+        assert Exception.message(error) =~ unquote(ending)
+        FaultyModule.control(module, "")
+        assert signed(hsm, key)
+        assert %{state: :ready, health: :ok} = await_status(hsm, &(&1.sessions.open == 2))
+      end
+    end
+
+    for function <- @called do
+      test "in #{function} costs an error, and comes back", %{module: module} do
+        hsm = start(module)
+        key = key(hsm)
+        # What is known of keys and the login goes with the process: all of it is called again.
+        FaultyModule.control(module, "C_Sign crash=segv count=1")
+        assert {:error, %Error{reason: :library_crashed}} = sign(hsm, key)
+        FaultyModule.control(module, "#{unquote(function)} crash=segv")
+
+        provoked(hsm, key, fn ->
+          FaultyModule.count(module, ~r/^#{unquote(function)} crashes/) > 0
+        end)
+
+        FaultyModule.control(module, "")
+        assert signed(hsm, key)
+      end
+    end
+
+    test "while nobody calls it is started again by itself", %{module: module} do
+      hsm = start(module)
+      key = key(hsm)
+      before = Cryptoki.status!(hsm).epoch
+      kill(hsm, "KILL")
+      assert %{state: :ready} = await_status(hsm, &(&1.epoch > before and &1.state == :ready))
+      assert signed(hsm, key)
+    end
+
+    test "again and again is started less and less often, and the status says why", %{
+      module: module
+    } do
+      hsm = start(module)
+      FaultyModule.control(module, "C_GetSlotList crash=abort")
+      kill(hsm, "KILL")
+
+      status = await_status(hsm, &(&1.reason != nil and &1.reason.detail =~ "SIGABRT"))
+      assert %{state: :absent, health: :down, reason: %Error{reason: :library_crashed}} = status
+      assert {:error, %Error{reason: :library_crashed, executed: false}} = Cryptoki.random(hsm, 8)
+      FaultyModule.control(module, "")
+      assert %{state: :ready} = await_status(hsm, &(&1.state == :ready))
+    end
+
+    test "at the start is the error of the start", %{module: module} do
+      FaultyModule.control(module, "C_Initialize crash=segv")
+
+      assert {:error, %Error{reason: :library_crashed} = error} =
+               Cryptoki.start_link(FaultyModule.options(module, isolation: :process))
+
+      assert Exception.message(error) =~ "SIGSEGV"
+    end
+
+    test "takes nobody's leases or streams along but its own", %{module: module} do
+      other = start_supervised!({Cryptoki, MainToken.options(isolation: :none)}, id: :other)
+      hsm = start(module)
+
+      assert {:ok, {:error, %Error{reason: :library_crashed}}} =
+               Cryptoki.with_session(hsm, fn session ->
+                 FaultyModule.control(module, "C_GenerateRandom crash=segv count=1")
+                 {:ok, Cryptoki.random(session, 8)}
+               end)
+
+      FaultyModule.control(module, "")
+      assert {:ok, <<_::64>>} = Cryptoki.random(other, 8)
+      await(fn -> match?({:ok, _}, Cryptoki.random(hsm, 8)) end)
+    end
+  end
+
+  describe "a PIN" do
+    test "with which the library crashed, and which is not known to be good, is not tried again",
+         context do
+      %{module: module} = context
+      FaultyModule.control(module, "C_Login crash=segv")
+      pin = "#{System.unique_integer([:positive])}1"
+      hsm = start(module, pin: fn -> pin end)
+      await(fn -> Cryptoki.status!(hsm).state == :locked end)
+      assert FaultyModule.count(module, ~r/^C_Login crashes/) == 1
+
+      FaultyModule.control(module, "")
+      assert Cryptoki.unlock(hsm, SoftHSM.pin()) == :ok
+      assert {:ok, _} = Cryptoki.random(hsm, 8)
+    end
+
+    test "that was taken before is tried once more, and no third time", %{module: module} do
+      hsm = start(module)
+      key = key(hsm)
+      FaultyModule.control(module, "C_Login crash=segv")
+      kill(hsm, "KILL")
+      await(fn -> Cryptoki.status!(hsm).state == :locked end)
+      assert FaultyModule.count(module, ~r/^C_Login crashes/) == 2
+
+      FaultyModule.control(module, "")
+      assert Cryptoki.unlock(hsm, SoftHSM.pin(), force: true) == :ok
+      assert signed(hsm, key)
+    end
+  end
+
+  test "a library that returns from nothing is killed, when that was asked for", %{module: module} do
+    hsm = start(module, kill_after: 200)
+    key = key(hsm)
+    before = worker(hsm)
+    FaultyModule.control(module, "C_Sign hang")
+
+    # Those that are opened in the place of the overdue ones hang, too.
+    await(fn ->
+      assert {:error, %Error{}} = sign(hsm, key, timeout: 100)
+      worker(hsm) not in [before, nil]
+    end)
+
+    FaultyModule.control(module, "")
+    assert signed(hsm, key)
+  end
+
+  test "memory has a limit, and the others do not feel its end", %{module: module} do
+    hsm = start(module, memory: 256 * 1024 * 1024)
+    key = key(hsm)
+    FaultyModule.control(module, "C_Sign crash=memory count=1")
+    assert {:error, %Error{reason: :library_crashed}} = sign(hsm, key)
+    FaultyModule.control(module, "")
+    assert signed(hsm, key)
+  end
+
+  test "all goes with the instance", %{module: module} do
+    hsm = start(module)
+    {keeper, worker} = {keeper(hsm), worker(hsm)}
+    assert alive?(keeper) and alive?(worker)
+    :ok = stop_supervised(Cryptoki)
+    await(fn -> not alive?(keeper) and not alive?(worker) end)
+  end
+
+  test "of the VM the process has what it needs, and nothing can be read from it", %{
+    module: module
+  } do
+    System.put_env("CRYPTOKI_TEST_SECRET", "secret")
+    on_exit(fn -> System.delete_env("CRYPTOKI_TEST_SECRET") end)
+    worker = module |> start() |> worker()
+    # As the kernel shows it to root alone, since it may not be dumped.
+    with {:ok, shown} <- File.read("/proc/#{worker}/environ"),
+         do: refute(shown =~ "CRYPTOKI_TEST_SECRET")
+
+    assert File.read_link("/proc/#{worker}/cwd") in [{:ok, "/"}, {:error, :eacces}]
+    assert %{uid: 0} = File.stat!("/proc/#{worker}/environ")
+    open = for fd <- descriptors(worker), fd not in ~w(0 1 2), do: target(worker, fd)
+    assert Enum.all?(open, &(&1 =~ ~r{^socket:|^/dev/null$|faulty|softhsm|tokens}))
+  end
+
+  test "options that only a process can keep are refused without one", %{module: module} do
+    for option <- [memory: 64 * 1024 * 1024, kill_after: 100] do
+      assert_raise ArgumentError, ~r/isolation: :process/, fn ->
+        Cryptoki.start_link(FaultyModule.options(module, [isolation: :none] ++ [option]))
+      end
+    end
+  end
+
+  defp descriptors(worker) do
+    case File.ls("/proc/#{worker}/fd") do
+      {:ok, descriptors} -> descriptors
+      {:error, :eacces} -> []
+    end
+  end
+
+  defp target(worker, fd) do
+    case File.read_link("/proc/#{worker}/fd/#{fd}") do
+      {:ok, target} -> target
+      {:error, _closed} -> "/dev/null"
+    end
+  end
+
+  defp key(hsm) do
+    label = "isolated-#{System.unique_integer([:positive])}"
+    options = [value_len: 32, sign: true, label: label, token: true]
+    assert {:ok, _key} = Cryptoki.generate_key(hsm, :generic_secret_key_gen, options)
+    [label: label]
+  end
+
+  defp sign(hsm, key, options \\ []), do: Cryptoki.sign(hsm, key, :sha256_hmac, "text", options)
+
+  # What was absent a moment ago comes back.
+  defp signed(hsm, key) do
+    await(fn -> match?({:ok, <<_::256>>}, sign(hsm, key)) end)
+    true
+  end
+
+  defp provoked(hsm, key, done?) do
+    sign(hsm, key)
+    unless done?.(), do: provoked(hsm, key, done?)
+  end
+
+  defp await_status(hsm, fun) do
+    status = Cryptoki.status!(hsm)
+    if fun.(status), do: status, else: await_status(hsm, fun)
+  end
+
+  defp await(fun) do
+    unless fun.() do
+      receive after: (10 -> :ok)
+      await(fun)
+    end
+  end
+
+  # The process of the one instance that has one here: a child of its keeper, which is a child of this VM.
+  defp keeper(hsm), do: hsm |> worker() |> parent()
+
+  defp worker(_hsm) do
+    us = System.pid()
+    workers = for pid <- processes(), parent(parent(pid)) == us, do: String.to_integer(pid)
+    if workers != [], do: workers |> Enum.max() |> Integer.to_string()
+  end
+
+  defp processes do
+    for name <- File.ls!("/proc"),
+        name =~ ~r/^\d+$/,
+        {:ok, comm} <- [File.read("/proc/#{name}/comm")],
+        String.starts_with?(comm, "cryptoki_worker"),
+        do: name
+  end
+
+  defp parent(nil), do: nil
+
+  defp parent(pid) do
+    with {:ok, status} <- File.read("/proc/#{pid}/status"),
+         [_all, parent] <- Regex.run(~r/^PPid:\s+(\d+)$/m, status) do
+      parent
+    else
+      _gone -> nil
+    end
+  end
+
+  defp alive?(pid),
+    do: File.exists?("/proc/#{pid}") and not (File.read!("/proc/#{pid}/stat") =~ ") Z")
+
+  defp kill(hsm, signal), do: {_, 0} = System.cmd("kill", ["-#{signal}", worker(hsm)])
+end
