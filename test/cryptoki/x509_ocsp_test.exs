@@ -7,7 +7,7 @@ defmodule Cryptoki.X509OCSPTest do
   import Cryptoki.Test.CertificationRequest, only: [extension: 2, extension: 3]
 
   alias Cryptoki.{Certificates, DER, Error, SignatureAlgorithm, X509}
-  alias Cryptoki.Test.{KeyPairs, MainToken, Parts, Referee, Scratch}
+  alias Cryptoki.Test.{HTTPOnce, KeyPairs, MainToken, Parts, Referee, Scratch}
   alias Cryptoki.X509.OCSP
 
   @nobody :no_such_instance
@@ -60,40 +60,11 @@ defmodule Cryptoki.X509OCSPTest do
 
   # What OpenSSL says of the answer to a request that it sends itself.
   defp client(context, options, serials, respond) do
-    {:ok, listening} =
-      :gen_tcp.listen(0, [:binary, packet: :http_bin, active: false, ip: {127, 0, 0, 1}])
-
-    {:ok, port} = :inet.port(listening)
-    server = Task.async(fn -> serve(listening, respond) end)
-    url = ~w(-url http://127.0.0.1:#{port}/ -CAfile root.pem -issuer root.pem)
-    {text, 0} = openssl(context, ["ocsp"] ++ options ++ url ++ leaves(serials))
-    Task.await(server, 60_000)
-    :ok = :gen_tcp.close(listening)
-    text
-  end
-
-  defp serve(listening, respond) do
-    {:ok, socket} = :gen_tcp.accept(listening)
-    request = body(socket, 0)
-    head = "HTTP/1.0 200 OK\r\nContent-Type: application/ocsp-response\r\n"
-    der = respond.(request)
-    :ok = :gen_tcp.send(socket, [head, "Content-Length: #{byte_size(der)}\r\n\r\n", der])
-    :ok = :gen_tcp.close(socket)
-  end
-
-  defp body(socket, length) do
-    case :gen_tcp.recv(socket, 0) do
-      {:ok, {:http_header, _, :"Content-Length", _, text}} ->
-        body(socket, String.to_integer(text))
-
-      {:ok, :http_eoh} ->
-        :ok = :inet.setopts(socket, packet: :raw)
-        {:ok, body} = :gen_tcp.recv(socket, length)
-        body
-
-      {:ok, _line} ->
-        body(socket, length)
-    end
+    HTTPOnce.serve("application/ocsp-response", respond, fn url ->
+      url = ~w(-url #{url} -CAfile root.pem -issuer root.pem)
+      {text, 0} = openssl(context, ["ocsp"] ++ options ++ url ++ leaves(serials))
+      text
+    end)
   end
 
   defp known(1), do: :good
