@@ -104,6 +104,8 @@ defmodule Cryptoki.EnvelopeCacheTest do
     assert Cache.fetch(name, "asked", 1_005_000) == :error
     # And it is gone then.
     assert Cache.fetch(name, "asked", 5_000) == :error
+    Cache.put(name, "asked", @kek, 5_000)
+    assert Cache.fetch(name, "asked", 9_000_000) == :error
     assert :ets.info(name, :size) == 1
   end
 
