@@ -3,7 +3,6 @@
 
 use cryptoki_engine::library::numbers::{Numbers, Standing};
 use cryptoki_ffi::values::Handle;
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -35,7 +34,7 @@ fn good(numbers: &Numbers, handle: Handle) -> bool {
 fn destroy(numbers: &Numbers, handle: Handle) {
     let handles = [handle];
     let _in_use = numbers.enter(SLOT, &handles).unwrap();
-    numbers.end(SLOT, handle, || false).unwrap().gone();
+    numbers.end(SLOT, handle).unwrap().gone();
 }
 
 #[test]
@@ -75,7 +74,7 @@ fn an_object_is_destroyed_once_and_not_under_those_who_use_it() {
         move || {
             let handles = [first];
             let _in_use = numbers.enter(SLOT, &handles).unwrap();
-            let ending = numbers.end(SLOT, first, || false).unwrap();
+            let ending = numbers.end(SLOT, first).unwrap();
             ended.send(()).unwrap();
             ending.gone();
         }
@@ -86,7 +85,7 @@ fn an_object_is_destroyed_once_and_not_under_those_who_use_it() {
     // From here on nobody gets it, and nobody else destroys it; whoever had it before goes on.
     assert_eq!(found(&numbers), None);
     assert!(!good(&numbers, first));
-    assert!(numbers.end(SLOT, first, || false).is_none());
+    assert!(numbers.end(SLOT, first).is_none());
     assert!(ends.try_recv().is_err());
     drop(in_use);
     ends.recv().unwrap();
@@ -94,33 +93,14 @@ fn an_object_is_destroyed_once_and_not_under_those_who_use_it() {
     assert_eq!(numbers.standing(SLOT, &first), Standing::Gone);
 }
 
-/// Whoever uses it may hang in the library.
-#[test]
-fn nobody_waits_for_the_end_of_an_object_for_whom_nobody_waits() {
-    let numbers = Numbers::default();
-    let first = found(&numbers).unwrap();
-    let handles = [first];
-    let hangs = numbers.enter(SLOT, &handles).unwrap();
-    let destroys = numbers.enter(SLOT, &handles).unwrap();
-    let looks = Cell::new(0);
-    let ending = numbers.end(SLOT, first, || looks.replace(looks.get() + 1) == 2);
-    assert!(ending.is_none() && looks.get() == 3);
-    // It has stayed, and the next one may destroy it.
-    assert!(good(&numbers, first) && found(&numbers) == Some(first));
-    drop(hangs);
-    numbers.end(SLOT, first, || false).unwrap().gone();
-    drop(destroys);
-    assert_eq!(numbers.standing(SLOT, &first), Standing::Gone);
-}
-
 #[test]
 fn what_could_not_be_destroyed_is_still_there() {
     let numbers = Numbers::default();
     let first = found(&numbers).unwrap();
-    numbers.end(SLOT, first, || false).unwrap().stayed();
+    numbers.end(SLOT, first).unwrap().stayed();
     assert!(good(&numbers, first));
     // Nobody knows: then it can be looked for.
-    drop(numbers.end(SLOT, first, || false).unwrap());
+    drop(numbers.end(SLOT, first).unwrap());
     assert_eq!(numbers.standing(SLOT, &first), Standing::Unknown);
 }
 

@@ -22,8 +22,6 @@ const GONE_LIMIT: usize = 1 << 16;
 /// How long the end of a session waits for calls that use its objects. Whoever is inside of the library for
 /// longer has been given its object.
 pub const PATIENCE: Duration = Duration::from_secs(1);
-/// How often the end of an object looks whether anybody still waits for it.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// What becomes of a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,28 +188,17 @@ impl Numbers {
     }
 
     /// Begins to end an object that the caller, alone of all in the end, is using; none if somebody else has
-    /// begun to. Waits until the others have left it: whoever came later finds it ended. Where they do not, as in a
-    /// call that hangs, it waits no longer than somebody waits for it; then the object is as it was.
-    pub fn end(
-        &self,
-        slot: CK_SLOT_ID,
-        handle: Handle,
-        is_abandoned: impl Fn() -> bool,
-    ) -> Option<Ending<'_>> {
+    /// begun to. Waits until the others have left it, also when nobody waits for it any more: what was made and is
+    /// not wanted goes, however long a call with it hangs. Whoever came later finds it ended.
+    pub fn end(&self, slot: CK_SLOT_ID, handle: Handle) -> Option<Ending<'_>> {
         let mut state = self.state();
         let known = state.good(slot, &handle).filter(|known| !known.ending)?;
         known.ending = true;
-        loop {
-            let known = state.good(slot, &handle)?;
-            if known.users <= 1 {
-                break;
-            }
-            if is_abandoned() {
-                known.ending = false;
-                return None;
-            }
-            let waited = self.left.wait_timeout(state, LOOK);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        while state.good(slot, &handle)?.users > 1 {
+            state = self
+                .left
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         Some(Ending {
             numbers: self,

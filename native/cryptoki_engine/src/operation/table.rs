@@ -118,7 +118,7 @@ macro_rules! operations {
             copy(object: Handle, template: Template) makes [C_CopyObject]
                 |at| objects::copy(at, *object, template);
             destroy(object: Handle) works [C_DestroyObject]
-                |at| at.session.destroy_object(*object, || at.is_abandoned()).map(|()| Answer::Done);
+                |at| at.session.destroy_object(*object).map(|()| Answer::Done);
             object_size(object: Handle) looks [C_GetObjectSize]
                 |at| objects::size(at, *object);
             session_info() looks [C_GetSessionInfo]

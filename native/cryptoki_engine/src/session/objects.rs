@@ -35,8 +35,8 @@ impl Session {
     }
 
     /// Destroys an object, and its handle whatever comes of it, unless the object has certainly stayed.
-    pub fn destroy_object(&self, handle: Handle, is_abandoned: impl Fn() -> bool) -> Result<()> {
-        let Some(ending) = self.numbers().end(self.token.slot, handle, is_abandoned) else {
+    pub fn destroy_object(&self, handle: Handle) -> Result<()> {
+        let Some(ending) = self.numbers().end(self.token.slot, handle) else {
             return Err(stale("the object is being destroyed by somebody else"));
         };
         let outcome = self.call(|functions, session| functions.destroy(session, handle.number));
