@@ -137,6 +137,7 @@ defmodule Cryptoki.CMSSharedTest do
     for {recipients, says} <- [
           {[%{recipient | count: 2_000_001}], "more than 2000000 rounds"},
           {List.duplicate(%{recipient | count: 200_000}, 11), "more than 2000000 rounds"},
+          {List.duplicate(%{recipient | count: 1}, 17), "no more than 16 are tried"},
           {[%{recipient | cipher: :unknown}], "is not known here"}
         ] do
       assert {:error, %Error{reason: :unsupported, detail: text}} =

@@ -38,6 +38,7 @@ defmodule Cryptoki.NodesKnownTest do
           &Cryptoki.sign(&1, key, :ecdsa_sha256, ""),
           &Cryptoki.digest(&1, {:concatenate_base_and_key, key: key}, ""),
           &Cryptoki.wrap_key(&1, [label: "aes"], :aes_key_wrap, key),
+          &Cryptoki.encrypt(&1, [label: "aes"], :aes_ecb, "", sign: {key, :aes_cmac}),
           &Cryptoki.with_session(&1, fn session ->
             Cryptoki.start(session, :sign, key, :ecdsa_sha256)
           end)

@@ -70,7 +70,7 @@ defmodule Cryptoki.OpenSSHPasswordTest do
     file = fn bytes -> PEM.encode(bytes, label) end
 
     for {bytes, reason, says} <- [
-          {<<head::binary, 257::32, rest::binary>>, :unsupported, "more than 256 rounds"},
+          {<<head::binary, 129::32, rest::binary>>, :unsupported, "more than 128 rounds"},
           {<<head::binary, 0xFFFF_FFFF::32, rest::binary>>, :unsupported, "rounds"},
           {<<head::binary, 0::32, rest::binary>>, :invalid_argument, "key derivation are none"},
           {replaced(bytes, "bcrypt", "scrypt"), :unsupported, "`ssh-keygen -p -N ''"},

@@ -20,8 +20,7 @@ defmodule Cryptoki.CMS.Opener do
          {:ok, recipients} <- recipients(message.recipients, kind(holder), ids),
          :ok <- known(recipients, holder),
          {:ok, keys} <- keys(recipients, holder, message.cipher.key) do
-      opened = for {key, as} <- keys, do: {as, Cipher.open(message.cipher, key, message.sealed)}
-      content(opened)
+      keys |> Stream.map(&opened(message.cipher, &1, message.sealed)) |> content()
     end
   end
 
@@ -47,22 +46,32 @@ defmodule Cryptoki.CMS.Opener do
         text = "its password is for more than #{@rounds} rounds, which are not computed here"
         {:error, Error.new(:unsupported, text)}
 
+      length(known) > @tried ->
+        text = "it is for #{length(known)} passwords, and no more than #{@tried} are tried"
+        {:error, Error.new(:unsupported, text)}
+
       true ->
-        content(for recipient <- known, do: by(recipient, password, cipher, sealed))
+        known |> Stream.map(&by(&1, password, cipher, sealed)) |> content()
     end
   end
 
   defp by(recipient, password, cipher, sealed) do
-    {key, as} = found(Password.open(recipient, password, cipher.key), cipher.key)
-    {as, Cipher.open(cipher, key, sealed)}
+    key = recipient |> Password.open(password, cipher.key) |> found(cipher.key)
+    opened(cipher, key, sealed)
   end
 
-  # The first that opens, whether its key was there or is a substitute: who could see which it was could decrypt.
+  defp opened(cipher, {key, _as}, sealed), do: Cipher.open(cipher, key, sealed)
+
+  # The first that opens, whether its key was there or is a substitute: who could see which it was could decrypt. All
+  # are opened, and one content is kept.
   defp content(opened) do
-    case Enum.find(opened, &match?({_as, {:ok, _}}, &1)) do
-      {_as, {:ok, content}} -> {:ok, content}
-      nil -> {:error, Error.new(:encrypted_data_invalid, "it is for another key, or was changed")}
+    first = fn
+      {:ok, _content} = found, nil -> found
+      _other, found -> found
     end
+
+    Enum.reduce(opened, nil, first) ||
+      {:error, Error.new(:encrypted_data_invalid, "it is for another key, or was changed")}
   end
 
   ## Who is meant: all of it can be seen by anybody

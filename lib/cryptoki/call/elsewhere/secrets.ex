@@ -28,12 +28,12 @@ defmodule Cryptoki.Elsewhere.Secrets do
   defp option(options) do
     if Keyword.keyword?(options) do
       Enum.find_value(options, fn {name, value} ->
-        if name in @options and value != nil, do: "#{name}:"
+        if name in @options and value != nil, do: "#{name}:", else: in_uri(value)
       end)
     end
   end
 
-  # Selectors stand among the arguments of a verb and in those of a mechanism.
+  # Selectors stand among the arguments of a verb, in those of a mechanism, and with a mechanism in an option.
   defp in_uri({name, arguments}) when is_atom(name) and is_map(arguments),
     do: in_uri({name, Map.to_list(arguments)})
 
@@ -41,6 +41,7 @@ defmodule Cryptoki.Elsewhere.Secrets do
     if Keyword.keyword?(arguments), do: Enum.find_value(arguments, &in_uri(elem(&1, 1)))
   end
 
+  defp in_uri({key, mechanism}), do: in_uri(key) || in_uri(mechanism)
   defp in_uri(%URI{} = uri), do: named(uri)
 
   defp in_uri(<<scheme::binary-size(7), _rest::binary>> = text) do

@@ -22,7 +22,7 @@ defmodule Cryptoki.PrivateKey.OpenSSHEncryption do
   }
 
   # `ssh-keygen` has 16 or 24 of them by itself, of which each costs a twentieth of a second here, twice.
-  @most 256
+  @most 128
 
   @plain "`ssh-keygen -p -N '' -f COPY` asks for the password and takes it off a copy of the file"
   @needed "it is encrypted; say password:, or #{@plain}"
@@ -75,8 +75,15 @@ defmodule Cryptoki.PrivateKey.OpenSSHEncryption do
       wrong("what is encrypted in it is not of whole blocks")
     else
       {key, iv} = :erlang.split_binary(Bcrypt.pbkdf(password, salt, rounds, size + iv), size)
-      decrypt(cipher, key, iv, sealed, tag)
+      decrypted(cipher, key, iv, sealed, tag)
     end
+  end
+
+  # What :crypto raises has the key in its stack trace.
+  defp decrypted(cipher, key, iv, sealed, tag) do
+    decrypt(cipher, key, iv, sealed, tag)
+  rescue
+    _no_such_cipher -> unsupported(@unknown)
   end
 
   @doc "The error of a password that is not the right one."
@@ -98,12 +105,8 @@ defmodule Cryptoki.PrivateKey.OpenSSHEncryption do
     end
   end
 
-  # What :crypto raises has the key in its stack trace.
-  defp decrypt(cipher, key, iv, sealed, "") do
-    {:ok, :crypto.crypto_one_time(cipher, key, iv, sealed, false)}
-  rescue
-    _no_such_cipher -> unsupported(@unknown)
-  end
+  defp decrypt(cipher, key, iv, sealed, ""),
+    do: {:ok, :crypto.crypto_one_time(cipher, key, iv, sealed, false)}
 
   # Its nonce is the number of a packet, of which there is one here.
   defp chacha20(key, block, bytes),
