@@ -261,7 +261,7 @@ defmodule Cryptoki.ImportKeyTest do
       template = [label: label, token: true]
 
       assert {:error, %Error{reason: :timeout, executed: :maybe} = error} =
-               Cryptoki.import_key(hsm, files.ec.file, template, timeout: 500)
+               Cryptoki.import_key(hsm, files.ec.file, template, timeout: 20_000)
 
       assert Exception.message(error) =~ "on the token perhaps"
       FaultyModule.control(module, "")

@@ -134,7 +134,8 @@ defmodule Cryptoki.MixTasks.DataTest do
           do: {to_charlist(name), value && to_charlist(value)}
 
     env = for {name, value} <- env, do: {name, value || false}
-    line = ~s(exec #{command()} "$@")
+    # Under nohup, as a machine runs tests, it would ignore SIGHUP like whoever started it.
+    line = ~s(exec env --default-signal=HUP #{command()} "$@")
     args = ["-c", line, "mix" | arguments]
     options = [:binary, :exit_status, args: args, env: env, cd: context.directory]
     port = Port.open({:spawn_executable, System.find_executable("sh")}, options)

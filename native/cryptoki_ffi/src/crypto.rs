@@ -1,7 +1,7 @@
 //! Signing, verifying, encrypting, decrypting, digesting and random numbers (sections 5.8 to 5.15, 5.19).
 
 use crate::failure::{Failure, Reason, Result};
-use crate::functions::{Functions, OUTPUT_LIMIT, buffer, call, filled, input, ulong};
+use crate::functions::{Functions, OUTPUT_LIMIT, buffer, call, filled, input, ulong, written};
 use crate::layout::MechanismMemory;
 use crate::sizes;
 use crate::values::Mechanism;
@@ -147,6 +147,19 @@ impl Functions {
             Kind::VerifyRecover => single!(C_VerifyRecover, signature),
             _ => Err(no_such(kind, "single")),
         }
+    }
+
+    /// `C_Sign` with a mechanism whose signature has pointers into itself: it stays where the library wrote it.
+    pub fn sign_in_place(
+        &self,
+        mechanism: CK_MECHANISM_TYPE,
+        session: CK_SESSION_HANDLE,
+        data: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let (bytes, length) = (input(data), ulong(data.len()));
+        written("C_Sign", sizes::signature(mechanism), |out, room| {
+            call!(self, C_Sign(session, bytes, length, out, room))
+        })
     }
 
     /// `C_Verify`.

@@ -139,13 +139,30 @@ const ROUNDS: usize = 6;
 /// Room for a list whose length was not told.
 const ROOM: usize = 256;
 
-/// Runs a call that fills a buffer: `expected` bytes first, what the library asks for if that was
-/// too little, or twice as much where it does not say. The length that comes back is checked against the buffer.
+/// Runs a call that fills a buffer, see [`written`]. Much room for little is not handed on.
 pub fn output(
     function: &'static str,
     expected: usize,
-    mut call: impl FnMut(*mut u8, *mut CK_ULONG) -> Result<()>,
+    call: impl FnMut(*mut u8, *mut CK_ULONG) -> Result<()>,
 ) -> Result<Vec<u8>> {
+    let mut bytes = written(function, expected, call)?;
+    // Whoever has the answer would carry the room along, and overwrite it.
+    if bytes.len() < bytes.capacity() / 2 {
+        let exact = bytes.to_vec();
+        wipe(bytes);
+        return Ok(exact);
+    }
+    Ok(std::mem::take(&mut *bytes))
+}
+
+/// Runs a call that fills a buffer: `expected` bytes first, what the library asks for if that was
+/// too little, or twice as much where it does not say. The length that comes back is checked against the buffer, and
+/// the bytes are where the library wrote them.
+pub fn written(
+    function: &'static str,
+    expected: usize,
+    mut call: impl FnMut(*mut u8, *mut CK_ULONG) -> Result<()>,
+) -> Result<Zeroizing<Vec<u8>>> {
     let mut capacity = expected;
     for _ in 0..ROUNDS {
         // Overwritten unless it is handed on: a decryption that failed may have left plaintext in it.
@@ -160,13 +177,7 @@ pub fn output(
             }
             Ok(()) => {
                 bytes.truncate(length as usize);
-                // Whoever has the answer would carry the room along, and overwrite it.
-                if bytes.len() < capacity / 2 {
-                    let exact = bytes.to_vec();
-                    wipe(bytes);
-                    return Ok(exact);
-                }
-                return Ok(std::mem::take(&mut *bytes));
+                return Ok(bytes);
             }
             Err(failure) if failure.is(ck::CKR_BUFFER_TOO_SMALL) => {
                 let told = length as usize > capacity && length != ck::CK_UNAVAILABLE_INFORMATION;
@@ -282,6 +293,20 @@ mod tests {
             answer(ck::CKR_OK)
         });
         assert_eq!(bytes, Ok(vec![0; 3]));
+    }
+
+    /// One-time passwords have pointers into their buffer.
+    #[test]
+    fn what_stays_in_place_is_where_it_was_written() {
+        let mut at = std::ptr::null();
+        let bytes = written("C_Sign", 8_192, |out, length| {
+            at = out.cast_const();
+            // SAFETY: the test's own pointer.
+            unsafe { *length = ulong(64) };
+            answer(ck::CKR_OK)
+        });
+        let bytes = bytes.expect("an answer");
+        assert_eq!((bytes.as_ptr(), bytes.len()), (at, 64));
     }
 
     #[test]

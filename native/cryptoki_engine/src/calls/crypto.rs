@@ -27,7 +27,7 @@ pub fn single(at: &mut At, crypto: &Crypto, data: &[u8]) -> Result<Answer> {
 pub fn sign_otp(at: &mut At, crypto: &Crypto, data: &[u8]) -> Result<Answer> {
     let _until_over = begin(at, crypto, None)?;
     let parameters = at.call(|functions, session| {
-        let answer = functions.single(crypto.kind, crypto.mechanism.kind, session, data)?;
+        let answer = functions.sign_in_place(crypto.mechanism.kind, session, data)?;
         otp::parameters(&answer)
     })?;
     Ok(Answer::Otp(parameters))
