@@ -10,7 +10,8 @@ defmodule Mix.Tasks.Cryptoki.Decrypt do
 
   @moduledoc """
   Decrypts what `mix cryptoki.encrypt` or another program has encrypted. The file of `--out` is there when
-  all of it has been decrypted, and not before; standard output may have got the beginning.
+  all of it has been decrypted, and not before: until then it is in `FILE.part`, which nobody else may read and which goes
+  with this program, however it ends. Standard output may have got the beginning.
 
       $ mix cryptoki.decrypt "pkcs11:token=payments;object=archive" --in backup.enc --out backup.tar
       $ mix cryptoki.decrypt "pkcs11:token=payments;object=inbox" --mechanism rsa_pkcs_oaep:hash=sha_1 < secret
