@@ -8,7 +8,7 @@ defmodule Cryptoki.ConsumersTest do
   alias Cryptoki.Test.SoftHSM
 
   @root File.cwd!()
-  @moduletag timeout: 600_000
+  @moduletag timeout: 1_800_000
 
   @question "{:ok, [_ | _]} = Cryptoki.slots(library: #{inspect(SoftHSM.library())})"
 

@@ -8,7 +8,7 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
   alias Cryptoki.Native.Loader
   alias Cryptoki.Test.{FileServer, Package, Scratch, SoftHSM}
 
-  @moduletag timeout: 600_000
+  @moduletag timeout: 1_800_000
 
   @question """
   {:ok, hsm} = Cryptoki.start_link(uri: System.fetch_env!("HSM_URI"), timeout: 60_000)

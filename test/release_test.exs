@@ -1,6 +1,8 @@
 defmodule Cryptoki.ReleaseTest do
   use ExUnit.Case, async: true
 
+  @moduletag timeout: 1_800_000
+
   # What bin/release makes but for the libraries, which take minutes: the package, which rebar3's own reader of Hex's
   # format takes apart, and the list of crates.
 

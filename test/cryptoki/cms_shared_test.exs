@@ -95,7 +95,11 @@ defmodule Cryptoki.CMSSharedTest do
     der = by_openssl("-aes-256-gcm -secretkey #{hex} -secretkeyid 0123")
     value = Base.decode16!(hex)
     idle = Cryptoki.import_key!(hsm, {:aes, value}, unwrap: false)
-    assert {:error, %Error{function: :C_UnwrapKey}} = CMS.decrypt(hsm, idle, der)
+    assert {:error, error} = CMS.decrypt(hsm, idle, der)
+
+    # Kryoptic answers for the key what it answers for what is wrapped.
+    unless MainToken.lacks(:kryoptic, "a reason of its own"),
+      do: assert(error.function == :C_UnwrapKey)
 
     assert {:error, %Error{reason: :invalid_argument, detail: text}} =
              CMS.decrypt_with_password(der, "geheim")

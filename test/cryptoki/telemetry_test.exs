@@ -135,6 +135,14 @@ defmodule Cryptoki.TelemetryTest do
     emitted([:session, :lost])
     FaultyModule.control(module, "")
 
+    # A library in a process of its own, which returns from nothing.
+    apart = FaultyModule.new()
+    opts = [isolation: :process, kill_after: 100, sessions: 1, reconnect: [min: 1, max: 20]]
+    isolated = start_supervised!({Cryptoki, FaultyModule.options(apart, opts)}, id: :apart)
+    FaultyModule.control(apart, "C_GenerateRandom hang")
+    hanging(isolated)
+    FaultyModule.control(apart, "")
+
     # Two members, of which the one that is asked cannot.
     {:ok, group} = Cryptoki.Group.start_link(members: [hsm, :nobody], reconnect: [min: 1, max: 1])
     FaultyModule.control(module, "C_DigestInit rv=0x30 count=1")
@@ -159,6 +167,17 @@ defmodule Cryptoki.TelemetryTest do
 
     assert_raise RuntimeError, raises
     for {name, _all} <- happened(), do: name
+  end
+
+  # Sessions that are opened in the place of the overdue ones hang, too.
+  defp hanging(hsm) do
+    {:error, _error} = Cryptoki.random(hsm, 1, timeout: 100)
+
+    receive do
+      {[:cryptoki, :library, :killed], _, _} = event -> send(self(), event)
+    after
+      0 -> hanging(hsm)
+    end
   end
 
   defp call_metadata(hsm),

@@ -274,8 +274,12 @@ defmodule Cryptoki.Recovery.IsolationTest do
     end
   end
 
-  defp alive?(pid),
-    do: File.exists?("/proc/#{pid}") and not (File.read!("/proc/#{pid}/stat") =~ ") Z")
+  defp alive?(pid) do
+    case File.read("/proc/#{pid}/stat") do
+      {:ok, stat} -> not (stat =~ ") Z")
+      {:error, _gone} -> false
+    end
+  end
 
   defp kill(hsm, signal), do: {_, 0} = System.cmd("kill", ["-#{signal}", worker(hsm)])
 end

@@ -2,7 +2,7 @@ defmodule Cryptoki.Recovery.LoginTest do
   # A token counts wrong PINs and locks: the journal counts the tries.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.{Error, HSM, Native, Options}
+  alias Cryptoki.{Environment, Error, HSM, Native, Options}
   alias Cryptoki.Native.Wait
   alias Cryptoki.Test.EveryCall.World
   alias Cryptoki.Test.{FaultyModule, Load, MainToken, SoftHSM}
@@ -48,7 +48,10 @@ defmodule Cryptoki.Recovery.LoginTest do
   # Nothing else says so: as long as somebody holds on to the instance, no destructor closes it.
   test "the session of a login whose instance has ended meanwhile is closed", context do
     opts = options(context.module, timeout: 300)
-    {:ok, library} = opts |> Options.start!() |> Wait.open(Wait.deadline(5_000))
+
+    {:ok, library} =
+      opts |> Options.start!() |> Environment.opened() |> Wait.open(Wait.deadline(60_000))
+
     FaultyModule.control(context.module, "C_OpenSession hang")
     hsm = in_haste(opts)
     FaultyModule.await(context.module, ~r/^C_OpenSession hangs/)

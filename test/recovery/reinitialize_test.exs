@@ -78,7 +78,7 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
           Cryptoki.stop(hsm)
         end)
 
-      assert log =~ "finalised and initialised anew"
+      assert log =~ "the library was initialised anew"
     end
   end
 
