@@ -168,6 +168,23 @@ defmodule Cryptoki.Recovery.IsolationTest do
     assert signed(hsm, key)
   end
 
+  test "what a service manager sends to every process of a service is for the VM alone", %{
+    module: module
+  } do
+    hsm = start(module)
+    key = key(hsm)
+    {keeper, worker} = {keeper(hsm), worker(hsm)}
+
+    for signal <- ~w(TERM INT HUP QUIT),
+        process <- [keeper, worker],
+        do: {_, 0} = System.cmd("kill", ["-#{signal}", process])
+
+    assert {:ok, <<_::256>>} = sign(hsm, key)
+    assert {keeper, worker} == {keeper(hsm), worker(hsm)}
+    :ok = stop_supervised(Cryptoki)
+    await(fn -> not alive?(keeper) and not alive?(worker) end)
+  end
+
   test "all goes with the instance", %{module: module} do
     hsm = start(module)
     {keeper, worker} = {keeper(hsm), worker(hsm)}

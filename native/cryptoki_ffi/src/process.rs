@@ -20,6 +20,14 @@ pub fn keep_memory_private() {
     }
 }
 
+/// Whoever stops a whole group of processes, as service managers do, leaves this one to whoever has started it.
+pub fn outlive_what_stops_a_group() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+        // SAFETY: sets that nothing is done with a signal.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 /// Bounds the memory that this process can have.
 pub fn limit_memory(bytes: u64) -> Result<()> {
     let limit = libc::rlimit {

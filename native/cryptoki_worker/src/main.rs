@@ -70,6 +70,8 @@ fn main() {
 fn alone() -> std::io::Result<(Channel, Channel)> {
     process::close_descriptors_from(3);
     process::keep_memory_private();
+    // The VM gets the signal, too, and ends its instances in their order: the end of the connection is ours.
+    process::outlive_what_stops_a_group();
     // Or what is mounted where we were started could not be unmounted.
     std::env::set_current_dir("/")?;
     process::take_standard_channels()
