@@ -1,7 +1,7 @@
 //! Owned forms of what crosses the border: mechanisms, templates, handles. Safe, no pointers.
 
 pub use crate::wire::LEVELS;
-use crate::wire::{in_one_piece, nested};
+use crate::wire::{Many, in_one_piece, nested};
 use bytes::Bytes;
 use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_ULONG};
 use serde::de::Visitor;
@@ -176,13 +176,19 @@ pub enum NoValue {
     Failed(CK_RV),
 }
 
+fn nested_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
+    nested(from).map(|Many(items)| items)
+}
+
 /// What was read of one attribute.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Read {
     /// Its bytes.
     Bytes(#[serde(with = "in_one_piece")] Secret),
     /// Its nested attributes.
-    Template(#[serde(deserialize_with = "nested")] Vec<(CK_ATTRIBUTE_TYPE, Read)>),
+    Template(#[serde(deserialize_with = "nested_list")] Vec<(CK_ATTRIBUTE_TYPE, Read)>),
     /// Why there is nothing.
     Nothing(NoValue),
 }

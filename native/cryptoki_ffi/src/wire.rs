@@ -1,18 +1,28 @@
-//! How values are written down for another process, and read again: bytes in one piece, and nothing so deep in each other
-//! that whoever walks it later, or drops it, runs out of stack.
+//! How values are written down for another process, and read again: bytes in one piece, nothing so deep in each other
+//! that whoever walks it later, or drops it, runs out of stack, and no list that takes much more than was sent.
 
-use serde::de::{Error, Visitor};
+use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serializer};
 use std::cell::Cell;
 use std::fmt;
+use std::marker::PhantomData;
 use zeroize::Zeroizing;
 
 /// How deep structures, arrays and templates may stand in each other: more than any mechanism has, and little for a
 /// stack.
 pub const LEVELS: usize = 16;
 
+/// How much the lists of one message may take: a byte that is sent may stand for an item of a hundred.
+pub const LISTS: usize = 128 << 20;
+
 thread_local! {
     static DEEP: Cell<usize> = const { Cell::new(0) };
+    static LEFT: Cell<usize> = const { Cell::new(LISTS) };
+}
+
+/// Another message is read from here on.
+pub fn begin_message() {
+    LEFT.set(LISTS);
 }
 
 /// One level deeper, until it is dropped.
@@ -32,6 +42,50 @@ pub fn nested<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result
     DEEP.set(DEEP.get() + 1);
     let _level = Level;
     T::deserialize(from)
+}
+
+/// A list, within what a message may take: for `#[serde(deserialize_with)]` wherever another process sends one.
+pub fn many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    Many::deserialize(from).map(|many| many.0)
+}
+
+/// The same where lists are in a list.
+pub struct Many<T>(pub Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Items<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+            type Value = Many<T>;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(to, "a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Many<T>, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = from.next_element()? {
+                    room(&mut items).ok_or_else(|| A::Error::custom("too many"))?;
+                    items.push(item);
+                }
+                Ok(Many(items))
+            }
+        }
+
+        from.deserialize_seq(Items(PhantomData))
+    }
+}
+
+/// Room for one more, of what the message has left.
+fn room<T>(items: &mut Vec<T>) -> Option<()> {
+    if items.len() == items.capacity() {
+        let more = items.len().max(4);
+        let left = LEFT.get().checked_sub(more * size_of::<T>())?;
+        items.try_reserve_exact(more).ok()?;
+        LEFT.set(left);
+    }
+    Some(())
 }
 
 /// Bytes in one piece, in the place of one number after the other.

@@ -13,6 +13,7 @@ use crate::request::request::Request;
 use cryptoki_ffi::failure::Result;
 use cryptoki_ffi::functions::Interface;
 use cryptoki_ffi::values::{Data, Secret};
+use cryptoki_ffi::wire::many;
 use cryptoki_sys::{CK_MECHANISM_TYPE, CK_SLOT_ID, CK_USER_TYPE};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -55,17 +56,20 @@ pub enum Told {
     /// That it is done.
     Done,
     /// What the library says of itself.
-    Library(LibraryInfo, Vec<Interface>),
+    Library(
+        LibraryInfo,
+        #[serde(deserialize_with = "many")] Vec<Interface>,
+    ),
     /// The slots with their tokens.
-    Slots(Vec<(Slot, Result<Option<Token>>)>),
+    Slots(#[serde(deserialize_with = "many")] Vec<(Slot, Result<Option<Token>>)>),
     /// A token.
     Token(Token),
     /// Mechanisms.
-    Mechanisms(Vec<CK_MECHANISM_TYPE>),
+    Mechanisms(#[serde(deserialize_with = "many")] Vec<CK_MECHANISM_TYPE>),
     /// A mechanism.
     Mechanism(MechanismInfo),
     /// Which slots have a token.
-    Presence(Vec<Presence>),
+    Presence(#[serde(deserialize_with = "many")] Vec<Presence>),
     /// How many slot events there were so far; none where the library cannot say.
     Events(Option<u64>),
 }

@@ -3,9 +3,22 @@
 use crate::library::info::SessionInfo;
 use cryptoki_ffi::failure::Result;
 use cryptoki_ffi::values::{Handle, Read, Secret};
-use cryptoki_ffi::wire::{in_one_piece, nested};
+use cryptoki_ffi::wire::{Many, in_one_piece, many, nested};
 use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_ULONG};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The attributes of an object.
+pub type Attributes = Vec<(CK_ATTRIBUTE_TYPE, Read)>;
+
+fn each<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<Vec<Result<Attributes>>, D::Error> {
+    let each: Vec<Result<Many<_>>> = many(from)?;
+    Ok(each
+        .into_iter()
+        .map(|read| read.map(|Many(read)| read))
+        .collect())
+}
 
 /// An answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,12 +34,12 @@ pub enum Answer {
     /// The same with what the library has written into the parameter.
     With(
         #[serde(deserialize_with = "nested")] Box<Answer>,
-        Vec<Secret>,
+        #[serde(deserialize_with = "many")] Vec<Secret>,
     ),
     /// What the library has written into the parameter.
-    Written(Vec<Secret>),
+    Written(#[serde(deserialize_with = "many")] Vec<Secret>),
     /// The values of a one-time password.
-    Otp(Vec<(CK_ULONG, Vec<u8>)>),
+    Otp(#[serde(deserialize_with = "many")] Vec<(CK_ULONG, Vec<u8>)>),
     /// A number.
     Number(CK_ULONG),
     /// A number that the library does not know.
@@ -34,17 +47,21 @@ pub enum Answer {
     /// An object.
     Object(Handle),
     /// Objects.
-    Objects(Vec<Handle>),
+    Objects(#[serde(deserialize_with = "many")] Vec<Handle>),
     /// A public key and its private key.
     Pair(Handle, Handle),
     /// What was encapsulated, and the key of it.
     Encapsulated(Vec<u8>, Handle),
     /// A new key, the keys that its mechanism has made beside it (none where it made none), and bytes.
-    Beside(Option<Handle>, Vec<Option<Handle>>, Vec<Secret>),
+    Beside(
+        Option<Handle>,
+        #[serde(deserialize_with = "many")] Vec<Option<Handle>>,
+        #[serde(deserialize_with = "many")] Vec<Secret>,
+    ),
     /// The attributes of an object.
-    Attributes(Vec<(CK_ATTRIBUTE_TYPE, Read)>),
+    Attributes(#[serde(deserialize_with = "many")] Attributes),
     /// Those of several objects, or why one of them cannot be read.
-    Each(Vec<Result<Vec<(CK_ATTRIBUTE_TYPE, Read)>>>),
+    Each(#[serde(deserialize_with = "each")] Vec<Result<Attributes>>),
     /// What a session says of itself.
     Session(SessionInfo),
 }

@@ -135,7 +135,7 @@ impl Life {
         };
         spawn("cryptoki-end", watch).inspect_err(|_| life.kill("no thread"))?;
         // What it is told it is told by one that may wait for it.
-        let mut link = Link::new(ours);
+        let mut link = Link::asking(ours);
         let hello = if link.wait(FIRST_WORD) {
             link.receive::<Hello>()
         } else {
@@ -313,7 +313,7 @@ impl Life {
     pub fn connect(&self, notice: Notice) -> Result<Link> {
         let unable = |error: std::io::Error| Failure::own(Reason::Busy, error.to_string());
         let (ours, theirs) = Channel::pair().map_err(unable)?;
-        let link = Link::new(ours);
+        let link = Link::asking(ours);
         let mut state = self.lock();
         if state.ended.is_some() {
             drop(state);

@@ -2,6 +2,7 @@
 
 use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::values::Secret;
+use cryptoki_ffi::wire::begin_message;
 use postcard::ser_flavors::Size;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,8 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeroize::{Zeroize, Zeroizing};
 
-/// What a question or an answer may have.
+/// What a question may have.
 pub const LIMIT: usize = 1 << 30;
+/// What an answer may have beyond its question: as much as is taken from a library in the VM, and as much around it.
+const BEYOND: usize = 128 << 20;
 /// Most are no longer than this.
 const SMALL: usize = 8 << 10;
 /// Memory for more is taken as it comes: what is announced may not come.
@@ -36,15 +39,28 @@ pub struct Link {
     /// What has come.
     come: Secret,
     filled: usize,
+    asks: bool,
+    /// What an answer may have.
+    most: usize,
 }
 
 impl Link {
-    /// Over a channel.
+    /// Of whoever is asked.
     pub fn new(channel: Channel) -> Self {
         Self {
             channel: Arc::new(channel),
             come: Zeroizing::new(vec![0; SMALL]),
             filled: 0,
+            asks: false,
+            most: BEYOND,
+        }
+    }
+
+    /// Of whoever asks.
+    pub fn asking(channel: Channel) -> Self {
+        Self {
+            asks: true,
+            ..Self::new(channel)
         }
     }
 
@@ -54,8 +70,13 @@ impl Link {
     }
 
     /// Sends something, and an end of another channel with it.
-    pub fn send<T: Serialize>(&self, what: &T, with: Option<&Channel>) -> Result<(), Broken> {
+    pub fn send<T: Serialize>(&mut self, what: &T, with: Option<&Channel>) -> Result<(), Broken> {
         let bytes = written(what)?;
+        if self.asks {
+            self.most += bytes.len();
+        } else if bytes.len() > self.most {
+            return Err(Broken::TooLong);
+        }
         let descriptor = with.map(Channel::as_descriptor);
         self.channel
             .send(&bytes, descriptor)
@@ -114,7 +135,8 @@ impl Link {
     }
 
     fn rest<T: DeserializeOwned>(&mut self) -> Result<T, Broken> {
-        let length = length(&self.come)?;
+        let length = length(&self.come, if self.asks { self.most } else { LIMIT })?;
+        self.most = if self.asks { BEYOND } else { length + BEYOND };
         let whole = HEADER + length;
         if whole <= SMALL {
             while self.filled < whole {
@@ -169,10 +191,10 @@ fn some(count: std::io::Result<usize>) -> Result<usize, Broken> {
     }
 }
 
-fn length(header: &[u8]) -> Result<usize, Broken> {
+fn length(header: &[u8], most: usize) -> Result<usize, Broken> {
     let bytes = header.first_chunk().ok_or(Broken::Malformed)?;
     let length = u32::from_le_bytes(*bytes) as usize;
-    if length <= LIMIT {
+    if length <= most {
         Ok(length)
     } else {
         Err(Broken::Malformed)
@@ -187,7 +209,10 @@ pub fn written<T: Serialize>(what: &T) -> Result<Secret, Broken> {
     if size > LIMIT {
         return Err(Broken::TooLong);
     }
-    let mut bytes = Zeroizing::new(vec![0; HEADER + size]);
+    let mut bytes = Zeroizing::new(Vec::new());
+    let room = bytes.try_reserve_exact(HEADER + size);
+    room.map_err(|_| Broken::TooLong)?;
+    bytes.resize(HEADER + size, 0);
     bytes[..HEADER].copy_from_slice(&header.to_le_bytes());
     postcard::to_slice(what, &mut bytes[HEADER..]).map_err(|_| Broken::TooLong)?;
     Ok(bytes)
@@ -195,6 +220,7 @@ pub fn written<T: Serialize>(what: &T) -> Result<Secret, Broken> {
 
 /// Reads what was written, all of it.
 pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Broken> {
+    begin_message();
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
         _ => Err(Broken::Malformed),

@@ -11,6 +11,7 @@ use crate::session::status::{End, Event};
 use crate::site::State;
 use cryptoki_ffi::failure::{Failure, Result, function};
 use cryptoki_ffi::values::Handle;
+use cryptoki_ffi::wire::many;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -168,6 +169,7 @@ pub struct Answered {
     /// The answer itself.
     pub outcome: Result<Answer>,
     /// What has happened.
+    #[serde(deserialize_with = "many")]
     pub news: Vec<News>,
     /// The epoch after it.
     pub epoch: u64,

@@ -153,7 +153,7 @@ fn half_of_something_and_more_than_something_are_nothing() {
 #[test]
 fn large_ones_arrive_and_too_large_ones_are_not_waited_for() {
     let (one, other) = Channel::pair().unwrap();
-    let (ask, answer) = (Link::new(one), Link::new(other));
+    let (mut ask, mut answer) = (Link::asking(one), Link::new(other));
     let sent = vec![Answer::Bytes(vec![5; 3 << 20]), Answer::Done];
     let again = sent.clone();
     let sending = std::thread::spawn(move || {
@@ -164,7 +164,6 @@ fn large_ones_arrive_and_too_large_ones_are_not_waited_for() {
         ask.channel().send(&claim, None).unwrap();
         ask
     });
-    let mut answer = answer;
     for sent in &sent {
         let come = answer.receive::<Answer>().unwrap();
         assert_eq!(written(&come).unwrap(), written(sent).unwrap());
@@ -175,4 +174,35 @@ fn large_ones_arrive_and_too_large_ones_are_not_waited_for() {
             .is_err_and(|broken| broken == Broken::Malformed)
     );
     drop(sending.join().unwrap());
+}
+
+#[test]
+fn lists_of_next_to_nothing_take_no_more_than_a_message_may() {
+    let written = |count: usize| {
+        // Of that variant, that many empty ones.
+        let mut bytes = vec![5];
+        let mut left = count;
+        while left > 0x7F {
+            bytes.push((left & 0x7F) as u8 | 0x80);
+            left >>= 7;
+        }
+        bytes.push(left as u8);
+        bytes.resize(bytes.len() + count, 0);
+        read::<Answer>(&bytes)
+    };
+    assert!(written(1 << 20).is_ok_and(|answer| matches!(answer, Answer::Written(_))));
+    assert!(written(10 << 20).is_err_and(|broken| broken == Broken::Malformed));
+    // Each message anew.
+    assert!(written(1 << 20).is_ok());
+}
+
+#[test]
+fn an_answer_has_little_more_than_its_question() {
+    let (one, other) = Channel::pair().unwrap();
+    let mut ask = Link::asking(one);
+    ask.send(&Answer::Done, None).unwrap();
+    let claim = (200u32 << 20).to_le_bytes();
+    other.send(&claim, None).unwrap();
+    let answer = ask.receive::<Answer>();
+    assert!(answer.is_err_and(|broken| broken == Broken::Malformed));
 }
