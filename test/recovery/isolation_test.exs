@@ -143,6 +143,36 @@ defmodule Cryptoki.Recovery.IsolationTest do
     end
   end
 
+  test "a PIN with which the library was ended, and whose caller had given up, is not handed over once more unasked",
+       %{module: module} do
+    hsm = start(module, sessions: 1)
+    label = [label: "authenticated-#{System.unique_integer([:positive])}"]
+    template = [modulus_bits: 2048, always_authenticate: true, sign: true, token: true] ++ label
+    {:ok, _pair} = Cryptoki.generate_key_pair(hsm, :rsa_pkcs_key_pair_gen, template)
+    used = fn options -> Cryptoki.sign(hsm, label, :sha256_rsa_pkcs, "text", options) end
+    assert {:ok, _} = used.([])
+
+    FaultyModule.control(module, "C_Login hang")
+    assert {:error, %Error{reason: :timeout, executed: :maybe}} = used.(timeout: 1_000)
+    kill(hsm, "KILL")
+    FaultyModule.control(module, "")
+    await_status(hsm, &(&1.state == :ready and &1.sessions.open == 1))
+    assert {:error, %Error{reason: :library_crashed, function: :C_Login}} = used.([])
+    assert {:ok, _} = used.([])
+  end
+
+  test "a start that hangs in the library leaves no process when nobody waits for it any more", %{
+    module: module
+  } do
+    FaultyModule.control(module, "C_Initialize hang")
+    options = FaultyModule.options(module, isolation: :process, timeout: 3_000)
+    starting = Task.async(fn -> Cryptoki.start_link(options) end)
+    await(fn -> worker(nil) != nil end)
+    worker = worker(nil)
+    assert {:error, %Error{reason: :timeout}} = Task.await(starting, :infinity)
+    await(fn -> not alive?(worker) end)
+  end
+
   test "a library that returns from nothing is killed, when that was asked for", %{module: module} do
     hsm = start(module, kill_after: 200)
     key = key(hsm)
@@ -183,6 +213,18 @@ defmodule Cryptoki.Recovery.IsolationTest do
     assert {keeper, worker} == {keeper(hsm), worker(hsm)}
     :ok = stop_supervised(Cryptoki)
     await(fn -> not alive?(keeper) and not alive?(worker) end)
+  end
+
+  test "the same program is started again, whatever was installed since", %{module: module} do
+    hsm = start(module)
+    key = key(hsm)
+    {:ok, program} = Cryptoki.Native.Loader.worker()
+    current = Path.join(Path.dirname(program), "current_worker")
+    name = File.read!(current)
+    on_exit(fn -> File.write!(current, name) end)
+    File.write!(current, "cryptoki_worker-another")
+    kill(hsm, "KILL")
+    assert signed(hsm, key)
   end
 
   test "all goes with the instance", %{module: module} do

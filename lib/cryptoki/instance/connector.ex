@@ -143,12 +143,8 @@ defmodule Cryptoki.Connector do
   def reinitialize(context) do
     # Its own sessions, which are being closed, are no others.
     Sessions.await_closed(context.instance)
-    with :ok <- same_program(context.options), do: control(context, {:reinitialize})
+    with :ok <- Wait.same_program(context.options), do: control(context, {:reinitialize})
   end
-
-  # It is looked at before it is started again, as it was at first.
-  defp same_program(%{isolation: :process}), do: with({:ok, _program} <- Wait.worker(), do: :ok)
-  defp same_program(_options), do: :ok
 
   @doc """
   A look, and how many slot events the library has given so far, nil where it gives none; `:nothing` when

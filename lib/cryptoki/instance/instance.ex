@@ -35,6 +35,7 @@ defmodule Cryptoki.Instance do
     deadline = Wait.deadline(options.timeout)
 
     with :ok <- application_started(),
+         {:ok, options} <- Wait.with_program(options),
          {:ok, library} <- Wait.open(Environment.opened(options), deadline) do
       name = if options.name, do: [name: options.name], else: []
 

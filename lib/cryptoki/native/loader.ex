@@ -30,8 +30,7 @@ defmodule Cryptoki.Native.Loader do
   end
 
   @doc """
-  The program that is started for `isolation: :process`: its path, or a sentence that says why there is none. It is
-  looked at each time: a build may have put another one in its place.
+  The program that is started for `isolation: :process`: its path, or a sentence that says why there is none.
   """
   @spec worker(Path.t() | nil) :: {:ok, Path.t()} | {:error, String.t()}
   def worker(folder \\ folder()) do
@@ -43,14 +42,39 @@ defmodule Cryptoki.Native.Loader do
     end
   end
 
+  @doc """
+  Whether the program of that path is still the one that was found: an instance starts the same one again, whatever was
+  installed since.
+  """
+  @spec same_worker(Path.t()) :: :ok | {:error, String.t()}
+  def same_worker(path) do
+    with :ok <- intact(path, @worker),
+         :ok <- a_program(path) do
+      :ok
+    else
+      {:error, {:missing, text}} ->
+        {:error,
+         "The worker of cryptoki that this instance was started with is not there any more (#{text}): start the instance again."}
+
+      {:error, {reason, text}} ->
+        {:error, no_worker(reason, to_string(text))}
+    end
+  end
+
   defp installed(folder, artefact) do
     with {:ok, folder} <- folder_exists(folder),
          {:ok, name} <- read_current(Path.join(folder, artefact.current)),
          path = Path.join(folder, name),
-         {:ok, bytes} <- read_installed(path),
-         :ok <- same_version(name, artefact),
-         :ok <- same_bytes(name, bytes, artefact),
+         :ok <- intact(path, artefact),
          do: {:ok, path}
+  end
+
+  defp intact(path, artefact) do
+    name = Path.basename(path)
+
+    with {:ok, bytes} <- read_installed(path),
+         :ok <- same_version(name, artefact),
+         do: same_bytes(name, bytes, artefact)
   end
 
   @doc """

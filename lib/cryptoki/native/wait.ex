@@ -57,17 +57,28 @@ defmodule Cryptoki.Native.Wait do
 
   # Who is told a PIN is looked at before it is started.
   defp isolation(%{isolation: :none}), do: {:ok, nil}
+  defp isolation(%{program: program, memory: memory}), do: {:ok, {program, memory}}
 
-  defp isolation(%{isolation: :process, memory: memory}) do
-    with {:ok, program} <- worker(), do: {:ok, {program, memory}}
+  defp isolation(options),
+    do: with({:ok, options} <- with_program(options), do: isolation(options))
+
+  @doc "The options with the program that a library with `isolation: :process` runs in, as it was built."
+  @spec with_program(map) :: {:ok, map} | {:error, Error.t()}
+  def with_program(%{isolation: :none} = options), do: {:ok, options}
+
+  def with_program(options) do
+    with {:ok, program} <- said(Loader.worker()), do: {:ok, Map.put(options, :program, program)}
   end
 
-  @doc "The program that a library with `isolation: :process` runs in, as it was built."
-  @spec worker() :: {:ok, Path.t()} | {:error, Error.t()}
-  def worker do
-    with {:error, sentence} <- Loader.worker(),
-         do: {:error, Error.new(:library_not_loaded, sentence)}
-  end
+  @doc "Whether it is the same still: it is looked at before it is started again, as it was at first."
+  @spec same_program(map) :: :ok | {:error, Error.t()}
+  def same_program(%{isolation: :process, program: program}),
+    do: said(Loader.same_worker(program))
+
+  def same_program(_options), do: :ok
+
+  defp said({:error, sentence}), do: {:error, Error.new(:library_not_loaded, sentence)}
+  defp said(found), do: found
 
   defp open(options, isolation, deadline) do
     %{library: path, init_args: init_args, interface: interface, env: env} = options

@@ -30,7 +30,7 @@ fn next_epoch() -> u64 {
 }
 
 /// So many are for a library in a process of its own, before it is given more.
-const FOR_A_PROCESS: u64 = 1 << 12;
+pub const FOR_A_PROCESS: u64 = 1 << 16;
 
 /// Epochs that are nobody's in this process from here on: the first of them.
 pub fn epochs_for_a_process() -> u64 {

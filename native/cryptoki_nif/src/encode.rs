@@ -89,7 +89,7 @@ impl Encode for Noticed {
             call.map_or_else(|| atoms::nil().encode(env), |call| call.encode(env))
         };
         Ok(Some(match self {
-            Noticed::Done => return Ok(None),
+            Noticed::Done | Noticed::Refused(_) => return Ok(None),
             Noticed::Inside(control, sessions) => {
                 let entries = [
                     (atoms::control(), call(control)),

@@ -26,8 +26,12 @@ pub fn serve(mut link: Link, start: Start) -> ! {
 
 fn notice(inside: &Arc<Inside>, notice: &Notice, descriptor: Option<OwnedFd>) -> Noticed {
     match (notice, inside.site()) {
-        (Notice::Control, _) => connect(inside, "cryptoki-orders", descriptor, control::serve),
-        (Notice::Session, _) => connect(inside, "cryptoki-session", descriptor, session::serve),
+        (Notice::Control, _) => {
+            return connect(inside, "cryptoki-orders", descriptor, control::serve);
+        }
+        (Notice::Session, _) => {
+            return connect(inside, "cryptoki-session", descriptor, session::serve);
+        }
         (notice, Ok(site)) => return take_notice(site, notice),
         (Notice::Standing(_), Err(_)) => return Noticed::Standing(Standing::Unknown),
         (Notice::Inside, Err(_)) => return Noticed::Inside(None, None),
@@ -36,17 +40,22 @@ fn notice(inside: &Arc<Inside>, notice: &Notice, descriptor: Option<OwnedFd>) ->
     Noticed::Done
 }
 
-/// Serves one more connection; one that cannot be served ends, and the other side sees that.
+/// Serves one more connection.
 fn connect(
     inside: &Arc<Inside>,
     name: &str,
     descriptor: Option<OwnedFd>,
     serve: fn(&Inside, Link),
-) {
-    let Some(descriptor) = descriptor else { return };
+) -> Noticed {
+    let Some(descriptor) = descriptor else {
+        return Noticed::Refused("no connection came: it may have too many files open".into());
+    };
     let link = Link::new(Channel::from_owned(descriptor));
     let inside = inside.clone();
     let thread = std::thread::Builder::new().name(name.into());
     let served = thread.stack_size(STACK).spawn(move || serve(&inside, link));
-    drop(served);
+    match served {
+        Ok(_) => Noticed::Done,
+        Err(error) => Noticed::Refused(format!("no thread for a connection: {error}")),
+    }
 }

@@ -6,12 +6,12 @@ use crossbeam_channel::{Receiver, SendError, Sender, bounded, unbounded};
 use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::environment::Variables;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
-use cryptoki_ffi::process::Ended;
+use cryptoki_ffi::process::{self, Ended};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a process may take to say its first word.
 const FIRST_WORD: Duration = Duration::from_secs(20);
@@ -19,6 +19,13 @@ const FIRST_WORD: Duration = Duration::from_secs(20);
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 /// How long one that was killed may.
 const KILLED: Duration = Duration::from_secs(10);
+/// Then it is taken for ended, whatever it does.
+const GIVEN_UP: Duration = Duration::from_secs(8);
+/// How often is looked whether it is time for that.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often is looked whether somebody still waits for an answer.
+pub const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is kept of our environment: where a library finds its files, how it is to write, and how some are configured.
 const KEPT: &[&str] = &[
@@ -91,6 +98,8 @@ struct State {
     ended: Option<Ended>,
     /// Why we have ended it.
     why: Option<String>,
+    /// Since when that is so.
+    killed: Option<Instant>,
     /// Those who wait for it.
     ends: Vec<Weak<Channel>>,
 }
@@ -99,6 +108,8 @@ struct State {
 pub struct Life {
     /// The process beside it that starts it, ends it and sees it end: the VM hears nothing of how its children end.
     keeper: Channel,
+    /// Its number.
+    process: u32,
     state: Mutex<State>,
     over: Condvar,
     /// Disconnected when it is over.
@@ -110,7 +121,12 @@ pub struct Life {
 
 impl Life {
     /// Starts the program, and tells it what to load.
-    pub fn begin(program: &Path, environment: &Variables, start: &Start) -> Result<Arc<Self>> {
+    pub fn begin(
+        program: &Path,
+        environment: &Variables,
+        start: &Start,
+        begun: impl FnOnce(&Arc<Self>),
+    ) -> Result<Arc<Self>> {
         let failed = |why: String| Failure::own(Reason::LibraryNotLoaded, why);
         let unable = |error: std::io::Error| failed(format!("{}: {error}", program.display()));
         let (ours, theirs) = Channel::pair().map_err(unable)?;
@@ -121,6 +137,7 @@ impl Life {
         let (notices, to_tell) = unbounded();
         let life = Arc::new(Self {
             keeper,
+            process: child.id(),
             state: Mutex::default(),
             over: Condvar::new(),
             end,
@@ -136,6 +153,8 @@ impl Life {
         spawn("cryptoki-end", watch).inspect_err(|_| life.kill("no thread"))?;
         // What it is told it is told by one that may wait for it.
         let mut link = Link::asking(ours);
+        life.lock().ends.push(Arc::downgrade(link.channel()));
+        begun(&life);
         let hello = if link.wait(FIRST_WORD) {
             link.receive::<Hello>()
         } else {
@@ -151,6 +170,7 @@ impl Life {
                 )));
             }
             Err(_) => {
+                life.kill_program();
                 let ended = life.ended("it has not said who it is");
                 return Err(failed(format!(
                     "{}: the process {ended}",
@@ -163,7 +183,6 @@ impl Life {
         if let Err(broken) = started.and_then(|()| link.receive::<Noticed>()) {
             return Err(life.crash(broken));
         }
-        life.lock().ends.push(Arc::downgrade(link.channel()));
         spawn("cryptoki-notices", move || tell(link, &to_tell))
             .inspect_err(|_| life.kill("no thread"))?;
         Ok(life)
@@ -189,6 +208,12 @@ impl Life {
     fn hear_the_end(&self) -> Ended {
         let (mut note, mut heard) = ([0; 5], 0);
         while let Some(room) = note.get_mut(heard..).filter(|room| !room.is_empty()) {
+            // A driver, or whoever has stopped it, may keep it from ending: then nobody waits for it any more.
+            while !self.keeper.wait(Some(LOOK)).unwrap_or(true) {
+                if self.is_given_up() {
+                    return Ended::Unknown;
+                }
+            }
             match self.keeper.receive(room) {
                 Ok(0) | Err(_) => return Ended::Unknown,
                 Ok(count) => heard += count,
@@ -197,11 +222,36 @@ impl Life {
         Ended::of(note)
     }
 
+    fn is_given_up(&self) -> bool {
+        let mut state = self.lock();
+        let given_up = state
+            .killed
+            .is_some_and(|since| since.elapsed() >= GIVEN_UP);
+        if given_up {
+            let why = state.why.take().unwrap_or_default();
+            let process = self.process;
+            state.why = Some(format!(
+                "{why}; it was killed, and does not end: see process {process}"
+            ));
+        }
+        given_up
+    }
+
+    /// Ends a program that may not have become a keeper yet, which would hear it.
+    fn kill_program(&self) {
+        // While this is held the number is nobody else's: it is reaped after the end was noted.
+        let state = self.lock();
+        if state.ended.is_none() {
+            process::kill(self.process);
+        }
+    }
+
     /// Ends the process, unless it has ended.
     pub fn kill(&self, why: &str) {
         let mut state = self.lock();
         if state.ended.is_none() {
             state.why.get_or_insert_with(|| why.to_owned());
+            state.killed.get_or_insert_with(Instant::now);
             // Whatever it is sent, and that it is sent nothing any more.
             let _ = self.keeper.send(&[1], None);
         }
@@ -322,8 +372,17 @@ impl Life {
         state.ends.retain(|channel| channel.strong_count() > 0);
         state.ends.push(Arc::downgrade(link.channel()));
         drop(state);
-        self.send(notice, Some(theirs), None);
-        Ok(link)
+        let (told, heard) = bounded(1);
+        let hear: Hear = Box::new(move |noticed| drop(told.send(noticed)));
+        self.send(notice, Some(theirs), Some(hear));
+        match heard.recv() {
+            Ok(Ok(Noticed::Refused(why))) => Err(Failure::own(
+                Reason::Busy,
+                format!("the process of the library: {why}"),
+            )),
+            // Where it has ended, whoever asks over it is told.
+            _ => Ok(link),
+        }
     }
 
     /// Waits until it has taken notice of all that it was told so far.
@@ -352,7 +411,8 @@ fn tell(mut link: Link, notices: &Receiver<Notification>) {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+/// A thread.
+pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
     let thread = std::thread::Builder::new().name(name.into()).spawn(work);
     let failed = |error| Failure::own(Reason::Busy, format!("no thread for a process: {error}"));
     thread.map(drop).map_err(failed)

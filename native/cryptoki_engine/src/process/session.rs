@@ -4,23 +4,19 @@ use crate::library::token_in_slot::TokenInSlot;
 use crate::operation::answer::Answer;
 use crate::operation::login::Login;
 use crate::operation::operation::Operation;
-use crate::process::life::Life;
+use crate::process::life::{Life, PAUSE};
 use crate::process::link::{Broken, Link};
-use crate::process::tasks::with_a_pin;
+use crate::process::tasks::{is_of_a_crash, with_a_pin};
 use crate::process::wire::{self, Answered, Ask, News, Notice};
 use crate::process::worker::Worker;
 use crate::request::request::{Cancel, panic_failure};
-use crate::session::status::Status;
+use crate::session::status::{Event, Status};
 use crate::session::unheard::{Refusal, Unheard};
 use crate::session::work::{Fate, Work};
 use crossbeam_channel::{Receiver, never};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
-
-/// How often is looked whether somebody still waits for an answer.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// It.
 pub struct Away {
@@ -105,12 +101,18 @@ impl Away {
     /// The same, and notes what has happened meanwhile.
     fn asked(&mut self, ask: &Ask<&Operation>, caller: Option<&dyn Cancel>) -> Result<Answer> {
         let answered = self.ask(ask, caller)?;
-        self.worker.follow(answered.epoch);
+        if let (Err(broken), Some((life, _link))) = (self.worker.follow(answered.epoch), &self.link)
+        {
+            let life = life.clone();
+            return Err(self.lost(&life, life.crash(broken)));
+        }
         self.is(answered.open);
         self.in_operation = answered.in_operation;
         for news in answered.news {
             match news {
-                News::Told(event) => self.status.tell(event),
+                // All else is for this side to say: it closes what it says is over.
+                News::Told(event @ Event::Reopened(_)) => self.status.tell(event),
+                News::Told(_) => {}
                 News::Counted(works, failure) => self.status.count(works, failure.as_ref()),
             }
         }
@@ -140,8 +142,16 @@ impl Away {
         let mut answer = None;
         let unheard = self.unheard.clone();
         let refused = unheard.login(pin, || {
-            answer = Some(self.asked(&Ask::Perform(operation), Some(caller)));
-            self.refused.take().map_or(Ok(()), Err)
+            let asked = self.asked(&Ask::Perform(operation), Some(caller));
+            let asked = asked.map_err(with_a_pin);
+            // Of a crash nobody may have heard either.
+            let crashed = asked
+                .as_ref()
+                .err()
+                .filter(|failure| is_of_a_crash(failure));
+            let refused = self.refused.take().or_else(|| crashed.cloned());
+            answer = Some(asked);
+            refused.map_or(Ok(()), Err)
         });
         let known = refused.err().map(|refusal| {
             let failure = refusal.failure();
@@ -149,7 +159,7 @@ impl Away {
             failure
         });
         match (answer, known) {
-            (Some(answer), _) => answer.map_err(with_a_pin),
+            (Some(answer), _) => answer,
             (None, Some(failure)) => Err(failure),
             (None, None) => Err(panic_failure()),
         }

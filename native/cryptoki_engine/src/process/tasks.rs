@@ -5,9 +5,11 @@ use crate::control::jobs::{Job, Told};
 use crate::control::login::Credentials;
 use crate::library::lanes::Task;
 use crate::library::token_in_slot::TokenInSlot;
+use crate::process::life::{PAUSE, spawn};
 use crate::process::wire::Order;
 use crate::process::worker::{Launch, Seat, Worker};
 use crate::request::request::{Cancel, Request, Served, panic_failure};
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
 use std::sync::Arc;
@@ -32,17 +34,37 @@ where
 pub fn open(launch: Launch, request: Arc<Request<(), Arc<Worker>>>) -> Result<()> {
     let worker = Arc::new(Worker::new(launch)?);
     let started = worker.clone();
-    worker.lanes.ask(task(request, move |seat, request| {
-        request.serve(None, |()| {
+    worker.lanes.ask(task(request.clone(), move |seat, asked| {
+        asked.serve(None, |()| {
+            let _watched = watched(&started, request)?;
             started.start(seat)?;
             Ok(started)
         })
     }))
 }
 
+/// Ends the process when nobody waits for it any more, for as long as what is answered is kept.
+fn watched(worker: &Arc<Worker>, request: Arc<Request<(), Arc<Worker>>>) -> Result<Sender<()>> {
+    let (kept, started) = bounded::<()>(0);
+    let worker = Arc::downgrade(worker);
+    spawn("cryptoki-start", move || {
+        while started.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+            match worker.upgrade() {
+                Some(worker) if request.is_cancelled() => {
+                    worker.kill("nobody waited for its start any more");
+                }
+                Some(_) => {}
+                None => return,
+            }
+        }
+    })?;
+    Ok(kept)
+}
+
 /// A job.
 pub fn job(worker: Arc<Worker>, request: Arc<Request<Job, Told>>) -> Task<Seat> {
     task(request, move |seat, request| {
+        worker.settle(seat);
         request.serve(None, |job| match job {
             Job::Reinitialize => worker.restart(seat),
             job => worker.order(seat, &Order::Job(job)),
@@ -60,6 +82,7 @@ pub fn login(
         if request.is_cancelled() {
             return Served::NotRun;
         }
+        worker.settle(seat);
         match worker.order(seat, &Order::Prepare(token.clone())) {
             Ok(_) => request.serve(None, |credentials| {
                 let order = Order::LogIn(token, credentials);
@@ -81,10 +104,18 @@ pub fn with_a_pin(failure: Failure) -> Failure {
     }
 }
 
+/// Whether the library may have had a PIN when it crashed.
+pub fn is_of_a_crash(failure: &Failure) -> bool {
+    let reason = Reason::CrashedInLogin;
+    matches!(failure, Failure::Own { reason: told, .. } if *told == reason)
+}
+
 /// Gives the library back, and ends its process.
 pub fn close(worker: &Arc<Worker>, request: Arc<Request<(), ()>>) {
     let closed = worker.clone();
     worker.lanes.tell(task(request, move |seat, request| {
+        // What was asked before may have started another one.
+        closed.bound_the_end();
         let outcome = closed.close(seat);
         request.serve(None, |()| outcome)
     }));

@@ -73,6 +73,8 @@ pub enum Notice {
 pub enum Noticed {
     /// It is done.
     Done,
+    /// A connection cannot be served, and why.
+    Refused(String),
     /// The oldest call of the control thread, and of the sessions.
     Inside(Option<Call>, Option<Call>),
     /// The handle.

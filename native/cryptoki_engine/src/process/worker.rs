@@ -3,20 +3,23 @@
 use crate::control::jobs::{Job, Told};
 use crate::library::initialization::Settings;
 use crate::library::lanes::Lanes;
-use crate::process::life::{Hear, Life, nobody};
+use crate::process::life::{Hear, Life, nobody, spawn};
 use crate::process::link::{Broken, Link};
 use crate::process::wire::{Notice, Order, Ordered, Start};
 use crate::request::pace::Pace;
-use crate::site::{State, epochs_for_a_process};
+use crate::site::{FOR_A_PROCESS, State, epochs_for_a_process};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::whereabouts::Whereabouts;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// How long a process may take to end that was told to.
-const LAST: Duration = Duration::from_secs(5);
+/// How long a process may take to end that was told to: less than whoever has told it waits.
+const LAST: Duration = Duration::from_secs(4);
+
+/// When a process has used so many epochs it is given more.
+const MANY: u64 = FOR_A_PROCESS / 2;
 
 /// What is started.
 pub struct Launch {
@@ -47,7 +50,11 @@ pub struct Worker {
     pub pace: Pace,
     /// None: it was not started.
     life: Mutex<Option<Arc<Life>>>,
+    /// One that has not initialised its library yet, and may hang there.
+    starting: Mutex<Weak<Life>>,
     epoch: AtomicU64,
+    /// The first of those that the process has now.
+    block: AtomicU64,
     /// How many have ended.
     epochs: AtomicU64,
 }
@@ -55,12 +62,15 @@ pub struct Worker {
 impl Worker {
     /// One that is to be started.
     pub fn new(launch: Launch) -> Result<Self> {
+        let epoch = epochs_for_a_process();
         Ok(Self {
             launch,
             lanes: Lanes::spawn(Arc::new(Whereabouts::default()))?,
             pace: Pace::default(),
             life: Mutex::default(),
-            epoch: AtomicU64::new(epochs_for_a_process()),
+            starting: Mutex::default(),
+            epoch: AtomicU64::new(epoch),
+            block: AtomicU64::new(epoch),
             epochs: AtomicU64::new(0),
         })
     }
@@ -73,6 +83,13 @@ impl Worker {
     pub fn life(&self) -> Result<Arc<Life>> {
         let life = self.lock().clone();
         life.ok_or_else(|| Failure::own(Reason::NoProcess, "the library has no process"))
+    }
+
+    /// That one, and one that is starting.
+    fn lives(&self) -> impl Iterator<Item = Arc<Life>> {
+        let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        let (life, starting) = (self.lock().clone(), starting.upgrade());
+        life.into_iter().chain(starting)
     }
 
     /// Starts the process, and has it initialise the library.
@@ -91,7 +108,11 @@ impl Worker {
             epoch: self.bump_local(),
         };
         seat.now = None;
-        let life = Life::begin(program, &settings.environment, &start)?;
+        let begun = |life: &Arc<Life>| {
+            let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+            *starting = Arc::downgrade(life);
+        };
+        let life = Life::begin(program, &settings.environment, &start, begun)?;
         let link = life.connect(Notice::Control)?;
         seat.now = Some((life.clone(), link));
         let opened = self.order(seat, &Order::Open(settings.clone()));
@@ -101,6 +122,7 @@ impl Worker {
             return Err(failure);
         }
         *self.lock() = Some(life);
+        *self.starting.lock().unwrap_or_else(PoisonError::into_inner) = Weak::new();
         Ok(())
     }
 
@@ -113,6 +135,13 @@ impl Worker {
         self.order(seat, &Order::Job(Job::Reinitialize))
     }
 
+    /// Waits until the process has taken notice of all that it was told: before a request is taken that is not to wait.
+    pub fn settle(&self, seat: &Seat) {
+        if let Some((life, _link)) = &seat.now {
+            life.settle();
+        }
+    }
+
     /// Has the control thread of the process do something.
     pub fn order(&self, seat: &mut Seat, order: &Order) -> Result<Told> {
         let Some((life, link)) = &mut seat.now else {
@@ -123,15 +152,12 @@ impl Worker {
         if life.is_over() {
             return Err(life.gone());
         }
-        life.settle();
         let answer = link
             .send(order, None)
-            .and_then(|()| link.receive::<Ordered>());
+            .and_then(|()| link.receive::<Ordered>())
+            .and_then(|Ordered { outcome, epoch }| self.follow(epoch).map(|()| outcome));
         match answer {
-            Ok(Ordered { outcome, epoch }) => {
-                self.follow(epoch);
-                outcome
-            }
+            Ok(outcome) => outcome,
             Err(Broken::TooLong) => Err(life.crash(Broken::TooLong)),
             Err(broken) => {
                 let failure = life.crash(broken);
@@ -165,7 +191,29 @@ impl Worker {
     }
 
     /// The process is in this epoch.
-    pub fn follow(&self, epoch: u64) {
+    pub fn follow(&self, epoch: u64) -> std::result::Result<(), Broken> {
+        let block = self.block.load(SeqCst);
+        match epoch.saturating_sub(block) {
+            // Those are another's.
+            FOR_A_PROCESS.. => return Err(Broken::Malformed),
+            MANY.. => self.give_more(block),
+            _ => {}
+        }
+        self.enter(epoch);
+        Ok(())
+    }
+
+    /// The process has not many left.
+    fn give_more(&self, block: u64) {
+        let next = epochs_for_a_process();
+        let exchanged = self.block.compare_exchange(block, next, SeqCst, SeqCst);
+        if exchanged.is_ok() {
+            self.enter(next);
+            self.notify(Notice::Epoch(next), None);
+        }
+    }
+
+    fn enter(&self, epoch: u64) {
         if self.epoch.load(SeqCst) < epoch && self.epoch.fetch_max(epoch, SeqCst) < epoch {
             self.epochs.fetch_add(1, SeqCst);
         }
@@ -180,7 +228,8 @@ impl Worker {
 
     fn bump_local(&self) -> u64 {
         let epoch = epochs_for_a_process();
-        self.follow(epoch);
+        self.block.fetch_max(epoch, SeqCst);
+        self.enter(epoch);
         epoch
     }
 
@@ -192,9 +241,7 @@ impl Worker {
 
     /// Ends the process, which does not return from the library, at once.
     pub fn kill(&self, why: &str) {
-        if let Ok(life) = self.life() {
-            life.kill(why);
-        }
+        self.lives().for_each(|life| life.kill(why));
     }
 
     /// Finalises the library and ends the process.
@@ -220,25 +267,57 @@ impl Worker {
 
     /// Sees to it that the process ends, whatever the control thread is in.
     pub fn bound_the_end(&self) {
-        let Ok(life) = self.life() else { return };
-        let bounded = std::thread::Builder::new().name("cryptoki-end".into());
-        let end = life.clone();
-        let spawned = bounded.spawn(move || {
-            if !end.wait(LAST) {
-                end.kill("it did not end when it was told to");
+        for life in self.lives() {
+            let end = life.clone();
+            let spawned = spawn("cryptoki-end", move || {
+                if !end.wait(LAST) {
+                    end.kill("it did not end when it was told to");
+                }
+            });
+            if spawned.is_err() {
+                life.kill("it was to end");
             }
-        });
-        if spawned.is_err() {
-            life.kill("it was to end");
         }
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        if let Some(life) = self.lock().take() {
+        for life in self.lives() {
             life.leave();
             life.kill("nobody uses it any more");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_the_epochs_that_it_was_given_and_more_in_time() {
+        let worker = Worker::new(Launch {
+            program: PathBuf::new(),
+            path: PathBuf::new(),
+            interface: None,
+            settings: Settings {
+                init_args: None,
+                serialized: false,
+                environment: Vec::new(),
+            },
+            memory: None,
+        });
+        let worker = worker.unwrap();
+        let first = worker.epoch();
+        assert_eq!(worker.follow(first + 1), Ok(()));
+        assert_eq!((worker.epoch(), worker.epochs()), (first + 1, 1));
+        for strange in [first + FOR_A_PROCESS, u64::MAX] {
+            assert_eq!(worker.follow(strange), Err(Broken::Malformed));
+        }
+        assert_eq!(worker.epoch(), first + 1);
+        assert_eq!(worker.follow(first + MANY), Ok(()));
+        assert!(worker.epoch() >= first + FOR_A_PROCESS);
+        // An answer that was under way, which is of the block before.
+        assert_eq!(worker.follow(first + MANY + 1), Ok(()));
     }
 }
