@@ -15,7 +15,7 @@ defmodule Bench.Costs do
 
   @spec run(World.t(), ([row] -> term)) :: [row]
   def run(world, told) do
-    for part <- [&beside_others/1, &idle/1, &lateness/1],
+    for part <- [&beside_others/1, &idle/1, &lateness/1, &group/1],
         rows = part.(world),
         row <- tell(told, rows),
         do: row
@@ -24,6 +24,32 @@ defmodule Bench.Costs do
   defp tell(told, rows) do
     told.(rows)
     rows
+  end
+
+  ## A group
+
+  # Over one member, so that it has no choice: what it costs to look.
+  defp group(world) do
+    World.with_instance(world, :uri, [sessions: 1], fn hsm ->
+      {:ok, group} = Cryptoki.Group.start_link(members: [hsm])
+
+      rows =
+        for case <- ["random", "hmac"] do
+          turn = fn to ->
+            call = Calls.of(to, case)
+            fn -> Measure.callers(1, call) end
+          end
+
+          [{_, alone}, {_, grouped}] = Measure.rounds([{"", turn.(hsm)}, {"", turn.(group)}])
+          microseconds = 1.0e6 / Measure.median(grouped) - 1.0e6 / Measure.median(alone)
+
+          {"a group over one member, #{case}", "#{decimals(microseconds, 1)} us a call more",
+           "at most 3", microseconds <= 3}
+        end
+
+      :ok = Cryptoki.stop(group)
+      rows
+    end)
   end
 
   ## Looks, while somebody else takes the processors

@@ -77,8 +77,15 @@ defmodule Cryptoki.Test.Group do
       end
 
     members = for kind <- @five, do: names[kind]
-    spec = {Cryptoki.Group, name: group, members: members, reconnect: [min: 20, max: 1_000]}
-    ExUnit.Callbacks.start_supervised!(spec)
+
+    options = [
+      name: group,
+      members: members,
+      reconnect: [min: 20, max: 1_000],
+      timeout: :infinity
+    ]
+
+    ExUnit.Callbacks.start_supervised!({Cryptoki.Group, options})
     %{key: key, group: group, names: names, modules: modules}
   end
 

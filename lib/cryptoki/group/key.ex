@@ -112,8 +112,12 @@ defmodule Cryptoki.Group.Key do
     others(group, identity, outcomes)
     said = Map.merge(said_before(group, used), Map.new(outcomes, &said/1))
 
-    :ets.insert(group.table, {{:proven, use, selector}, identity, said})
-    :ets.insert(group.table, {{:proof, use, selector}, mask, until(group, mask)})
+    # Of names that are none there may be any number.
+    if identity != nil do
+      :ets.insert(group.table, {{:proven, use, selector}, identity, said})
+      :ets.insert(group.table, {{:proof, use, selector}, mask, until(group, mask)})
+    end
+
     {question, proving} = Map.pop(state.proving, used)
     if question, do: reply(question.waiting, answer)
     %{state | proving: proving}

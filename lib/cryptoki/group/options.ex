@@ -44,8 +44,8 @@ defmodule Cryptoki.Group.Options do
       type: "timeout",
       must: "milliseconds, at least 1, or :infinity",
       doc:
-        "how long a call may take in all, other members included, that does not say so itself, in ms. One member " <>
-          "takes as long as its own `timeout:` says"
+        "how long after the beginning of a call, that does not say so itself, another member is asked, in ms. One " <>
+          "member takes as long as its own `timeout:` says"
     ],
     reconnect: [
       cast: {__MODULE__, :reconnect},

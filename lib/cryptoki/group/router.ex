@@ -273,7 +273,7 @@ defmodule Cryptoki.Group.Router do
   defp at(%{verb: {{module, function, arguments}, _read}} = call, member) do
     case named(call, arguments, member) do
       {:ok, arguments} ->
-        arguments = if call.moved == 0, do: arguments, else: in_time(arguments, call)
+        arguments = in_time(arguments, call)
         began = Member.begin(member)
 
         try do
@@ -314,6 +314,10 @@ defmodule Cryptoki.Group.Router do
     end
   end
 
+  # What is left of the time that the call has; without one a member takes as long as its own says.
+  defp in_time(arguments, %{timeout: timeout, moved: moved}) when timeout == nil or moved == 0,
+    do: arguments
+
   defp in_time(arguments, call) do
     left = call |> deadline() |> Wait.remaining()
     left = if left == :infinity, do: left, else: max(left, 1)
@@ -331,7 +335,9 @@ defmodule Cryptoki.Group.Router do
 
   defp judged({:error, %Error{} = error}, call, member) do
     what = Failure.of(error)
-    what = if what == :key and call.keys == [], do: :call, else: what
+    # No key of the call, or a PIN that came with it: then it is the caller's.
+    call? = (what == :key and call.keys == []) or (what == :pin and call.secret != nil)
+    what = if call?, do: :call, else: what
     call = noted(what, error, call, member)
     error = Member.error(member, error)
 
