@@ -103,11 +103,13 @@ defmodule Cryptoki.Group.Key do
   def proven(%{group: group} = state, {use, selector} = used, decision, outcomes) do
     make_room(group)
 
-    {identity, mask, answer} =
+    {identity, proven} =
       case decision do
-        {:ok, identity} -> found(group, used, identity, outcomes)
-        {:error, error} -> {kept(group, used), 0, {:error, error}}
+        {:ok, identity} -> {identity, found(group, used, identity, outcomes)}
+        {:error, _error} -> {kept(group, used), 0}
       end
+
+    mask = Bitwise.bor(proven, unrefuted(group, used, identity, outcomes))
 
     others(group, identity, outcomes)
     said = Map.merge(said_before(group, used), Map.new(outcomes, &said/1))
@@ -115,24 +117,41 @@ defmodule Cryptoki.Group.Key do
     # Of names that are none there may be any number.
     if identity != nil do
       :ets.insert(group.table, {{:proven, use, selector}, identity, said})
-      :ets.insert(group.table, {{:proof, use, selector}, mask, until(group, mask)})
+      :ets.insert(group.table, {{:proof, use, selector}, mask, until(group, proven)})
     end
 
     {question, proving} = Map.pop(state.proving, used)
-    if question, do: reply(question.waiting, answer)
+    if question, do: reply(question.waiting, answer(mask, decision))
     %{state | proving: proving}
   end
 
   defp found(group, {use, selector}, identity, outcomes) do
-    mask =
-      for {slot, {:ok, ^identity, names}} <- outcomes, reduce: 0 do
-        mask ->
-          :ets.insert(group.table, {{:key, use, selector, slot}, names})
-          Bitwise.bor(mask, Bitwise.bsl(1, slot))
-      end
-
-    {identity, mask, if(mask == 0, do: {:error, none()}, else: {:ok, mask})}
+    for {slot, {:ok, ^identity, names}} <- outcomes, reduce: 0 do
+      mask ->
+        :ets.insert(group.table, {{:key, use, selector, slot}, names})
+        Bitwise.bor(mask, Bitwise.bsl(1, slot))
+    end
   end
+
+  # Those that had it and have not said otherwise: one that is full, or has not answered yet, has its key still.
+  defp unrefuted(group, {use, selector}, identity, outcomes) do
+    with [{_key, ^identity, _said}] <- Groups.lookup(group, {:proven, use, selector}),
+         [{_proof, mask, _until}] <- Groups.lookup(group, {:proof, use, selector}) do
+      for {slot, outcome} <- outcomes, refutes?(outcome, identity), reduce: mask do
+        mask -> Bitwise.band(mask, Bitwise.bnot(Bitwise.bsl(1, slot)))
+      end
+    else
+      _another_or_unknown -> 0
+    end
+  end
+
+  defp refutes?({:ok, other, _names}, identity), do: other != identity
+  defp refutes?({:missing, _error}, _identity), do: true
+  defp refutes?({:error, _error}, _identity), do: false
+
+  defp answer(0, {:ok, _identity}), do: {:error, none()}
+  defp answer(0, {:error, _error} = error), do: error
+  defp answer(mask, _decision), do: {:ok, mask}
 
   # Members that have another key under a name that is used: sessions go to the rest.
   defp others(_group, nil, _outcomes), do: :ok
@@ -194,11 +213,19 @@ defmodule Cryptoki.Group.Key do
         {key, identity, Map.put(said, slot, elem(said({slot, outcome}), 1))}
       )
 
-      with {:ok, ^identity, names} <- outcome,
-           [{proof, mask, _until}] <- Groups.lookup(group, {:proof, use, selector}) do
-        mask = Bitwise.bor(mask, Bitwise.bsl(1, slot))
-        :ets.insert(group.table, {{:key, use, selector, slot}, names})
-        :ets.insert(group.table, {proof, mask, until(group, mask)})
+      with [{proof, mask, until}] <- Groups.lookup(group, {:proof, use, selector}) do
+        bit = Bitwise.bsl(1, slot)
+
+        case outcome do
+          {:ok, ^identity, names} ->
+            mask = Bitwise.bor(mask, bit)
+            :ets.insert(group.table, {{:key, use, selector, slot}, names})
+            :ets.insert(group.table, {proof, mask, until(group, mask)})
+
+          outcome ->
+            if refutes?(outcome, identity),
+              do: :ets.insert(group.table, {proof, Bitwise.band(mask, Bitwise.bnot(bit)), until})
+        end
       end
     end
 

@@ -28,8 +28,8 @@ defmodule Cryptoki.Group.Member do
   @states %{@inside => :in, @half_open => :half_open, @out => :out}
 
   # Places of its numbers: calls with it now; nanoseconds that a call takes; when the last one ended (ns); the state;
-  # failures without a success between them; calls so far; those that went on to another; sessions; whether a trial
-  # is under way.
+  # failures without a success between them; calls so far; those that went on to another; sessions; when the trial
+  # began that is under way (ns), or 0.
   @outstanding 1
   @time 2
   @progress 3
@@ -45,6 +45,8 @@ defmodule Cryptoki.Group.Member do
   # Nanoseconds: what no device is faster than, and after which half of what is remembered of its slowness is forgotten.
   @fastest 1_000
   @half_life 1_000_000_000
+  # And how long nobody hears of a trial before there is another.
+  @longest 30_000_000_000
 
   @doc "A new one, out until it has been looked at."
   @spec new(non_neg_integer, id) :: t
@@ -178,11 +180,20 @@ defmodule Cryptoki.Group.Member do
   defp number(:half_open), do: @half_open
   defp number(:out), do: @out
 
-  @doc "One call at a time is tried on a member that is half open."
-  @spec trial?(t) :: boolean
-  def trial?(%__MODULE__{numbers: numbers}) do
-    :atomics.get(numbers, @state) == @half_open and
-      :atomics.compare_exchange(numbers, @trial, 0, 1) == :ok
+  @doc "One call at a time is tried on a member that is half open; one whose caller was killed is over some time."
+  @spec trial?(t, now :: integer) :: boolean
+  def trial?(%__MODULE__{numbers: numbers}, now \\ now()) do
+    :atomics.get(numbers, @state) == @half_open and begun?(numbers, now)
+  end
+
+  defp begun?(numbers, now) do
+    case :atomics.get(numbers, @trial) do
+      before when before == 0 or now - before > @longest ->
+        :atomics.compare_exchange(numbers, @trial, before, now) == :ok
+
+      _under_way ->
+        false
+    end
   end
 
   @doc "The trial said nothing."

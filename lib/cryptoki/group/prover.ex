@@ -85,15 +85,19 @@ defmodule Cryptoki.Group.Prover do
   end
 
   # Which key a `%Key{}` is nobody votes on.
-  defp early(%{owner: owner, known: known}, outcomes) when owner != nil do
-    case {outcomes[owner.slot], known} do
-      {{:ok, identity, _names}, _known} -> {:ok, identity}
-      {_away, {identity, _holders}} -> {:ok, identity}
-      _unknown -> :wait
+  defp early(%{owner: owner, known: known} = question, outcomes) when owner != nil do
+    case outcomes[owner.slot] do
+      {:ok, identity, _names} -> {:ok, identity}
+      _unheard when known == nil -> :wait
+      # One that has it is enough, and none yet is no answer.
+      _unheard -> Vote.early(outcomes, question.count, known)
     end
   end
 
   defp early(question, outcomes), do: Vote.early(outcomes, question.count, question.known)
+
+  defp last(%{owner: owner, known: {identity, _holders}}, _outcomes) when owner != nil,
+    do: {:ok, identity}
 
   defp last(%{owner: owner}, outcomes) when owner != nil do
     case outcomes[owner.slot] do
@@ -118,11 +122,17 @@ defmodule Cryptoki.Group.Prover do
     Error.new(:key_ambiguous, detail, executed: false)
   end
 
-  defp error(:away, question, _outcomes) do
-    detail =
-      "the members that have it under #{shown(question)} are away, and others have another key"
+  defp error(:away, question, outcomes) do
+    case for({_slot, {:error, error}} <- outcomes, do: error) do
+      [error | _] ->
+        %{error | executed: false}
 
-    Error.new(:key_not_found, detail, executed: false)
+      [] ->
+        detail =
+          "the members that have it under #{shown(question)} are away, and others have another key"
+
+        Error.new(:key_not_found, detail, executed: false)
+    end
   end
 
   # What cannot be asked may have it: then that is the answer.

@@ -93,7 +93,8 @@ defmodule Cryptoki.Group.Router do
     with {:ok, mask} <- Proofs.mask(group, used, nil),
          true <- Bitwise.band(mask, Member.bit(member)) != 0,
          {:ok, arguments} <- named(%{group: group, row: row, keys: used}, [bare | rest], member) do
-      bare |> on_bare({module, function, arguments}) |> of_session(group, member, used)
+      secret = secret(List.last(rest))
+      bare |> on_bare({module, function, arguments}) |> of_session(group, member, used, secret)
     else
       {:error, _error} = error ->
         error
@@ -111,8 +112,10 @@ defmodule Cryptoki.Group.Router do
 
   defp on_bare(bare, verb), do: Elsewhere.on_session(bare, verb)
 
-  defp of_session({:error, %Error{} = error}, group, member, used) do
+  defp of_session({:error, %Error{} = error}, group, member, used, secret) do
     case Failure.of(error) do
+      # Of the call's own PIN, which is the caller's fault.
+      :pin when secret != nil -> :ok
       what when what in [:gone, :pin] -> out(group, member, error)
       :key when used != [] -> Proofs.lost(group, used, member)
       _other -> :ok
@@ -121,7 +124,9 @@ defmodule Cryptoki.Group.Router do
     {:error, gone(Member.error(member, error))}
   end
 
-  defp of_session(answer, _group, _member, _used), do: answer
+  defp of_session(answer, _group, _member, _used, _secret), do: answer
+
+  defp secret(options), do: Verbs.option(options, :pin) || Verbs.option(options, :password)
 
   # What was begun on it is nowhere else.
   defp gone(%Error{detail: nil, member: member} = error) do
@@ -149,7 +154,7 @@ defmodule Cryptoki.Group.Router do
       where: where,
       again: again,
       prefer: -1,
-      secret: Verbs.option(options, :pin) || Verbs.option(options, :password),
+      secret: secret(options),
       began: Member.now(),
       timeout: Verbs.option(options, :timeout),
       tried: 0,
@@ -157,6 +162,7 @@ defmodule Cryptoki.Group.Router do
       renewed: false,
       blamed: [],
       last: nil,
+      maybe: false,
       run: nil
     }
   end
@@ -342,7 +348,7 @@ defmodule Cryptoki.Group.Router do
     error = Member.error(member, error)
 
     if Failure.over?(what, error, again?(call)) and not begun?(call) and time_left?(call),
-      do: call |> moved(what, error, member) |> next(),
+      do: call |> maybe(error) |> moved(what, error, member) |> next(),
       else: ended(call, {:error, error})
   end
 
@@ -352,6 +358,10 @@ defmodule Cryptoki.Group.Router do
     told(call, member, answer)
     answer
   end
+
+  # What a member before may have executed is not undone by another that has not.
+  defp maybe(call, %Error{executed: false}), do: call
+  defp maybe(call, _error), do: %{call | maybe: true}
 
   defp again?(%{verb: {{_module, _function, arguments}, _read}, again: again, group: group}),
     do: Verbs.again?(again, arguments, group.failover)
@@ -413,6 +423,9 @@ defmodule Cryptoki.Group.Router do
   defp nobody(call, _mask), do: ended(call, {:error, call.last})
 
   # What all of several devices have said is the call's fault.
+  defp ended(%{maybe: true} = call, {:error, %Error{executed: false} = error}),
+    do: ended(call, {:error, %{error | executed: :maybe}})
+
   defp ended(call, {:error, error} = answer) do
     reasons = for {_member, error} <- call.blamed, uniq: true, do: error.reason
 
