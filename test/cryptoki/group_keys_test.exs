@@ -2,8 +2,8 @@ defmodule Cryptoki.GroupKeysTest do
   # What a group knows of its keys when it looks again, and of members that could not be asked then.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.{Error, Group}
-  alias Cryptoki.Group.Member
+  alias Cryptoki.{Error, Group, Groups}
+  alias Cryptoki.Group.{Key, Member}
   alias Cryptoki.Test
   alias Cryptoki.Test.FaultyModule
 
@@ -13,10 +13,10 @@ defmodule Cryptoki.GroupKeysTest do
   @names [label: "invoice"]
   @moduletag timeout: :infinity
 
-  defp two(more \\ []) do
+  defp two do
     key = Test.Group.key()
-    modules = for name <- [@one, @two], do: Test.Group.member(name, [{"invoice", key}], more)
-    %{key: key, modules: modules}
+    for name <- [@one, @two], do: Test.Group.member(name, [{"invoice", key}])
+    key
   end
 
   defp start(more \\ []) do
@@ -36,7 +36,7 @@ defmodule Cryptoki.GroupKeysTest do
   end
 
   test "a key that a member gave is found also when its proof is old" do
-    %{key: key} = two()
+    key = two()
     pid = start()
     {:ok, given} = Cryptoki.find_one(@group, @names ++ [class: :private_key])
 
@@ -47,33 +47,54 @@ defmodule Cryptoki.GroupKeysTest do
     end
   end
 
-  test "members that are full when a proof is old have their keys still" do
-    %{modules: modules} = two(sessions: 1, queue_limit: 1)
-    pid = start()
-    {:ok, _} = sign()
-    for module <- modules, do: FaultyModule.control(module, "C_Sign hang")
-    callers = for _ <- 1..4, do: Task.async(&sign_when_taken/0)
-    await(fn -> Enum.all?([@one, @two], &match?({:ok, %{queue: 1}}, Cryptoki.status(&1))) end)
-    prove_again(pid, @names)
-    assert {:error, %Error{reason: :busy, executed: false}} = sign()
-    for module <- modules, do: FaultyModule.control(module, "")
-    for answer <- Task.await_many(callers, :infinity), do: assert({:ok, _} = answer)
+  test "members that could not say when a proof is old have their keys still, those that say otherwise have not" do
+    table = :ets.new(:group, [:set, :public])
+    :ets.insert(table, {:members, {Member.new(0, @one), Member.new(1, @two)}})
+    group = struct(Groups, table: table, called: @group, pid: self())
+    used = {:sign, @names}
+
+    proven = fn decision, outcomes ->
+      Key.proven(%{group: group, proving: %{}}, used, decision, outcomes)
+      mask(group)
+    end
+
+    also = fn slot, outcome ->
+      Key.also(%{group: group, proving: %{}}, used, slot, outcome)
+      mask(group)
+    end
+
+    full = Error.new(:busy, nil, executed: false)
+    missing = Error.new(:key_not_found, nil, executed: false)
+    assert 0b11 == proven.({:ok, :a}, %{0 => {:ok, :a, :there}, 1 => {:ok, :a, :there}})
+    assert 0b11 == proven.({:error, full}, %{0 => {:error, full}, 1 => {:error, full}})
+    # One has not answered yet, then it has.
+    assert 0b11 == proven.({:ok, :a}, %{0 => {:ok, :a, :there}})
+    assert 0b11 == also.(1, {:error, full})
+    assert 0b01 == also.(1, {:missing, missing})
+    assert 0b11 == also.(1, {:ok, :a, :there})
+    assert 0b01 == proven.({:ok, :a}, %{0 => {:error, full}, 1 => {:ok, :b, :there}})
+    # Of another key nobody has anything from before.
+    assert 0b10 == proven.({:ok, :b}, %{1 => {:ok, :b, :there}})
   end
 
-  # A session that has not come for its first call yet leaves it in the queue.
-  defp sign_when_taken,
-    do: with({:error, %Error{reason: :busy}} <- sign(), do: sign_when_taken())
+  defp mask(group) do
+    [{_proof, mask, _until}] = Groups.lookup(group, {:proof, :sign, @names})
+    mask
+  end
 
   test "what one member may have executed is not denied by the next" do
-    %{modules: [one, two]} = two()
+    # Of RSA: nothing has to be signed to prove which key it is.
+    key = Test.Group.rsa_key()
+    [one, two] = for name <- [@one, @two], do: Test.Group.member(name, [{"invoice", key}])
     start(failover: [sign: true])
-    {:ok, _} = sign()
+    sign = fn -> Cryptoki.sign(@group, @names, :sha256_rsa_pkcs, "data") end
+    {:ok, _} = sign.()
     FaultyModule.control(one, "C_Sign rv=0x30 after_forward")
     FaultyModule.control(two, "C_SignInit rv=0x30")
 
     for _ <- 1..20 do
       mark = FaultyModule.mark(one)
-      assert {:error, error} = sign()
+      assert {:error, error} = sign.()
       ran? = Enum.any?(FaultyModule.since(one, mark), &match?({"C_Sign", "ran", _}, &1))
       assert error.executed == if(ran?, do: :maybe, else: false)
     end
