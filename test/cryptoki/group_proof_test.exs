@@ -33,13 +33,19 @@ defmodule Cryptoki.GroupProofTest do
 
     {:ok, status} = Group.status(five.group)
     assert Test.Group.of(status, five.names.another).calls == 0
-    assert [%{not_on: not_on}] = status.keys.not_everywhere
-    assert not_on == %{five.names.another => :another_key}
+    alone(five, %{five.names.another => :another_key})
   end
 
   defp calls(five) do
     {:ok, status} = Group.status(five.group)
     Map.new(status.members, &{&1.member, &1.calls})
+  end
+
+  # A member that had too much to do to say which key it has is asked again.
+  defp alone(five, not_on) do
+    _ = Test.Group.sign(five, 4, 5)
+    {:ok, status} = Group.status(five.group)
+    unless match?([%{not_on: ^not_on}], status.keys.not_everywhere), do: alone(five, not_on)
   end
 
   defp spread(five, all) do
