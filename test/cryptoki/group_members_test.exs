@@ -2,6 +2,9 @@ defmodule Cryptoki.GroupMembersTest do
   # Which member of a group takes a call, and what becomes of one that fails and comes back.
   use ExUnit.Case, async: false
 
+  # Some of them wait without end, see CHANGELOG: by themselves, not with the others.
+  @moduletag :safety
+
   alias Cryptoki.{Error, Group}
   alias Cryptoki.Group.{Member, Picking}
   alias Cryptoki.Test
@@ -308,8 +311,6 @@ defmodule Cryptoki.GroupMembersTest do
     assert {:ok, _} = Cryptoki.generate_key(@group, :aes_key_gen, label: "s", value_len: 32)
   end
 
-  # It can wait without end for what a status says of the second key, see CHANGELOG: by itself, not with the others.
-  @tag :safety
   test "status says what is left when one more goes" do
     %{key: key} = two(sessions: 3)
     {:ok, _} = Test.Group.import_key(@one, key, "only here")
