@@ -129,7 +129,7 @@ defmodule Cryptoki.GroupMembersTest do
     end)
 
     # Only one member is left, and it goes as well.
-    :ok = Cryptoki.stop(@two)
+    :ok = stop_supervised(@two)
     await(fn -> sign() && of(@two).state == :out end)
 
     error =
@@ -169,7 +169,7 @@ defmodule Cryptoki.GroupMembersTest do
     end
 
     # And if it is all that is left, it is not taken for the other.
-    :ok = Cryptoki.stop(@one)
+    :ok = stop_supervised(@one)
     await(fn -> sign() && of(@one).state == :out end)
 
     assert {:error, %Error{member: @two, reason: :key_not_found}} =
@@ -327,7 +327,7 @@ defmodule Cryptoki.GroupMembersTest do
     assert %{in: 2, left: %{members: 1, sessions: 3, keys_lost: [[label: "only here"]]}} = status
     assert {:ok, %{state: :ready, health: :ok, sessions: %{wanted: 6}}} = Cryptoki.status(@group)
     assert Enum.sum(Enum.map(status.members, & &1.share)) == 1.0
-    :ok = Cryptoki.stop(@two)
+    :ok = stop_supervised(@two)
     await(fn -> sign() && of(@two).state == :out end)
 
     assert {:ok, %{in: 1, left: %{members: 0, sessions: 0, keys_lost: [_, _]}}} =
@@ -336,7 +336,7 @@ defmodule Cryptoki.GroupMembersTest do
     assert {:ok, %{state: :ready, health: :degraded, reason: %Error{member: @two}}} =
              Cryptoki.status(@group)
 
-    :ok = Cryptoki.stop(@one)
+    :ok = stop_supervised(@one)
     await(fn -> sign() && of(@one).state == :out end)
     assert {:error, %Error{executed: false, reason: :shutdown}} = sign()
     assert {:ok, %{state: :absent, health: :down}} = Cryptoki.status(@group)
