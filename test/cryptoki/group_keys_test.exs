@@ -2,9 +2,6 @@ defmodule Cryptoki.GroupKeysTest do
   # What a group knows of its keys when it looks again, and of members that could not be asked then.
   use ExUnit.Case, async: false
 
-  # Some of them wait without end, see CHANGELOG: by themselves, not with the others.
-  @moduletag :safety
-
   alias Cryptoki.{Error, Group, Groups}
   alias Cryptoki.Group.{Key, Member}
   alias Cryptoki.Test

@@ -2,9 +2,6 @@ defmodule Cryptoki.GroupMembersTest do
   # Which member of a group takes a call, and what becomes of one that fails and comes back.
   use ExUnit.Case, async: false
 
-  # Some of them wait without end, see CHANGELOG: by themselves, not with the others.
-  @moduletag :safety
-
   alias Cryptoki.{Error, Group}
   alias Cryptoki.Group.{Member, Picking}
   alias Cryptoki.Test
@@ -191,6 +188,8 @@ defmodule Cryptoki.GroupMembersTest do
     await(fn -> load(8, 20) && of(@one).calls > before + 100 end)
   end
 
+  # Its slowness is forgotten by halves: more than a minute.
+  @tag :safety
   test "one whose calls go overdue is out, and comes back one call at a time" do
     %{modules: [hangs | _]} = two(sessions: 2, timeout: 300)
     start([@one, @two])

@@ -2,9 +2,6 @@ defmodule Cryptoki.GroupNodesTest do
   # Members on other nodes, by name and by :pg; nodes that go and come. There is no leader: each node has its group.
   use ExUnit.Case, async: false
 
-  # Some of them wait without end, see CHANGELOG: by themselves, not with the others.
-  @moduletag :safety
-
   alias Cryptoki.{Error, Group}
   alias Cryptoki.Test
   alias Cryptoki.Test.{Cluster, MainToken, Panics}

@@ -3,9 +3,6 @@ defmodule Cryptoki.GroupProofTest do
   # call is lost, none is executed twice. test/safety/group_test.exs does it for longer.
   use ExUnit.Case, async: false
 
-  # Some of them wait without end, see CHANGELOG: by themselves, not with the others.
-  @moduletag :safety
-
   alias Cryptoki.Group
   alias Cryptoki.Test
 

@@ -2,9 +2,6 @@ defmodule Cryptoki.GroupTest do
   # One name over several instances: which key, which member, and what happens when one fails.
   use ExUnit.Case, async: false
 
-  # Some of them wait without end, see CHANGELOG: by themselves, not with the others.
-  @moduletag :safety
-
   alias Cryptoki.{Error, Group}
   alias Cryptoki.Test
   alias Cryptoki.Test.FaultyModule
