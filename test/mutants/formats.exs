@@ -128,7 +128,7 @@
    "test/cryptoki/transfer_test.exs"},
   {"a secret key that travelled has its check value", "lib/cryptoki/transfer/travel.ex",
    "{:ok, _another} -> {:error, misbehaved()}", "{:ok, _another} -> :ok",
-   "test/cryptoki/transfer_test.exs"},
+   "test/cryptoki/transfer_faults_test.exs"},
   {"the last chunk of an envelope is known as such", "lib/cryptoki/envelope/box.ex",
    "defp nonce(number, last), do: <<number::88, last>>",
    "defp nonce(number, last), do: <<number::88, min(last, 0)>>",
