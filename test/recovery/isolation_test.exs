@@ -154,8 +154,10 @@ defmodule Cryptoki.Recovery.IsolationTest do
 
     FaultyModule.control(module, "C_Login hang")
     assert {:error, %Error{reason: :timeout, executed: :maybe}} = used.(timeout: 1_000)
+    before = worker(hsm)
     kill(hsm, "KILL")
     FaultyModule.control(module, "")
+    await(fn -> worker(hsm) not in [before, nil] end)
     await_status(hsm, &(&1.state == :ready and &1.sessions.open == 1))
     assert {:error, %Error{reason: :library_crashed, function: :C_Login}} = used.([])
     assert {:ok, _} = used.([])
