@@ -87,7 +87,7 @@ defmodule Cryptoki.Envelope do
     do: %{id: {__MODULE__, options[:name]}, start: {__MODULE__, :start_link, [options]}}
 
   @doc """
-  Empties a cache: each box asks the token again.
+  Empties a cache: each box asks the token again, also one that is being opened meanwhile.
 
       iex> {:ok, _pid} = Cryptoki.Envelope.start_link(name: MyApp.OtherKeys)
       iex> Cryptoki.Envelope.forget(MyApp.OtherKeys)

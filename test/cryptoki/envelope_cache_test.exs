@@ -98,13 +98,13 @@ defmodule Cryptoki.EnvelopeCacheTest do
 
   test "as long as was said, to the millisecond", %{name: name} do
     cache(name, ttl: 1_000_000)
-    Cache.put(name, "asked", @kek, 5_000)
+    Cache.put(name, "asked", @kek, 5_000, Cache.generation(name))
     assert Cache.fetch(name, "asked", 5_000) == {:ok, @kek}
     assert Cache.fetch(name, "asked", 1_004_999) == {:ok, @kek}
     assert Cache.fetch(name, "asked", 1_005_000) == :error
     # And it is gone then.
     assert Cache.fetch(name, "asked", 5_000) == :error
-    Cache.put(name, "asked", @kek, 5_000)
+    Cache.put(name, "asked", @kek, 5_000, Cache.generation(name))
     assert Cache.fetch(name, "asked", 9_000_000) == :error
     assert :ets.info(name, :size) == 1
   end
@@ -131,6 +131,20 @@ defmodule Cryptoki.EnvelopeCacheTest do
     assert Envelope.forget(name) == :ok
     assert :ets.info(name, :size) == 1
     assert asked(module, fn -> assert open(hsm, last, name) == {:ok, "text 5"} end) == 1
+  end
+
+  test "what was asked of the token before is forgotten, too", context do
+    %{module: module, hsm: hsm, name: name, box: box} = context
+    cache(name)
+    before = FaultyModule.count(module, ~r/^C_Decrypt hang/)
+    FaultyModule.control(module, "C_Decrypt hang count=1")
+    opening = Task.async(fn -> open(hsm, box, name) end)
+    FaultyModule.await(module, ~r/^C_Decrypt hang/, before + 1)
+    assert Envelope.forget(name) == :ok
+    FaultyModule.control(module, "")
+    assert Task.await(opening, 60_000) == {:ok, "a text"}
+    assert asked(module, fn -> assert open(hsm, box, name) == {:ok, "a text"} end) == 1
+    assert asked(module, fn -> assert open(hsm, box, name) == {:ok, "a text"} end) == 0
   end
 
   test "nothing of a key is in what can be read of it", %{hsm: hsm, name: name, box: box} do

@@ -3,7 +3,8 @@ defmodule Cryptoki.Envelope.Cache do
   # Data keys that the token has opened, for as long and as often as was said: a table that its process owns, in
   # which nothing can be read. Who opens boxes looks there himself, so that no key is in a message.
   #
-  # Rows are `{key, sealed, until, left}`; one more has the limits.
+  # Rows are `{key, sealed, until, left, generation}`; one more has the limits, and the generation whose rows count:
+  # `forget/1` begins another, so that what was asked of the token before is not known afterwards.
 
   use GenServer
 
@@ -85,17 +86,22 @@ defmodule Cryptoki.Envelope.Cache do
   def through(cache, asked, open) do
     key = Sealed.hash(:erlang.term_to_binary(asked))
 
-    with :error <- fetch(cache, key, now()),
-         {:ok, data_key} <- open.() do
-      put(cache, key, data_key, now())
-      {:ok, data_key}
+    with :error <- fetch(cache, key, now()) do
+      generation = generation(cache)
+
+      with {:ok, data_key} <- open.() do
+        put(cache, key, data_key, now(), generation)
+        {:ok, data_key}
+      end
     end
   end
 
   @doc "What is known at this time."
   @spec fetch(atom, binary, integer) :: {:ok, binary} | :error
   def fetch(cache, key, now) do
-    with [{_key, sealed, until, left}] <- existing(fn -> :ets.lookup(cache, key) end, []),
+    with [{_key, sealed, until, left, generation}] <-
+           existing(fn -> :ets.lookup(cache, key) end, []),
+         true <- generation == generation(cache),
          true <- now < until and :atomics.sub_get(left, 1, 1) >= 0 do
       {:ok, Sealed.open(sealed)}
     else
@@ -108,13 +114,14 @@ defmodule Cryptoki.Envelope.Cache do
     end
   end
 
-  @spec put(atom, binary, binary, integer) :: :ok
-  def put(cache, key, data_key, now) do
+  @doc "What was asked of the token in this generation."
+  @spec put(atom, binary, binary, integer, reference | nil) :: :ok
+  def put(cache, key, data_key, now, generation) do
     with %{ttl: ttl, uses: uses, size: size} when uses > 1 <- limits(cache) do
       left = :atomics.new(1, [])
       :ok = :atomics.put(left, 1, uses - 1)
       existing(fn -> room(cache, size) end, :ok)
-      row = {key, Sealed.seal(data_key), now + ttl, left}
+      row = {key, Sealed.seal(data_key), now + ttl, left, generation}
       existing(fn -> :ets.insert(cache, row) end, true)
     end
 
@@ -132,13 +139,20 @@ defmodule Cryptoki.Envelope.Cache do
 
   @spec forget(atom) :: :ok
   def forget(cache) do
-    existing(fn -> :ets.match_delete(cache, {:_, :_, :_, :_}) end, true)
+    existing(fn -> :ets.update_element(cache, :limits, {3, make_ref()}) end, true)
+    existing(fn -> :ets.match_delete(cache, {:_, :_, :_, :_, :_}) end, true)
     :ok
   end
 
-  defp limits(cache) do
+  @doc "Whose rows count."
+  @spec generation(atom) :: reference | nil
+  def generation(cache), do: with({_limits, generation} <- facts(cache), do: generation)
+
+  defp limits(cache), do: with({limits, _generation} <- facts(cache), do: limits)
+
+  defp facts(cache) do
     case existing(fn -> :ets.lookup(cache, :limits) end, []) do
-      [{:limits, %{ttl: _, uses: _, size: _} = limits}] -> limits
+      [{:limits, %{ttl: _, uses: _, size: _} = limits, generation}] -> {limits, generation}
       _none -> nil
     end
   end
@@ -158,7 +172,7 @@ defmodule Cryptoki.Envelope.Cache do
   def init(limits) do
     options = [:named_table, :public, read_concurrency: true, write_concurrency: true]
     table = :ets.new(limits.name, options)
-    true = :ets.insert(table, {:limits, limits})
+    true = :ets.insert(table, {:limits, limits, make_ref()})
     {:ok, %{table: table, every: max(div(limits.ttl, 2), 1)}, {:continue, :later}}
   end
 
@@ -170,7 +184,7 @@ defmodule Cryptoki.Envelope.Cache do
 
   @impl true
   def handle_info(:sweep, state) do
-    over = [{{:_, :_, :"$1", :_}, [{:"=<", :"$1", now()}], [true]}]
+    over = [{{:_, :_, :"$1", :_, :_}, [{:"=<", :"$1", now()}], [true]}]
     _ = :ets.select_delete(state.table, over)
     {:noreply, state, {:continue, :later}}
   end
