@@ -10,7 +10,8 @@ defmodule Cryptoki.Transfer do
 
   Both tokens have one AES key, the **wrapping key**, that may wrap here and unwrap there
   (`Cryptoki.import_key/4` brings it to both, or a transfer under another one). The key leaves its token wrapped by it
-  (RFC 5649), and not otherwise; the text has its label, id, what it may do and how it is kept, its public key or check
+  (RFC 5649); where that wraps secret keys of whole blocks only (RFC 3394), by a transport key of 32 bytes that is made for this text and
+  wrapped so. The text has its label, id, what it may do and how it is kept, its public key or check
   value, and a MAC over all of it, by a key that is made for this text in the token and wrapped likewise. So whoever
   can wrap with the wrapping key can make such a text, and nobody else, as long as it wraps no secret of 193 to 200 bytes that somebody knows: keep
   it for this. An RSA key cannot be the wrapping key: everybody
@@ -30,7 +31,7 @@ defmodule Cryptoki.Transfer do
       {"attributes":{...},"check_value":"66E94B","class":"secret_key","key_type":"aes","mac_key":"...","public_key":null,"wrapped_key":"..."}
       47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=
 
-  Three lines, each with a line end (LF). The second is JSON with these members and no other:
+  Three lines, each with a line end (LF). The second is JSON with these members and no other, `transport_key` only where there is one:
 
   | member | |
   |---|---|
@@ -38,8 +39,9 @@ defmodule Cryptoki.Transfer do
   | `attributes` | what was read of `label` (a string), `id` (hexadecimal), `start_date`, `end_date` (ISO 8601), `allowed_mechanisms` (numbers), `sign`, `verify`, `sign_recover`, `encrypt`, `decrypt`, `wrap`, `unwrap`, `derive`, `private`, `sensitive`, `extractable`, `wrap_with_trusted`, `always_authenticate`, `decapsulate` (true or false); `modifiable`, `copyable` (false) |
   | `public_key` | of a private key: its `SubjectPublicKeyInfo`, base64; else null |
   | `check_value` | of a secret key, as `Cryptoki.check_value/3` has it, hexadecimal; null where the token has none |
-  | `wrapped_key` | the key, a private one as PKCS #8, wrapped by the wrapping key (RFC 5649), base64 |
-  | `mac_key` | 200 bytes, wrapped likewise: 208, which no other key has |
+  | `wrapped_key` | the key, a private one as PKCS #8, wrapped by the wrapping key (RFC 5649), base64. With a `transport_key`: an IV of 16 bytes, and the key encrypted by the transport key (AES-256 in CBC mode, padding of PKCS #7: `CKM_AES_CBC_PAD`) |
+  | `transport_key` | 32 bytes of an AES key, wrapped by the wrapping key (RFC 3394): 40, base64 |
+  | `mac_key` | 200 bytes, wrapped as the key is, or as the transport key: 208, which no other key has |
 
   The third line is HMAC-SHA256 over the first two with their line ends, with `mac_key` as its key, base64. The guide
   [Keys in and out](guides/keys_in_and_out.md) has vectors, and opens one with OpenSSL alone.
@@ -59,8 +61,9 @@ defmodule Cryptoki.Transfer do
 
   Errors: `:key_unextractable`, `:key_not_wrappable`, `:wrapping_key_type_inconsistent` and what else C_WrapKey answers;
   `:unsupported` for a type of key, or a limit of one, that does not travel, a private key whose public key cannot be proven
-  (`Cryptoki.public_key/3`), a wrapping key that is no AES key, a token without RFC 5649 or HMAC-SHA256. PKCS #11 v3.2,
-  section 5.18 (C_WrapKey).
+  (`Cryptoki.public_key/3`), a wrapping key that is no AES key, a token without HMAC-SHA256; `:mechanism_invalid` for one with neither
+  RFC 5649 nor, for a transport key, RFC 3394 and AES-CBC with padding. A wrapping key with a `wrap_template` says itself what it wraps, and gets no
+  transport key to wrap. PKCS #11 v3.2, section 5.18 (C_WrapKey).
 
       iex> {:ok, kek} = Cryptoki.generate_key(MyApp.HSM, :aes_key_gen, value_len: 32, wrap: true, unwrap: true)
       iex> {:ok, key} = Cryptoki.generate_key(MyApp.HSM, :aes_key_gen, value_len: 32, label: "moving", extractable: true)
@@ -145,7 +148,10 @@ defmodule Cryptoki.Transfer do
   @spec describe(String.t()) :: {:ok, map} | error
   def describe(text) do
     with {:ok, {file, _body, _mac}} <- File.read(text) do
-      {:ok, file |> Map.drop([:wrapped_key, :mac_key]) |> Map.update!(:attributes, &Map.new/1)}
+      {:ok,
+       file
+       |> Map.drop([:wrapped_key, :transport_key, :mac_key])
+       |> Map.update!(:attributes, &Map.new/1)}
     end
   end
 

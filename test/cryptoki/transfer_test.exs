@@ -174,6 +174,7 @@ defmodule Cryptoki.TransferTest do
         check_value: nil,
         public_key: IO.iodata_to_binary(info),
         wrapped_key: KeyWrap.wrap_padded(@kek, PrivateKey.Written.pkcs8(key)),
+        transport_key: nil,
         mac_key: KeyWrap.wrap_padded(@kek, mac_key)
       })
 

@@ -7,7 +7,7 @@ defmodule Cryptoki.Transfer.File do
   alias Cryptoki.DER.Reader
   alias Cryptoki.PrivateKey.PostQuantum
   alias Cryptoki.PublicKey.Given
-  alias Cryptoki.Transfer.Attributes
+  alias Cryptoki.Transfer.{Attributes, Wrapping}
 
   @first "cryptoki key transfer 1\n"
   @what "transfer: "
@@ -22,25 +22,28 @@ defmodule Cryptoki.Transfer.File do
           check_value: binary | nil,
           public_key: binary | nil,
           wrapped_key: binary,
+          transport_key: binary | nil,
           mac_key: binary
         }
 
   @doc "What the MAC is of."
   @spec body(t) :: binary
   def body(file) do
-    json =
-      JSON.encode!(%{
-        class: Atom.to_string(file.class),
-        key_type: Atom.to_string(file.key_type),
-        attributes: Attributes.write(file.attributes),
-        check_value: file.check_value && Base.encode16(file.check_value),
-        public_key: file.public_key && Base.encode64(file.public_key),
-        wrapped_key: Base.encode64(file.wrapped_key),
-        mac_key: Base.encode64(file.mac_key)
-      })
+    members = %{
+      class: Atom.to_string(file.class),
+      key_type: Atom.to_string(file.key_type),
+      attributes: Attributes.write(file.attributes),
+      check_value: file.check_value && Base.encode16(file.check_value),
+      public_key: file.public_key && Base.encode64(file.public_key),
+      wrapped_key: Base.encode64(file.wrapped_key),
+      mac_key: Base.encode64(file.mac_key)
+    }
 
-    IO.iodata_to_binary([@first, json, "\n"])
+    IO.iodata_to_binary([@first, JSON.encode!(transported(members, file.transport_key)), "\n"])
   end
+
+  defp transported(members, nil), do: members
+  defp transported(members, key), do: Map.put(members, :transport_key, Base.encode64(key))
 
   @doc "The text of it with its MAC."
   @spec text(binary, binary) :: String.t()
@@ -54,7 +57,7 @@ defmodule Cryptoki.Transfer.File do
     with [json, mac, ""] <- String.split(rest, "\n"),
          {:ok, <<mac::binary-32>>} <- base64(mac),
          {:ok, %{} = members} <- JSON.decode(json),
-         true <- Enum.sort(Map.keys(members)) == @members,
+         true <- Enum.sort(Map.keys(members) -- ["transport_key"]) == @members,
          {:ok, file} <- file(members) do
       {:ok, {file, @first <> json <> "\n", mac}}
     else
@@ -75,8 +78,9 @@ defmodule Cryptoki.Transfer.File do
          {:ok, check} <- check_value(members["check_value"]),
          {:ok, public} <- public(class, type, members["public_key"]),
          {:ok, wrapped} <- sealed(members, "wrapped_key"),
+         {:ok, transport_key} <- transport_key(members, wrapped),
          {:ok, mac_key} <- sealed(members, "mac_key"),
-         :ok <- apart(wrapped, mac_key) do
+         :ok <- apart(wrapped, transport_key, mac_key) do
       {:ok,
        %{
          class: class,
@@ -85,6 +89,7 @@ defmodule Cryptoki.Transfer.File do
          check_value: check,
          public_key: public,
          wrapped_key: wrapped,
+         transport_key: transport_key,
          mac_key: mac_key
        }}
     end
@@ -130,15 +135,26 @@ defmodule Cryptoki.Transfer.File do
     end
   end
 
+  defp transport_key(members, _wrapped) when not is_map_key(members, "transport_key"),
+    do: {:ok, nil}
+
+  defp transport_key(members, wrapped) do
+    with {:ok, key} <- base64(members["transport_key"]),
+         true <- byte_size(key) == Wrapping.transport_size() and Wrapping.chained?(wrapped),
+         do: {:ok, key},
+         else: (_none -> wrong("its transport_key is none"))
+  end
+
   @doc "How many bytes the key of the MAC has, and how many it has when it is wrapped: no other key that travels has."
   @spec mac_key_size() :: {pos_integer, pos_integer}
   def mac_key_size, do: {200, 208}
 
-  # Both are wrapped alike. A key that somebody knows must not be taken for that of a MAC.
-  defp apart(wrapped, mac_key) do
+  # Both are wrapped alike, but for one under a transport key. A key that somebody knows must not be taken for that of a
+  # MAC.
+  defp apart(wrapped, transport_key, mac_key) do
     {_size, sealed} = mac_key_size()
 
-    if byte_size(mac_key) == sealed and byte_size(wrapped) != sealed,
+    if byte_size(mac_key) == sealed and (transport_key != nil or byte_size(wrapped) != sealed),
       do: :ok,
       else: wrong("its mac_key is none")
   end

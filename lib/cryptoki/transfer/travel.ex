@@ -4,19 +4,14 @@ defmodule Cryptoki.Transfer.Travel do
   # one of the session, made for one text, and gone when it is done.
 
   require Cryptoki.HSM
-  require Logger
 
   alias Cryptoki.{Attribute, Error, HSM, Import, Key, Keys, Mechanism, Options, PrivateKey}
   alias Cryptoki.Call
   alias Cryptoki.DER.Reader
   alias Cryptoki.Import.Made
-  alias Cryptoki.Native.Wait
-  alias Cryptoki.Target
-  alias Cryptoki.Transfer.{Attributes, File}
+  alias Cryptoki.Transfer.{Attributes, File, Wrapping}
   alias Cryptoki.X509.Extensions
 
-  # RFC 5649, as the standard calls it since 3.1, and before.
-  @padded [:aes_key_wrap_kwp, :aes_key_wrap_pad]
   @mac [class: :secret_key, key_type: :generic_secret, token: false, private: true, sign: true] ++
          [verify: true]
 
@@ -144,12 +139,13 @@ defmodule Cryptoki.Transfer.Travel do
   end
 
   defp sealed(target, kek, key, file) do
-    with {:ok, wrapped} <- wrapped(target, kek, key.handle, @padded),
+    with {:ok, wrapped} <- Wrapping.key(target, kek, key.handle),
          :ok <- no_mac_key(wrapped),
          {:ok, mac_key} <- mac_key(target) do
-      within(target, mac_key, fn ->
-        with {:ok, wrapped_mac_key} <- wrapped(target, kek, mac_key, @padded),
-             body = File.body(Map.merge(file, %{wrapped_key: wrapped, mac_key: wrapped_mac_key})),
+      Wrapping.for_a_while(target, mac_key, fn ->
+        with {:ok, wrapped_mac_key} <- Wrapping.mac_key(target, kek, mac_key, wrapped),
+             file = file |> Map.merge(wrapped) |> Map.put(:mac_key, wrapped_mac_key),
+             body = File.body(file),
              {:ok, mac} <-
                Call.run(target, {:sign, Mechanism.encode!(:sha256_hmac), mac_key, body, nil}),
              {:ok, _read} <- File.read(File.text(body, mac)),
@@ -158,11 +154,13 @@ defmodule Cryptoki.Transfer.Travel do
     end
   end
 
-  defp no_mac_key(wrapped) do
+  defp no_mac_key(%{transport_key: nil, wrapped_key: wrapped}) do
     if elem(File.mac_key_size(), 1) == byte_size(wrapped),
       do: unsupported("a secret of 193 to 200 bytes is what only the key of a MAC is"),
       else: :ok
   end
+
+  defp no_mac_key(_by_transport), do: :ok
 
   defp mac_key(target) do
     {size, _sealed} = File.mac_key_size()
@@ -170,37 +168,6 @@ defmodule Cryptoki.Transfer.Travel do
     mechanism = Mechanism.encode!(:generic_secret_key_gen)
     Call.run(target, {:generate_key, mechanism, Attribute.encode!(template)})
   end
-
-  # That of the call may be over: to take it away there is as much time once more.
-  defp within(target, handle, fun) do
-    fun.()
-  after
-    target = %{target | deadline: Wait.deadline(target.timeout)}
-
-    with {:error, error} <- Call.run(target, {:destroy, handle}) do
-      Logger.warning(
-        "cryptoki #{inspect(Target.called(target))}: a key that was made for a transfer could not be destroyed, it is " <>
-          "there until its session ends: #{Exception.message(error)}"
-      )
-    end
-  end
-
-  defp wrapped(target, kek, handle, [name | others]) do
-    with {:error, error} <-
-           Call.run(target, {:wrap_key, Mechanism.encode!(name), kek.handle, handle}),
-         do: other(error, others, &wrapped(target, kek, handle, &1))
-  end
-
-  defp unwrapped(target, kek, blob, template, [name | others]) do
-    op = {:unwrap_key, Mechanism.encode!(name), kek.handle, blob, template}
-
-    with {:error, error} <- Call.run(target, op),
-         do: other(error, others, &unwrapped(target, kek, blob, template, &1))
-  end
-
-  # A token has RFC 5649 by one of the names.
-  defp other(%Error{reason: :mechanism_invalid}, [_ | _] = others, again), do: again.(others)
-  defp other(error, _others, _again), do: {:error, error}
 
   ## Into
 
@@ -223,8 +190,8 @@ defmodule Cryptoki.Transfer.Travel do
   defp authentic(target, kek, {file, body, mac}) do
     template = Attribute.encode!(@mac ++ [sensitive: true, extractable: false])
 
-    with {:ok, handle} <- unwrapped(target, kek, file.mac_key, template, @padded) do
-      within(target, handle, fn ->
+    with {:ok, handle} <- Wrapping.unwrapped_mac_key(target, kek, file, template) do
+      Wrapping.for_a_while(target, handle, fn ->
         op = {:verify, Mechanism.encode!(:sha256_hmac), handle, body, mac, nil}
 
         case Call.run(target, op) do
@@ -265,7 +232,7 @@ defmodule Cryptoki.Transfer.Travel do
   defp made_of(target, kek, file, told) do
     template = Attribute.encode!(told)
 
-    with {:ok, handle} <- unwrapped(target, kek, file.wrapped_key, template, @padded),
+    with {:ok, handle} <- Wrapping.unwrapped_key(target, kek, file, template),
          do: Made.of(target, handle, template)
   end
 
@@ -334,7 +301,10 @@ defmodule Cryptoki.Transfer.Travel do
          {:ok, new} <- kek(target, wrapping, :wrap),
          :ok <- authentic(target, old, read),
          {:ok, made} <- made(target, old, file, token: false, extractable: true),
-         do: within(target, made.handle, fn -> sealed(target, new, made.key, file) end)
+         do:
+           Wrapping.for_a_while(target, made.handle, fn ->
+             sealed(target, new, made.key, file)
+           end)
   end
 
   defp unsupported(text), do: {:error, Error.new(:unsupported, "transfer: " <> text)}
