@@ -16,7 +16,7 @@ An error of a call to a group has the member that answered as `member` in its ma
 -export([start_link/1, child_spec/1, status/1, compare/1, compare/2, compare/3, await_key/2, await_key/3]).
 -export_type([group/0, member/0, options/0]).
 
--type group() :: atom() | pid().
+-type group() :: atom() | pid() | {atom(), node()}.
 -type member() :: atom() | pid() | {atom(), node()}.
 -type options() ::
     #{name => atom(),

@@ -1,5 +1,5 @@
 defmodule Cryptoki.Group do
-  alias Cryptoki.{Error, Groups, HSM, KeyIdentity}
+  alias Cryptoki.{Elsewhere, Error, Groups, HSM, KeyIdentity}
   alias Cryptoki.Group.{Compare, Options, Server, Status}
   alias Cryptoki.Options.Table
 
@@ -16,7 +16,8 @@ defmodule Cryptoki.Group do
       {:ok, signature} = Cryptoki.sign(MyApp.HSMs, [label: "invoice"], :sha256_rsa_pkcs, data)
 
   Every function of `Cryptoki` takes a group where it takes an instance, and so does what is built on them, such as
-  `Cryptoki.X509` and `Cryptoki.JWS`. `guides/high_availability.md` says when to use one, and what to do with keys.
+  `Cryptoki.X509` and `Cryptoki.JWS`; so do the functions here and there take `{MyApp.HSMs, :"a@host"}`, a group of another
+  node. A group is no member of another. `guides/high_availability.md` says when to use one, and what to do with keys.
 
   ## Which key
 
@@ -36,7 +37,8 @@ defmodule Cryptoki.Group do
   Of two that are picked by chance the one where the call waits less: calls there, times what a call takes there lately. A
   member that is away, locked, or whose calls go overdue (three without a success between them) is *out*; it is tried
   again after a while (`reconnect:`), and when its token answers it is *half open*: it gets one call at a time, until one
-  succeeds. `:busy` takes nobody out; another member is asked.
+  succeeds. One that fails again soon after is left alone for longer. `:busy` takes nobody out, nor does a call that waited
+  in the queue for too long, nor a `timeout:` shorter than the member's own; where nothing was executed another member is asked.
 
   | verbs | where |
   |---|---|
@@ -44,7 +46,8 @@ defmodule Cryptoki.Group do
   | `find`, `stream`, `library_info`, `slots`, `token_info`, `mechanisms`, `mechanism_info` | the one for writes when it is in, else any: what one member has |
   | `generate_key`, `create`, `import_key`, `unwrap_key`, `derive_key` and others that make | with `token: true` the one for writes; else any |
   | `update`, `copy`, `destroy`, `seed_random` | the one for writes; of a session's object its own |
-  | `with_session`, `encrypt_stream`, `decrypt_stream` | any, for as long as it lasts |
+  | `encrypt_stream`, `decrypt_stream` | any that has the key, for as long as it lasts |
+  | `with_session` | any, for as long as it lasts: one that has not a key which is used in it says `:key_not_found`, and no other is asked |
   | `status`, `stop` | the group: all members in one |
   | `unlock`, `subscribe` | no: ask a member |
 
@@ -58,6 +61,12 @@ defmodule Cryptoki.Group do
 
   @typedoc "An option of `start_link/1`, which says what each means."
   @type option :: unquote(Options.type())
+
+  # Milliseconds for what asks no token, of a group on another node.
+  @soon 15_000
+
+  @typedoc "By its name or pid; one of another node as `{name, node}`."
+  @type group :: atom | pid | {atom, node}
 
   @typedoc "As the options name it."
   @type member :: atom | pid | {atom, node}
@@ -135,8 +144,8 @@ defmodule Cryptoki.Group do
       iex> {status.in, status.left.members}
       {1, 0}
   """
-  @spec status(atom | pid) :: {:ok, status} | {:error, Error.t()}
-  def status(group), do: with({:ok, group} <- group(group), do: {:ok, Status.of(group)})
+  @spec status(group) :: {:ok, status} | {:error, Error.t()}
+  def status(group), do: of(group, :status, {nil, nil}, @soon)
 
   @doc """
   What the members have, side by side: the objects that `selector` finds, those of the token when it says nothing.
@@ -155,12 +164,10 @@ defmodule Cryptoki.Group do
       iex> {compared.same, compared.differences}
       {1, []}
   """
-  @spec compare(atom | pid, Cryptoki.key(), timeout: timeout) ::
+  @spec compare(group, Cryptoki.key(), timeout: timeout) ::
           {:ok, comparison} | {:error, Error.t()}
-  def compare(group, selector \\ [token: true], opts \\ []) do
-    timeout = timeout!(opts)
-    with {:ok, group} <- group(group), do: {:ok, Compare.compare(group, selector, timeout)}
-  end
+  def compare(group, selector \\ [token: true], opts \\ []),
+    do: of(group, :compare, {selector, timeout!(opts)}, :infinity)
 
   @doc """
   Waits until every member has what `selector` finds, and the same: until a key has been replicated. `timeout` is in
@@ -172,25 +179,46 @@ defmodule Cryptoki.Group do
       iex> Cryptoki.Group.await_key(group, [label: "archive"], 5_000)
       :ok
   """
-  @spec await_key(atom | pid, Cryptoki.key(), timeout) :: :ok | {:error, Error.t()}
-  def await_key(group, selector, timeout \\ 5_000) do
-    timeout = timeout!(timeout: timeout)
-    with {:ok, group} <- group(group), do: Compare.await(group, selector, timeout)
-  end
+  @spec await_key(group, Cryptoki.key(), timeout) :: :ok | {:error, Error.t()}
+  def await_key(group, selector, timeout \\ 5_000),
+    do: of(group, :await_key, {selector, timeout!(timeout: timeout)}, :infinity)
 
   defp timeout!(opts) do
     row = [cast: :timeout, default: 10_000, must: "milliseconds, at least 1, or :infinity"]
     Table.cast!(opts, [timeout: row], "option").timeout
   end
 
-  defp group(name) do
-    case HSM.group(name) do
-      %Groups{} = group ->
-        {:ok, group}
+  # As a verb of it, on its node.
+  defp of(name, function, {selector, timeout} = arguments, patience) do
+    case {HSM.group(name), address(name)} do
+      {%Groups{} = group, _here} ->
+        answer(group, function, arguments)
 
-      nil ->
-        {:error,
-         Error.new(:shutdown, "no group #{inspect(name)} is running on this node", executed: false)}
+      {nil, {name, node}} ->
+        there = [nil, name, function, selector, timeout, %{timeout: patience}]
+        Elsewhere.call(node, name, {__MODULE__, :here, there})
+
+      {nil, nil} ->
+        detail = "no group #{inspect(name)} is running on #{node()}"
+        {:error, Error.new(:shutdown, detail, executed: false)}
     end
   end
+
+  defp address({name, node})
+       when is_atom(name) and name != :global and is_atom(node) and node != node(),
+       do: {name, node}
+
+  defp address(pid) when is_pid(pid) and node(pid) != node(), do: {pid, node(pid)}
+  defp address(_name), do: nil
+
+  @doc false
+  def here(nil, name, function, selector, timeout, _patience),
+    do: of(name, function, {selector, timeout}, :infinity)
+
+  defp answer(group, :status, _none), do: {:ok, Status.of(group)}
+
+  defp answer(group, :compare, {selector, timeout}),
+    do: {:ok, Compare.compare(group, selector, timeout)}
+
+  defp answer(group, :await_key, {selector, timeout}), do: Compare.await(group, selector, timeout)
 end

@@ -188,8 +188,6 @@ defmodule Cryptoki.GroupMembersTest do
     await(fn -> load(8, 20) && of(@one).calls > before + 100 end)
   end
 
-  # Its slowness is forgotten by halves: more than a minute.
-  @tag :safety
   test "one whose calls go overdue is out, and comes back one call at a time" do
     %{modules: [hangs | _]} = two(sessions: 2, timeout: 300)
     start([@one, @two])

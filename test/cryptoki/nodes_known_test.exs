@@ -39,6 +39,7 @@ defmodule Cryptoki.NodesKnownTest do
           &Cryptoki.digest(&1, {:concatenate_base_and_key, key: key}, ""),
           &Cryptoki.wrap_key(&1, [label: "aes"], :aes_key_wrap, key),
           &Cryptoki.encrypt(&1, [label: "aes"], :aes_ecb, "", sign: {key, :aes_cmac}),
+          &Cryptoki.decrypt(&1, [label: "aes"], :aes_ecb, "", verify: {key, :aes_cmac, ""}),
           &Cryptoki.with_session(&1, fn session ->
             Cryptoki.start(session, :sign, key, :ecdsa_sha256)
           end)
@@ -54,6 +55,35 @@ defmodule Cryptoki.NodesKnownTest do
     # What is signed is no selector, and it is what it was.
     assert {:ok, _} = Cryptoki.sign(hsm, [label: "ec"], :ecdsa_sha256, "pkcs11:")
     empty_mailbox()
+  end
+
+  test "a PIN among the options of a lazy stream is sent to nobody", %{hsm: hsm} do
+    me = self()
+    cbc = {:aes_cbc_pad, iv: <<0::128>>}
+
+    pid =
+      spawn(fn ->
+        receive(do: (:go -> :ok))
+        stream = Cryptoki.encrypt_stream(hsm, [label: "aes"], cbc, ["x"], pin: "1234")
+        error = assert_raise Error, fn -> Enum.to_list(stream) end
+        send(me, {:raised, error})
+      end)
+
+    :erlang.trace(pid, true, [:send])
+    send(pid, :go)
+    assert_receive {:raised, %Error{reason: :unsupported} = error}
+    assert Exception.message(error) =~ "stays on its node"
+    sent = sent(pid)
+    refute inspect(for(message <- sent, not match?({:raised, _}, message), do: message)) =~ "pin"
+  end
+
+  # What it has sent until it ended.
+  defp sent(pid) do
+    receive do
+      {:trace, ^pid, _send, message, _to} -> [message | sent(pid)]
+    after
+      0 -> []
+    end
   end
 
   test "another timeout there than the one that is known" do

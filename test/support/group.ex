@@ -40,6 +40,14 @@ defmodule Cryptoki.Test.Group do
   def import_key(hsm, key, label),
     do: Cryptoki.import_key(hsm, key, label: label, id: <<1>>, token: true, sign: true)
 
+  @doc "A group that nothing ends but `Cryptoki.stop/1`."
+  @spec alone(keyword) :: {:ok, pid}
+  def alone(options) do
+    {:ok, group} = Cryptoki.Group.start_link(options)
+    Process.unlink(group)
+    {:ok, group}
+  end
+
   @doc "Whether a signature of ECDSA is one of the key."
   @spec valid?(binary, binary, tuple) :: boolean
   def valid?(signature, data, key), do: :public_key.verify(data, :sha256, signature, public(key))

@@ -9,7 +9,7 @@ defmodule Cryptoki.Elsewhere do
   # Whichever version of this library is there, `answer/3` takes what versions before and after it send: the version
   # first, which it compares, and anything behind it.
 
-  alias Cryptoki.{Chunks, Error, Instances, Session, Target}
+  alias Cryptoki.{Chunks, Error, Groups, Instances, Session, Target}
   alias Cryptoki.Elsewhere.{Host, Secrets}
   alias Cryptoki.Native.Wait
 
@@ -48,10 +48,12 @@ defmodule Cryptoki.Elsewhere do
     end
   end
 
-  @doc "A session there, for the calling process, and what gives it back."
-  @spec take(node, name, map, verb) :: {:ok, Session.t(), (() -> :ok)} | {:error, Error.t()}
-  def take(node, name, options, verb) do
-    with {:ok, timeout} <- timeout(node, name, [options]),
+  @doc "A session there, for the calling process, and what gives it back; `purpose` is what it is for."
+  @spec take(node, name, map, verb, verb | nil) ::
+          {:ok, Session.t(), (() -> :ok)} | {:error, Error.t()}
+  def take(node, name, options, verb, purpose \\ nil) do
+    with :ok <- Secrets.none(node, if(purpose, do: elem(purpose, 2), else: [name])),
+         {:ok, timeout} <- timeout(node, name, [options]),
          {:ok, host} <- host(node, timeout) do
       case taken(host, verb, timeout) do
         {:ok, about} ->
@@ -91,14 +93,18 @@ defmodule Cryptoki.Elsewhere do
     end
   end
 
-  defp run(name, {module, function, arguments}) do
-    {:answer, apply(module, function, arguments), name && timeout_of(name)}
+  defp run(name, verb) do
+    {:answer, Groups.here(verb), name && timeout_of(name)}
   rescue
     error -> {:raised, error}
   end
 
-  defp timeout_of(name),
-    do: with({:ok, target} <- Instances.lookup(name), do: target.timeout, else: (_ -> nil))
+  defp timeout_of(name) do
+    case Groups.get(name) do
+      nil -> with({:ok, target} <- Instances.lookup(name), do: target.timeout, else: (_ -> nil))
+      group -> Groups.patience(group)
+    end
+  end
 
   @doc "Nothing, said by a node that can be reached."
   @spec nothing() :: :ok

@@ -50,10 +50,21 @@ defmodule Cryptoki.HSM do
       {:ok, hsm}
     else
       case group(hsm) do
-        nil -> {:ok, hsm}
+        nil -> one_there(address(hsm))
         group -> Router.one(group)
       end
     end
+  end
+
+  defp one_there({:ok, name, node}),
+    do: Elsewhere.call(node, name, {__MODULE__, :one_here, [nil, name]})
+
+  defp one_there({:error, _error} = error), do: error
+
+  @doc "The same for another node, by what it is called there."
+  @spec one_here(nil, atom | pid) :: {:ok, t} | {:error, Error.t()}
+  def one_here(nil, name) do
+    with {:ok, one} when is_atom(one) <- one(name), do: {:ok, {one, node()}}
   end
 
   @doc "Runs a function, whose first argument is `hsm` or an operation of it, where `hsm` is."
@@ -125,10 +136,11 @@ defmodule Cryptoki.HSM do
   end
 
   @doc "Runs a function with a session of its own; a session inside a session is the same one."
-  @spec with_session(t | term, map, (Session.t() -> result)) :: result | {:error, Error.t()}
+  @spec with_session(t | term, map, (Session.t() -> result), Elsewhere.verb() | nil) ::
+          result | {:error, Error.t()}
         when result: term
-  def with_session(hsm, options, fun) do
-    with {:ok, session, give_back} <- take(hsm, options) do
+  def with_session(hsm, options, fun, purpose \\ nil) do
+    with {:ok, session, give_back} <- take(hsm, options, purpose) do
       try do
         fun.(session)
       after
@@ -137,25 +149,39 @@ defmodule Cryptoki.HSM do
     end
   end
 
-  @doc "A session and what gives it back: for those that cannot stand in one function."
-  @spec take(t | term, map) :: {:ok, Session.t(), (() -> :ok)} | {:error, Error.t()}
-  def take(%Session{} = session, _options) do
+  @doc """
+  A session and what gives it back: for those that cannot stand in one function. `purpose` is what is called on it then,
+  where that is known: a group has to give one that has its keys.
+  """
+  @spec take(t | term, map, Elsewhere.verb() | nil) ::
+          {:ok, Session.t(), (() -> :ok)} | {:error, Error.t()}
+  def take(hsm, options, purpose \\ nil)
+
+  def take(%Session{} = session, _options, _purpose) do
     _ = held!(session)
     {:ok, session, fn -> :ok end}
   end
 
-  def take(hsm, options) do
+  def take(hsm, options, purpose) do
     cond do
       here?(hsm) -> take_here(hsm, options)
-      group = group(hsm) -> Router.take(group, {__MODULE__, :take, [hsm, options]})
-      true -> take_there(address(hsm), options)
+      group = group(hsm) -> Router.take(group, {__MODULE__, :take, [hsm, options]}, purpose)
+      true -> take_there(address(hsm), Map.take(options, [:timeout, :metadata]), purpose)
     end
   end
 
-  defp take_there({:ok, name, node}, options),
-    do: Elsewhere.take(node, name, options, {__MODULE__, :take, [name, options]})
+  # What a session needs of the options is no secret.
+  defp take_there({:ok, name, node}, options, purpose) do
+    verb = {__MODULE__, :take_for, [nil, name, options, purpose]}
+    Elsewhere.take(node, name, options, verb, purpose)
+  end
 
-  defp take_there({:error, _error} = error, _options), do: error
+  defp take_there({:error, _error} = error, _options, _purpose), do: error
+
+  @doc "A session for a caller of another node, of what has that name here."
+  @spec take_for(nil, atom | pid, map, Elsewhere.verb() | nil) ::
+          {:ok, Session.t(), (() -> :ok)} | {:error, Error.t()}
+  def take_for(nil, name, options, purpose), do: take(name, options, purpose)
 
   defp take_here(hsm, options) do
     with {:ok, target} <- target(hsm, options),

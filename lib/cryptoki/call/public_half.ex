@@ -24,6 +24,19 @@ defmodule Cryptoki.PublicHalf do
   def fetch(target, wanted, given \\ nil),
     do: Keys.once(target, wanted, :public_half, &find(target, &1, given))
 
+  @doc "The same as it is now, whatever is known: a token may have given the number of a key to another."
+  @spec anew(Target.t(), Keys.wanted()) :: {:ok, found} | {:error, Error.t()}
+  def anew(target, wanted) do
+    with {:ok, handle} <- Keys.resolve(target, wanted, :fresh),
+         {:ok, found} <- find(target, handle, nil) do
+      :ok = Keys.learn(target, wanted, :public_half, found)
+      {:ok, found}
+    else
+      {:now, found} -> {:ok, found}
+      {:error, _error} = error -> error
+    end
+  end
+
   @doc "Whether a public key is that of the private key; `:unknown` when nothing can be proven."
   @spec of(Target.t(), Keys.wanted(), term) :: :yes | :no | :unknown | {:error, Error.t()}
   def of(target, wanted, key) do

@@ -4,7 +4,7 @@ defmodule Cryptoki.ContentKey.Agreement do
   # functions that make keys of it are of CMS and JOSE, and few tokens have them.
 
   alias Cryptoki.ContentKey.Holder
-  alias Cryptoki.Error
+  alias Cryptoki.{Error, HSM, KeyTransport, Options}
   alias Cryptoki.PublicKey.Info
 
   @montgomery %{x25519: 32, x448: 56}
@@ -38,17 +38,20 @@ defmodule Cryptoki.ContentKey.Agreement do
 
     derive = {:ecdh1_derive, kdf: :null, public: point}
 
+    template = kind ++ readable
+
     # One session for the whole life of what is readable.
-    Cryptoki.with_session(
+    HSM.with_session(
       hsm,
+      Options.call!(Keyword.take(call, [:timeout]), [:timeout]),
       fn session ->
-        with {:ok, derived} <- Cryptoki.derive_key(session, key, derive, kind ++ readable, call),
+        with {:ok, derived} <- Cryptoki.derive_key(session, key, derive, template, call),
              read = Cryptoki.attributes(session, derived, [:value], call),
              _ = Cryptoki.destroy(session, derived, call),
              {:ok, %{value: value}} <- read,
              do: value(value, size)
       end,
-      Keyword.take(call, [:timeout])
+      {KeyTransport, :derive_key, [hsm, key, derive, template, call]}
     )
   end
 

@@ -3,7 +3,7 @@ defmodule Cryptoki.ContentKey.Wrapped do
   # A content key that a secret key of the token has wrapped: with AES key wrap, or AES-GCM.
 
   alias Cryptoki.ContentKey.{Failure, Holder}
-  alias Cryptoki.Error
+  alias Cryptoki.{Error, HSM, KeyTransport, Options}
 
   @doc "The content key of so many bytes; `:none` for what is not wrapped so."
   @spec open(Holder.t(), :key_wrap | {:gcm, binary, binary}, binary, pos_integer) ::
@@ -14,8 +14,9 @@ defmodule Cryptoki.ContentKey.Wrapped do
     template = kind ++ [sensitive: false, extractable: true]
 
     # One session for the whole life of what is readable.
-    Cryptoki.with_session(
+    HSM.with_session(
       holder.hsm,
+      Options.call!(Keyword.take(call, [:timeout]), [:timeout]),
       fn session ->
         with {:ok, key} <-
                Cryptoki.unwrap_key(session, holder.key, :aes_key_wrap, wrapped, template, call),
@@ -24,7 +25,8 @@ defmodule Cryptoki.ContentKey.Wrapped do
              {:ok, %{value: value}} <- read,
              do: value(value)
       end,
-      Keyword.take(call, [:timeout])
+      {KeyTransport, :unwrap_key,
+       [holder.hsm, holder.key, :aes_key_wrap, wrapped, template, call]}
     )
     |> of_size(size)
   end

@@ -5,7 +5,7 @@ defmodule Cryptoki.Group.Failure do
   # | what        | of the member                                   | another one                                |
   # |-------------|-------------------------------------------------|--------------------------------------------|
   # | `:call`     | it is well: any member would have answered so   | no                                         |
-  # | `:full`     | it is well                                      | yes                                        |
+  # | `:full`     | it is well; so is one in whose queue a call was | yes                                        |
   # | `:key`      | it has not the key that it had                  | yes, and the key is looked for again       |
   # | `:pin`      | out: the next try of a PIN is a person's        | no: the PIN would be tried there as well   |
   # | `:gone`     | out                                             | yes, if nothing was executed or it is pure |
@@ -29,6 +29,8 @@ defmodule Cryptoki.Group.Failure do
   @doc "What it is; `:key` only of a call whose keys the group has looked up."
   @spec of(Error.t()) :: t
   def of(%Error{reason: :busy}), do: :full
+  # It has waited for its turn, which says that there are many.
+  def of(%Error{reason: :timeout, executed: false}), do: :full
   def of(%Error{reason: :timeout}), do: :overdue
   def of(%Error{reason: reason}) when reason in @pin, do: :pin
   def of(%Error{reason: reason}) when reason in @gone, do: :gone

@@ -7,10 +7,22 @@ defmodule Cryptoki.Groups do
   # when that is looked at again; `{{:key, use, selector, slot}, key}`, what names it there; `{{:proven, use,
   # selector}, identity, outcomes}`; `{{:why, slot}, error}`; `{{:about, slot}, about}`, what its last look has shown.
 
-  alias Cryptoki.Error
+  # `router` is the module that runs verbs of a group, which stands above this one.
+
+  alias Cryptoki.{Error, Session}
   alias Cryptoki.Group.Member
 
-  @enforce_keys [:called, :pid, :table, :writes, :failover, :timeout, :reconnect, :identity]
+  @enforce_keys [
+    :called,
+    :pid,
+    :table,
+    :writes,
+    :failover,
+    :timeout,
+    :reconnect,
+    :identity,
+    :router
+  ]
   defstruct @enforce_keys
 
   @type t :: %__MODULE__{
@@ -21,7 +33,8 @@ defmodule Cryptoki.Groups do
           failover: [atom],
           timeout: timeout,
           reconnect: keyword,
-          identity: {module, atom}
+          identity: {module, atom},
+          router: module
         }
 
   @doc "The group of a name or a pid; nil when there is none."
@@ -47,6 +60,31 @@ defmodule Cryptoki.Groups do
   end
 
   defp erase(name), do: :persistent_term.erase({__MODULE__, name})
+
+  @doc "Runs a verb that came from another node: of a group by a member, on a session of one by the keys of the group."
+  @spec here({module, atom, [term]}) :: term
+  def here({_module, _function, [%Session{member: {group, _member}} = session | _rest]} = verb),
+    do: group.router.on_session(session, verb)
+
+  def here({module, function, [hsm | _rest] = arguments} = verb) do
+    case get(hsm) do
+      nil -> apply(module, function, arguments)
+      group -> group.router.run(group, verb)
+    end
+  end
+
+  def here({module, function, []}), do: apply(module, function, [])
+
+  @doc "How long a call may take: until no other member is asked any more, and as long as the slowest takes."
+  @spec patience(t) :: timeout
+  def patience(group) do
+    own =
+      for member <- Tuple.to_list(members(group)), about = about(group, member), do: about.timeout
+
+    if :infinity in [group.timeout | own],
+      do: :infinity,
+      else: group.timeout + Enum.max(own, fn -> 0 end)
+  end
 
   @doc "Its members; none when its process is gone."
   @spec members(t) :: tuple

@@ -9,6 +9,8 @@ defmodule Cryptoki.Group.Key do
   # Milliseconds that a proof is good for: where a member has not the key that the others have, it may get it soon.
   @whole 30_000
   @part 2_000
+  # And for which callers do not ask again for what is being asked.
+  @asking 6_000
   # Rows. A selector for each customer must not fill the memory.
   @limit 50_000
 
@@ -26,8 +28,11 @@ defmodule Cryptoki.Group.Key do
 
   @doc "A key is looked for again, for nobody."
   @spec again(map, Proofs.used()) :: map
-  def again(state, used) when is_map_key(state.proving, used), do: state
-  def again(state, used), do: question(state, used, [])
+  def again(%{group: group} = state, {use, selector} = used) do
+    # Until it is answered nobody else needs to ask.
+    :ets.update_element(group.table, {:proof, use, selector}, {3, Proofs.now() + @asking})
+    if is_map_key(state.proving, used), do: state, else: question(state, used, [])
+  end
 
   defp question(%{group: group} = state, {use, selector} = used, waiting) do
     members = Tuple.to_list(Groups.members(group))
@@ -101,7 +106,7 @@ defmodule Cryptoki.Group.Key do
   @doc "What the question has come to."
   @spec proven(map, Proofs.used(), {:ok, term} | {:error, Error.t()}, map) :: map
   def proven(%{group: group} = state, {use, selector} = used, decision, outcomes) do
-    make_room(group)
+    make_room(group, @limit)
 
     {identity, proven} =
       case decision do
@@ -180,8 +185,10 @@ defmodule Cryptoki.Group.Key do
   end
 
   defp until(group, mask) do
+    # Those that are out are asked when they come back, and not before.
     all =
       for member <- Tuple.to_list(Groups.members(group)),
+          Member.state(member) != :out,
           reduce: 0,
           do: (all -> Bitwise.bor(all, Member.bit(member)))
 
@@ -288,7 +295,9 @@ defmodule Cryptoki.Group.Key do
       :ets.match_delete(group.table, {{:key, :_, :_, slot}, :_})
     end
 
-    %{state | waits: Map.drop(state.waits, slots), seen: Map.drop(state.seen, slots)}
+    Enum.reduce([:waits, :seen, :came, :looks], state, fn what, state ->
+      Map.update!(state, what, &Map.drop(&1, slots))
+    end)
   end
 
   defp without(group, rows, slot) do
@@ -300,16 +309,26 @@ defmodule Cryptoki.Group.Key do
           :ets.insert(group.table, {key, Bitwise.band(mask, Bitwise.bnot(bit)), Proofs.now() - 1})
   end
 
-  # Which key a name stood for goes with it, and is voted on again.
-  defp make_room(%{table: table}) do
-    if :ets.info(table, :size) > @limit do
-      for row <- [
-            {{:proof, :_, :_}, :_, :_},
-            {{:proven, :_, :_}, :_, :_},
-            {{:key, :_, :_, :_}, :_}
-          ],
-          do: :ets.match_delete(table, row)
+  # Which key a name stood for goes with it, and is voted on again: a tenth, of those that nobody has used for longest.
+  @doc false
+  @spec make_room(Groups.t(), pos_integer) :: :ok
+  def make_room(%{table: table} = group, limit) do
+    if :ets.info(table, :size) > limit do
+      proofs =
+        :ets.select(table, [{{{:proof, :"$1", :"$2"}, :_, :"$3"}, [], [{{:"$3", :"$1", :"$2"}}]}])
+
+      count = max(div(length(proofs), 10), 1)
+
+      for {_until, use, selector} <- proofs |> Enum.sort() |> Enum.take(count) do
+        for row <- [{:proof, use, selector}, {:proven, use, selector}],
+            do: :ets.delete(table, row)
+
+        for %{slot: slot} <- Tuple.to_list(Groups.members(group)),
+            do: :ets.delete(table, {:key, use, selector, slot})
+      end
     end
+
+    :ok
   end
 
   defp reply(waiting, answer), do: Enum.each(waiting, &GenServer.reply(&1, answer))

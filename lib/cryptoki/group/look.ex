@@ -35,6 +35,8 @@ defmodule Cryptoki.Group.Look do
   @doc "Puts right what two looks have found to be too much."
   @spec settle(Member.t(), before :: map | nil, map) :: :ok
   def settle(member, %{excess: before}, about) do
+    Member.balance(member)
+
     case excess(member, about) do
       now when now > 0 and before > 0 -> Member.settle(member, min(now, before))
       now when now < 0 and before < 0 -> Member.settle(member, max(now, before))

@@ -29,7 +29,7 @@ defmodule Cryptoki.Group.Member do
 
   # Places of its numbers: calls with it now; nanoseconds that a call takes; when the last one ended (ns); the state;
   # failures without a success between them; calls so far; those that went on to another; sessions; when the trial
-  # began that is under way (ns), or 0.
+  # began that is under way (ns), or 0; sessions of it that callers hold; how long it takes itself for a call (ms).
   @outstanding 1
   @time 2
   @progress 3
@@ -39,6 +39,9 @@ defmodule Cryptoki.Group.Member do
   @left 7
   @sessions 8
   @trial 9
+  @leases 10
+  @limit 11
+  @places 11
 
   # A failure is no member's end; so many without a success between them are.
   @patience 3
@@ -47,12 +50,14 @@ defmodule Cryptoki.Group.Member do
   @half_life 1_000_000_000
   # And how long nobody hears of a trial before there is another.
   @longest 30_000_000_000
+  # What a clock in milliseconds may be early.
+  @early 2
 
   @doc "A new one, out until it has been looked at."
   @spec new(non_neg_integer, id) :: t
   def new(slot, id) do
     {name, node} = address(id)
-    numbers = :atomics.new(9, [])
+    numbers = :atomics.new(@places, [])
     :atomics.put(numbers, @state, @out)
     :atomics.put(numbers, @sessions, 1)
     :atomics.put(numbers, @progress, now())
@@ -85,19 +90,33 @@ defmodule Cryptoki.Group.Member do
   @spec begin(t) :: integer
   def begin(%__MODULE__{numbers: numbers}) do
     now = now()
-    if :atomics.add_get(numbers, @outstanding, 1) == 1, do: :atomics.put(numbers, @progress, now)
+
+    # What was forgotten of its slowness meanwhile stays forgotten.
+    if :atomics.add_get(numbers, @outstanding, 1) == 1 do
+      idle = now - :atomics.get(numbers, @progress)
+      if idle >= @half_life, do: :atomics.put(numbers, @time, remembered(numbers, idle))
+      :atomics.put(numbers, @progress, now)
+    end
+
     :atomics.add(numbers, @calls, 1)
     now
   end
+
+  defp remembered(numbers, idle),
+    do: Bitwise.bsr(:atomics.get(numbers, @time), min(div(max(idle, 0), @half_life), 30))
 
   @doc "What names it where an instance is asked for."
   @spec hsm(t) :: Cryptoki.hsm()
   def hsm(%__MODULE__{name: name, node: node}) when node == node() or is_pid(name), do: name
   def hsm(%__MODULE__{name: name, node: node}), do: {name, node}
 
-  @doc "A session of it is taken."
+  @doc "A session of it is taken: one less for others, but no call that it has to end."
   @spec hold(t) :: :ok
-  def hold(%__MODULE__{numbers: numbers}), do: :atomics.add(numbers, @outstanding, 1)
+  def hold(%__MODULE__{numbers: numbers}), do: :atomics.add(numbers, @leases, 1)
+
+  @doc "The session is given back."
+  @spec release(t) :: :ok
+  def release(%__MODULE__{numbers: numbers}), do: :atomics.sub(numbers, @leases, 1)
 
   @doc "It has come back; `began` is nil when how long it took says nothing."
   @spec finish(t, integer | nil) :: :ok
@@ -139,16 +158,16 @@ defmodule Cryptoki.Group.Member do
   @spec load(t, now :: integer) :: non_neg_integer
   def load(%__MODULE__{numbers: numbers}, now) do
     with_it = max(:atomics.get(numbers, @outstanding), 0)
+    held = max(:atomics.get(numbers, @leases), 0)
     idle = max(now - :atomics.get(numbers, @progress), 0)
-    time = :atomics.get(numbers, @time)
 
     # While calls are with it and none ends, it is at least as slow as that; what was long ago is forgotten.
     time =
       if with_it > 0,
-        do: max(time, idle),
-        else: Bitwise.bsr(time, min(div(idle, @half_life), 30))
+        do: max(:atomics.get(numbers, @time), idle),
+        else: remembered(numbers, idle)
 
-    (with_it + 1) * max(time, @fastest)
+    (with_it + held + 1) * max(time, @fastest)
   end
 
   @spec now :: integer
@@ -171,6 +190,8 @@ defmodule Cryptoki.Group.Member do
     if changed do
       :atomics.put(numbers, @failures, 0)
       :atomics.put(numbers, @trial, 0)
+      # How slow it was says nothing of how it comes back: the trial does.
+      if to == :half_open, do: :atomics.put(numbers, @time, 0)
     end
 
     changed
@@ -206,6 +227,24 @@ defmodule Cryptoki.Group.Member do
   def sessions(%__MODULE__{numbers: numbers}, sessions),
     do: :atomics.put(numbers, @sessions, max(sessions, 1))
 
+  @doc "How long it takes for a call that does not say, in milliseconds."
+  @spec limit(t, timeout) :: :ok
+  def limit(%__MODULE__{numbers: numbers}, timeout),
+    do: :atomics.put(numbers, @limit, if(timeout == :infinity, do: 0, else: timeout))
+
+  @doc "Whether a call that began then has had less time than the member takes for one, or the group when that is any."
+  @spec impatient?(t, began :: integer, timeout) :: boolean
+  def impatient?(%__MODULE__{numbers: numbers}, began, timeout) do
+    limit =
+      case :atomics.get(numbers, @limit) do
+        0 when timeout == :infinity -> 0
+        0 -> timeout
+        limit -> limit
+      end
+
+    div(now() - began, 1_000_000) + @early < limit
+  end
+
   @doc "Its numbers for people."
   @spec numbers(t) :: %{
           outstanding: integer,
@@ -215,21 +254,41 @@ defmodule Cryptoki.Group.Member do
         }
   def numbers(%__MODULE__{numbers: numbers}) do
     %{
-      outstanding: max(:atomics.get(numbers, @outstanding), 0),
+      outstanding: max(:atomics.get(numbers, @outstanding) + :atomics.get(numbers, @leases), 0),
       calls: :atomics.get(numbers, @calls),
       failovers: :atomics.get(numbers, @left),
       time: div(:atomics.get(numbers, @time), 1000)
     }
   end
 
-  @doc "How many calls are counted as being with it."
+  @doc "How many calls are counted as being with it, and sessions of it as taken."
   @spec outstanding(t) :: integer
-  def outstanding(%__MODULE__{numbers: numbers}), do: :atomics.get(numbers, @outstanding)
+  def outstanding(%__MODULE__{numbers: numbers}),
+    do: :atomics.get(numbers, @outstanding) + :atomics.get(numbers, @leases)
 
-  @doc "Puts right what callers have left that were killed."
+  @doc "Puts right what callers have left that were killed: of calls first, of which there are more."
   @spec settle(t, integer) :: :ok
-  def settle(%__MODULE__{numbers: numbers}, too_many),
-    do: :atomics.sub(numbers, @outstanding, too_many)
+  def settle(%__MODULE__{numbers: numbers}, too_many) do
+    calls = :atomics.get(numbers, @outstanding)
+
+    # Of calls more cannot be too many than there are; what was too much to take from them before comes back.
+    of_calls = if too_many > 0, do: min(too_many, max(calls, 0)), else: too_many
+    :atomics.sub(numbers, @outstanding, of_calls)
+    :atomics.sub(numbers, @leases, too_many - of_calls)
+  end
+
+  @doc "Puts right what was taken from calls and was of sessions."
+  @spec balance(t) :: :ok
+  def balance(%__MODULE__{numbers: numbers}) do
+    case :atomics.get(numbers, @outstanding) do
+      below when below < 0 ->
+        :atomics.sub(numbers, @outstanding, below)
+        :atomics.add(numbers, @leases, below)
+
+      _well ->
+        :ok
+    end
+  end
 
   @doc "An error of it, which says so."
   @spec error(t, Error.t()) :: Error.t()

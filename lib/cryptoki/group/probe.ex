@@ -16,6 +16,7 @@ defmodule Cryptoki.Group.Probe do
           queue: non_neg_integer,
           token: map | nil,
           login: atom,
+          timeout: timeout,
           oldest_call: map | nil
         }
 
@@ -27,7 +28,8 @@ defmodule Cryptoki.Group.Probe do
       {:ok,
        Map.merge(Map.delete(status, :epoch), %{
          name: target.name || target.instance,
-         instance: target.instance
+         instance: target.instance,
+         timeout: target.timeout
        })}
     end
   end

@@ -5,8 +5,8 @@ defmodule Cryptoki.Group.Router do
   # What runs again was certainly not executed, or makes no difference (`Cryptoki.Group.Verbs`). An error of a device
   # counts against the member only when another member did better: what every device refuses is the call's fault.
 
-  alias Cryptoki.{Chunks, Elsewhere, Error, Events, Groups, Session}
-  alias Cryptoki.Group.{Arguments, Failure, Key, Member, Picking, Proofs, Status, Verbs}
+  alias Cryptoki.{Chunks, Elsewhere, Error, Groups, Session}
+  alias Cryptoki.Group.{Arguments, Failure, Key, Member, News, Picking, Proofs, Status, Verbs}
   alias Cryptoki.Native.Wait
 
   @doc "Runs a verb."
@@ -43,19 +43,27 @@ defmodule Cryptoki.Group.Router do
 
   ## Sessions
 
-  @doc "A session of a member, and what gives it back; `verb` takes one of an instance of this node."
-  @spec take(Groups.t(), Elsewhere.verb()) ::
+  @doc """
+  A session of a member, and what gives it back; `verb` takes one of an instance of this node. `purpose` is what will be
+  called on it, of a member that has its keys; nil when that is not known.
+  """
+  @spec take(Groups.t(), Elsewhere.verb(), Elsewhere.verb() | nil) ::
           {:ok, Session.t(), (() -> :ok)} | {:error, Error.t()}
-  def take(group, {module, function, _arguments} = verb) do
+  def take(group, {module, function, _arguments} = verb, purpose) do
     row = Verbs.row(module, function, [])
-    call = %{call(group, verb, row) | run: &lease/2, prefer: alike(group)}
+    call = %{call(group, verb, row) | run: &lease/2, prefer: alike(group), keys: used(purpose)}
 
     with {:ok, %{member: member} = session, give_back} <- next(call) do
       Member.hold(member)
-      release = fn -> give_back.() && Member.finish(member, nil) end
+      release = fn -> give_back.() && Member.release(member) end
       {:ok, %{session | member: {group, member}}, release}
     end
   end
+
+  defp used(nil), do: []
+
+  defp used({module, function, arguments}),
+    do: Arguments.keys(arguments, Verbs.row(module, function, arguments))
 
   # Those of which nobody has found that they have another key under a name that is used.
   defp alike(group) do
@@ -117,6 +125,7 @@ defmodule Cryptoki.Group.Router do
       # Of the call's own PIN, which is the caller's fault.
       :pin when secret != nil -> :ok
       what when what in [:gone, :pin] -> out(group, member, error)
+      what when what in [:device, :overdue] -> tried(group, member, error)
       :key when used != [] -> Proofs.lost(group, used, member)
       _other -> :ok
     end
@@ -124,7 +133,14 @@ defmodule Cryptoki.Group.Router do
     {:error, gone(Member.error(member, error))}
   end
 
-  defp of_session(answer, _group, _member, _used, _secret), do: answer
+  defp of_session(answer, group, member, _used, _secret) do
+    served(group, member)
+    answer
+  end
+
+  # One that was on trial has failed it; of another nobody can tell yet whose fault it is.
+  defp tried(group, member, error),
+    do: if(Member.state(member) == :half_open, do: out(group, member, error), else: :ok)
 
   defp secret(options), do: Verbs.option(options, :pin) || Verbs.option(options, :password)
 
@@ -291,8 +307,8 @@ defmodule Cryptoki.Group.Router do
             :erlang.raise(kind, reason, __STACKTRACE__)
         else
           answer ->
-            Member.finish(member, began)
-            judged(answer, call, member)
+            Member.finish(member, if(call.run == nil, do: began))
+            judged(answer, call, member, began)
         end
 
       # It was taken out between two looks at the table.
@@ -306,6 +322,8 @@ defmodule Cryptoki.Group.Router do
   defp run(%{run: run}, member, verb), do: run.(member, verb)
 
   defp named(%{keys: []}, arguments, _member), do: {:ok, arguments}
+  # It is on the session that they will be named.
+  defp named(%{run: run}, arguments, _member) when run != nil, do: {:ok, arguments}
 
   defp named(%{group: group, row: row, keys: keys}, arguments, member) do
     Enum.reduce_while(keys, {:ok, %{}}, fn used, {:ok, names} ->
@@ -339,11 +357,8 @@ defmodule Cryptoki.Group.Router do
 
   ## What it has answered
 
-  defp judged({:error, %Error{} = error}, call, member) do
-    what = Failure.of(error)
-    # No key of the call, or a PIN that came with it: then it is the caller's.
-    call? = (what == :key and call.keys == []) or (what == :pin and call.secret != nil)
-    what = if call?, do: :call, else: what
+  defp judged({:error, %Error{} = error}, call, member, began) do
+    what = error |> Failure.of() |> whose(call, member, began)
     call = noted(what, error, call, member)
     error = Member.error(member, error)
 
@@ -352,12 +367,22 @@ defmodule Cryptoki.Group.Router do
       else: ended(call, {:error, error})
   end
 
-  defp judged(answer, call, member) do
-    served(call.group, member)
+  defp judged(answer, call, member, _began) do
+    # That it gave a session away says nothing of its device.
+    if call.run == nil, do: served(call.group, member), else: Member.untried(member)
     for {blamed, error} <- call.blamed, do: failed(call.group, blamed, error)
-    told(call, member, answer)
+    News.answered(call, member, answer)
     answer
   end
+
+  # No key of the call, or a PIN that came with it, is the caller's; so is a time shorter than the member's.
+  defp whose(:key, %{keys: []}, _member, _began), do: :call
+  defp whose(:pin, %{secret: secret}, _member, _began) when secret != nil, do: :call
+
+  defp whose(:overdue, call, member, began),
+    do: if(Member.impatient?(member, began, call.group.timeout), do: :full, else: :overdue)
+
+  defp whose(what, _call, _member, _began), do: what
 
   # What a member before may have executed is not undone by another that has not.
   defp maybe(call, %Error{executed: false}), do: call
@@ -402,14 +427,14 @@ defmodule Cryptoki.Group.Router do
     for used <- call.keys,
         do: Proofs.renew(call.group, used, slot, deadline(%{call | renewed: true}))
 
-    told_move(call, member, error)
+    News.moved(call, member, error)
     %{call | renewed: true, last: error, moved: call.moved + 1}
   end
 
   defp moved(call, what, error, member) do
     if what == :key, do: Proofs.lost(call.group, call.keys, member)
     Member.left(member)
-    told_move(call, member, error)
+    News.moved(call, member, error)
     tried = Bitwise.bor(call.tried, Member.bit(member))
     %{call | tried: tried, moved: call.moved + 1, last: error}
   end
@@ -435,7 +460,7 @@ defmodule Cryptoki.Group.Router do
         else: failed(call.group, member, error)
     end
 
-    told(call, error.member, answer)
+    News.answered(call, error.member, answer)
     answer
   end
 
@@ -443,7 +468,7 @@ defmodule Cryptoki.Group.Router do
     Member.served(member)
 
     if not Member.in?(member) and Member.change(member, :half_open, :in),
-      do: send(group.pid, {:in, member.slot})
+      do: send(group.pid, {:in, member})
 
     :ok
   end
@@ -456,42 +481,8 @@ defmodule Cryptoki.Group.Router do
     was = Member.state(member)
 
     if was != :out and Member.change(member, was, :out),
-      do: send(group.pid, {:out, member.slot, error})
+      do: send(group.pid, {:out, member, error})
 
     :ok
   end
-
-  ## What is told
-
-  defp told_move(call, member, error) do
-    if Events.on?() do
-      {{_module, function, _arguments}, _read} = call.verb
-      metadata = %{group: call.group.called, verb: function, member: member.id}
-
-      Events.event(
-        [:group, :failover],
-        Map.merge(metadata, Map.take(error, [:reason, :executed]))
-      )
-    end
-  end
-
-  defp told(call, member, answer) do
-    if Events.on?() do
-      {{_module, function, _arguments}, _read} = call.verb
-      member = if is_struct(member, Member), do: member.id, else: member
-      duration = System.convert_time_unit(Member.now() - call.began, :nanosecond, :native)
-
-      metadata = %{
-        group: call.group.called,
-        verb: function,
-        member: member,
-        result: result(answer)
-      }
-
-      Events.event([:group, :call], %{duration: duration, failovers: call.moved}, metadata)
-    end
-  end
-
-  defp result({:error, error}), do: error.reason
-  defp result(_answer), do: :ok
 end

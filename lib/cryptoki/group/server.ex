@@ -9,7 +9,7 @@ defmodule Cryptoki.Group.Server do
   require Logger
 
   alias Cryptoki.{Error, Events, Groups}
-  alias Cryptoki.Group.{Failure, Key, Look, Member, Probe}
+  alias Cryptoki.Group.{Failure, Key, Look, Member, Probe, Router, Slots}
   alias Cryptoki.Native.Wait
 
   # Milliseconds: how often it looks whether there is something to do, at a member that takes part, and for how long
@@ -36,15 +36,17 @@ defmodule Cryptoki.Group.Server do
       failover: options.failover,
       timeout: options.timeout,
       reconnect: options.reconnect,
-      identity: options.identity
+      identity: options.identity,
+      router: Router
     }
 
     state = %{
       group: group,
       members: options.members,
-      slots: 0,
+      slots: Slots.new(),
       looks: %{},
       waits: %{},
+      came: %{},
       seen: %{},
       proving: %{}
     }
@@ -88,10 +90,10 @@ defmodule Cryptoki.Group.Server do
   def handle_info({:looked, slot, how, result}, state),
     do: {:noreply, looked(state, slot, how, result)}
 
-  def handle_info({:out, slot, error}, state),
-    do: {:noreply, with_member(state, slot, &is_out(state, &1, error))}
+  def handle_info({:out, member, error}, state),
+    do: {:noreply, still(state, member, &is_out(state, &1, error))}
 
-  def handle_info({:in, slot}, state), do: {:noreply, with_member(state, slot, &is_in(state, &1))}
+  def handle_info({:in, member}, state), do: {:noreply, still(state, member, &is_in(state, &1))}
   def handle_info({:prove_again, used}, state), do: {:noreply, Key.again(state, used)}
   def handle_info({:lost, used, slot}, state), do: {:noreply, Key.lost(state, used, slot)}
 
@@ -129,6 +131,14 @@ defmodule Cryptoki.Group.Server do
     end
   end
 
+  # A caller may speak of one that is gone, and whose slot another has.
+  defp still(state, %{numbers: numbers, slot: slot}, fun) do
+    with_member(state, slot, fn
+      %{numbers: ^numbers} = member -> fun.(member)
+      _another -> state
+    end)
+  end
+
   # Those of a list stay; those of `:pg` come and go.
   defp membership(%{members: wanted} = state) do
     ids = ids(wanted)
@@ -139,9 +149,10 @@ defmodule Cryptoki.Group.Server do
     else
       {stay, gone} = Enum.split_with(now, &(&1.id in ids))
       fresh = ids -- Enum.map(now, & &1.id)
-      new = for {id, n} <- Enum.with_index(fresh), do: Member.new(state.slots + n, id)
-      state = %{state | slots: state.slots + length(fresh)}
-      put_members(Key.forget_members(state, gone), stay ++ new)
+      {free, slots} = Slots.take(state.slots, length(fresh), now())
+      new = for {id, slot} <- Enum.zip(fresh, free), do: Member.new(slot, id)
+      slots = Slots.give_back(slots, Enum.map(gone, & &1.slot), now())
+      put_members(Key.forget_members(%{state | slots: slots}, gone), stay ++ new)
     end
   end
 
@@ -194,6 +205,7 @@ defmodule Cryptoki.Group.Server do
 
   # Its keys may be others than before.
   defp seen(state, member, :out, :answers, {:ok, about}) do
+    state = %{state | came: Map.delete(state.came, member.slot)}
     first? = Groups.why(state.group, member) == nil
     {state, member} = known(state, member, about)
     state = Key.forget_member(state, member)
@@ -228,6 +240,7 @@ defmodule Cryptoki.Group.Server do
 
   defp known(state, member, about) do
     Member.sessions(member, about.sessions.wanted)
+    Member.limit(member, about.timeout)
     before = Groups.about(state.group, member)
     Look.settle(member, before, about)
     excess = Look.excess(member, about)
@@ -261,18 +274,24 @@ defmodule Cryptoki.Group.Server do
 
   defp is_in(state, member) do
     tell(state, member, :in, nil)
-    %{state | waits: Map.delete(state.waits, member.slot)}
+    %{state | came: Map.put(state.came, member.slot, now())}
   end
 
   defp why(state, member, error),
     do: :ets.insert(state.group.table, {{:why, member.slot}, %{error | member: member.id}})
 
-  # Longer each time, until it has served again.
-  defp wait(%{group: %{reconnect: reconnect}} = state, member) do
-    {delay, _at} = Map.get(state.waits, member.slot, {0, 0})
+  # Longer each time, until it has stayed in for longer than it was left alone: one whose random numbers come and whose
+  # signatures hang is in with each success, and out again.
+  defp wait(%{group: %{reconnect: reconnect}} = state, %{slot: slot}) do
+    {delay, _at} = Map.get(state.waits, slot, {0, 0})
+    delay = if stayed?(state.came[slot], delay), do: 0, else: delay
     delay = min(max(delay * 2, reconnect[:min]), reconnect[:max])
-    %{state | waits: Map.put(state.waits, member.slot, {delay, now() + delay})}
+    came = Map.delete(state.came, slot)
+    %{state | waits: Map.put(state.waits, slot, {delay, now() + delay}), came: came}
   end
+
+  defp stayed?(nil, _delay), do: false
+  defp stayed?(came, delay), do: now() - came > delay
 
   defp tell(%{group: group}, member, to, error) do
     level = if to == :out, do: :warning, else: :notice
@@ -298,4 +317,26 @@ defmodule Cryptoki.Group.Server do
   defp words(:half_open), do: "tried again, one call at a time"
 
   defp now, do: System.monotonic_time(:millisecond)
+
+  # What keys are asked for by may hold the bytes of one: a crash report shows how many there are.
+  if {:format_status, 1} in GenServer.behaviour_info(:callbacks), do: @impl(true)
+
+  def format_status(status) do
+    Map.new(status, fn
+      {:state, %{proving: proving} = state} -> {:state, %{state | proving: map_size(proving)}}
+      {:message, message} -> {:message, kind(message)}
+      {:reason, {reason, [_ | _] = stack}} -> {:reason, {kind(reason), Enum.map(stack, &place/1)}}
+      {:log, log} -> {:log, length(log)}
+      other -> other
+    end)
+  end
+
+  defp kind({:"$gen_call", _from, message}), do: kind(message)
+  defp kind(message) when is_tuple(message) and tuple_size(message) > 0, do: elem(message, 0)
+  defp kind(message), do: message
+
+  defp place({module, function, arguments, where}) when is_list(arguments),
+    do: {module, function, length(arguments), where}
+
+  defp place(place), do: place
 end

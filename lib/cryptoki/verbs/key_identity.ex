@@ -56,7 +56,7 @@ defmodule Cryptoki.KeyIdentity do
   @spec identity(Cryptoki.hsm(), Target.t(), Key.t(), keyword) ::
           {:ok, tuple} | {:error, Error.t()}
   defp identity(_hsm, target, %Key{class: :private_key} = key, _opts) do
-    case PublicHalf.fetch(target, {:key, key}) do
+    case PublicHalf.anew(target, {:key, key}) do
       {:ok, {:proven, public}} -> {:ok, {:public_key, hash(public)}}
       {:ok, {:unproven, _keys, why}} -> unproven(why)
       {:error, _error} = error -> error

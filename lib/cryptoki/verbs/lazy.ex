@@ -29,7 +29,7 @@ defmodule Cryptoki.Lazy do
 
   defp begin(hsm, call, arguments) do
     {session, give_back} =
-      case HSM.take(hsm, call.options) do
+      case HSM.take(hsm, call.options, {Operations, :start, [hsm | arguments]}) do
         {:ok, session, give_back} -> {session, give_back}
         {:error, error} -> raise error
       end

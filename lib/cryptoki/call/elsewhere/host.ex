@@ -6,7 +6,7 @@ defmodule Cryptoki.Elsewhere.Host do
   # The stream of a verb is read by the caller, which is asked for piece after piece. Answers and questions come
   # to an alias of the caller, which is none any more when the call is over: nothing comes later.
 
-  alias Cryptoki.{Chunks, Error, Session}
+  alias Cryptoki.{Chunks, Error, Groups, Session}
 
   # Milliseconds after which a caller that has asked for nothing does not know of its host.
   @unclaimed 60_000
@@ -170,7 +170,7 @@ defmodule Cryptoki.Elsewhere.Host do
 
   defp run(ref, {module, function, arguments}, state) do
     arguments = Enum.map(arguments, &here(&1, ref, state))
-    taken(apply(module, function, arguments), state)
+    taken(Groups.here({module, function, arguments}), state)
   rescue
     error -> {{:raised, error}, state}
   catch

@@ -42,6 +42,7 @@ defmodule Cryptoki.Elsewhere.Secrets do
   end
 
   defp in_uri({key, mechanism}), do: in_uri(key) || in_uri(mechanism)
+  defp in_uri({key, mechanism, _signature}), do: in_uri(key) || in_uri(mechanism)
   defp in_uri(%URI{} = uri), do: named(uri)
 
   defp in_uri(<<scheme::binary-size(7), _rest::binary>> = text) do
