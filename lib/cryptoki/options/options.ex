@@ -155,7 +155,8 @@ defmodule Cryptoki.Options do
       type: "pos_integer",
       must: "bytes, at least 32 MiB",
       doc:
-        "how much memory the process of the library may have, in bytes; with `isolation: :process`"
+        "how much memory the process of the library may have, in bytes, beside the stacks of the threads that serve its " <>
+          "sessions; with `isolation: :process`"
     ],
     kill_after: [
       cast: {:integer, 1, @forever},

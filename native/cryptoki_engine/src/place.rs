@@ -2,7 +2,7 @@
 
 use crate::control::login::{self, Credentials};
 use crate::library::token_in_slot::TokenInSlot;
-use crate::process::life::Hear;
+use crate::process::notices::Hear;
 use crate::process::session::Away;
 use crate::process::tasks;
 use crate::process::wire::{Notice, Noticed};
@@ -121,11 +121,13 @@ impl Place {
         }
     }
 
-    /// Asks the process of the library, if it has one.
-    pub fn ask(&self, notice: Notice, hear: Hear) {
-        if let Place::Away(worker) = self {
-            worker.notify(notice, Some(hear));
+    /// Asks the process of the library: who hears it is called by a thread of ours.
+    pub fn ask(&self, notice: Notice, hear: Hear) -> Result<()> {
+        match self {
+            Place::Here(site) => hear(Ok(take_notice(site, &notice))),
+            Place::Away(worker) => worker.ask(notice, hear)?,
         }
+        Ok(())
     }
 
     /// Runs something on a thread of its own; where none can be had the control thread does it.

@@ -28,17 +28,24 @@ pub fn outlive_what_stops_a_group() {
     }
 }
 
-/// Bounds the memory that this process can have.
+/// Bounds the memory that this process can have; may be called again with another bound.
 pub fn limit_memory(bytes: u64) -> Result<()> {
-    let limit = libc::rlimit {
-        rlim_cur: bytes as libc::rlim_t,
-        rlim_max: bytes as libc::rlim_t,
-    };
-    // What is written to, on Linux: address space alone costs nothing, and threads reserve much of it.
+    // What may be written to, on Linux: address space alone costs nothing. The stack of a thread counts as a whole, however
+    // little of it is used.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let which = libc::RLIMIT_DATA;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let which = libc::RLIMIT_AS;
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the kernel writes there.
+    if unsafe { libc::getrlimit(which, &raw mut limit) } != 0 {
+        return Err(Error::last_os_error());
+    }
+    // Whoever has started the VM may allow less.
+    limit.rlim_cur = (bytes as libc::rlim_t).min(limit.rlim_max);
     // SAFETY: sets a limit of this process.
     match unsafe { libc::setrlimit(which, &raw const limit) } {
         0 => Ok(()),
@@ -235,6 +242,24 @@ pub fn reap(child: u32) -> Ended {
 pub fn kill(child: u32) {
     // SAFETY: sends a signal.
     unsafe { libc::kill(child as libc::pid_t, libc::SIGKILL) };
+}
+
+/// Ends what is left of the group that a child of ours leads. The child was not reaped, so the number is nobody else's.
+pub fn kill_group(leader: u32) {
+    // SAFETY: sends a signal.
+    unsafe { libc::kill(-(leader as libc::pid_t), libc::SIGKILL) };
+}
+
+/// Ends the group of this process with it, if it leads one: else there are others in it that are none of ours.
+pub fn kill_own_group() {
+    let leads = {
+        // SAFETY: asks for numbers.
+        unsafe { libc::getpgrp() == libc::getpid() }
+    };
+    if leads {
+        // SAFETY: sends a signal.
+        unsafe { libc::kill(0, libc::SIGKILL) };
+    }
 }
 
 #[cfg(test)]

@@ -53,11 +53,11 @@ pub fn noticed<'a>(env: Env<'a>, reference: Term<'a>, place: &Place, notice: Not
     }
     let request: Arc<Request<(), Noticed>> = request(env, reference, ());
     let answering = request.clone();
-    place.ask(
+    let outcome = place.ask(
         notice,
         Box::new(move |noticed| {
             answering.serve(None, |()| noticed);
         }),
     );
-    asked(env, Ok(()), request)
+    asked(env, outcome, request)
 }

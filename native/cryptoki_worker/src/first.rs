@@ -1,20 +1,20 @@
 //! The first connection. Nothing here calls the library, so it is served whatever hangs there; its end is ours.
 
-use crate::inside::Inside;
+use crate::inside::{Inside, OneMore};
 use crate::{control, session};
 use cryptoki_engine::library::lanes::STACK;
 use cryptoki_engine::library::numbers::Standing;
 use cryptoki_engine::place::take_notice;
 use cryptoki_engine::process::link::Link;
-use cryptoki_engine::process::wire::{Notice, Noticed, Start};
+use cryptoki_engine::process::wire::{Notice, Noticed};
 use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::process;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Serves it until its end.
-pub fn serve(mut link: Link, start: Start) -> ! {
-    let inside = Arc::new(Inside::new(start));
+pub fn serve(mut link: Link, inside: Inside) -> ! {
+    let inside = Arc::new(inside);
     while let Ok((notice, descriptor)) = link.receive_with_descriptor() {
         let noticed = self::notice(&inside, &notice, descriptor);
         if link.send(&noticed, None).is_err() {
@@ -51,9 +51,11 @@ fn connect(
         return Noticed::Refused("no connection came: it may have too many files open".into());
     };
     let link = Link::new(Channel::from_owned(descriptor));
-    let inside = inside.clone();
+    let one_more = OneMore::of(inside);
     let thread = std::thread::Builder::new().name(name.into());
-    let served = thread.stack_size(STACK).spawn(move || serve(&inside, link));
+    let served = thread
+        .stack_size(STACK)
+        .spawn(move || serve(&one_more.0, link));
     match served {
         Ok(_) => Noticed::Done,
         Err(error) => Noticed::Refused(format!("no thread for a connection: {error}")),

@@ -1,5 +1,5 @@
 //! The process beside the one with the library: it tells how that has ended, and ends it when it is told to, or when nobody
-//! is there any more who could.
+//! is there any more who could; what is left of its group ends with it.
 
 use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::process;
@@ -27,5 +27,7 @@ pub fn serve(connection: Channel, child: u32) -> ! {
     *reaped = true;
     let how = process::reap(child);
     let _ = connection.send(&how.bytes(), None);
+    // What the library has started, and what has not left our group, is not to hold a reader, or an output of the VM.
+    process::kill_own_group();
     process::leave(0)
 }

@@ -15,6 +15,7 @@ mod keeper;
 mod log;
 mod session;
 
+use crate::inside::Inside;
 use cryptoki_engine::process::link::Link;
 use cryptoki_engine::process::wire::{Hello, Noticed, Start, VERSION};
 use cryptoki_engine::site::begin_epochs;
@@ -61,7 +62,7 @@ fn main() {
         Err(_) => process::leave(NOT_STARTED),
     }
     match begin(Link::new(first)) {
-        Some((link, start)) => first::serve(link, start),
+        Some((link, inside)) => first::serve(link, inside),
         None => process::leave(NOT_STARTED),
     }
 }
@@ -78,14 +79,12 @@ fn alone() -> std::io::Result<(Channel, Channel)> {
 }
 
 /// What is said before there is a library.
-fn begin(mut link: Link) -> Option<(Link, Start)> {
+fn begin(mut link: Link) -> Option<(Link, Inside)> {
     panics::quiet_panics();
     link.send(&Hello::ours(), None).ok()?;
     let start: Start = link.receive().ok()?;
     begin_epochs(start.epoch);
-    if let Some(bytes) = start.memory {
-        process::limit_memory(bytes).ok()?;
-    }
+    let inside = Inside::new(start).ok()?;
     link.send(&Noticed::Done, None).ok()?;
-    Some((link, start))
+    Some((link, inside))
 }

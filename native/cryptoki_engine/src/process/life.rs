@@ -1,14 +1,15 @@
 //! One life of a worker: from its start to its end, however that comes.
 
 use crate::process::link::{Broken, Link};
+use crate::process::notices::{Hear, Notices};
 use crate::process::wire::{Hello, Notice, Noticed, Start};
-use crossbeam_channel::{Receiver, SendError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::environment::Variables;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::process::{self, Ended};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -48,51 +49,6 @@ const KEPT: &[&str] = &[
     "CS_PKCS11_R2_CFG",
 ];
 
-/// Who wants to hear what a notice brings.
-pub type Hear = Box<dyn FnOnce(Result<Noticed>) + Send>;
-
-/// Who hears it, or that there is nobody to say it.
-struct Hearing(Option<Hear>);
-
-impl Hearing {
-    fn told(mut self, what: Result<Noticed>) {
-        if let Some(hear) = self.0.take() {
-            hear(what);
-        }
-    }
-}
-
-/// Whoever waits is told that there is nobody to say it: by a thread of ours, as this may be one of a VM, which may not.
-fn nobody_hears(hear: Hearing) {
-    if hear.0.is_some() {
-        let told = std::thread::Builder::new().name("cryptoki-notices".into());
-        drop(told.spawn(move || drop(hear)));
-    }
-}
-
-/// The same where there is no process.
-pub fn nobody(hear: Option<Hear>) {
-    nobody_hears(Hearing(hear));
-}
-
-impl Drop for Hearing {
-    fn drop(&mut self) {
-        if let Some(hear) = self.0.take() {
-            hear(Err(Failure::own(
-                Reason::NoProcess,
-                "the process of the library has ended",
-            )));
-        }
-    }
-}
-
-/// Something for the first connection.
-struct Notification {
-    notice: Notice,
-    with: Option<Channel>,
-    hear: Hearing,
-}
-
 #[derive(Default)]
 struct State {
     ended: Option<Ended>,
@@ -114,8 +70,8 @@ pub struct Life {
     over: Condvar,
     /// Disconnected when it is over.
     end: Receiver<()>,
-    /// None: there will be no more, and the process ends.
-    notices: Mutex<Option<Sender<Notification>>>,
+    /// What it is told.
+    pub notices: Notices,
     noted: AtomicBool,
 }
 
@@ -131,26 +87,29 @@ impl Life {
         let unable = |error: std::io::Error| failed(format!("{}: {error}", program.display()));
         let (ours, theirs) = Channel::pair().map_err(unable)?;
         let (keeper, its) = Channel::pair().map_err(unable)?;
+        // Before there is a process: where no thread is to be had none is left behind that nobody reaps.
+        let (to_watch, watched) = bounded::<(Arc<Self>, Child, Sender<()>)>(1);
+        spawn("cryptoki-end", move || {
+            if let Ok((life, mut child, alive)) = watched.recv() {
+                life.watch(alive);
+                // Where the VM leaves that to us.
+                let _ = child.wait();
+            }
+        })?;
         let child = command(program, environment, theirs, its).spawn();
-        let mut child = child.map_err(unable)?;
+        let child = child.map_err(unable)?;
         let (alive, end) = bounded(0);
-        let (notices, to_tell) = unbounded();
+        let (notices, told) = Notices::new();
         let life = Arc::new(Self {
             keeper,
             process: child.id(),
             state: Mutex::default(),
             over: Condvar::new(),
             end,
-            notices: Mutex::new(Some(notices)),
+            notices,
             noted: AtomicBool::new(false),
         });
-        let ending = life.clone();
-        let watch = move || {
-            ending.watch(alive);
-            // Where the VM leaves that to us.
-            let _ = child.wait();
-        };
-        spawn("cryptoki-end", watch).inspect_err(|_| life.kill("no thread"))?;
+        let _ = to_watch.send((life.clone(), child, alive));
         // What it is told it is told by one that may wait for it.
         let mut link = Link::asking(ours);
         life.lock().ends.push(Arc::downgrade(link.channel()));
@@ -183,7 +142,7 @@ impl Life {
         if let Err(broken) = started.and_then(|()| link.receive::<Noticed>()) {
             return Err(life.crash(broken));
         }
-        spawn("cryptoki-notices", move || tell(link, &to_tell))
+        spawn("cryptoki-notices", move || told.tell(link))
             .inspect_err(|_| life.kill("no thread"))?;
         Ok(life)
     }
@@ -195,6 +154,8 @@ impl Life {
     /// Waits for the end, on a thread of its own; whoever waits for an answer is woken.
     fn watch(&self, alive: Sender<()>) {
         let ended = self.hear_the_end();
+        // Whatever of it is left, and what it has started; its number is nobody else's as long as it is not reaped.
+        process::kill_group(self.process);
         let mut state = self.lock();
         state.ended = Some(ended);
         for channel in state.ends.drain(..).filter_map(|channel| channel.upgrade()) {
@@ -323,37 +284,6 @@ impl Life {
         Failure::own(Reason::NoProcess, why)
     }
 
-    /// Has it take notice of something; who hears what comes of that is called by a thread of ours.
-    pub fn notify(&self, notice: Notice, hear: Option<Hear>) {
-        self.send(notice, None, hear);
-    }
-
-    fn send(&self, notice: Notice, with: Option<Channel>, hear: Option<Hear>) {
-        let notification = Notification {
-            notice,
-            with,
-            hear: Hearing(hear),
-        };
-        let notices = self.notices.lock();
-        let unsent = match notices.unwrap_or_else(PoisonError::into_inner).as_ref() {
-            Some(notices) => notices.send(notification).err().map(SendError::into_inner),
-            None => Some(notification),
-        };
-        if let Some(unsent) = unsent {
-            nobody_hears(unsent.hear);
-        }
-    }
-
-    /// Without this connection it ends.
-    pub fn leave(&self) {
-        let notices = self
-            .notices
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        drop(notices);
-    }
-
     /// True once, for whoever comes first after the end.
     pub fn is_first_to_note(&self) -> bool {
         !self.noted.swap(true, SeqCst)
@@ -374,7 +304,7 @@ impl Life {
         drop(state);
         let (told, heard) = bounded(1);
         let hear: Hear = Box::new(move |noticed| drop(told.send(noticed)));
-        self.send(notice, Some(theirs), Some(hear));
+        self.notices.send(notice, Some(theirs), Some(hear));
         match heard.recv() {
             Ok(Ok(Noticed::Refused(why))) => Err(Failure::own(
                 Reason::Busy,
@@ -388,26 +318,12 @@ impl Life {
     /// Waits until it has taken notice of all that it was told so far.
     pub fn settle(&self) {
         let (done, settled) = bounded(1);
-        self.notify(
-            Notice::Inside,
-            Some(Box::new(move |_| {
-                let _ = done.send(());
-            })),
-        );
+        let hear: Hear = Box::new(move |_| {
+            let _ = done.send(());
+        });
+        self.notices.send(Notice::Inside, None, Some(hear));
         // Those who never hear are told by the end.
         let _ = settled.recv();
-    }
-}
-
-/// A thread that tells the process what it is to take notice of; gone, the process ends.
-fn tell(mut link: Link, notices: &Receiver<Notification>) {
-    while let Ok(Notification { notice, with, hear }) = notices.recv() {
-        let answer = link
-            .send(&notice, with.as_ref())
-            .and_then(|()| link.receive::<Noticed>());
-        drop(with);
-        let Ok(answer) = answer else { break };
-        hear.told(Ok(answer));
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod life;
 pub mod link;
+pub mod notices;
 pub mod session;
 pub mod tasks;
 pub mod wire;

@@ -114,8 +114,6 @@ pub fn is_of_a_crash(failure: &Failure) -> bool {
 pub fn close(worker: &Arc<Worker>, request: Arc<Request<(), ()>>) {
     let closed = worker.clone();
     worker.lanes.tell(task(request, move |seat, request| {
-        // What was asked before may have started another one.
-        closed.bound_the_end();
         let outcome = closed.close(seat);
         request.serve(None, |()| outcome)
     }));

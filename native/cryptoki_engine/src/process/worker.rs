@@ -3,11 +3,13 @@
 use crate::control::jobs::{Job, Told};
 use crate::library::initialization::Settings;
 use crate::library::lanes::Lanes;
-use crate::process::life::{Hear, Life, nobody, spawn};
+use crate::process::life::{Life, spawn};
 use crate::process::link::{Broken, Link};
+use crate::process::notices::Hear;
 use crate::process::wire::{Notice, Order, Ordered, Start};
 use crate::request::pace::Pace;
 use crate::site::{FOR_A_PROCESS, State, epochs_for_a_process};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::whereabouts::Whereabouts;
 use std::path::PathBuf;
@@ -57,12 +59,17 @@ pub struct Worker {
     block: AtomicU64,
     /// How many have ended.
     epochs: AtomicU64,
+    /// None: it was closed.
+    open: Mutex<Option<Sender<()>>>,
+    /// Disconnected then.
+    closed: Receiver<()>,
 }
 
 impl Worker {
     /// One that is to be started.
     pub fn new(launch: Launch) -> Result<Self> {
         let epoch = epochs_for_a_process();
+        let (open, closed) = bounded(0);
         Ok(Self {
             launch,
             lanes: Lanes::spawn(Arc::new(Whereabouts::default()))?,
@@ -72,6 +79,8 @@ impl Worker {
             epoch: AtomicU64::new(epoch),
             block: AtomicU64::new(epoch),
             epochs: AtomicU64::new(0),
+            open: Mutex::new(Some(open)),
+            closed,
         })
     }
 
@@ -167,17 +176,21 @@ impl Worker {
         }
     }
 
-    /// Tells the process something that takes no time, if there is one.
-    pub fn notify(&self, notice: Notice, hear: Option<Hear>) {
-        match self.life() {
-            Ok(life) => life.notify(notice, hear),
-            Err(_) => nobody(hear),
+    /// Asks the process something that takes no time.
+    pub fn ask(&self, notice: Notice, hear: Hear) -> Result<()> {
+        self.life()?.notices.ask(notice, hear)
+    }
+
+    /// Tells it something, if there is one.
+    fn notify(&self, notice: Notice) {
+        if let Ok(life) = self.life() {
+            life.notices.send(notice, None, None);
         }
     }
 
     /// The state of the instance.
     pub fn set_state(&self, state: State) {
-        self.notify(Notice::State(state), None);
+        self.notify(Notice::State(state));
     }
 
     /// The epoch handles are issued in.
@@ -209,7 +222,7 @@ impl Worker {
         let exchanged = self.block.compare_exchange(block, next, SeqCst, SeqCst);
         if exchanged.is_ok() {
             self.enter(next);
-            self.notify(Notice::Epoch(next), None);
+            self.notify(Notice::Epoch(next));
         }
     }
 
@@ -236,7 +249,7 @@ impl Worker {
     /// Makes all handles stale.
     pub fn bump_epoch(&self) {
         let epoch = self.bump_local();
-        self.notify(Notice::Epoch(epoch), None);
+        self.notify(Notice::Epoch(epoch));
     }
 
     /// Ends the process, which does not return from the library, at once.
@@ -246,6 +259,15 @@ impl Worker {
 
     /// Finalises the library and ends the process.
     pub fn close(&self, seat: &mut Seat) -> Result<()> {
+        let outcome = self.finalize(seat);
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        outcome
+    }
+
+    fn finalize(&self, seat: &mut Seat) -> Result<()> {
         let Some((life, _link)) = &seat.now else {
             return Ok(());
         };
@@ -258,25 +280,23 @@ impl Worker {
         // Without its connections it ends.
         seat.now = None;
         self.lock().take();
-        life.leave();
+        life.notices.leave();
         if !life.wait(LAST) {
             life.kill("it did not end when it was told to");
         }
         outcome
     }
 
-    /// Sees to it that the process ends, whatever the control thread is in.
-    pub fn bound_the_end(&self) {
-        for life in self.lives() {
-            let end = life.clone();
-            let spawned = spawn("cryptoki-end", move || {
-                if !end.wait(LAST) {
-                    end.kill("it did not end when it was told to");
-                }
-            });
-            if spawned.is_err() {
-                life.kill("it was to end");
+    /// Sees to it that the process ends, whatever the control thread is in: it may be starting another one.
+    pub fn bound_the_end(self: &Arc<Self>) {
+        let worker = self.clone();
+        let spawned = spawn("cryptoki-end", move || {
+            while worker.closed.recv_timeout(LAST) == Err(RecvTimeoutError::Timeout) {
+                worker.kill("it did not end when it was told to");
             }
+        });
+        if spawned.is_err() {
+            self.kill("it was to end");
         }
     }
 }
@@ -284,7 +304,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         for life in self.lives() {
-            life.leave();
+            life.notices.leave();
             life.kill("nobody uses it any more");
         }
     }

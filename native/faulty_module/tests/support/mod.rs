@@ -186,7 +186,7 @@ pub fn root() -> PathBuf {
 }
 
 /// Makes a token in `dir` and tells the copy of SoftHSM2 there of it.
-fn token(dir: &Path) {
+pub fn token(dir: &Path) {
     let (tokens, conf) = (dir.join("tokens"), dir.join("softhsm2.conf"));
     std::fs::create_dir_all(&tokens).unwrap();
     std::fs::write(

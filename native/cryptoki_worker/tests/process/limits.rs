@@ -1,0 +1,60 @@
+//! What a process may have, and what it says when it has not enough.
+
+use crate::isolated::{Isolated, process_limit, why};
+use cryptoki_engine::library::lanes::STACK;
+use cryptoki_ffi::failure::Reason;
+
+/// The least that can be asked for.
+const MEMORY: u64 = 32 << 20;
+
+#[test]
+fn stacks_are_no_part_of_the_memory_that_a_library_may_have() {
+    let Some(world) = Isolated::ready(Some(MEMORY)) else {
+        return;
+    };
+    let sessions: Vec<_> = (0..8).map(|_| world.session().unwrap()).collect();
+    assert!(world.signs());
+    let process = world.process_of_library();
+    let limit = || process_limit(process, libc::RLIMIT_DATA, None);
+    // Of the sessions, of the control thread's connection, and of four that are beside them.
+    assert_eq!(limit(), MEMORY + (8 + 1 + 4) * STACK as u64);
+    drop(sessions);
+    while limit() != MEMORY + (1 + 4) * STACK as u64 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_connection_that_does_not_arrive_is_refused_and_the_others_go_on() {
+    let Some(world) = Isolated::ready(None) else {
+        return;
+    };
+    let _session = world.session().unwrap();
+    let process = world.process_of_library();
+    let before = process_limit(process, libc::RLIMIT_NOFILE, None);
+    // No descriptor can be received any more.
+    process_limit(process, libc::RLIMIT_NOFILE, Some(3));
+    let refused = why(world.session(), Reason::Busy);
+    assert!(refused.contains("too many files open"), "{refused}");
+    assert!(world.signs());
+    process_limit(process, libc::RLIMIT_NOFILE, Some(before));
+    assert!(world.session().is_ok());
+    assert_eq!(process, world.process_of_library());
+}
+
+#[test]
+fn a_connection_for_which_there_is_no_thread_is_refused_and_the_others_go_on() {
+    let Some(world) = Isolated::ready(None) else {
+        return;
+    };
+    let _session = world.session().unwrap();
+    let process = world.process_of_library();
+    let before = process_limit(process, libc::RLIMIT_AS, None);
+    // Next to nothing more, and no stack.
+    process_limit(process, libc::RLIMIT_AS, Some(1 << 20));
+    let refused = why(world.session(), Reason::Busy);
+    assert!(refused.contains("no thread for a connection"), "{refused}");
+    process_limit(process, libc::RLIMIT_AS, Some(before));
+    assert!(world.signs() && world.session().is_ok());
+    assert_eq!(process, world.process_of_library());
+}
