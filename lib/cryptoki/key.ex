@@ -17,7 +17,8 @@ defmodule Cryptoki.Key do
   Its other fields are private and may change.
   """
 
-  alias Cryptoki.URI
+  alias Cryptoki.{Attribute, URI}
+  alias Cryptoki.Attribute.Value
 
   @named [:class, :key_type, :label, :id, :unique_id, :token]
 
@@ -118,6 +119,50 @@ defmodule Cryptoki.Key do
   end
 
   @doc false
+  # The same from the values of `attributes/0` and `fingerprint_attributes/1` in the order of `Attribute.types!/1`, as
+  # the token gave them, nil where it gave none: with as little work as it can be, for there may be many.
+  @spec read([binary | nil], value :: binary | nil, handle :: term, token_info :: map) :: t
+  def read(read, value, handle, token_info) do
+    [class, key_type, label, id, unique_id, token | public] = read
+
+    %__MODULE__{
+      class: number(:class, class),
+      key_type: number(:key_type, key_type),
+      label: label,
+      id: id,
+      unique_id: unique_id,
+      token: truth(token),
+      handle: handle,
+      token_info: token_info,
+      fingerprint: if(nothing?(public) and value == nil, do: nil, else: fingerprint(read, value))
+    }
+  end
+
+  @doc false
+  # Whether the value of what has this class is public.
+  @spec public_value?(class :: binary | nil) :: boolean
+  def public_value?(class), do: number(:class, class) in @public_value
+
+  # A token's answer may be no number, and no boolean.
+  defp number(_kind, nil), do: nil
+
+  defp number(kind, bytes) do
+    name = Value.decode({:name, kind}, bytes)
+    if is_binary(name), do: nil, else: name
+  end
+
+  defp truth(<<value>>), do: value != 0
+  defp truth(_none), do: nil
+
+  defp nothing?(values), do: Enum.all?(values, &is_nil/1)
+
+  defp fingerprint(read, value) do
+    codes = Attribute.types!(@named ++ @public ++ [:value])
+    pairs = Enum.zip(codes, read ++ [value])
+    fingerprint(Attribute.decode(for {_code, <<_::binary>>} = pair <- pairs, do: pair))
+  end
+
+  @doc false
   # Tells in a later epoch whether the object is still the one it was: SHA-256 of what could be
   # read of its public part, nil when that is nothing.
   @spec fingerprint(map) :: binary | nil
@@ -125,8 +170,11 @@ defmodule Cryptoki.Key do
     names = fingerprint_attributes(attributes[:class]) -- [:class, :key_type]
 
     case for(name <- names, value = known(attributes[name]), do: {name, value}) do
-      [] -> nil
-      public -> :crypto.hash(:sha256, :erlang.term_to_binary({attributes[:key_type], public}))
+      [] ->
+        nil
+
+      public ->
+        :crypto.hash(:sha256, :erlang.term_to_binary({known(attributes[:key_type]), public}))
     end
   end
 

@@ -1,8 +1,8 @@
 defmodule Cryptoki.ObjectsTest do
   use ExUnit.Case, async: true
 
-  alias Cryptoki.{Error, Key}
-  alias Cryptoki.Test.{MainToken, SoftHSM}
+  alias Cryptoki.{Error, Key, X509}
+  alias Cryptoki.Test.{KeyPairs, MainToken, SoftHSM}
 
   setup_all do
     %{hsm: start_supervised!({Cryptoki, MainToken.options(sessions: 3)})}
@@ -130,6 +130,32 @@ defmodule Cryptoki.ObjectsTest do
     assert Enum.to_list(stream) == []
 
     assert_raise Error, fn -> :no_hsm |> Cryptoki.stream(label: label) |> Enum.to_list() end
+  end
+
+  # A list is read many objects at a time, and a stream one by one.
+  test "a list says of its objects what each says alone", %{hsm: hsm, label: label} do
+    named = [label: label, id: <<7>>]
+    pairs = KeyPairs.make(hsm, [:rsa, :secp256r1, :ed25519])
+    for {_kind, key} <- pairs, do: Cryptoki.update!(hsm, key, named)
+    Cryptoki.generate_key!(hsm, :aes_key_gen, [value_len: 16] ++ named)
+    Cryptoki.create!(hsm, class: :data, label: label, value: "value")
+    Cryptoki.create!(hsm, class: :data, label: label, value: "")
+    Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, [curve: :secp384r1] ++ named)
+    der = X509.self_signed!(hsm, pairs.secp256r1, subject: "/CN=list")
+    certificate = [class: :certificate, certificate_type: :x_509, subject: "", value: der]
+    Cryptoki.create!(hsm, certificate ++ named)
+
+    # A name that its key type gives it.
+    if :ml_dsa_key_pair_gen in Cryptoki.mechanisms!(hsm) do
+      template = [parameter_set: :ml_dsa_44] ++ named
+      Cryptoki.generate_key_pair!(hsm, :ml_dsa_key_pair_gen, template)
+    end
+
+    found = Cryptoki.find!(hsm, label: label)
+    assert length(found) >= 8
+    assert Enum.to_list(Cryptoki.stream(hsm, label: label)) == found
+    told = for %Key{fingerprint: nil, class: class} <- found, uniq: true, do: class
+    assert told -- [:data, :secret_key] == []
   end
 
   describe "public_key/3" do

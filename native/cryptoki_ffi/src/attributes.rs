@@ -2,7 +2,7 @@
 
 use crate::failure::{Class, Failure, Result};
 use crate::functions::{Functions, buffer, call, refuses_the_question, ulong};
-use crate::values::{NoValue, Read, Secret};
+use crate::values::{NoValue, Read, Secret, wipe};
 use cryptoki_sys as ck;
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_ULONG,
@@ -23,6 +23,13 @@ const TEMPLATES: &[CK_ATTRIBUTE_TYPE] = &[
     ck::CKA_ENCAPSULATE_TEMPLATE,
     ck::CKA_DECAPSULATE_TEMPLATE,
 ];
+
+/// Room for a value whose length is not asked for first: most keys, names and numbers fit.
+const ROOM: usize = 1 << 10;
+/// The same where certificates and other objects may be read.
+const ROOM_FOR_VALUE: usize = 4 << 10;
+/// For so many at most: whoever wants more asks for the lengths first.
+const ROOMS: usize = 32;
 
 /// From so many on it is worth a question more to learn whether a library has looked at all of them.
 const MANY: usize = 8;
@@ -55,6 +62,15 @@ fn question(kind: CK_ATTRIBUTE_TYPE) -> CK_ATTRIBUTE {
         type_: kind,
         pValue: null_mut(),
         ulValueLen: 0,
+    }
+}
+
+/// A request for an attribute that has this room.
+fn with_room((kind, room): (&CK_ATTRIBUTE_TYPE, &mut [u8])) -> CK_ATTRIBUTE {
+    CK_ATTRIBUTE {
+        type_: *kind,
+        pValue: room.as_mut_ptr().cast(),
+        ulValueLen: ulong(room.len()),
     }
 }
 
@@ -98,7 +114,12 @@ fn alone(failure: &Failure, kinds: &[CK_ATTRIBUTE_TYPE]) -> bool {
 fn went_on(failure: &Failure, last: &[CK_ATTRIBUTE]) -> bool {
     let of_some =
         failure.is(ck::CKR_ATTRIBUTE_TYPE_INVALID) || failure.is(ck::CKR_ATTRIBUTE_SENSITIVE);
-    of_some && matches!(last, [class] if length(class) == Some(size_of::<CK_ULONG>()))
+    of_some && has_class(last)
+}
+
+/// Whether the library has answered the last question, which is for what every object has.
+fn has_class(last: &[CK_ATTRIBUTE]) -> bool {
+    matches!(last, [.., class] if length(class) == Some(size_of::<CK_ULONG>()))
 }
 
 fn reason(failure: &Failure) -> NoValue {
@@ -111,6 +132,47 @@ fn reason(failure: &Failure) -> NoValue {
     }
 }
 
+/// The attributes to read of objects, of one after the other.
+pub struct Wanted<'k> {
+    kinds: &'k [CK_ATTRIBUTE_TYPE],
+    /// Room for each, used again for every object; none where lengths are asked for first.
+    room: Option<Secret>,
+}
+
+impl<'k> Wanted<'k> {
+    /// Those of these types.
+    pub fn new(kinds: &'k [CK_ATTRIBUTE_TYPE]) -> Result<Self> {
+        let each = if kinds.contains(&ck::CKA_VALUE) {
+            ROOM_FOR_VALUE
+        } else {
+            ROOM
+        };
+        let room = if is_plain(kinds) && (1..=ROOMS).contains(&kinds.len()) {
+            Some(Zeroizing::new(buffer(kinds.len() * each, FUNCTION)?))
+        } else {
+            None
+        };
+        Ok(Self { kinds, room })
+    }
+
+    /// The library is asked for the lengths first from now on.
+    fn lengths_first(&mut self) {
+        if let Some(room) = self.room.take() {
+            wipe(room);
+        }
+    }
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.lengths_first();
+    }
+}
+
+fn is_plain(kinds: &[CK_ATTRIBUTE_TYPE]) -> bool {
+    !kinds.iter().any(|kind| TEMPLATES.contains(kind))
+}
+
 impl Functions {
     /// `C_GetAttributeValue` for all the attributes at once, and one by one where that fails.
     pub fn attributes(
@@ -119,11 +181,20 @@ impl Functions {
         object: CK_OBJECT_HANDLE,
         kinds: &[CK_ATTRIBUTE_TYPE],
     ) -> Result<Vec<(CK_ATTRIBUTE_TYPE, Read)>> {
-        let plain = !kinds.iter().any(|kind| TEMPLATES.contains(kind));
-        let together = if plain {
-            self.all_at_once(session, object, kinds)?
-        } else {
-            None
+        self.attributes_of(session, object, &mut Wanted::new(kinds)?)
+    }
+
+    /// The same of one object of several.
+    pub fn attributes_of(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        wanted: &mut Wanted,
+    ) -> Result<Vec<(CK_ATTRIBUTE_TYPE, Read)>> {
+        let kinds = wanted.kinds;
+        let together = match self.in_one_call(session, object, wanted)? {
+            None if is_plain(kinds) => self.lengths_then_values(session, object, kinds)?,
+            together => together,
         };
         let known = together.unwrap_or_else(|| vec![None; kinds.len()]);
         let mut read = Vec::with_capacity(kinds.len());
@@ -159,8 +230,58 @@ impl Functions {
         )
     }
 
+    /// One call for everything. Each is asked for with room, and for its length, which tells what is too long from what
+    /// is not there. `None` where the answers do not fit each other, or the library wants to be asked in another way.
+    fn in_one_call(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        wanted: &mut Wanted,
+    ) -> Result<Option<Known>> {
+        let kinds = wanted.kinds;
+        let Some(room) = &mut wanted.room else {
+            return Ok(None);
+        };
+        let each = room.len() / kinds.len();
+        let mut asked = Vec::with_capacity(2 * kinds.len() + 1);
+        asked.extend(kinds.iter().zip(room.chunks_exact_mut(each)).map(with_room));
+        asked.extend(kinds.iter().map(|kind| question(*kind)));
+        asked.push(question(ck::CKA_CLASS));
+        let told = self.get(session, object, &mut asked);
+        let (with, lengths) = asked.split_at(kinds.len());
+        let complete = match &told {
+            Ok(()) => true,
+            Err(failure) if partial(failure) => has_class(lengths),
+            Err(failure) if of_attribute(failure).is_some() => false,
+            Err(failure) => return Err(failure.clone()),
+        };
+        // What is too long is told by its length.
+        let none = [ck::CKR_ATTRIBUTE_TYPE_INVALID, ck::CKR_BUFFER_TOO_SMALL];
+        let none = told.is_err_and(|failure| none.iter().any(|code| failure.is(*code)));
+        let answers = with.iter().zip(lengths.iter().map(length));
+        let answers = answers.zip(room.chunks_exact_mut(each));
+        let known = answers.map(|((with, without), room)| match (length(with), without) {
+            (Some(written), Some(told)) if written == told && written <= room.len() => {
+                let bytes = Zeroizing::new(room[..written].to_vec());
+                room[..written].fill(0);
+                Some(Some(Read::Bytes(bytes)))
+            }
+            (None, None) if none && complete && PUBLIC.contains(&with.type_) => {
+                Some(Some(Read::Nothing(NoValue::TypeInvalid)))
+            }
+            (None, _) => Some(None),
+            _contradiction => None,
+        });
+        let known: Option<Known> = known.collect();
+        let known = known.filter(|known| complete || known.iter().all(Option::is_some));
+        if known.is_none() {
+            wanted.lengths_first();
+        }
+        Ok(known)
+    }
+
     /// Two calls for everything: how long, then what. `None` where that tells nothing.
-    fn all_at_once(
+    fn lengths_then_values(
         &self,
         session: CK_SESSION_HANDLE,
         object: CK_OBJECT_HANDLE,

@@ -148,7 +148,7 @@ fn answer(env: Env<'_>, answer: Answer) -> Result<Option<Term<'_>>> {
         Answer::Attributes(read) => attributes(env, &read).encode(env),
         Answer::Each(objects) => {
             let each = objects.iter().map(|read| match read {
-                Ok(read) => attributes(env, read).encode(env),
+                Ok(read) => values(env, read).encode(env),
                 Err(failure) => error(env, failure),
             });
             each.collect::<Vec<_>>().encode(env)
@@ -182,6 +182,15 @@ fn attributes<'a>(env: Env<'a>, read: &[(u64, Read)]) -> Vec<(u64, Term<'a>)> {
     let read = read.iter();
     read.map(|(kind, value)| (*kind, attribute(env, value)))
         .collect()
+}
+
+/// The values in the order asked, nil where there is none: of one of many objects nobody wants to know why.
+fn values<'a>(env: Env<'a>, read: &[(u64, Read)]) -> Vec<Term<'a>> {
+    let value = |(_, value): &(u64, Read)| match value {
+        Read::Nothing(_) => atoms::nil().encode(env),
+        value => attribute(env, value),
+    };
+    read.iter().map(value).collect()
 }
 
 fn attribute<'a>(env: Env<'a>, read: &Read) -> Term<'a> {

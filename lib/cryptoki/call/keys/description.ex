@@ -17,39 +17,61 @@ defmodule Cryptoki.Keys.Description do
   """
   @spec describe_all(Target.t(), [handle]) :: {:ok, [Key.t()]} | {:error, Error.t()}
   def describe_all(target, handles) do
-    result =
-      handles
-      |> Together.chunks()
-      |> Stream.flat_map(&described(target, &1))
-      |> Enum.reduce_while({[], []}, fn
-        {:ok, key}, {keys, unread} -> {:cont, {[key | keys], unread}}
-        :gone, found -> {:cont, found}
-        {:unreadable, error}, {keys, unread} -> unread(keys, [error | unread])
-        {:error, error}, _found -> {:halt, {:error, error}}
-      end)
-
-    with {keys, unread} when is_list(keys) <- result,
+    with {keys, unread} when is_list(keys) <- all(target, handles, {[], []}),
          do: Unread.rest(target, Enum.reverse(keys), unread)
   end
 
-  defp unread(keys, unread),
-    do: if(Unread.all?(keys, unread), do: {:halt, {keys, unread}}, else: {:cont, {keys, unread}})
+  defp all(_target, [], found), do: found
 
-  # Together; where that fails, one after the other says of each why.
-  defp described(target, [_one, _more | _rest] = handles) do
-    with {:ok, read} <- Together.read(target, handles, @described),
-         {:ok, %{token: token}} <- Instances.facts(target) do
-      about = token_info(target, token)
-      Enum.zip_with(handles, read, &described(target, about, &1, &2))
-    else
-      {:error, _error} -> Stream.map(handles, &readable(target, &1))
+  defp all(target, handles, found) do
+    {described, rest} = some(target, handles)
+
+    case Enum.reduce_while(described, found, &take/2) do
+      {:halt, result} -> result
+      found -> all(target, rest, found)
     end
   end
 
-  defp described(target, handles), do: Stream.map(handles, &readable(target, &1))
+  defp take({:ok, key}, {keys, unread}), do: {:cont, {[key | keys], unread}}
+  defp take(:gone, found), do: {:cont, found}
+  defp take({:error, error}, _found), do: {:halt, {:halt, {:error, error}}}
 
-  defp described(target, _about, handle, {:error, error}), do: unreadable(target, handle, error)
-  defp described(_target, about, handle, attributes), do: {:ok, key(about, handle, attributes)}
+  defp take({:unreadable, error}, {keys, unread}) do
+    found = {keys, [error | unread]}
+    if Unread.all?(keys, elem(found, 1)), do: {:halt, {:halt, found}}, else: {:cont, found}
+  end
+
+  # Together; where that fails, one after the other says of each why.
+  defp some(target, [_one, _more | _rest] = handles) do
+    with {:ok, read, rest} <- Together.some(target, handles, @described),
+         {:ok, values} <- values(target, read),
+         {:ok, %{token: token}} <- Instances.facts(target) do
+      about = token_info(target, token)
+      {Enum.map(read, &described(target, about, &1, values)), rest}
+    else
+      {:error, _error} ->
+        {now, rest} = Together.split(handles)
+        {Stream.map(now, &readable(target, &1)), rest}
+    end
+  end
+
+  defp some(target, [handle]), do: {[readable(target, handle)], []}
+
+  # What is public of a certificate is its value: a second request for all that have one.
+  defp values(target, read) do
+    wanted = for {handle, [class | _]} <- read, Key.public_value?(class), do: handle
+    with {:ok, values} <- Together.all(target, wanted, [:value]), do: {:ok, Map.new(values)}
+  end
+
+  defp described(target, about, {handle, [_ | _] = read}, values) do
+    case Map.get(values, handle, [nil]) do
+      [value] -> {:ok, Key.read(read, value, handle, about)}
+      {:error, error} -> unreadable(target, handle, error)
+    end
+  end
+
+  defp described(target, _about, {handle, {:error, error}}, _values),
+    do: unreadable(target, handle, error)
 
   @doc "The object behind a handle, or whether it is gone, or this one cannot be read."
   @spec readable(Target.t(), handle) ::

@@ -1,51 +1,50 @@
 defmodule Cryptoki.Keys.Together do
   @moduledoc false
-  # The attributes of many objects, so many in a request: one request each costs more than most tokens take to answer.
+  # The attributes of many objects, many in a request: one request each costs more than most tokens take to answer.
 
-  alias Cryptoki.{Attribute, Call, Error, Key}
+  alias Cryptoki.{Attribute, Call, Error, Target}
   alias Cryptoki.Native.Wait
 
-  @size 64
+  @type handle :: Cryptoki.Native.handle()
+  @typedoc """
+  An object and its values in the order of `Cryptoki.Attribute.types!/1`, nil where it has none; the error where it
+  cannot be read alone.
+  """
+  @type read :: {handle, [binary | nil] | {:error, Error.t()}}
 
-  @doc "Handles, as many as are read together."
-  @spec chunks([handle]) :: Enumerable.t() when handle: tuple
-  def chunks(handles), do: Stream.chunk_every(handles, @size)
+  # At most; a session answers with fewer where they take it longer than its turn.
+  @size 256
 
-  @doc "What tells keys from each other, of each; the error where one cannot be read alone, or of the request."
-  @spec read(Cryptoki.Target.t(), [handle], [Attribute.name()]) ::
-          {:ok, [map | {:error, Error.t()}]} | {:error, Error.t()}
-        when handle: tuple
-  def read(target, handles, names) do
-    with {:ok, answers} <- each(target, handles, names), do: more(target, handles, answers, names)
+  @doc "Handles, as many as are asked for together, and the others."
+  @spec split([handle]) :: {[handle], [handle]}
+  def split(handles), do: Enum.split(handles, @size)
+
+  @doc "What the token says of the first of some objects, and the handles of those that are to be read yet."
+  @spec some(Target.t(), [handle], [Attribute.name()]) ::
+          {:ok, [read], rest :: [handle]} | {:error, Error.t()}
+  def some(target, handles, names) do
+    {now, later} = split(handles)
+    op = {:attributes_of, now, Attribute.types!(names)}
+    with {:ok, answers} <- Call.run(target, op), do: paired(now, answers, later, [])
   end
 
-  # What is public of a certificate is its value: a second request for all that have one.
-  defp more(target, handles, answers, names) do
-    missing = fn attributes -> Key.fingerprint_attributes(attributes[:class]) -- names end
+  # The handles that have no answer come next.
+  defp paired([handle | now], [answer | answers], later, read),
+    do: paired(now, answers, later, [{handle, answer(answer)} | read])
 
-    case for({handle, %{} = read} <- Enum.zip(handles, answers), missing.(read) != [], do: handle) do
-      [] ->
-        {:ok, answers}
+  defp paired(now, [], later, read), do: {:ok, Enum.reverse(read), now ++ later}
 
-      wanted ->
-        others = Key.fingerprint_attributes(:certificate) -- names
+  defp answer({:error, failure}), do: {:error, Wait.error(failure)}
+  defp answer(values), do: values
 
-        with {:ok, values} <- each(target, wanted, others) do
-          values = Map.new(Enum.zip(wanted, values))
-          {:ok, Enum.zip_with(handles, answers, &merge(&2, values[&1]))}
-        end
-    end
+  @doc "What it says of all of them."
+  @spec all(Target.t(), [handle], [Attribute.name()]) :: {:ok, [read]} | {:error, Error.t()}
+  def all(target, handles, names), do: all(target, handles, names, [])
+
+  defp all(_target, [], _names, read), do: {:ok, Enum.concat(Enum.reverse(read))}
+
+  defp all(target, handles, names, read) do
+    with {:ok, now, rest} <- some(target, handles, names),
+         do: all(target, rest, names, [now | read])
   end
-
-  defp merge(answer, nil), do: answer
-  defp merge(%{} = answer, %{} = more), do: Map.merge(answer, more)
-  defp merge(_answer, {:error, _error} = error), do: error
-
-  defp each(target, handles, names) do
-    with {:ok, answers} <- Call.run(target, {:attributes_of, handles, Attribute.types!(names)}),
-         do: {:ok, Enum.map(answers, &decoded(&1, names))}
-  end
-
-  defp decoded({:error, failure}, _names), do: {:error, Wait.error(failure)}
-  defp decoded(answer, names), do: Attribute.decode(answer, names)
 end

@@ -3,10 +3,12 @@
 use crate::calls::at::At;
 use crate::operation::answer::Answer;
 use crate::operation::begun::Begun;
+use cryptoki_ffi::attributes::Wanted;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
 use cryptoki_ffi::values::{Handle, Read, Template};
 use cryptoki_sys::{CK_OBJECT_HANDLE, CK_ULONG, CK_UNAVAILABLE_INFORMATION, CKA_TOKEN};
+use std::time::{Duration, Instant};
 
 /// A search begins and ends in one call.
 const FIND: Begun = Begun {
@@ -17,6 +19,10 @@ const FIND: Begun = Begun {
 const BATCH: usize = 256;
 /// More than a token has: a search that goes on has no end.
 const FOUND_LIMIT: usize = 1 << 20;
+/// For how long objects are read before others have their turn with the session.
+const TURN: Duration = Duration::from_millis(10);
+/// What is read of objects is handed over when it is so much.
+const ANSWER_LIMIT: usize = 1 << 20;
 
 /// All that match, up to `limit` (0: without limit).
 pub fn find(at: &mut At, template: &Template, limit: usize) -> Result<Answer> {
@@ -52,26 +58,46 @@ fn collect(at: &mut At, limit: usize) -> Result<Vec<CK_OBJECT_HANDLE>> {
     Ok(found)
 }
 
-/// `C_GetAttributeValue` of several objects. One that cannot be read spoils no other; when that is all of them it is the failure.
+/// `C_GetAttributeValue` of several objects: of the first of them at least, and of so many as come in a turn. One that cannot
+/// be read spoils no other; when that is all of them it is the failure.
 pub fn attributes_of(at: &mut At, objects: &[Handle], kinds: &[CK_ULONG]) -> Result<Answer> {
+    let begun = Instant::now();
+    let mut wanted = Wanted::new(kinds)?;
     let mut each = Vec::with_capacity(objects.len());
+    let mut size = 0;
     for object in objects {
         if at.is_abandoned() {
             return Err(Failure::own(Reason::Busy, "nobody waits for the answer"));
         }
-        let read =
-            at.call(|functions, session| functions.attributes(session, object.number, kinds));
+        let read = at.call(|functions, session| {
+            functions.attributes_of(session, object.number, &mut wanted)
+        });
         match read {
             Err(failure) if !matches!(failure.class(), Class::Device | Class::Other) => {
                 return Err(failure);
             }
-            read => each.push(read),
+            read => {
+                size += read.as_ref().map_or(0, |read| bytes_in(read));
+                each.push(read);
+            }
+        }
+        if size >= ANSWER_LIMIT || begun.elapsed() >= TURN {
+            break;
         }
     }
     match each.first() {
         Some(Err(failure)) if each.iter().all(Result::is_err) => Err(failure.clone()),
         _ => Ok(Answer::Each(each)),
     }
+}
+
+fn bytes_in(read: &[(CK_ULONG, Read)]) -> usize {
+    let bytes = |(_, value): &(_, Read)| match value {
+        Read::Bytes(bytes) => bytes.len(),
+        Read::Template(inner) => bytes_in(inner),
+        Read::Nothing(_) => 0,
+    };
+    read.iter().map(bytes).sum()
 }
 
 /// `C_CopyObject`

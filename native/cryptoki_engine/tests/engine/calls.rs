@@ -103,6 +103,33 @@ fn objects_are_found_and_read_and_destroyed() {
     );
 }
 
+/// Others have their turn with the session, and an answer has an end.
+#[test]
+fn many_objects_are_read_in_turns() {
+    let Some((world, _sessions)) = World::with_sessions(1) else {
+        return;
+    };
+    let large = || {
+        let template = vec![
+            (CKA_CLASS, Value::Ulong(CKO_DATA)),
+            (CKA_VALUE, Value::Bytes(Data::copied(&[7; 600 << 10]))),
+        ];
+        object(world.run(Operation::create { template }))
+    };
+    let objects: Vec<_> = (0..4).map(|_| large()).collect();
+    let read = |kinds: &[CK_ULONG]| {
+        let (objects, kinds) = (objects.clone(), kinds.to_vec());
+        match world.run(Operation::attributes_of { objects, kinds }) {
+            Ok(Answer::Each(each)) => each.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    // So many are more than an answer has.
+    assert!((1..=2).contains(&read(&[CKA_CLASS, CKA_VALUE])));
+    world.module.control("C_GetAttributeValue delay=11");
+    assert_eq!(read(&[CKA_CLASS]), 1);
+}
+
 #[test]
 fn the_control_thread_tells_what_the_library_says() {
     let Some(world) = World::new() else { return };

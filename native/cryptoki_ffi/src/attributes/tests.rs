@@ -43,6 +43,12 @@ const STOPS: CK_OBJECT_HANDLE = 22;
 const SAYS_NONE: CK_OBJECT_HANDLE = 23;
 /// The same, and its value is sensitive.
 const WHOLE_SENSITIVE: CK_OBJECT_HANDLE = 24;
+/// The same, and its label is longer than the room that it is given first.
+const LONG_LABEL: CK_OBJECT_HANDLE = 25;
+/// Tells lengths when it is asked for them alone.
+const UNTOUCHED: CK_OBJECT_HANDLE = 26;
+/// Says what it has written, and has written nothing.
+const UNWRITTEN: CK_OBJECT_HANDLE = 27;
 /// Has a template of a byte.
 const BYTE: CK_OBJECT_HANDLE = 20;
 /// Has exactly as much as there can be, of a template and of a value.
@@ -58,11 +64,12 @@ thread_local! {
 
 fn value(object: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> Result<Vec<u8>, CK_RV> {
     match (object, kind) {
-        (WHOLE | STOPS | SAYS_NONE | WHOLE_SENSITIVE, ck::CKA_CLASS) => Ok(vec![4; 8]),
+        (WHOLE | STOPS | SAYS_NONE | WHOLE_SENSITIVE | LONG_LABEL, ck::CKA_CLASS) => Ok(vec![4; 8]),
         (SENSITIVE | WHOLE_SENSITIVE, ck::CKA_VALUE) => Err(ck::CKR_ATTRIBUTE_SENSITIVE),
         (GONE, _) => Err(ck::CKR_OBJECT_HANDLE_INVALID),
         (BAD, _) | (BAD_ID, ck::CKA_ID) => Err(ck::CKR_DEVICE_ERROR),
         (UNTOLD | TOLD | ENDLESS, _) => Ok(vec![7; LONG]),
+        (LONG_LABEL, ck::CKA_LABEL) => Ok(vec![7; LONG]),
         (MOST, ck::CKA_VALUE) => Ok(vec![7; LIMIT]),
         (_, ck::CKA_LABEL) => Ok(b"label".to_vec()),
         (_, ck::CKA_ID) => Ok(Vec::new()),
@@ -100,7 +107,12 @@ fn tell(object: CK_OBJECT_HANDLE, attribute: &mut CK_ATTRIBUTE) -> CK_RV {
         return ck::CKR_DEVICE_ERROR;
     }
     if given < length || object == ENDLESS {
+        attribute.ulValueLen = ck::CK_UNAVAILABLE_INFORMATION;
         return ck::CKR_BUFFER_TOO_SMALL;
+    }
+    if object == UNWRITTEN {
+        attribute.ulValueLen = length;
+        return ck::CKR_OK;
     }
     // SAFETY: there is room for as many.
     unsafe {
@@ -112,6 +124,7 @@ fn tell(object: CK_OBJECT_HANDLE, attribute: &mut CK_ATTRIBUTE) -> CK_RV {
     attribute.ulValueLen = match object {
         OVERRUN => given + 1,
         FORGETS => ck::CK_UNAVAILABLE_INFORMATION,
+        UNTOUCHED => given,
         _ => length,
     };
     ck::CKR_OK
@@ -181,11 +194,7 @@ unsafe extern "C" fn get_attribute_value(
     )
 }
 
-/// What is read of an object, in words, and how many attributes each call asked for.
-fn read(
-    object: CK_OBJECT_HANDLE,
-    kinds: &[CK_ATTRIBUTE_TYPE],
-) -> (Result<Vec<String>>, Vec<usize>) {
+fn functions() -> Functions {
     // SAFETY: functions that are not there.
     let mut list: ck::CK_FUNCTION_LIST_3_2 = unsafe { std::mem::zeroed() };
     list.C_GetAttributeValue = Some(get_attribute_value);
@@ -193,7 +202,15 @@ fn read(
     let functions = unsafe { Functions::new(list, (2, 40), Vec::new()) };
     functions.gate.open();
     CALLS.take();
-    let read = functions.attributes(1, object, kinds).map(|read| {
+    functions
+}
+
+/// What is read of an object, in words, and how many attributes each call asked for.
+fn read(
+    object: CK_OBJECT_HANDLE,
+    kinds: &[CK_ATTRIBUTE_TYPE],
+) -> (Result<Vec<String>>, Vec<usize>) {
+    let read = functions().attributes(1, object, kinds).map(|read| {
         assert!(read.iter().map(|(kind, _)| kind).eq(kinds));
         read.iter().map(|(_, value)| shown(value)).collect()
     });
@@ -231,10 +248,10 @@ fn misbehaved(outcome: &Result<Vec<String>>) -> bool {
 const LABEL_ID: &[CK_ATTRIBUTE_TYPE] = &[ck::CKA_LABEL, ck::CKA_ID];
 
 #[test]
-fn two_calls_for_all_where_all_can_be_read() {
+fn one_call_for_all_where_all_can_be_read() {
     let all = [ck::CKA_LABEL, ck::CKA_ID, ck::CKA_KEY_TYPE];
     let bytes = "\\x03".repeat(8);
-    assert_eq!(read(GOOD, &all), (ok(&["label", "", &bytes]), vec![3, 3]));
+    assert_eq!(read(GOOD, &all), (ok(&["label", "", &bytes]), vec![7]));
 }
 
 /// As many as are asked for together; the object has three of them, an empty one among them.
@@ -256,8 +273,51 @@ fn described() -> Vec<String> {
 }
 
 #[test]
-fn two_calls_for_all_that_there_are_of_many() {
-    assert_eq!(read(WHOLE, DESCRIBED), (Ok(described()), vec![9, 3]));
+fn one_call_for_all_that_there_are() {
+    assert_eq!(read(WHOLE, DESCRIBED), (Ok(described()), vec![17]));
+}
+
+#[test]
+fn what_is_too_long_is_not_taken_for_what_is_not_there() {
+    let (read, calls) = read(LONG_LABEL, DESCRIBED);
+    let mut expected = described();
+    expected[0] = format!("{LONG} bytes");
+    assert_eq!((read, calls), (Ok(expected), vec![17, 1, 1]));
+}
+
+#[test]
+fn lengths_that_contradict_each_other_are_asked_for_first() {
+    let (read, calls) = read(UNTOUCHED, LABEL_ID);
+    assert_eq!(
+        (read.map(|read| read[0].clone()), calls),
+        (Ok("label".into()), vec![5, 2, 2])
+    );
+}
+
+#[test]
+fn whoever_has_many_wishes_is_asked_for_the_lengths_first() {
+    let kinds = [ck::CKA_LABEL; ROOMS + 1];
+    assert_eq!(read(WHOLE, &kinds).1, vec![ROOMS + 2, ROOMS + 1]);
+    assert_eq!(read(WHOLE, &kinds[1..]).1, vec![2 * ROOMS + 1]);
+}
+
+#[test]
+fn objects_are_read_one_after_the_other_as_the_library_takes_it() {
+    let functions = functions();
+    let mut wanted = Wanted::new(LABEL_ID).expect("room");
+    let mut read = |object| {
+        let read = functions.attributes_of(1, object, &mut wanted);
+        (read.map(|read| shown(&read[0].1)), CALLS.take())
+    };
+    assert_eq!(read(WHOLE), (Ok("label".into()), vec![5]));
+    // Nothing is left there of the one before.
+    assert_eq!(
+        read(UNWRITTEN),
+        (Ok("\\0".repeat(5).replace('0', "x00")), vec![5])
+    );
+    // What did not do once is not tried again.
+    assert_eq!(read(BAD_ID).1, vec![5, 2, 1, 1, 1]);
+    assert_eq!(read(WHOLE), (Ok("label".into()), vec![2, 2]));
 }
 
 #[test]
@@ -265,7 +325,7 @@ fn a_library_that_does_not_go_on_is_asked_for_each() {
     for object in [GOOD, STOPS, SAYS_NONE] {
         let (read, calls) = read(object, DESCRIBED);
         assert_eq!(read, Ok(described()), "{object}");
-        assert_eq!(calls[..2], [9, 1]);
+        assert_eq!(calls[..3], [17, 9, 1]);
     }
 }
 
@@ -274,7 +334,7 @@ fn why_there_is_none_is_asked_where_there_are_several_reasons() {
     let kinds = [DESCRIBED, &[ck::CKA_VALUE]].concat();
     let mut expected = described();
     expected.push("TypeInvalid".into());
-    let calls = vec![10, 3, 1];
+    let calls = vec![19, 1];
     assert_eq!(read(WHOLE, &kinds), (Ok(expected.clone()), calls));
     expected[8] = "Sensitive".into();
     assert_eq!(read(WHOLE_SENSITIVE, &kinds).0, Ok(expected));
@@ -297,21 +357,21 @@ fn one_that_cannot_be_read_spoils_no_other() {
             ..
         })
     ));
-    assert_eq!(read(LATE, &[ck::CKA_LABEL]).1, [1, 1]);
+    assert_eq!(read(LATE, &[ck::CKA_LABEL]).1, [3, 1, 1]);
 }
 
 #[test]
 fn what_every_attribute_answers_is_said_of_the_object() {
     for (object, code, calls) in [
-        (BAD, ck::CKR_DEVICE_ERROR, vec![2, 1, 1]),
-        (GONE, ck::CKR_OBJECT_HANDLE_INVALID, vec![2]),
+        (BAD, ck::CKR_DEVICE_ERROR, vec![5, 2, 1, 1]),
+        (GONE, ck::CKR_OBJECT_HANDLE_INVALID, vec![5]),
     ] {
         let (outcome, asked) = read(object, LABEL_ID);
         assert!(outcome.is_err_and(|failure| failure.is(code)));
         assert_eq!(asked, calls);
     }
     // Asking for it once more tells nothing.
-    assert_eq!(read(BAD, &[ck::CKA_LABEL]).1, [1]);
+    assert_eq!(read(BAD, &[ck::CKA_LABEL]).1, [3, 1]);
 }
 
 #[test]
@@ -330,13 +390,14 @@ fn lengths_are_not_believed() {
 #[test]
 fn a_question_that_is_refused_is_asked_with_room() {
     let long = ok(&[&format!("{LONG} bytes")]);
-    // All at once, alone, with room for a short one and with more.
-    assert_eq!(read(UNTOLD, &[ck::CKA_LABEL]), (long.clone(), vec![1; 4]));
-    assert_eq!(read(TOLD, &[ck::CKA_LABEL]), (long, vec![1; 3]));
+    // In one call, for the lengths of all, alone, with room for a short one and with more.
+    let calls = vec![3, 1, 1, 1, 1];
+    assert_eq!(read(UNTOLD, &[ck::CKA_LABEL]), (long.clone(), calls));
+    assert_eq!(read(TOLD, &[ck::CKA_LABEL]), (long, vec![3, 1, 1, 1]));
     // 1 KiB, 64 KiB, 4 MiB, 16 MiB, and no more.
     let (outcome, calls) = read(ENDLESS, &[ck::CKA_LABEL]);
     assert_eq!(outcome, ok(&["Unavailable"]));
-    assert_eq!(calls, vec![1; 6]);
+    assert_eq!(calls, vec![3, 1, 1, 1, 1, 1, 1]);
 }
 
 #[test]
