@@ -320,6 +320,7 @@ defmodule Cryptoki.GuidesTest do
       %{label: SoftHSM.create(), library: SoftHSM.library_copy()}
     end
 
+    @tag skip: MainToken.apart("SoftHSM looks at its PIN when it is initialised")
     test "a PIN that was set back", %{label: label, library: library} do
       [here, elsewhere] = blocks("### The PIN was changed, and set back")
       ready = "iex> Cryptoki.status!(MyApp.HSM).state\n:ready\n```\n"

@@ -9,6 +9,8 @@ defmodule Cryptoki.Token do
     * `library:` the vendor's PKCS #11 library; without it the environment variable
       `CRYPTOKI_LIBRARY`
     * `init_args:` the reserved string of `C_Initialize`, and `env:` what is in C's environment while it runs
+    * `isolation:` and `memory:` as those of an instance: with `:process` the library runs in a process of its own
+      meanwhile
     * `timeout:` in milliseconds, 5 000 when not given
 
   PINs are given as the `pin:` of an instance is: a function, `{module, function, arguments}`,
@@ -19,7 +21,7 @@ defmodule Cryptoki.Token do
   alias Cryptoki.{Error, Information, Instances, Names, Options, Pin, Tries, URI}
   alias Cryptoki.Native.Wait
 
-  @library [:library, :init_args, :env, :timeout]
+  @library [:library, :init_args, :env, :isolation, :memory, :timeout]
 
   @typedoc "Which slot: its id, the first free one, or the one with this token."
   @type slot :: non_neg_integer | :free | keyword | String.t() | URI.t()

@@ -183,7 +183,7 @@ defmodule Cryptoki.ObjectsTest do
     @tag skip: MainToken.lacks(:kryoptic, "its private keys show their public half")
     test "from a certificate when the private key shows nothing", %{hsm: hsm, label: label} do
       id = <<System.unique_integer([:positive])::64>>
-      template = [label: label, id: id, curve: :secp256r1]
+      template = [label: label, id: id, curve: :secp256r1, token: true]
       {public, private} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, template)
       key = Cryptoki.public_key!(hsm, public)
       der = Cryptoki.X509.self_signed!(hsm, private, subject: "/CN=test")
@@ -195,12 +195,14 @@ defmodule Cryptoki.ObjectsTest do
       %{cert: another} = :public_key.pkix_test_root_cert(~c"test", key: {:namedCurve, :secp256r1})
 
       certificate = [class: :certificate, certificate_type: :x_509, id: id, subject: "s"]
-      Cryptoki.create!(hsm, [value: another, label: "another"] ++ certificate)
+      certificate = [token: true] ++ certificate
+      another = Cryptoki.create!(hsm, [value: another, label: "another"] ++ certificate)
       certificate = Cryptoki.create!(hsm, [value: der, label: label] ++ certificate)
       assert Cryptoki.public_key!(fresh, private) == key
       assert Cryptoki.certificate!(hsm, certificate) == der
       assert Cryptoki.certificate!(hsm, private) == der
       assert Cryptoki.certificate!(hsm, label: label) == der
+      for object <- [private, another, certificate], do: Cryptoki.destroy!(hsm, object)
     end
 
     test "of all curves of the token", %{hsm: hsm, label: label} do

@@ -3,7 +3,7 @@ defmodule Cryptoki.Recovery.HandlesTest do
   use ExUnit.Case, async: false
 
   alias Cryptoki.Error
-  alias Cryptoki.Test.{FaultyModule, Load}
+  alias Cryptoki.Test.{FaultyModule, Load, MainToken}
 
   @moduletag :capture_log
 
@@ -75,6 +75,7 @@ defmodule Cryptoki.Recovery.HandlesTest do
     end
   end
 
+  @tag skip: MainToken.apart("a library that hangs as it is given back is ended")
   test "no session is closed under a call that somebody else makes with it", %{module: module} do
     # Keeps the library initialised.
     start_supervised!({Cryptoki, FaultyModule.options(module, sessions: 1)}, id: :other)

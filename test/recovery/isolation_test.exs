@@ -3,7 +3,7 @@ defmodule Cryptoki.Recovery.IsolationTest do
   use ExUnit.Case, async: false
 
   alias Cryptoki.Error
-  alias Cryptoki.Test.{FaultyModule, MainToken, SoftHSM}
+  alias Cryptoki.Test.{FaultyModule, MainToken, SoftHSM, Workers}
 
   @moduletag :capture_log
 
@@ -163,6 +163,30 @@ defmodule Cryptoki.Recovery.IsolationTest do
     assert {:ok, _} = used.([])
   end
 
+  test "a key of one process is found again in the next, also when its handle has been another's there",
+       %{
+         module: module
+       } do
+    hsm = start(module)
+
+    make = fn label, token ->
+      template = [label: label, value_len: 32, sign: true, token: token]
+      Cryptoki.generate_key!(hsm, :generic_secret_key_gen, template)
+    end
+
+    kept = make.("kept", true)
+    assert {:ok, mac} = sign(hsm, kept)
+    before = worker(hsm)
+    kill(hsm, "KILL")
+    await(fn -> worker(hsm) not in [before, nil] end)
+    await_status(hsm, &(&1.state == :ready and &1.sessions.open == 2))
+    # The first of its process, as the other was of its own.
+    gone = make.("gone", false)
+    assert elem(gone.handle, 0) == elem(kept.handle, 0)
+    Cryptoki.destroy!(hsm, gone)
+    assert sign(hsm, kept) == {:ok, mac}
+  end
+
   test "a start that hangs in the library leaves no process when nobody waits for it any more", %{
     module: module
   } do
@@ -218,13 +242,18 @@ defmodule Cryptoki.Recovery.IsolationTest do
   end
 
   test "the same program is started again, whatever was installed since", %{module: module} do
+    # Where other tests find theirs nothing is installed.
+    {:ok, program} = Cryptoki.Native.Loader.worker()
+    copy = Path.join(SoftHSM.directory(), "installed/cryptoki")
+    for folder <- ["ebin", "priv"], do: File.mkdir_p!(Path.join(copy, folder))
+    File.cp_r!(Path.dirname(program), Path.join(copy, "priv/native"))
+    ebin = to_charlist(Path.join(copy, "ebin"))
+    on_exit(fn -> :code.del_path(ebin) end)
+    true = :code.add_patha(ebin)
+
     hsm = start(module)
     key = key(hsm)
-    {:ok, program} = Cryptoki.Native.Loader.worker()
-    current = Path.join(Path.dirname(program), "current_worker")
-    name = File.read!(current)
-    on_exit(fn -> File.write!(current, name) end)
-    File.write!(current, "cryptoki_worker-another")
+    File.write!(Path.join(copy, "priv/native/current_worker"), "cryptoki_worker-another")
     kill(hsm, "KILL")
     assert signed(hsm, key)
   end
@@ -307,40 +336,10 @@ defmodule Cryptoki.Recovery.IsolationTest do
     end
   end
 
-  # The process of the one instance that has one here: a child of its keeper, which is a child of this VM.
-  defp keeper(hsm), do: hsm |> worker() |> parent()
-
-  defp worker(_hsm) do
-    us = System.pid()
-    workers = for pid <- processes(), parent(parent(pid)) == us, do: String.to_integer(pid)
-    if workers != [], do: workers |> Enum.max() |> Integer.to_string()
-  end
-
-  defp processes do
-    for name <- File.ls!("/proc"),
-        name =~ ~r/^\d+$/,
-        {:ok, comm} <- [File.read("/proc/#{name}/comm")],
-        String.starts_with?(comm, "cryptoki_worker"),
-        do: name
-  end
-
-  defp parent(nil), do: nil
-
-  defp parent(pid) do
-    with {:ok, status} <- File.read("/proc/#{pid}/status"),
-         [_all, parent] <- Regex.run(~r/^PPid:\s+(\d+)$/m, status) do
-      parent
-    else
-      _gone -> nil
-    end
-  end
-
-  defp alive?(pid) do
-    case File.read("/proc/#{pid}/stat") do
-      {:ok, stat} -> not (stat =~ ") Z")
-      {:error, _gone} -> false
-    end
-  end
+  # The process of the one instance that has one here, or of the youngest.
+  defp keeper(hsm), do: hsm |> worker() |> Workers.parent()
+  defp worker(_hsm), do: List.last(Workers.all())
+  defp alive?(pid), do: Workers.alive?(pid)
 
   defp kill(hsm, signal), do: {_, 0} = System.cmd("kill", ["-#{signal}", worker(hsm)])
 end

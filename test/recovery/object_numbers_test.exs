@@ -164,6 +164,7 @@ defmodule Cryptoki.Recovery.ObjectNumbersTest do
     end
   end
 
+  @tag skip: MainToken.apart("two instances of a library do not share its session objects")
   test "session objects end with their session", %{hsm: hsm, module: module} do
     other = start(module, :two)
     gone = mac_key!(other, "gone", label: "tmp")
@@ -284,7 +285,10 @@ defmodule Cryptoki.Recovery.ObjectNumbersTest do
       status(hsm, &(&1.sessions == %{wanted: 1, open: 1, busy: 0, overdue: 0}))
       assert sign(hsm, key) == {:ok, mac("mine")}
       stop_supervised!(:single)
-      await(fn -> open(module) == others end)
+      # A library of its own is finalised, with what it has open.
+      await(fn ->
+        open(module) == others or FaultyModule.count(module, ~r/^C_Finalize ran/) > 0
+      end)
     end
   end
 

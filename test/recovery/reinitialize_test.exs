@@ -5,7 +5,7 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
   import ExUnit.CaptureLog
 
   alias Cryptoki.Error
-  alias Cryptoki.Test.FaultyModule
+  alias Cryptoki.Test.{FaultyModule, MainToken}
 
   @moduletag :capture_log
 
@@ -142,6 +142,7 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
     end
   end
 
+  @tag skip: MainToken.apart("no other instance uses the library")
   test "one that shows other tokens is left to an instance that uses it", context do
     %{module: module} = context
     user = start(module)
@@ -188,10 +189,11 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
       assert {:ok, _} = Cryptoki.encrypt(hsm, key, :aes_ecb, <<0::128>>)
       # The library is initialised anew only when nobody else has a session of it.
       Cryptoki.stop(maker)
+      before = initialized(module)
 
       FaultyModule.control(module, "C_Decrypt rv=#{unquote(rv)} after_forward")
       for _ <- 1..30, do: {:error, _} = Cryptoki.decrypt(hsm, key, :aes_ecb, <<0::128>>)
-      assert initialized(module) == 1
+      assert initialized(module) == before
       assert %{state: :ready} = Cryptoki.status!(hsm)
       Cryptoki.stop(hsm)
     end
@@ -215,6 +217,7 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
     assert :ok = Cryptoki.stop(hsm)
   end
 
+  @tag skip: MainToken.apart("no other instance uses the library")
   test "never under another instance that uses it, nor under a call that hangs", context do
     %{module: module} = context
     user = start(module)

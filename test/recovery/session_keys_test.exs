@@ -89,6 +89,7 @@ defmodule Cryptoki.Recovery.SessionKeysTest do
     for {_name, key} <- later, do: assert({:ok, [%Key{token: false}]} = Cryptoki.find(other, key))
   end
 
+  @tag skip: MainToken.apart("two instances of a library do not share its session objects")
   test "another instance has it as long as there is its session, and then none of its names",
        context do
     %{hsm: hsm, module: module} = context

@@ -56,10 +56,8 @@ defmodule Cryptoki.Test.FaultyModule do
   @doc "Another library in front of the same target: the same tokens, faults of its own."
   @spec beside(t) :: t
   def beside(%__MODULE__{} = module) do
-    install(
-      %{named() | target: module.target, init_args: module.init_args, labels: module.labels},
-      []
-    )
+    same = Map.take(module, [:target, :configuration, :init_args, :labels])
+    install(Map.merge(named(), same), [])
   end
 
   defp named do

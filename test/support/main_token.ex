@@ -70,6 +70,10 @@ defmodule Cryptoki.Test.MainToken do
   @spec lacks(name, String.t()) :: false | String.t()
   def lacks(name, why), do: name() == name && why
 
+  @doc "The same where each instance has a library of its own, in a process."
+  @spec apart(String.t()) :: false | String.t()
+  def apart(why), do: SoftHSM.isolation() != [] and "with isolation: :process #{why}"
+
   # Kryoptic has the curves of NIST and those of Edwards and Montgomery.
   @kryoptic_lacks ~w(secp256k1 brainpoolP256r1 brainpoolP384r1 brainpoolP512r1)a
 

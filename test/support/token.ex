@@ -56,6 +56,7 @@ defmodule Cryptoki.Test.Token do
   def options(%__MODULE__{} = token, more \\ []) do
     [library: token.library, token: [label: token.label], pin: &SoftHSM.pin/0, timeout: 60_000]
     |> Keyword.merge(if token.init_args, do: [init_args: token.init_args], else: [])
+    |> Keyword.merge(SoftHSM.isolation())
     |> Keyword.merge(more)
   end
 

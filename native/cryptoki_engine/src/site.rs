@@ -1,7 +1,7 @@
 //! What the sessions of one instance share at their library: the login, the life of the token, the objects that are kept.
 
 use crate::library::library::Library;
-use crate::library::numbers::Standing;
+use crate::library::numbers::{Standing, begin_generations};
 use crate::library::session_handle::{Guest, SessionHandle};
 use crate::session::counters::Counters;
 use crate::session::unheard::Unheard;
@@ -37,9 +37,10 @@ pub fn epochs_for_a_process() -> u64 {
     EPOCHS.fetch_add(FOR_A_PROCESS, SeqCst)
 }
 
-/// Those of this process begin here: before there are any.
+/// Those of this process begin here: before there are any. No generation of a handle is another process's, either.
 pub fn begin_epochs(first: u64) {
     EPOCHS.store(first, SeqCst);
+    begin_generations(first / FOR_A_PROCESS);
 }
 
 /// Whether requests are taken.

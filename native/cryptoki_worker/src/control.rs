@@ -15,9 +15,17 @@ use cryptoki_ffi::panics::guarded;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+/// What is kept between two orders.
+#[derive(Default)]
+struct Held {
+    library: Option<Attached>,
+    /// Whether nobody else may be inside while somebody logs in.
+    alone: bool,
+}
+
 /// Serves it until its end.
 pub fn serve(inside: &Inside, mut link: Link) {
-    let mut held = None;
+    let mut held = Held::default();
     while let Ok(order) = link.receive::<Order>() {
         let outcome = guarded(|| obey(inside, &mut held, order));
         let answer = |outcome| Ordered {
@@ -59,7 +67,7 @@ fn wait<A>(answer: &Receiver<Result<A>>) -> Result<A> {
     answer.recv().unwrap_or_else(|_| Err(panic_failure()))
 }
 
-fn obey(inside: &Inside, held: &mut Option<Attached>, order: Order) -> Result<Told> {
+fn obey(inside: &Inside, held: &mut Held, order: Order) -> Result<Told> {
     match order {
         Order::Open(settings) => open(inside, held, settings)?,
         Order::Job(job) => {
@@ -70,16 +78,17 @@ fn obey(inside: &Inside, held: &mut Option<Attached>, order: Order) -> Result<To
         }
         Order::Prepare(token) => {
             let site = inside.site()?.clone();
-            on_control(inside, move || login::prepare(&site, &token))?;
+            held.alone = on_control(inside, move || login::prepare(&site, &token))?;
         }
         Order::LogIn(token, credentials) => {
             let site = inside.site()?.clone();
+            let alone = held.alone;
             on_control(inside, move || {
-                login::hand_over(&site, &token, &credentials)
+                login::hand_over(&site, &token, alone, &credentials)
             })?;
         }
         Order::Close => {
-            let Some(held) = held.take() else {
+            let Some(held) = held.library.take() else {
                 return Ok(Told::Done);
             };
             let (request, answer) = request::<(), ()>(());
@@ -90,15 +99,18 @@ fn obey(inside: &Inside, held: &mut Option<Attached>, order: Order) -> Result<To
     Ok(Told::Done)
 }
 
-fn open(inside: &Inside, held: &mut Option<Attached>, settings: Settings) -> Result<()> {
+fn open(inside: &Inside, held: &mut Held, settings: Settings) -> Result<()> {
     let library = Library::find(&inside.start.path, inside.start.interface)?;
     let (request, answer) = request::<Settings, Attached>(settings);
     users::attach(library.clone(), request);
-    *held = Some(wait(&answer)?);
+    held.library = Some(wait(&answer)?);
     inside.opened(Site::new(library))
 }
 
-fn on_control(inside: &Inside, work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+fn on_control<T: Send + 'static>(
+    inside: &Inside,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let (back, answer) = sync_channel(1);
     inside.site()?.library.lanes.ask(Box::new(move |_| {
         let outcome = guarded(work).unwrap_or_else(|| Err(panic_failure()));

@@ -73,14 +73,19 @@ fn hand(
     }
 }
 
-/// Makes sure that there is a session to log in with, before anybody asks for a PIN.
-pub fn prepare(site: &Site, token: &TokenInSlot) -> Result<()> {
-    session(site, token).map(drop)
+/// Makes sure that there is a session to log in with, before anybody asks for a PIN; whether nobody else may be inside then.
+pub fn prepare(site: &Site, token: &TokenInSlot) -> Result<bool> {
+    let alone = quirks::logs_in_alone(&site.library.functions);
+    session(site, token).map(|_| alone)
 }
 
-/// Logs in, when that was done.
-pub fn hand_over(site: &Site, token: &TokenInSlot, credentials: &Credentials) -> Result<()> {
-    let alone = quirks::logs_in_alone(&site.library.functions);
+/// Logs in, when that was done: the library is asked nothing more between its session and the PIN.
+pub fn hand_over(
+    site: &Site,
+    token: &TokenInSlot,
+    alone: bool,
+    credentials: &Credentials,
+) -> Result<()> {
     hand(site, token, &session(site, token)?, alone, credentials)
 }
 

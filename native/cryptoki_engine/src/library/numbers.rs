@@ -63,9 +63,19 @@ struct Known {
     ending: bool,
 }
 
-/// Unique in this process: a generation of one library means nothing in another.
+/// A generation of one library means nothing in another.
+static GENERATIONS: AtomicU64 = AtomicU64::new(1);
+
+/// So many are for a library in a process of its own: more than anybody makes or finds.
+const FOR_A_PROCESS: u64 = 1 << 40;
+
+/// Those of this process are nobody else's: of the `n`th of them, before there are any.
+pub fn begin_generations(n: u64) {
+    GENERATIONS.store(n.wrapping_add(1).wrapping_mul(FOR_A_PROCESS), Relaxed);
+}
+
+/// Unique in this process, and among those that have its handles.
 fn next_generation() -> u64 {
-    static GENERATIONS: AtomicU64 = AtomicU64::new(1);
     GENERATIONS.fetch_add(1, Relaxed)
 }
 
