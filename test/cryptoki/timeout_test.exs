@@ -3,7 +3,7 @@ defmodule Cryptoki.TimeoutTest do
 
   import ExUnit.CaptureLog
 
-  alias Cryptoki.Error
+  alias Cryptoki.{Call, Error, HSM}
   alias Cryptoki.Test.{FaultyModule, MainToken}
 
   setup do
@@ -33,6 +33,26 @@ defmodule Cryptoki.TimeoutTest do
     status(hsm, &(&1.sessions.overdue == 0 and &1.sessions.open == 2))
     refute_receive _late, 50
     assert {:ok, _} = Cryptoki.digest(hsm, :sha256, "data")
+  end
+
+  # Lists are made of what was read before, while the library reads on.
+  test "who fails at something else meanwhile is sent nothing later", %{module: module} do
+    hsm = start(module, sessions: 1)
+    {:ok, target} = HSM.target(hsm)
+    beside = &Call.run_beside(target, {:random, 8}, &1)
+    assert {:ok, {<<_::64>>, :done}} = beside.(fn -> :done end)
+
+    FaultyModule.control(module, "C_GenerateRandom hang")
+    assert_raise RuntimeError, "mine", fn -> beside.(fn -> raise "mine" end) end
+    FaultyModule.control(module, "")
+    status(hsm, &(&1.sessions.overdue == 0 and &1.sessions.open == 1))
+    refute_receive _late, 50
+
+    # The answer is there before that.
+    FaultyModule.control(module, "C_GenerateRandom delay=20")
+    fail = fn -> throw(receive do: (answer -> send(self(), answer))) end
+    assert {_ref, {:ok, <<_::64>>}, _times} = catch_throw(beside.(fail))
+    refute_received _late
   end
 
   # The caller's time is over before the answer is there, and the answer is there before the caller can say so.

@@ -11,7 +11,8 @@ defmodule Cryptoki.Call do
   @typedoc """
   `build` makes the operation, with `keys` from the cache or looked up afresh. The others say how often it was
   run again after a login, after a look at the keys (`resolve`), and after a session was opened anew;
-  `:never` where it must not be, `:look` where whoever looked the object up does so again.
+  `:never` where it must not be, `:look` where whoever looked the object up does so again. `work` is done while
+  the library is at it.
   """
   @type t :: %__MODULE__{
           target: Target.t(),
@@ -20,11 +21,21 @@ defmodule Cryptoki.Call do
           login: 0 | 1 | :never,
           resolve: non_neg_integer | :never,
           reopened: 0 | 1 | :never | :look,
-          times: Wait.times()
+          times: Wait.times(),
+          work: (() -> term) | nil
         }
 
   @enforce_keys [:target, :build]
-  defstruct [:target, :build, keys: :cached, login: 0, resolve: 0, reopened: 0, times: {0, 0}]
+  defstruct [
+    :target,
+    :build,
+    keys: :cached,
+    login: 0,
+    resolve: 0,
+    reopened: 0,
+    times: {0, 0},
+    work: nil
+  ]
 
   # Milliseconds after which a call is named as what the others wait for.
   @noteworthy 1_000
@@ -32,11 +43,18 @@ defmodule Cryptoki.Call do
 
   @doc "Runs an operation that names no key."
   @spec run(Target.t(), tuple) :: Wait.answer()
-  def run(%Target{} = target, op) do
+  def run(%Target{} = target, op), do: run_beside(target, op, nil)
+
+  @doc """
+  The same; the value is `{value, done}`, where `done` is what `work` answers. It runs while the library does, once more
+  where the operation does, and in vain where that fails.
+  """
+  @spec run_beside(Target.t(), tuple, (() -> term) | nil) :: Wait.answer()
+  def run_beside(%Target{} = target, op, work) do
     operation = elem(op, 0)
     # There is no key to look up.
     reopened = if operation == :attributes, do: :look, else: :never
-    call = %__MODULE__{target: target, build: fn _keys -> {:ok, op} end}
+    call = %__MODULE__{target: target, build: fn _keys -> {:ok, op} end, work: work}
     told(%{call | resolve: :never, reopened: reopened}, operation)
   end
 
@@ -68,10 +86,10 @@ defmodule Cryptoki.Call do
     }
   end
 
-  defp attempt(%__MODULE__{target: target, build: build, keys: keys} = call) do
+  defp attempt(%__MODULE__{build: build, keys: keys} = call) do
     case build.(keys) do
       {:ok, op} ->
-        {result, times} = Wait.run(target.queue, op, target.deadline)
+        {result, times} = ran(call, op)
         answer(result, %{call | times: add(call.times, times)})
 
       # The epoch ended while the keys were looked up.
@@ -82,6 +100,12 @@ defmodule Cryptoki.Call do
         {error, call.times}
     end
   end
+
+  defp ran(%__MODULE__{target: target, work: nil}, op),
+    do: Wait.run(target.queue, op, target.deadline)
+
+  defp ran(%__MODULE__{target: target, work: work}, op),
+    do: Wait.run(target.queue, op, target.deadline, work)
 
   defp answer({:error, failure}, %__MODULE__{target: target} = call) do
     case {Recovery.action(failure), call} do

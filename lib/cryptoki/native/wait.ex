@@ -39,6 +39,20 @@ defmodule Cryptoki.Native.Wait do
   @spec run(Native.instance() | Native.lease(), tuple, deadline) :: result
   def run(queue, op, deadline), do: await(&Native.submit(&1, queue, op), deadline)
 
+  @doc """
+  The same, and `{value, done}` in place of the value: what `work` has answered while the library was at it. It may be
+  begun in vain.
+  """
+  @spec run(Native.instance() | Native.lease(), tuple, deadline, (() -> term)) :: result
+  def run(queue, op, deadline, work) do
+    submit = &Native.submit(&1, queue, op)
+
+    case await(submit, deadline, &cancel/1, work) do
+      {{:ok, value}, times, done} -> {{:ok, {value, done}}, times}
+      {error_or_ok, times, _done} -> {error_or_ok, times}
+    end
+  end
+
   @doc "Takes a session out of the queue for the calling process."
   @spec lease(Native.instance(), deadline) :: result
   def lease(native, deadline), do: await(&Native.lease_session(&1, native), deadline)
@@ -255,39 +269,58 @@ defmodule Cryptoki.Native.Wait do
 
   ## The handshake
 
-  # The reference is made in the function of the receive: the VM then skips the old mailbox.
   defp await(submit, deadline, give_up \\ &cancel/1) do
+    {result, times, nil} = await(submit, deadline, give_up, fn -> nil end)
+    {result, times}
+  end
+
+  # The reference is made in the function of the receive: the VM then skips the old mailbox.
+  defp await(submit, deadline, give_up, work) do
     ref = make_ref()
 
     case submitted(submit, ref) do
       {:error, failure} ->
-        {{:error, failure}, @no_time}
+        {{:error, failure}, @no_time, nil}
 
       # It came while the NIF looked for it: no message does.
       {:answered, result, times} ->
-        {result, times}
+        {result, times, work.()}
 
       accepted ->
+        done = meanwhile(work, ref, accepted)
+
         receive do
-          {^ref, result, times} -> {granted(result, accepted), times}
+          {^ref, result, times} -> {granted(result, accepted), times, done}
         after
           remaining(deadline) ->
             case give_up.(elem(accepted, 1)) do
               :sent ->
                 receive do
-                  {^ref, result, times} -> {granted(result, accepted), times}
+                  {^ref, result, times} -> {granted(result, accepted), times, done}
                 end
 
               {:error, failure} ->
                 abandon(accepted)
-                {{:error, failure}, @no_time}
+                {{:error, failure}, @no_time, done}
 
               {state, times} ->
                 abandon(accepted)
-                {{:error, {:timeout, state}}, times}
+                {{:error, {:timeout, state}}, times, done}
             end
         end
     end
+  end
+
+  # Whoever does not get as far as to wait for the answer is not sent one either.
+  defp meanwhile(work, ref, accepted) do
+    work.()
+  catch
+    kind, reason ->
+      with :sent <- cancel(elem(accepted, 1)) do
+        receive do: ({^ref, _result, _times} -> :ok)
+      end
+
+      :erlang.raise(kind, reason, __STACKTRACE__)
   end
 
   # Native code that panicked has cancelled nothing, and a late reply would find this mailbox.

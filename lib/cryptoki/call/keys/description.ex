@@ -17,20 +17,22 @@ defmodule Cryptoki.Keys.Description do
   """
   @spec describe_all(Target.t(), [handle]) :: {:ok, [Key.t()]} | {:error, Error.t()}
   def describe_all(target, handles) do
-    with {keys, unread} when is_list(keys) <- all(target, handles, {[], []}),
+    with {keys, unread} when is_list(keys) <- all(target, handles, fn -> {[], []} end),
          do: Unread.rest(target, Enum.reverse(keys), unread)
   end
 
-  defp all(_target, [], found), do: found
+  # `found` makes keys of what was read before: while the token reads on.
+  defp all(_target, [], found), do: with({:halt, result} <- found.(), do: result)
 
   defp all(target, handles, found) do
-    {described, rest} = some(target, handles)
-
-    case Enum.reduce_while(described, found, &take/2) do
-      {:halt, result} -> result
-      found -> all(target, rest, found)
+    case some(target, handles, found) do
+      {_described, _rest, {:halt, result}} -> result
+      {described, rest, found} -> all(target, rest, fn -> taken(described, found) end)
     end
   end
+
+  defp taken(_described, {:halt, result}), do: {:halt, result}
+  defp taken(described, found), do: Enum.reduce_while(described, found, &take/2)
 
   defp take({:ok, key}, {keys, unread}), do: {:cont, {[key | keys], unread}}
   defp take(:gone, found), do: {:cont, found}
@@ -42,20 +44,21 @@ defmodule Cryptoki.Keys.Description do
   end
 
   # Together; where that fails, one after the other says of each why.
-  defp some(target, [_one, _more | _rest] = handles) do
-    with {:ok, read, rest} <- Together.some(target, handles, @described),
+  defp some(target, [_one, _more | _rest] = handles, found) do
+    with {:ok, read, rest, found} <- Together.some(target, handles, @described, found),
          {:ok, values} <- values(target, read),
          {:ok, %{token: token}} <- Instances.facts(target) do
       about = token_info(target, token)
-      {Enum.map(read, &described(target, about, &1, values)), rest}
+      {Stream.map(read, &described(target, about, &1, values)), rest, found}
     else
-      {:error, _error} ->
-        {now, rest} = Together.split(handles)
-        {Stream.map(now, &readable(target, &1)), rest}
+      {:error, _error} -> one_by_one(target, Together.split(handles), found)
     end
   end
 
-  defp some(target, [handle]), do: {[readable(target, handle)], []}
+  defp some(target, [handle], found), do: one_by_one(target, {[handle], []}, found)
+
+  defp one_by_one(target, {now, rest}, found),
+    do: {[], rest, taken(Stream.map(now, &readable(target, &1)), found.())}
 
   # What is public of a certificate is its value: a second request for all that have one.
   defp values(target, read) do

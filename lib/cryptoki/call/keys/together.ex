@@ -19,20 +19,28 @@ defmodule Cryptoki.Keys.Together do
   @spec split([handle]) :: {[handle], [handle]}
   def split(handles), do: Enum.split(handles, @size)
 
-  @doc "What the token says of the first of some objects, and the handles of those that are to be read yet."
-  @spec some(Target.t(), [handle], [Attribute.name()]) ::
-          {:ok, [read], rest :: [handle]} | {:error, Error.t()}
-  def some(target, handles, names) do
+  @doc """
+  What the token says of the first of some objects, the handles of those that are to be read yet, and what `work` has
+  answered meanwhile.
+  """
+  @spec some(Target.t(), [handle], [Attribute.name()], (() -> done)) ::
+          {:ok, [read], rest :: [handle], done} | {:error, Error.t()}
+        when done: term
+  def some(target, handles, names, work) do
     {now, later} = split(handles)
     op = {:attributes_of, now, Attribute.types!(names)}
-    with {:ok, answers} <- Call.run(target, op), do: paired(now, answers, later, [])
+
+    with {:ok, {answers, done}} <- Call.run_beside(target, op, work) do
+      {read, rest} = paired(now, answers, [])
+      {:ok, read, rest ++ later, done}
+    end
   end
 
   # The handles that have no answer come next.
-  defp paired([handle | now], [answer | answers], later, read),
-    do: paired(now, answers, later, [{handle, answer(answer)} | read])
+  defp paired([handle | now], [answer | answers], read),
+    do: paired(now, answers, [{handle, answer(answer)} | read])
 
-  defp paired(now, [], later, read), do: {:ok, Enum.reverse(read), now ++ later}
+  defp paired(now, [], read), do: {Enum.reverse(read), now}
 
   defp answer({:error, failure}), do: {:error, Wait.error(failure)}
   defp answer(values), do: values
@@ -44,7 +52,7 @@ defmodule Cryptoki.Keys.Together do
   defp all(_target, [], _names, read), do: {:ok, Enum.concat(Enum.reverse(read))}
 
   defp all(target, handles, names, read) do
-    with {:ok, now, rest} <- some(target, handles, names),
+    with {:ok, now, rest, nil} <- some(target, handles, names, fn -> nil end),
          do: all(target, rest, names, [now | read])
   end
 end
