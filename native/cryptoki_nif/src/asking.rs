@@ -29,9 +29,19 @@ pub fn read<A: Argument>(term: Term<'_>) -> Option<A> {
     A::read(terms::Term(term))
 }
 
-/// A request of the calling process.
-pub fn request<J, A: Encode>(env: Env, reference: Term, job: J) -> Arc<Request<J, A>> {
-    Request::new(job, Caller::of(env, reference), None)
+/// Makes a request of the calling process and hands it over.
+pub fn ask<'a, J, A>(
+    env: Env<'a>,
+    reference: Term<'a>,
+    job: J,
+    hand: impl FnOnce(Arc<Request<J, A>>) -> Result<()>,
+) -> Term<'a>
+where
+    J: Send + 'static,
+    A: Encode + Send + 'static,
+{
+    let request = Request::new(job, Caller::of(env, reference), None);
+    asked(env, hand(request.clone()), request)
 }
 
 /// `{:ok, request}`, or why it was not taken.
@@ -51,13 +61,12 @@ pub fn noticed<'a>(env: Env<'a>, reference: Term<'a>, place: &Place, notice: Not
     if let Some(noticed) = place.notice(&notice) {
         return (atoms::answered(), encode(env, Ok(noticed)), (0, 0)).encode(env);
     }
-    let request: Arc<Request<(), Noticed>> = request(env, reference, ());
-    let answering = request.clone();
-    let outcome = place.ask(
-        notice,
-        Box::new(move |noticed| {
-            answering.serve(None, |()| noticed);
-        }),
-    );
-    asked(env, outcome, request)
+    ask(env, reference, (), |request: Arc<Request<(), Noticed>>| {
+        place.ask(
+            notice,
+            Box::new(move |noticed| {
+                request.serve(None, |()| noticed);
+            }),
+        )
+    })
 }

@@ -1,6 +1,6 @@
 //! The NIFs of a library: opened, asked, given back.
 
-use crate::asking::{asked, noticed, read, request, resource};
+use crate::asking::{ask, noticed, read, resource};
 use crate::encoded::Encoded;
 use crate::guard::guard;
 use crate::resources::{InstanceResource, LibraryResource};
@@ -80,14 +80,9 @@ fn open<'a>(
         };
         let interface = interface.decode().ok()?;
         Some(match program(isolation)? {
-            None => {
-                let request = request(env, reference, settings);
-                asked(
-                    env,
-                    opening::open(path, interface, request.clone()),
-                    request,
-                )
-            }
+            None => ask(env, reference, settings, |request| {
+                opening::open(path, interface, request)
+            }),
             Some((program, memory)) => {
                 let launch = Launch {
                     program,
@@ -96,8 +91,7 @@ fn open<'a>(
                     settings,
                     memory,
                 };
-                let request = request(env, reference, ());
-                asked(env, tasks::open(launch, request.clone()), request)
+                ask(env, reference, (), |request| tasks::open(launch, request))
             }
         })
     })
@@ -107,9 +101,8 @@ fn open<'a>(
 fn close<'a>(env: Env<'a>, reference: Term<'a>, library: Term<'a>) -> Encoded {
     guard(env, || {
         let library = resource::<LibraryResource>(library)?;
-        let request = request(env, reference, ());
-        let outcome = library.0.give_back(request.clone());
-        Some(asked(env, outcome, request))
+        let give_back = |request| library.0.give_back(request);
+        Some(ask(env, reference, (), give_back))
     })
 }
 
@@ -123,9 +116,10 @@ fn control<'a>(
 ) -> Encoded {
     guard(env, || {
         let library = resource::<LibraryResource>(library)?;
-        let request = request(env, reference, Job::read(terms::Term(operation))?);
-        let outcome = library.0.question(request.clone());
-        Some(asked(env, outcome, request))
+        let question = Job::read(terms::Term(operation))?;
+        Some(ask(env, reference, question, |request| {
+            library.0.question(request)
+        }))
     })
 }
 
@@ -134,9 +128,8 @@ fn control<'a>(
 fn job<'a>(env: Env<'a>, reference: Term<'a>, library: Term<'a>, operation: Term<'a>) -> Encoded {
     guard(env, || {
         let library = resource::<LibraryResource>(library)?;
-        let request = request(env, reference, Job::read(terms::Term(operation))?);
-        let outcome = library.0.job(request.clone());
-        Some(asked(env, outcome, request))
+        let job = Job::read(terms::Term(operation))?;
+        Some(ask(env, reference, job, |request| library.0.job(request)))
     })
 }
 

@@ -1,6 +1,6 @@
 //! The NIFs of an instance: they read, enqueue, cancel or close, and return at once. None of them calls a library.
 
-use crate::asking::{asked, noticed, read, request, resource};
+use crate::asking::{ask, asked, noticed, read, resource};
 use crate::delivery::Caller;
 use crate::encode::encode;
 use crate::encoded::Encoded;
@@ -122,11 +122,10 @@ fn login<'a>(
             pin: read(pin)?,
             name: read::<Option<Secret>>(name)?.map(|name| name.to_vec()),
         };
-        let request = request(env, reference, credentials);
-        let outcome = instance
-            .place
-            .log_in(token_in_slot(token)?, request.clone());
-        Some(asked(env, outcome, request))
+        let token = token_in_slot(token)?;
+        Some(ask(env, reference, credentials, |request| {
+            instance.place.log_in(token, request)
+        }))
     })
 }
 
@@ -140,23 +139,18 @@ fn session_open<'a>(
     guard(env, || {
         let instance = resource::<InstanceResource>(instance)?.0.clone();
         let token = token_in_slot(token)?;
-        let request = request(env, reference, ());
         let owner = Box::new(Process(env.pid()));
-        let outcome = session_thread::spawn(instance, owner, token, request.clone());
-        Some(asked(env, outcome, request))
+        Some(ask(env, reference, (), |request| {
+            session_thread::spawn(instance, owner, token, request)
+        }))
     })
 }
 
 #[rustler::nif]
 fn session_id<'a>(env: Env<'a>, session: Term<'a>) -> Encoded {
     guard(env, || {
-        Some(
-            resource::<SessionResource>(session)?
-                .0
-                .status
-                .id
-                .encode(env),
-        )
+        let session = resource::<SessionResource>(session)?;
+        Some(session.0.status.id.encode(env))
     })
 }
 
@@ -175,10 +169,10 @@ fn session_overdue<'a>(env: Env<'a>, session: Term<'a>) -> Encoded {
 fn session_close<'a>(env: Env<'a>, reference: Term<'a>, session: Term<'a>) -> Encoded {
     guard(env, || {
         let session = resource::<SessionResource>(session)?;
-        let request = request(env, reference, ());
         let ended = |_| Failure::own(Reason::SessionLost, "the session has ended before");
-        let outcome = session.0.close.send(request.clone()).map_err(ended);
-        Some(asked(env, outcome, request))
+        Some(ask(env, reference, (), |request| {
+            session.0.close.send(request).map_err(ended)
+        }))
     })
 }
 

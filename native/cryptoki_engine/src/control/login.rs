@@ -65,7 +65,15 @@ fn hand(
     alone: bool,
     credentials: &Credentials,
 ) -> Result<()> {
-    let login = |session| log_in(site, token, session, alone, credentials);
+    let Credentials { user, pin, name } = credentials;
+    let login = |session: &Guest| {
+        undisturbed(&site.library, alone, || {
+            session.call(|functions, session| {
+                functions.login(session, *user, pin.as_ref(), name.as_deref())
+            })
+        })
+        .inspect(|()| site.library.numbers.logged_in(token.slot))
+    };
     match login(session) {
         // The token may have restarted since the session was looked at: no PIN was tried.
         Err(failure) if failure.class() == Class::Session => login(&self::session(site, token)?),
@@ -87,22 +95,6 @@ pub fn hand_over(
     credentials: &Credentials,
 ) -> Result<()> {
     hand(site, token, &session(site, token)?, alone, credentials)
-}
-
-fn log_in(
-    site: &Site,
-    token: &TokenInSlot,
-    session: &Guest,
-    alone: bool,
-    credentials: &Credentials,
-) -> Result<()> {
-    let Credentials { user, pin, name } = credentials;
-    undisturbed(&site.library, alone, || {
-        session.call(|functions, session| {
-            functions.login(session, *user, pin.as_ref(), name.as_deref())
-        })
-    })
-    .inspect(|()| site.library.numbers.logged_in(token.slot))
 }
 
 /// The session that keeps the instance's login alive, opened anew when it is gone.

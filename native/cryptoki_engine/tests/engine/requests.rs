@@ -1,20 +1,20 @@
 //! Queues, callers that give up, leases, and answers that are looked for.
 
 use crate::world::*;
-use cryptoki_engine::instance::SessionJob;
+use cryptoki_engine::instance::{SessionJob, SessionRequest};
 use cryptoki_engine::operation::answer::Answer;
 use cryptoki_engine::operation::begun::Begun;
 use cryptoki_engine::operation::login::Login;
 use cryptoki_engine::operation::operation::Operation;
 use cryptoki_engine::request::handshake::Cancelled;
-use cryptoki_engine::request::lease::Lease;
+use cryptoki_engine::request::lease::{Inbox, Lease};
 use cryptoki_engine::request::request::{Cancel, Request};
 use cryptoki_engine::session::status::{End, Event};
 use cryptoki_engine::site::State;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_sys::{CKM_SHA256, CKR_TOKEN_NOT_PRESENT};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 fn is_own<A>(outcome: &Result<A>, expected: Reason) -> bool {
@@ -82,10 +82,7 @@ fn a_lease_serves_one_caller_and_what_it_leaves_is_cleaned() {
     let Some((world, _sessions)) = World::with_sessions(1) else {
         return;
     };
-    let (lease, inbox) = Lease::new(10);
-    let (sender, leased) = channel();
-    let request = Request::new(SessionJob::Lease(lease), post(sender), None);
-    world.instance.submit(&request).unwrap();
+    let (inbox, leased) = lease(&world);
     assert!(matches!(answer(&leased), Ok(Answer::Done)));
     let (_other, other) = world.send(random());
     let (sender, own) = channel();
@@ -113,10 +110,7 @@ fn a_lease_that_leaves_nothing_behind_is_over_without_a_word() {
     let Some((world, _sessions)) = World::with_sessions(1) else {
         return;
     };
-    let (lease, inbox) = Lease::new(10);
-    let (sender, leased) = channel();
-    let request = Request::new(SessionJob::Lease(lease), post(sender), None);
-    world.instance.submit(&request).unwrap();
+    let (inbox, leased) = lease(&world);
     assert!(matches!(answer(&leased), Ok(Answer::Done)));
     inbox.shut();
     // Served by the same thread, afterwards.
@@ -133,10 +127,7 @@ fn a_session_that_is_lost_and_stays_so_is_not_leased() {
         .module
         .control("C_GetSessionInfo rv=0xB3\nC_OpenSession rv=0xE0");
     world.instance.site().note_loss();
-    let (lease, _inbox) = Lease::new(10);
-    let (sender, leased) = channel();
-    let request = Request::new(SessionJob::Lease(lease), post(sender), None);
-    world.instance.submit(&request).unwrap();
+    let (_inbox, leased) = lease(&world);
     assert!(answer(&leased).is_err_and(|failure| failure.is(CKR_TOKEN_NOT_PRESENT)));
 }
 
@@ -202,6 +193,15 @@ fn while_one_looks_for_requests_no_other_does() {
     assert_eq!(bytes(answer(&in_the_hand)).len(), 8);
 }
 
-fn post(sender: std::sync::mpsc::Sender<Result<Answer>>) -> Box<Post<Answer>> {
+/// A lease that was asked for: where its requests go, and the answer.
+fn lease(world: &World) -> (Inbox<SessionRequest>, Receiver<Result<Answer>>) {
+    let (lease, inbox) = Lease::new(10);
+    let (sender, leased) = channel();
+    let request = Request::new(SessionJob::Lease(lease), post(sender), None);
+    world.instance.submit(&request).unwrap();
+    (inbox, leased)
+}
+
+fn post(sender: Sender<Result<Answer>>) -> Box<Post<Answer>> {
     Box::new(Post(sender))
 }
