@@ -6,7 +6,7 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
 
   import Cryptoki.Test.BuildProject, only: [clean_environment: 0, path_without_cargo: 1]
   alias Cryptoki.Native.Loader
-  alias Cryptoki.Test.{FileServer, Package, Scratch, SoftHSM}
+  alias Cryptoki.Test.{FileServer, Package, Scratch, SoftHSM, Terminal}
 
   @moduletag timeout: 1_800_000
 
@@ -58,6 +58,85 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
     eval = "{:ok, _} = Application.ensure_all_started(:cryptoki)\n" <> @question
     assert {text, 0} = run(context, moved, Path.join(moved, "bin/app"), ["eval", eval])
     assert text =~ "signed", text
+  end
+
+  # Its lines typed at a shell of the machine: the node is a release, whose PIN is a wrong one.
+  test "a release on its node, as guides/operations.md says", context do
+    project = application(Path.join(context.directory, "on_call"), "on_call", context.package)
+    mix = Path.join(project, "mix.exs")
+    logger = "extra_applications: [:logger]"
+    File.write!(mix, String.replace(File.read!(mix), logger, "mod: {OnCall, []}, " <> logger))
+
+    Scratch.write(project, "lib/on_call.ex", """
+    defmodule OnCall do
+      use Application
+
+      def start(_type, _args) do
+        place = [library: #{inspect(SoftHSM.library())}, token: [label: System.fetch_env!("HSM_TOKEN")]]
+        hsm = [name: MyApp.HSM, pin: {:env, "HSM_PIN"}, timeout: 60_000, sessions: 1] ++ place
+        {:ok, pid} = Supervisor.start_link([{Cryptoki, hsm}], strategy: :one_for_one)
+        IO.puts("up")
+        {:ok, pid}
+      end
+    end
+    """)
+
+    {_said, 0} = System.cmd("epmd", ["-daemon"])
+
+    own = [
+      {"MIX_ENV", "prod"},
+      {"RELEASE_DISTRIBUTION", "name"},
+      {"RELEASE_NODE", "on-call-#{System.pid()}@127.0.0.1"},
+      {"HSM_TOKEN", SoftHSM.create()},
+      {"HSM_PIN", "11111111"}
+    ]
+
+    context = update_in(context.environment, &(&1 ++ own))
+    assert {_, 0} = run(context, project, "mix", ["release", "--quiet"])
+    command = Path.join(project, "_build/prod/rel/on_call/bin/on_call")
+    pin = Scratch.write(context.directory, "hsm_pin", SoftHSM.pin())
+
+    guide = File.read!("guides/operations.md")
+    [_, section] = String.split(guide, "\n## On the node\n")
+    [section, _] = String.split(section, "\n### ", parts: 2)
+
+    [status, remote, unlock] =
+      for [_, line] <- Regex.scan(~r/^\$ (.+)$/m, section) do
+        line
+        |> String.replace("/opt/my_app/bin/my_app", command)
+        |> String.replace("/run/secrets/hsm_pin", pin)
+      end
+
+    node = node(context, command)
+    shell = &run(context, project, "sh", ["-c", &1])
+    assert {text, 0} = shell.(status)
+    assert text =~ "state: :locked"
+
+    # Typed by a person, and nowhere to be seen.
+    [_, typed, question] = Regex.run(~r/^iex\(\S+\)1> (.+)\n(.+)$/m, section)
+    # tmux is no program of the node's.
+    terminal = Terminal.start(remote, 120, List.keydelete(context.environment, "PATH", 0))
+    Terminal.await(terminal, ~r/^iex\(\S+\)1>/m)
+    Terminal.type(terminal, typed)
+    Terminal.await(terminal, ~r/^#{Regex.escape(question)}/m)
+    Terminal.type(terminal, SoftHSM.pin())
+    screen = Terminal.await(terminal, ~r/^iex\(\S+\)2>/m)
+    assert screen =~ ~r/^:ok$/m
+    refute Terminal.written(terminal) =~ SoftHSM.pin()
+    assert {text, 0} = shell.(status)
+    assert text =~ "state: :ready"
+
+    # Its supervisor starts it again, with a PIN that was refused.
+    assert {_, 0} = shell.("#{command} rpc 'Cryptoki.stop(MyApp.HSM)'")
+    assert {text, 0} = shell.(status)
+    assert text =~ "state: :locked"
+    assert {":ok\n", 0} = shell.(unlock)
+    assert {text, 0} = shell.(status)
+    assert text =~ "state: :ready"
+
+    assert {_, 0} = shell.("#{command} stop")
+    assert_receive {^node, {:exit_status, 0}}, 120_000
+    refute said(node) =~ SoftHSM.pin()
   end
 
   test "an umbrella", context do
@@ -203,6 +282,35 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
 
     assert {:ok, worker} = Loader.worker(hd(native))
     assert {"cryptoki_worker " <> _, 0} = System.cmd(worker, ["--version"])
+  end
+
+  # The node in the foreground, once it is up.
+  defp node(context, command) do
+    environment =
+      for {name, value} <- context.environment,
+          do: {to_charlist(name), if(value, do: to_charlist(value), else: false)}
+
+    options = [:binary, :exit_status, :stderr_to_stdout, args: ["start"], env: environment]
+    port = Port.open({:spawn_executable, command}, options)
+    {:os_pid, pid} = Port.info(port, :os_pid)
+    on_exit(fn -> System.cmd("kill", ["-KILL", "#{pid}"], stderr_to_stdout: true) end)
+    up(port, "")
+    port
+  end
+
+  defp up(port, said) do
+    unless said =~ ~r/^up$/m do
+      assert_receive {^port, {:data, more}}, 120_000, said
+      up(port, said <> more)
+    end
+  end
+
+  defp said(port) do
+    receive do
+      {^port, {:data, text}} -> text <> said(port)
+    after
+      0 -> ""
+    end
   end
 
   # As bin/release makes it, unpacked as Hex does, with the checksums of what is published beside it.
