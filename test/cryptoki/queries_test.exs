@@ -4,11 +4,7 @@ defmodule Cryptoki.QueriesTest do
 
   alias Cryptoki.Test.FaultyModule
 
-  setup do
-    module = FaultyModule.new()
-    on_exit(fn -> FaultyModule.control(module, "") end)
-    %{module: module}
-  end
+  setup do: FaultyModule.own()
 
   @told "rv=0x150 after_forward only=query"
   @not_told "rv=0x150 only=query"

@@ -6,11 +6,7 @@ defmodule Cryptoki.TimeoutTest do
   alias Cryptoki.{Call, Error, HSM}
   alias Cryptoki.Test.{FaultyModule, MainToken}
 
-  setup do
-    module = FaultyModule.new()
-    on_exit(fn -> FaultyModule.control(module, "") end)
-    %{module: module}
-  end
+  setup do: FaultyModule.own()
 
   defp start(module, opts) do
     start_supervised!({Cryptoki, FaultyModule.options(module, opts)})

@@ -8,11 +8,7 @@ defmodule Cryptoki.Recovery.BoundsTest do
   @moduletag :capture_log
   @source Path.expand("../../native/faulty_module/c/hangs_at_load.c", __DIR__)
 
-  setup do
-    module = FaultyModule.new()
-    on_exit(fn -> FaultyModule.control(module, "") end)
-    %{module: module}
-  end
+  setup do: FaultyModule.own()
 
   defp start(module, opts),
     do: start_supervised!({Cryptoki, FaultyModule.options(module, opts)})

@@ -7,11 +7,7 @@ defmodule Cryptoki.Recovery.HandlesTest do
 
   @moduletag :capture_log
 
-  setup do
-    module = FaultyModule.new()
-    on_exit(fn -> FaultyModule.control(module, "") end)
-    %{module: module}
-  end
+  setup do: FaultyModule.own()
 
   defp start(module, opts \\ []) do
     opts = Keyword.merge([sessions: 2, timeout: 5_000, reconnect: [min: 1, max: 20]], opts)

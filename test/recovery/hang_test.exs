@@ -7,11 +7,7 @@ defmodule Cryptoki.Recovery.HangTest do
 
   @moduletag :capture_log
 
-  setup do
-    module = FaultyModule.new()
-    on_exit(fn -> FaultyModule.control(module, "") end)
-    %{module: module}
-  end
+  setup do: FaultyModule.own()
 
   defp start(module, opts),
     do: start_supervised!({Cryptoki, FaultyModule.options(module, opts)})

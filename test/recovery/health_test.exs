@@ -10,11 +10,7 @@ defmodule Cryptoki.Recovery.HealthTest do
 
   @moduletag :capture_log
 
-  setup do
-    module = FaultyModule.new()
-    on_exit(fn -> FaultyModule.control(module, "") end)
-    %{module: module}
-  end
+  setup do: FaultyModule.own()
 
   defp start(module, opts) do
     opts = Keyword.merge([reconnect: [min: 1, max: 50]], opts)

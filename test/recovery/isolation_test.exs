@@ -7,11 +7,7 @@ defmodule Cryptoki.Recovery.IsolationTest do
 
   @moduletag :capture_log
 
-  setup do
-    module = FaultyModule.new()
-    on_exit(fn -> FaultyModule.control(module, "") end)
-    %{module: module}
-  end
+  setup do: FaultyModule.own()
 
   defp start(module, opts \\ []) do
     own = [isolation: :process, sessions: 2, reconnect: [min: 10, max: 200]]

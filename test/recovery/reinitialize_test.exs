@@ -9,11 +9,7 @@ defmodule Cryptoki.Recovery.ReinitializeTest do
 
   @moduletag :capture_log
 
-  setup do
-    module = FaultyModule.new()
-    on_exit(fn -> FaultyModule.control(module, "") end)
-    %{module: module}
-  end
+  setup do: FaultyModule.own()
 
   defp start(module, more \\ []) do
     opts = Keyword.merge([sessions: 2, reconnect: [min: 5, max: 50]], more)

@@ -9,11 +9,7 @@ defmodule Cryptoki.Recovery.SwapTest do
 
   @other "token label=other"
 
-  setup do
-    module = FaultyModule.new()
-    on_exit(fn -> FaultyModule.control(module, "") end)
-    %{module: module}
-  end
+  setup do: FaultyModule.own()
 
   test "while the PIN is fetched", %{module: module} do
     swap = fn ->

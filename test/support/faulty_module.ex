@@ -30,6 +30,14 @@ defmodule Cryptoki.Test.FaultyModule do
     made(opts[:token] || MainToken.name(), %{named() | labels: labels}, opts)
   end
 
+  @doc "For a setup: one for each test, that fails no more when the test is over."
+  @spec own() :: %{module: t}
+  def own do
+    module = new()
+    ExUnit.Callbacks.on_exit(fn -> control(module, "") end)
+    %{module: module}
+  end
+
   defp made(:softhsm2, module, opts) do
     configuration = SoftHSM.configuration(module.library <> ".tokens")
     for label <- module.labels, do: SoftHSM.create(label, configuration)
