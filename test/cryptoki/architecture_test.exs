@@ -137,7 +137,8 @@ defmodule Cryptoki.ArchitectureTest do
   @front ["lib/cryptoki.ex", "src/cryptoki.erl"]
 
   test "files stay small" do
-    files = Enum.flat_map(~w(lib/**/*.ex src/*.erl native/*/src/**/*.rs), &Path.wildcard/1)
+    kinds = ~w({lib,test}/**/*.{ex,exs} build/*.ex* src/*.erl native/*/{src,tests}/**/*.rs)
+    files = Enum.flat_map(kinds, &Path.wildcard/1)
     assert @front -- files == []
 
     for file <- files -- @front do
@@ -151,6 +152,20 @@ defmodule Cryptoki.ArchitectureTest do
 
     {:ok, _module, beam} = :compile.forms(forms, [:binary])
     assert beam |> :beam_disasm.file() |> inspect(limit: :infinity) =~ "recv_marker_use"
+  end
+
+  # By the end of their path, which is how the pages name them.
+  test "the files and folders that pages for newcomers name are there" do
+    {text, 0} = System.cmd("git", ~w(ls-files))
+    # A folder is where a path goes on.
+    there = for file <- String.split(text, "\n", trim: true), do: "/" <> file
+    there? = fn name -> Enum.any?(there, &String.contains?(&1 <> "\n", name)) end
+
+    for page <- ~w(ARCHITECTURE.md CONTRIBUTING.md),
+        [_, name, ending] <- Regex.scan(~r/`([\w.\/]+?)(\.[a-z]+|\/)`/, File.read!(page)) do
+      wanted = "/" <> name <> if(ending == "/", do: "/", else: ending <> "\n")
+      assert there?.(wanted), "#{page}: #{name}#{ending}"
+    end
   end
 
   # The floors of ARCHITECTURE.md, the lowest first: {name, files and folders}.
