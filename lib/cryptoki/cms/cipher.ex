@@ -54,8 +54,7 @@ defmodule Cryptoki.CMS.Cipher do
         %{name: name, mode: :cbc, key: key, iv: iv, tag: nil}
 
       nil ->
-        text =
-          "its content is encrypted by #{Enum.join(Tuple.to_list(oid), ".")}, which is not here"
+        text = "its content is encrypted by #{DER.dotted(oid)}, which is not here"
 
         Reader.wrong!(identifier, text, :unsupported)
     end

@@ -57,8 +57,7 @@ defmodule Cryptoki.CMS.Enveloped do
     end
   end
 
-  defp called(oid), do: Map.get(@called, oid, "content of the type #{dots(oid)}")
-  defp dots(oid), do: Enum.join(Tuple.to_list(oid), ".")
+  defp called(oid), do: Map.get(@called, oid, "content of the type #{DER.dotted(oid)}")
 
   @head [{"version", 2}, {:maybe, 0xA0}, {"recipients", 0x31}, {"encrypted content", 0x30}]
 

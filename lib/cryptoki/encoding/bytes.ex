@@ -23,8 +23,10 @@ defmodule Cryptoki.Bytes do
 
   defp checked(_data, what, _fun), do: raise(ArgumentError, "#{what} must be iodata")
 
-  defp without_arguments({module, name, arguments, place}) when is_list(arguments),
+  @doc "A line of a stack trace without what the function was called with: data, PINs."
+  @spec without_arguments(tuple) :: tuple
+  def without_arguments({module, name, arguments, place}) when is_list(arguments),
     do: {module, name, length(arguments), place}
 
-  defp without_arguments(entry), do: entry
+  def without_arguments(entry), do: entry
 end

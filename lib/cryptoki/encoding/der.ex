@@ -82,6 +82,10 @@ defmodule Cryptoki.DER do
     [for(digit <- Enum.reverse(rest), do: 128 + digit), last]
   end
 
+  @doc "An object identifier as people write it."
+  @spec dotted(oid) :: String.t()
+  def dotted(oid), do: oid |> Tuple.to_list() |> Enum.join(".")
+
   @doc "Whether a term is an object identifier."
   @spec oid?(term) :: boolean
   def oid?(oid) when is_tuple(oid) and tuple_size(oid) > 1 do

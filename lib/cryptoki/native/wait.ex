@@ -5,7 +5,7 @@ defmodule Cryptoki.Native.Wait do
   # A caller whose deadline passes cancels its request. Exactly one side wins: either no message
   # will ever come, or it is certain to come and is received here. No mailbox sees a late reply.
 
-  alias Cryptoki.{Error, Native, Recovery}
+  alias Cryptoki.{Bytes, Error, Native, Recovery}
   alias Cryptoki.Native.Loader
 
   @softhsm "the file that SOFTHSM2_CONF named when the VM was started, else " <>
@@ -340,13 +340,8 @@ defmodule Cryptoki.Native.Wait do
   defp submitted(submit, ref) do
     submit.(ref)
   rescue
-    error -> reraise error, Enum.map(__STACKTRACE__, &without_arguments/1)
+    error -> reraise error, Enum.map(__STACKTRACE__, &Bytes.without_arguments/1)
   end
-
-  defp without_arguments({module, name, arguments, place}) when is_list(arguments),
-    do: {module, name, length(arguments), place}
-
-  defp without_arguments(entry), do: entry
 
   defp granted(:ok, {:ok, _request, leased}), do: {:ok, leased}
   defp granted(result, _accepted), do: result

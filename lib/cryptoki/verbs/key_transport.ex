@@ -2,7 +2,7 @@ defmodule Cryptoki.KeyTransport do
   @moduledoc false
   # The verbs that make keys of other keys: wrapping, deriving, encapsulating.
 
-  alias Cryptoki.{Attribute, Beside, Bytes, Error, Fitting, HSM, Keys, Mechanism, Options}
+  alias Cryptoki.{Attribute, Beside, Bytes, Error, Fitting, Keys, Mechanism, Operations, Options}
   alias Cryptoki.Mechanism.{Ciphertext, IV}
 
   @options [:timeout, :metadata]
@@ -36,7 +36,7 @@ defmodule Cryptoki.KeyTransport do
   end
 
   def unwrap_key(hsm, unwrapping, mechanism, blob, template, opts) do
-    blob = binary!(blob, "a wrapped key")
+    blob = Bytes.binary!(blob, "a wrapped key")
 
     context = [ciphertext_size: byte_size(blob), direction: :in]
     call = call!(:unwrap, unwrapping, mechanism, opts, @wrapping, context)
@@ -78,7 +78,7 @@ defmodule Cryptoki.KeyTransport do
   defp derive_beside(hsm, call, template, answer) do
     op = fn [base], mechanism -> {:derive_beside, mechanism, base, template} end
 
-    with {:ok, target} <- target(hsm, call),
+    with {:ok, target} <- Operations.target(hsm, call),
          {:ok, made} <- Fitting.run(target, :derive_key, [call.wanted], call.mechanism, op),
          do: Beside.result(answer, made, target)
   end
@@ -87,7 +87,7 @@ defmodule Cryptoki.KeyTransport do
     call = call!(:encapsulate, public, mechanism, opts, @options)
     template = Attribute.encode!(template)
 
-    with {:ok, target} <- target(hsm, call),
+    with {:ok, target} <- Operations.target(hsm, call),
          {:ok, {ciphertext, handle}} <-
            Fitting.run(target, :encapsulate_key, [call.wanted], call.mechanism, fn [key],
                                                                                    mechanism ->
@@ -99,7 +99,7 @@ defmodule Cryptoki.KeyTransport do
 
   def decapsulate_key(hsm, private, mechanism, ciphertext, template, opts) do
     call = call!(:decapsulate, private, mechanism, opts, @options, direction: :in)
-    ciphertext = binary!(ciphertext, "an encapsulated key")
+    ciphertext = Bytes.binary!(ciphertext, "an encapsulated key")
     template = Attribute.encode!(template)
 
     made(hsm, call, :decapsulate_key, fn [key], mechanism ->
@@ -129,22 +129,13 @@ defmodule Cryptoki.KeyTransport do
   end
 
   defp run(hsm, call, operation, keys, op) do
-    with {:ok, target} <- target(hsm, call),
+    with {:ok, target} <- Operations.target(hsm, call),
          do: Fitting.run(target, operation, keys, call.mechanism, op)
   end
 
   defp made(hsm, call, operation, op) do
-    with {:ok, target} <- target(hsm, call),
+    with {:ok, target} <- Operations.target(hsm, call),
          {:ok, handle} <- Fitting.run(target, operation, [call.wanted], call.mechanism, op),
          do: Keys.made(target, handle)
   end
-
-  defp target(_hsm, %{refusal: %Error{} = error}), do: {:error, error}
-
-  defp target(hsm, call) do
-    with {:ok, target} <- HSM.target(hsm, call.options),
-         do: {:ok, %{target | mechanism: call.named}}
-  end
-
-  defp binary!(data, what), do: Bytes.binary!(data, what)
 end

@@ -101,7 +101,7 @@ defmodule Cryptoki.Operations do
 
   def verify(hsm, key, mechanism, data, signature, opts) do
     call = call!(:verify, key, mechanism, data, opts)
-    signature = binary!(signature, "a signature")
+    signature = Bytes.binary!(signature, "a signature")
 
     with {:ok, raw} <- raw(hsm, call, signature) do
       first = if call.options.signature_first, do: raw
@@ -166,7 +166,7 @@ defmodule Cryptoki.Operations do
 
   def seed_random(hsm, seed, opts) do
     options = Options.call!(opts, @keyless)
-    seed = binary!(seed, "a seed")
+    seed = Bytes.binary!(seed, "a seed")
 
     with {:ok, target} <- HSM.target(hsm, options), do: Random.seed(target, seed)
   end
@@ -443,6 +443,4 @@ defmodule Cryptoki.Operations do
   @spec enumerable({:stream, Enumerable.t()} | binary) :: Enumerable.t()
   def enumerable({:stream, enumerable}), do: enumerable
   def enumerable(data), do: [data]
-
-  defp binary!(data, what), do: Bytes.binary!(data, what)
 end

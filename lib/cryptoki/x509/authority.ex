@@ -142,7 +142,7 @@ defmodule Cryptoki.X509.Authority do
 
       critical != [] ->
         invalid(
-          "the issuer's certificate has a critical extension that is not known here: #{dots(hd(critical))}"
+          "the issuer's certificate has a critical extension that is not known here: #{DER.dotted(hd(critical))}"
         )
 
       DateTime.compare(DateTime.utc_now(), authority.not_after) == :gt ->
@@ -152,8 +152,6 @@ defmodule Cryptoki.X509.Authority do
         :ok
     end
   end
-
-  defp dots(oid), do: Enum.join(Tuple.to_list(oid), ".")
 
   defp too_deep(options, length) do
     wanted = options[:path_len]

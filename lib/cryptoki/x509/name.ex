@@ -283,10 +283,9 @@ defmodule Cryptoki.X509.Name do
   defp kind(@ia5), do: "ASCII without control characters"
   defp kind(tag), do: "#{Reader.type(tag)} without control characters"
 
-  defp row(oid), do: Map.get(@by_oid, oid, {dots(oid), @directory ++ [@ia5, 18, 26], @most})
+  defp row(oid), do: Map.get(@by_oid, oid, {DER.dotted(oid), @directory ++ [@ia5, 18, 26], @most})
 
   defp title(oid), do: oid |> row() |> elem(0)
-  defp dots(oid), do: Enum.join(Tuple.to_list(oid), ".")
 
   ## What others have
 

@@ -98,7 +98,7 @@ defmodule Cryptoki.X509.Policies do
           "policies: the issuer's certificate does not allow :any (inhibit any policy)"
 
         allowed != :any and asked -- allowed != [] ->
-          "policies: the issuer's certificate does not allow #{dots(hd(asked -- allowed))}"
+          "policies: the issuer's certificate does not allow #{DER.dotted(hd(asked -- allowed))}"
 
         true ->
           nil
@@ -107,8 +107,6 @@ defmodule Cryptoki.X509.Policies do
       :error -> "the issuer's certificate has policies that cannot be read"
     end
   end
-
-  defp dots(oid), do: Enum.join(Tuple.to_list(oid), ".")
 
   # Those of the issuer, by the names that they have below it.
   defp allowed(extensions) do

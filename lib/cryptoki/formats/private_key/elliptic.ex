@@ -52,7 +52,7 @@ defmodule Cryptoki.PrivateKey.Elliptic do
           else: Reader.wrong!(key, "the curve is not known to this OTP", :unsupported)
 
       :error ->
-        text = "the curve #{Enum.join(Tuple.to_list(oid), ".")} is not known here"
+        text = "the curve #{DER.dotted(oid)} is not known here"
         Reader.wrong!(key, text, :unsupported)
     end
   end

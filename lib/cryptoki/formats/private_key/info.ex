@@ -4,8 +4,8 @@ defmodule Cryptoki.PrivateKey.Info do
   # PKCS #1 (RFC 8017, appendix A.1.2), ECPrivateKey of SEC 1 (RFC 5915) and CurvePrivateKey (RFC 8410); those of
   # ML-DSA, ML-KEM and SLH-DSA. Pure.
 
+  alias Cryptoki.{DER, PrivateKey, PublicKey}
   alias Cryptoki.DER.Reader
-  alias Cryptoki.{PrivateKey, PublicKey}
   alias Cryptoki.PrivateKey.{Elliptic, Encryption, PostQuantum, RSA}
   alias Cryptoki.SignatureAlgorithm.Identifier
 
@@ -120,7 +120,7 @@ defmodule Cryptoki.PrivateKey.Info do
 
   @spec unknown!(tuple, Reader.t()) :: no_return
   defp unknown!(oid, algorithm) do
-    called = Map.get(@called, oid, "of the kind #{dots(oid)}, which is not known here")
+    called = Map.get(@called, oid, "of the kind #{DER.dotted(oid)}, which is not known here")
     Reader.wrong!(algorithm, "the key is #{called}", :unsupported)
   end
 
@@ -161,6 +161,4 @@ defmodule Cryptoki.PrivateKey.Info do
 
     Reader.wrong!(parameters, text, :unsupported)
   end
-
-  defp dots(oid), do: Enum.join(Tuple.to_list(oid), ".")
 end

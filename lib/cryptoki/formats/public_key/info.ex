@@ -195,7 +195,7 @@ defmodule Cryptoki.PublicKey.Info do
   def check(%{key: {:RSAPublicKey, _, _} = key, bits: bits}), do: check_rsa(key, bits)
 
   def check(%{type: :ec, curve: curve}) when is_tuple(curve),
-    do: {:error, :unsupported, "public key: the curve #{dots(curve)} is not known here"}
+    do: {:error, :unsupported, "public key: the curve #{DER.dotted(curve)} is not known here"}
 
   def check(%{type: :ec, curve: curve, bits: bits}) when bits < @least_curve,
     do: wrong("#{curve} is too weak a curve, #{@least_curve} bits at least")
@@ -226,8 +226,7 @@ defmodule Cryptoki.PublicKey.Info do
 
   def check(%{type: type}), do: {:error, :unsupported, "public key: #{type} keys do not sign"}
 
-  defp called(oid), do: Map.get(@called, oid, "a key of the kind " <> dots(oid))
-  defp dots(oid), do: Enum.join(Tuple.to_list(oid), ".")
+  defp called(oid), do: Map.get(@called, oid, "a key of the kind " <> DER.dotted(oid))
 
   defp wrong(text), do: {:error, :invalid_argument, "public key: " <> text}
 

@@ -34,6 +34,13 @@ defmodule Cryptoki.Import.Made do
     end
   end
 
+  @doc "Why a key is not left on the token."
+  @spec unproven(String.t()) :: {:error, Error.t()}
+  def unproven(why) do
+    text = "that the token has this key cannot be proven, and it was taken away again: #{why}"
+    {:error, Error.new(:unsupported, text)}
+  end
+
   @doc "What has been done, or its error with the object taken away: `executed:` tells whether it could be."
   @spec undone(result | {:error, Error.t()}, Target.t(), t) :: result | {:error, Error.t()}
         when result: term

@@ -37,7 +37,7 @@ defmodule Cryptoki.Import.PostQuantum do
     with {:ok, read} <- Keys.read(target, made.handle, [:public_key_info]) do
       case Attribute.readable(read) do
         %{public_key_info: der} -> own(der, key)
-        _none -> unproven("the file has no public key, and the token shows none")
+        _none -> Made.unproven("the file has no public key, and the token shows none")
       end
     end
   end
@@ -74,10 +74,7 @@ defmodule Cryptoki.Import.PostQuantum do
          {:ok, received} <- value(target, received) do
       if sent == received, do: :ok, else: misbehaved()
     else
-      {:error, error} ->
-        if PublicHalf.Proof.refused?(error),
-          do: unproven(Exception.message(error)),
-          else: {:error, error}
+      {:error, error} -> unproven_by(error)
     end
   end
 
@@ -89,16 +86,9 @@ defmodule Cryptoki.Import.PostQuantum do
          :yes <- PublicHalf.Proof.verified(proof, target, twin.handle) do
       :ok
     else
-      :no ->
-        misbehaved()
-
-      {:none, why} ->
-        unproven(why)
-
-      {:error, error} ->
-        if PublicHalf.Proof.refused?(error),
-          do: unproven(Exception.message(error)),
-          else: {:error, error}
+      :no -> misbehaved()
+      {:none, why} -> Made.unproven(why)
+      {:error, error} -> unproven_by(error)
     end
   end
 
@@ -108,7 +98,7 @@ defmodule Cryptoki.Import.PostQuantum do
 
     case read do
       {:ok, %{value: <<_, _::binary>> = value}} -> {:ok, value}
-      {:ok, _none} -> unproven("what it agrees on cannot be read")
+      {:ok, _none} -> Made.unproven("what it agrees on cannot be read")
       {:error, _error} = error -> error
     end
   end
@@ -126,8 +116,9 @@ defmodule Cryptoki.Import.PostQuantum do
     {:error, Error.new(:module_misbehaved, text)}
   end
 
-  defp unproven(why) do
-    text = "that the token has this key cannot be proven, and it was taken away again: #{why}"
-    {:error, Error.new(:unsupported, text)}
+  defp unproven_by(error) do
+    if PublicHalf.Proof.refused?(error),
+      do: Made.unproven(Exception.message(error)),
+      else: {:error, error}
   end
 end

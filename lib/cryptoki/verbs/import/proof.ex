@@ -4,6 +4,7 @@ defmodule Cryptoki.Import.Proof do
   # or decrypts, and the public key of the file confirms it. And whether its public key verifies that.
 
   alias Cryptoki.{Attribute, Call, Error, Keys, Mechanism, PrivateKey, PublicHalf, Target}
+  alias Cryptoki.Import.Made
 
   @may ~w[sign derive decrypt always_authenticate allowed_mechanisms]a
 
@@ -29,14 +30,14 @@ defmodule Cryptoki.Import.Proof do
   end
 
   defp confirmed(:yes, proof), do: {:ok, proof}
-  defp confirmed({:unknown, why}, _proof), do: unproven(why)
+  defp confirmed({:unknown, why}, _proof), do: Made.unproven(why)
 
   defp confirmed(:no, _proof) do
     text = "the token took the key, and what it does with it is not what this key does"
     {:error, Error.new(:module_misbehaved, text)}
   end
 
-  defp decrypt(_target, _handle, _key, %{always_authenticate: true}, why), do: unproven(why)
+  defp decrypt(_target, _handle, _key, %{always_authenticate: true}, why), do: Made.unproven(why)
 
   defp decrypt(target, handle, %{type: :rsa, public: public}, %{decrypt: true}, _why) do
     text = :crypto.strong_rand_bytes(32)
@@ -48,7 +49,7 @@ defmodule Cryptoki.Import.Proof do
     ])
   end
 
-  defp decrypt(_target, _handle, _key, _may, why), do: unproven(why)
+  defp decrypt(_target, _handle, _key, _may, why), do: Made.unproven(why)
 
   defp decrypted(target, handle, text, [{mechanism, ciphertext} | others]) do
     case Call.run(target, {:decrypt, Mechanism.encode!(mechanism), handle, ciphertext, nil}) do
@@ -65,15 +66,10 @@ defmodule Cryptoki.Import.Proof do
       {:error, error} ->
         cond do
           not PublicHalf.Proof.refused?(error) -> {:error, error}
-          others == [] -> unproven("nor does it decrypt: #{Exception.message(error)}")
+          others == [] -> Made.unproven("nor does it decrypt: #{Exception.message(error)}")
           true -> decrypted(target, handle, text, others)
         end
     end
-  end
-
-  defp unproven(why) do
-    text = "that the token has this key cannot be proven, and it was taken away again: #{why}"
-    {:error, Error.new(:unsupported, text)}
   end
 
   @doc """

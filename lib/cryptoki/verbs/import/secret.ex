@@ -48,7 +48,7 @@ defmodule Cryptoki.Import.Secret do
       macs ++ unwraps ++ [fn -> digested(hsm, target, made, key) end, fn -> kept(key, may) end]
   end
 
-  defp tried([], why), do: unproven(why)
+  defp tried([], why), do: Made.unproven(why)
 
   defp tried([try | others], why) do
     case try.() do
@@ -157,9 +157,4 @@ defmodule Cryptoki.Import.Secret do
     do: Mechanism.name_or_code(mechanism) in allowed
 
   defp allowed?(_mechanism, _may), do: true
-
-  defp unproven(why) do
-    text = "that the token has this key cannot be proven, and it was taken away again: #{why}"
-    {:error, Error.new(:unsupported, text)}
-  end
 end

@@ -32,7 +32,7 @@ defmodule Cryptoki.X509.Extensions.Read do
 
     case oids -- Enum.uniq(oids) do
       [] -> list
-      [oid | _] -> Reader.wrong!(extensions, "the extension #{dots(oid)} is there twice")
+      [oid | _] -> Reader.wrong!(extensions, "the extension #{DER.dotted(oid)} is there twice")
     end
   end
 
@@ -40,7 +40,7 @@ defmodule Cryptoki.X509.Extensions.Read do
     [oid, critical, value] = Reader.fields(Reader.is!(extension, 0x30), [6, {:maybe, 1}, 4])
 
     oid = Reader.oid(oid)
-    {oid, critical != nil and Reader.truth(critical), Reader.name(value, dots(oid))}
+    {oid, critical != nil and Reader.truth(critical), Reader.name(value, DER.dotted(oid))}
   end
 
   @doc "By object identifier, each with the DER of its value."
@@ -108,8 +108,6 @@ defmodule Cryptoki.X509.Extensions.Read do
     end
   end
 
-  defp dots(oid), do: Enum.join(Tuple.to_list(oid), ".")
-
   ## Of a certificate, one question at a time
 
   @doc "The extensions of a certificate, from the contents of their SEQUENCE."
@@ -172,7 +170,7 @@ defmodule Cryptoki.X509.Extensions.Read do
         when said: term
   def ask(extensions, oid, read) do
     case extensions do
-      %{^oid => {_critical, der}} -> Reader.read(der, "#{dots(oid)}: ", read)
+      %{^oid => {_critical, der}} -> Reader.read(der, "#{DER.dotted(oid)}: ", read)
       _absent -> :absent
     end
   end
