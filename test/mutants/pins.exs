@@ -25,7 +25,7 @@
   {"what a PIN function returns is not quoted", "lib/cryptoki/options/pin.ex",
    ~S|returned #{Type.of(result)}|, ~S|returned #{inspect(result)}|,
    "test/cryptoki/pin_test.exs"},
-  {"the stack trace of a refused call has no arguments", "lib/cryptoki/native/wait.ex",
+  {"the stack trace of a refused call has no arguments", "lib/cryptoki/encoding/bytes.ex",
    "{module, name, length(arguments), place}", "{module, name, arguments, place}",
    ["test/cryptoki/pin_leak_test.exs", "test/cryptoki/secrets_test.exs"]},
   {"a PIN that the token has refused is not handed over again", "lib/cryptoki/instance/tries.ex",
