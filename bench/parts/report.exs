@@ -159,11 +159,14 @@ defmodule Bench.Report do
   ## Costs, sizes
 
   @spec costs(t, ((list -> term) -> [Bench.Costs.row()])) :: :ok
-  def costs(report, run) do
-    say(
-      report,
-      "\n## What it costs everybody else\n\n| what | measured | wanted |\n|---|---|---|\n"
-    )
+  def costs(report, run), do: judged(report, "costs", "What it costs everybody else", run)
+
+  @spec isolation(t, ((list -> term) -> [Bench.Isolation.row()])) :: :ok
+  def isolation(report, run),
+    do: judged(report, "isolation", "A library in a process of its own", run)
+
+  defp judged(report, name, title, run) do
+    say(report, "\n## #{title}\n\n| what | measured | wanted |\n|---|---|---|\n")
 
     told = fn rows ->
       for {what, told, wanted, reached} <- rows,
@@ -171,7 +174,7 @@ defmodule Bench.Report do
     end
 
     rows = run.(told)
-    numbers(report, "costs", ~w(what measured wanted reached), Enum.map(rows, &Tuple.to_list/1))
+    numbers(report, name, ~w(what measured wanted reached), Enum.map(rows, &Tuple.to_list/1))
     verdict(report, for({_, _, _, reached} when reached != nil <- rows, do: reached))
   end
 

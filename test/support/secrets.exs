@@ -1,11 +1,17 @@
 # Signs in 4 processes and reads a key value, then says so and goes on until it is killed.
-# Run by test/cryptoki/secrets_test.exs: library, label, and the file with the PIN.
-[library, label, pin] = System.argv()
+# Run by test/cryptoki/secrets_test.exs: library, label, the file with the PIN, and where the library is to run.
+[library, label, pin, isolation] = System.argv()
 
 {:ok, _} = Application.ensure_all_started(:cryptoki)
 
 {:ok, hsm} =
-  Cryptoki.start_link(library: library, token: [label: label], pin: {:file, pin}, sessions: 4)
+  Cryptoki.start_link(
+    library: library,
+    token: [label: label],
+    pin: {:file, pin},
+    sessions: 4,
+    isolation: String.to_existing_atom(isolation)
+  )
 
 {:ok, {_public, private}} =
   Cryptoki.generate_key_pair(hsm, :ec_key_pair_gen, curve: :secp256r1, token: false)

@@ -26,12 +26,27 @@ pub struct Data(Bytes);
 impl Data {
     /// A copy.
     pub fn copied(bytes: &[u8]) -> Self {
-        Self::owned(Zeroizing::new(bytes.to_vec()))
+        Self::owned(Copied(Zeroizing::new(bytes.to_vec())))
     }
 
     /// What somebody keeps in memory for as long as this, or a clone of it, is there.
     pub fn owned(owner: impl AsRef<[u8]> + Send + 'static) -> Self {
         Self(Bytes::from_owner(owner))
+    }
+}
+
+/// The owner of a copy.
+struct Copied(Secret);
+
+impl AsRef<[u8]> for Copied {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        wipe(std::mem::take(&mut self.0));
     }
 }
 

@@ -13,6 +13,7 @@ use cryptoki_engine::session::status::{End, Status};
 use cryptoki_engine::session::work::{Fate, Work};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
+use cryptoki_ffi::values::wipe;
 use std::sync::Arc;
 
 /// Who waits for an answer: as long as nothing comes from there, somebody does.
@@ -48,7 +49,11 @@ pub fn serve(inside: &Inside, mut link: Link) {
     while let Some(ask) = next(&mut link, &pace) {
         let outcome = guarded(|| answer(inside, &log, &mut session, ask, &Asker(&link)));
         let answer = after(inside, &log, &mut session, outcome);
-        match link.send(&answer, None) {
+        let sent = link.send(&answer, None);
+        if let Ok(Answer::Secret(bytes)) = answer.outcome {
+            wipe(bytes);
+        }
+        match sent {
             Ok(()) => {}
             Err(Broken::TooLong) => {
                 let failure = Failure::misbehaved("the library", "has answered too much");

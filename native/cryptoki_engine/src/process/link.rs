@@ -1,7 +1,7 @@
 //! A connection on which one side asks and the other answers. What comes is bounded, and overwritten when it was read.
 
 use cryptoki_ffi::channel::Channel;
-use cryptoki_ffi::values::Secret;
+use cryptoki_ffi::values::{Secret, wipe};
 use cryptoki_ffi::wire::begin_message;
 use postcard::ser_flavors::Size;
 use serde::Serialize;
@@ -17,8 +17,8 @@ pub const LIMIT: usize = 1 << 30;
 const BEYOND: usize = 128 << 20;
 /// Most are no longer than this.
 const SMALL: usize = 8 << 10;
-/// Memory for more is taken as it comes: what is announced may not come.
-const STEP: usize = 1 << 20;
+/// Memory for more is taken as it comes: what is announced may not come. Most of the large ones have a mebibyte of data.
+const STEP: usize = 2 << 20;
 /// The length.
 const HEADER: usize = 4;
 
@@ -78,9 +78,9 @@ impl Link {
             return Err(Broken::TooLong);
         }
         let descriptor = with.map(Channel::as_descriptor);
-        self.channel
-            .send(&bytes, descriptor)
-            .map_err(|_| Broken::Gone)
+        let sent = self.channel.send(&bytes, descriptor);
+        wipe(bytes);
+        sent.map_err(|_| Broken::Gone)
     }
 
     /// Whether more has come, or the end.
@@ -166,7 +166,9 @@ impl Link {
                 got += some(self.channel.receive(&mut all[got..]))?;
             }
         }
-        read(&all)
+        let read = read(&all);
+        wipe(all);
+        read
     }
 }
 
@@ -180,7 +182,7 @@ fn grow(all: &mut Secret, by: usize) -> Result<(), Broken> {
         .try_reserve_exact(all.len() + by)
         .map_err(|_| Broken::Malformed)?;
     larger.extend_from_slice(all);
-    *all = Zeroizing::new(larger);
+    wipe(std::mem::replace(all, Zeroizing::new(larger)));
     Ok(())
 }
 

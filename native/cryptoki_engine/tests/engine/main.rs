@@ -6,6 +6,8 @@ mod support;
 mod world;
 
 mod calls;
+mod crossing;
+mod examples;
 mod handles;
 mod perform;
 mod recovery;

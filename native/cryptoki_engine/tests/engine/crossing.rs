@@ -1,0 +1,188 @@
+//! Everything that crosses arrives as it was, and what is no such thing, or half of one, is an error: no panic, and no more
+//! memory than what has come may stand for.
+
+use crate::examples::{Examples, again, bytes};
+use cryptoki_engine::operation::operation::{Operation, TABLE};
+use cryptoki_engine::process::link::{Link, read};
+use cryptoki_engine::process::wire::{
+    Answered, Ask, Hello, Notice, Noticed, Order, Ordered, Start,
+};
+use cryptoki_ffi::channel::Channel;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+/// The system's allocator, which adds up what a thread takes.
+struct Counting;
+
+thread_local! {
+    static TAKEN: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: all memory is the system's.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = TAKEN.try_with(|taken| taken.set(taken.get() + layout.size()));
+        // SAFETY: as the caller says.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as the caller says.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// What reading takes of memory.
+fn taken(reading: impl FnOnce()) -> usize {
+    let before = TAKEN.get();
+    reading();
+    TAKEN.get() - before
+}
+
+/// An item of a list may be so much larger than a byte that stands for it; and for each list that is announced, in each other
+/// as deep as they may stand, no more than serde takes before the first item has come.
+fn most(bytes: usize) -> usize {
+    bytes * 1_000 + (20 << 20)
+}
+
+/// What reads each of them, for bytes that may be none.
+const READERS: &[fn(&[u8])] = &[
+    |bytes| drop(read::<Hello>(bytes)),
+    |bytes| drop(read::<Start>(bytes)),
+    |bytes| drop(read::<Notice>(bytes)),
+    |bytes| drop(read::<Noticed>(bytes)),
+    |bytes| drop(read::<Order>(bytes)),
+    |bytes| drop(read::<Ordered>(bytes)),
+    |bytes| drop(read::<Ask>(bytes)),
+    |bytes| drop(read::<Answered>(bytes)),
+];
+
+fn arrive<T: Examples + Serialize + DeserializeOwned>() -> Vec<Vec<u8>> {
+    let examples = T::examples().into_iter();
+    let all = examples.map(|example| {
+        let sent = bytes(&example);
+        let come = again(&example).unwrap_or_else(|broken| panic!("{broken:?}: {sent:?}"));
+        assert_eq!(bytes(&come), sent);
+        for end in 0..sent.len() {
+            assert!(read::<T>(&sent[..end]).is_err(), "{end} of {sent:?}");
+        }
+        assert!(read::<T>(&[&sent[..], &[0]].concat()).is_err());
+        sent
+    });
+    all.collect()
+}
+
+fn all() -> Vec<Vec<u8>> {
+    [
+        arrive::<Hello>(),
+        arrive::<Start>(),
+        arrive::<Notice>(),
+        arrive::<Noticed>(),
+        arrive::<Order>(),
+        arrive::<Ordered>(),
+        arrive::<Ask>(),
+        arrive::<Answered>(),
+    ]
+    .concat()
+}
+
+#[test]
+fn each_arrives_as_it_was_and_half_of_it_does_not() {
+    let operations = Operation::examples();
+    for row in TABLE {
+        let name = row.name.text();
+        let is_named = |operation: &&Operation| format!("{operation:?}").starts_with(name);
+        assert!(
+            operations.iter().any(|operation| is_named(&operation)),
+            "{name}"
+        );
+    }
+    for operation in operations {
+        let come = again(&operation).unwrap();
+        assert_eq!(come.handles(), operation.handles());
+        assert_eq!(come.logs_in(), operation.logs_in());
+        assert_eq!(format!("{come:?}"), format!("{operation:?}"));
+    }
+    assert!(all().len() > TABLE.len());
+}
+
+/// The same numbers in each run.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % below as u64) as usize
+    }
+}
+
+/// As strangers would write it: of one kind read as another, changed, with counts of what is not there.
+#[test]
+fn what_was_changed_on_the_way_is_read_or_not_and_takes_no_more_memory() {
+    let mut chance = Chance(0x5EED);
+    for sent in all() {
+        for _ in 0..24 {
+            let mut wrong = sent.clone();
+            for _ in 0..=chance.next(3) {
+                let at = chance.next(wrong.len().max(1));
+                match chance.next(3) {
+                    0 => wrong
+                        .iter_mut()
+                        .skip(at)
+                        .take(1)
+                        .for_each(|byte| *byte ^= 1 << (at % 8)),
+                    1 => wrong
+                        .iter_mut()
+                        .skip(at)
+                        .take(9)
+                        .for_each(|byte| *byte = 0xFF),
+                    _ => wrong
+                        .splice(at.min(wrong.len())..at.min(wrong.len()), [0x80, 4])
+                        .for_each(drop),
+                }
+            }
+            for reader in READERS {
+                let taken = taken(|| reader(&wrong));
+                assert!(taken <= most(wrong.len()), "{taken} for {wrong:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn noise_over_a_connection_ends_it_in_both_directions() {
+    let mut chance = Chance(0xBAD);
+    for round in 0..2_000 {
+        let mut noise: Vec<_> = (0..chance.next(200))
+            .map(|_| chance.next(256) as u8)
+            .collect();
+        // Half of it has a length that may be.
+        if round % 2 == 0 && noise.len() > 4 {
+            let length = (noise.len() - 4) as u32;
+            noise[..4].copy_from_slice(&length.to_le_bytes());
+        }
+        for asks in [false, true] {
+            let (one, other) = Channel::pair().unwrap();
+            one.send(&noise, None).unwrap();
+            drop(one);
+            let taken = taken(|| {
+                let mut link = if asks {
+                    Link::asking(other)
+                } else {
+                    Link::new(other)
+                };
+                while link.receive::<Answered>().is_ok() {}
+                while link.receive::<Ask>().is_ok() {}
+            });
+            // A first step of what was announced.
+            assert!(taken <= most(noise.len()) + (2 << 20), "{taken}");
+        }
+    }
+}
