@@ -106,7 +106,60 @@ defmodule Cryptoki.ImportUnwrapTest do
     assert Enum.count(calls, &match?({"C_DestroyObject", "ran", "0x0"}, &1)) >= 3
   end
 
-  # RSA-AES-KEY-WRAP, the first of them, is in test/referee/any_token_test.exs, where a token has it.
+  # opencryptoki has it by itself: test/referee/any_token_test.exs. Here the target does its two layers.
+  test "RSA-AES-KEY-WRAP is the first of the ways", context do
+    %{module: module, hsm: hsm, label: label} = context
+    # And the only one that is left.
+    only = "values refused\nrsa_aes_key_wrap on\nC_UnwrapKey rv=0x70 mechanism=0x9"
+
+    for {name, mechanism, scheme} <- [
+          {"openssl genpkey, RSA", :sha256_rsa_pkcs, {:rsa_pkcs1, :sha256}},
+          {"openssl ecparam", :ecdsa_sha256, {:ecdsa, :sha256}}
+        ] do
+      %{file: file, public: public} = KeyFiles.make(name)
+      FaultyModule.control(module, only)
+      assert {:ok, key} = Cryptoki.import_key(hsm, file, [label: label], how: :auto)
+      signature = Cryptoki.sign!(hsm, key, mechanism, @text)
+      assert OpenSSL.valid?(public, signature, scheme, @text)
+      for key <- Cryptoki.find!(hsm, label: label), do: :ok = Cryptoki.destroy(hsm, key)
+    end
+
+    # Longer than what OAEP takes alone.
+    value = :crypto.strong_rand_bytes(400)
+    given = {:hmac, value}
+
+    {answer, calls} =
+      FaultyModule.calls(module, fn ->
+        Cryptoki.import_key(hsm, given, [label: label], how: :auto)
+      end)
+
+    assert {:ok, key} = answer
+
+    assert Cryptoki.sign!(hsm, key, :sha256_hmac, @text) ==
+             :crypto.mac(:hmac, :sha256, value, @text)
+
+    # Nothing beside it is unwrapped: the RSA pair that was made for it unwraps the key itself.
+    assert [made | _others] = for({"C_UnwrapKey", _event, rv} <- Enum.reverse(calls), do: rv)
+    assert made == "0x0"
+    :ok = Cryptoki.destroy(hsm, key)
+
+    # What it does not take comes in by the next.
+    FaultyModule.control(
+      module,
+      "values refused\nrsa_aes_key_wrap on\nC_UnwrapKey rv=0x70 mechanism=0x1054"
+    )
+
+    assert {:ok, key} = Cryptoki.import_key(hsm, given, [label: label], how: :auto)
+    :ok = Cryptoki.destroy(hsm, key)
+
+    # Another key that it makes is none that was given.
+    FaultyModule.control(module, only <> "\nlie C_Sign garbage")
+    assert {:error, %Error{}} = Cryptoki.import_key(hsm, given, [label: "none"], how: :auto)
+    FaultyModule.control(module, "")
+    assert Cryptoki.find!(hsm, label: "none") == []
+    session_objects(hsm, 0)
+  end
+
   test "the next way is taken where a token has one less", context do
     %{module: module, hsm: hsm, label: label} = context
     %{file: file} = KeyFiles.make("openssl ecparam")

@@ -15,5 +15,12 @@
    "true <- Wrapping.chained?(wrapped),", "test/cryptoki/transfer_transport_test.exs"},
   {"under a transport key stand whole blocks", "lib/cryptoki/transfer/wrapping.ex",
    "byte_size(blob) > @iv and rem(byte_size(blob), @iv) == 0", "byte_size(blob) > 0",
-   "test/cryptoki/transfer_transport_test.exs"}
+   "test/cryptoki/transfer_transport_test.exs"},
+  {"a key by RSA-AES-KEY-WRAP is longer than what OAEP takes",
+   "lib/cryptoki/verbs/import/wrapped.ex",
+   "if(:rsa_aes_key_wrap in has, do: [:both | oaep], else: oaep)", "oaep",
+   "test/cryptoki/import_unwrap_test.exs"},
+  {"text that standard output does not take is said", "lib/mix/cryptoki/files.ex",
+   "def text(text), do: write(nil, text)", "def text(text), do: IO.write(text)",
+   "test/mix_tasks/status_test.exs"}
 ]

@@ -7,7 +7,7 @@
 use crate::call::{self, Buffer, Call, Claim, Handles, Scope};
 use crate::subject::Subject;
 use crate::target::real;
-use crate::{attribute, handles, iv, signature, text, token, values};
+use crate::{attribute, handles, iv, signature, text, token, two_layers, values};
 use cryptoki_sys::*;
 use std::ffi::c_void;
 
@@ -250,7 +250,7 @@ functions! {
     C_GetSlotList(present -> slots len) by token::get_slot_list;
     C_GetSlotInfo(reader slot_info) by token::get_slot_info;
     C_GetTokenInfo(slot token_info) by token::get_token_info;
-    C_GetMechanismList(slot -> mechanisms len);
+    C_GetMechanismList(slot -> mechanisms len) by two_layers::get_mechanism_list;
     C_GetMechanismInfo(slot mechanism_type mechanism_info);
     C_InitToken(slot data n data2);
     C_InitPIN(session data n);
@@ -304,7 +304,7 @@ functions! {
     C_GenerateKey(session mechanism template n new);
     C_GenerateKeyPair(session mechanism template n template2 n2 new new2);
     C_WrapKey(session mechanism object object2 -> out len) by iv::wrap_key;
-    C_UnwrapKey(session mechanism object data n template n2 new);
+    C_UnwrapKey(session mechanism object data n template n2 new) by two_layers::unwrap_key;
     C_DeriveKey(session mechanism object template n new);
     C_SeedRandom(session data n);
     C_GenerateRandom(session data n);

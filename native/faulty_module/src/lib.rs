@@ -20,6 +20,7 @@ pub mod subject;
 pub mod target;
 pub mod text;
 pub mod token;
+pub mod two_layers;
 pub mod values;
 
 use config::Fault;

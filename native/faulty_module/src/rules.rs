@@ -165,6 +165,8 @@ pub struct Rules {
     pub search_endless: bool,
     /// What C_CreateObject answers for private and secret keys.
     pub values_refused: Option<CK_RV>,
+    /// Whether C_UnwrapKey has CKM_RSA_AES_KEY_WRAP.
+    pub rsa_aes_key_wrap: bool,
     /// The form of signatures.
     pub signature: Option<Form>,
     /// The length of the salt of PSS, whatever is asked for.
@@ -288,6 +290,7 @@ impl Rules {
             },
             ["handles", "shift"] => self.handles_shift = true,
             ["search", "endless"] => self.search_endless = true,
+            ["rsa_aes_key_wrap", "on"] => self.rsa_aes_key_wrap = true,
             ["values", "refused"] => self.values_refused = Some(CKR_ATTRIBUTE_VALUE_INVALID),
             ["values", "refused", rv] => {
                 let rv = rv.strip_prefix("rv=").ok_or(*rv)?;
