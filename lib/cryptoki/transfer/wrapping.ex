@@ -21,10 +21,15 @@ defmodule Cryptoki.Transfer.Wrapping do
   @otherwise ~w[mechanism_invalid key_not_wrappable key_size_range data_len_range
                 wrapping_key_type_inconsistent]a
 
-  @type wrapped :: %{wrapped_key: binary, transport_key: binary | nil}
+  @typedoc "Of a text, with what else it has."
+  @type wrapped :: %{
+          required(:wrapped_key) => binary,
+          required(:transport_key) => binary | nil,
+          optional(atom) => term
+        }
 
   @doc "A key of the token, wrapped."
-  @spec key(Target.t(), Key.t(), non_neg_integer) :: {:ok, wrapped} | {:error, Error.t()}
+  @spec key(Target.t(), Key.t(), Keys.handle()) :: {:ok, wrapped} | {:error, Error.t()}
   def key(target, kek, handle) do
     case wrap(target, kek.handle, handle, @padded) do
       {:ok, blob} ->
@@ -80,7 +85,7 @@ defmodule Cryptoki.Transfer.Wrapping do
   end
 
   @doc "The key of the MAC, wrapped as the key of the text is, or as its transport key."
-  @spec mac_key(Target.t(), Key.t(), non_neg_integer, wrapped) ::
+  @spec mac_key(Target.t(), Key.t(), Keys.handle(), wrapped) ::
           {:ok, binary} | {:error, Error.t()}
   def mac_key(target, kek, handle, wrapped),
     do: wrap(target, kek.handle, handle, mechanisms(wrapped))
@@ -98,7 +103,7 @@ defmodule Cryptoki.Transfer.Wrapping do
 
   @doc "The object of a template that the key of a text becomes."
   @spec unwrapped_key(Target.t(), Key.t(), wrapped, Attribute.wire()) ::
-          {:ok, non_neg_integer} | {:error, Error.t()}
+          {:ok, Keys.handle()} | {:error, Error.t()}
   def unwrapped_key(target, kek, %{transport_key: nil} = wrapped, template),
     do: unwrap(target, kek.handle, wrapped.wrapped_key, template, @padded)
 
@@ -116,7 +121,7 @@ defmodule Cryptoki.Transfer.Wrapping do
 
   @doc "The object of a template that the key of the MAC becomes."
   @spec unwrapped_mac_key(Target.t(), Key.t(), map, Attribute.wire()) ::
-          {:ok, non_neg_integer} | {:error, Error.t()}
+          {:ok, Keys.handle()} | {:error, Error.t()}
   def unwrapped_mac_key(target, kek, file, template),
     do: unwrap(target, kek.handle, file.mac_key, template, mechanisms(file))
 
@@ -132,7 +137,7 @@ defmodule Cryptoki.Transfer.Wrapping do
   defp other(error, _others, _again), do: {:error, error}
 
   @doc "Runs a function, and then destroys the key that was made for it: for that there is the time of the call once more."
-  @spec for_a_while(Target.t(), non_neg_integer, (() -> result)) :: result when result: term
+  @spec for_a_while(Target.t(), Keys.handle(), (() -> result)) :: result when result: term
   def for_a_while(target, handle, fun) do
     fun.()
   after
