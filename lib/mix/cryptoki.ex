@@ -56,8 +56,8 @@ defmodule Mix.Cryptoki do
     ## Exit status
 
     0: done. 1: the answer is no (a signature that is not valid, nothing that fits). 2: the command is
-    wrong, or a file that it names cannot be read or written. 3: the library, the token, the key or the PIN.
-    Standard error says what.
+    wrong, or a file that it names, or standard output, cannot be read or written. 3: the library, the token, the
+    key or the PIN, its file too. Standard error says what.
     """
   end
 

@@ -127,6 +127,22 @@ defmodule Cryptoki.MixTasks.DataTest do
     assert said == "/nonexistent/x.part cannot be written: no such file or directory\n"
   end
 
+  test "what is no file stays what it is, and gets what was written", context do
+    text = file(context, "piped", "text")
+    fifo = file(context, "fifo")
+    {"", 0} = System.cmd("mkfifo", [fifo])
+    # Held open, so that nobody waits; IV, text and tag are 32 bytes.
+    line = ~s(exec 3<>fifo; #{command()} "$@"; [ -p fifo ] && head -c 32 <&3 >got)
+    encrypt = ["cryptoki.encrypt", @archive, "-i", text, "-o", fifo]
+    assert {"", 0} = shell(context, line, encrypt)
+    assert {"text", 0, ""} = mix(context, ["decrypt", @archive, "-i", "got"])
+
+    # The name of a pipe that is somebody else's, as /dev/stdout is.
+    encrypt = List.replace_at(encrypt, -1, "/proc/self/fd/1")
+    assert {"", 0} = shell(context, ~s(#{command()} "$@" | cat >got), encrypt)
+    assert {"text", 0, ""} = mix(context, ["decrypt", @archive, "-i", "got"])
+  end
+
   # A task with a port for its input, and its process: the shell and Elixir's script are replaced by the VM.
   defp program(context, arguments) do
     env =

@@ -298,6 +298,52 @@ defmodule Cryptoki.MixTasks.DoctorTest do
       assert text =~ ~r/the token in #{tokens}\/\S+ cannot be read by/
     end
 
+    # Nobody's own configuration, and all in one VM; what is read is what comes out.
+    test "meets one cause after the other", context do
+      tokens = Path.join(context.home, "tokens")
+      configuration = Path.join(context.home, "softhsm2.conf")
+      File.write!(configuration, "directories.tokendir = #{tokens}\n")
+      {_, 0} = shell(context, @as_nobody <> "mkdir '#{tokens}'")
+      closed = file(context, "closed.pin", SoftHSM.pin())
+      File.chmod!(closed, 0)
+      own = ["pkcs11:token=own"]
+      so_pin = ["--so-pin-env", "SO"]
+
+      steps = [
+        {"doctor", [], 1, "wrong    no token is initialised"},
+        {"init", ["--label", "own", "--pin-env", "P"] ++ so_pin, 0, "token=own"},
+        {"doctor", own, 0, "careful  no PIN is named"},
+        {"doctor", own ++ ["--pin-file", closed], 1, "#{closed}: permission denied"},
+        {"doctor", own ++ ["--pin-env", "P", "--login"], 0, "ok       the login works"},
+        {"doctor", own ++ ["--for", "aes_ccm"], 1, "wrong    the token has no aes_ccm"},
+        {"init", ["--label", "own", "--pin-env", "P", "--yes"] ++ so_pin, 0, "token=own"},
+        {"doctor", own, 1, "wrong    2 tokens fit pkcs11:token=own"},
+        {"init", ["--label", "bare", "--no-pin"] ++ so_pin, 0, "token=bare"},
+        {"doctor", ["pkcs11:token=bare"], 1, "wrong    the token has no PIN of its user yet"},
+        {"doctor", ["-l", "/nonexistent.so"], 1, "wrong    there is no file /nonexistent.so"}
+      ]
+
+      lines =
+        for {task, arguments, _, _} <- steps, do: :io_lib.format("~p.~n", [{task, arguments}])
+
+      place = &Path.join(context.home, &1)
+      File.write!(place.("lines"), lines)
+      File.cp!("test/support/statuses.exs", place.("statuses.exs"))
+      more = [{"P", SoftHSM.pin()}, {"SO", SoftHSM.so_pin()}, {"CRYPTOKI_PIN", nil}]
+      environment = [{"SOFTHSM2_CONF", configuration} | more]
+
+      line =
+        "#{@as_nobody}elixir -pa '#{place.("cryptoki/ebin")}' '#{place.("statuses.exs")}' " <>
+          "'#{place.("lines")}' '#{place.("out")}' 2>/dev/null </dev/null"
+
+      {text, 0} = shell(with_environment(context, environment), line)
+      statuses = "out" |> place.() |> File.read!() |> :erlang.binary_to_term()
+      assert statuses == for({_, _, status, _} <- steps, do: status)
+      # In this order.
+      said = for {_, _, _, said} <- steps, do: Regex.escape(said)
+      assert text =~ Regex.compile!(Enum.join(said, ".*"), "s")
+    end
+
     test "may not read the library", context do
       library = file(context, "closed.so", "closed")
       File.chmod!(library, 0)

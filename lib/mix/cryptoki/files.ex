@@ -71,6 +71,10 @@ defmodule Mix.Cryptoki.Files do
   @spec output(iodata, keyword) :: :ok
   def output(bytes, options), do: write(options[:out], bytes)
 
+  @doc "Writes text for a person or a program to standard output; that it could not is said, as of bytes."
+  @spec text(iodata) :: :ok
+  def text(text), do: write(nil, text)
+
   defp write(nil, bytes) do
     size = IO.iodata_length(bytes)
     if size > 0 and put(bytes, size) != :ok, do: unwritable!("standard output", :closed)
@@ -120,7 +124,7 @@ defmodule Mix.Cryptoki.Files do
         |> Enum.each(&write(nil, &1))
 
       path ->
-        into_file(path, chunks)
+        if device?(path), do: through(path, chunks), else: into_file(path, chunks)
     end
   end
 
@@ -134,13 +138,25 @@ defmodule Mix.Cryptoki.Files do
 
   defp gathered({chunks, _size}), do: {:cont, chunks, {[], 0}}
 
+  # What would have its place taken by a file: /dev/stdout, a FIFO.
+  defp device?(path),
+    do: match?({:ok, %{type: type}} when type in [:device, :other], File.stat(path))
+
+  defp through(path, chunks) do
+    case :file.open(path, [:write, :raw]) do
+      {:ok, device} ->
+        Enum.each(chunks, &put!(fn chunk -> :file.write(device, chunk) end, &1, path))
+
+      {:error, reason} ->
+        unwritable!(path, reason)
+    end
+  end
+
+  defp put!(put, chunk, path),
+    do: with({:error, reason} <- put.(chunk), do: unwritable!(path, reason))
+
   defp into_file(path, chunks) do
-    written =
-      Part.write(path, fn put ->
-        Enum.each(chunks, fn chunk ->
-          with {:error, reason} <- put.(chunk), do: unwritable!(path, reason)
-        end)
-      end)
+    written = Part.write(path, fn put -> Enum.each(chunks, &put!(put, &1, path)) end)
 
     with {:error, {path, reason}} <- written, do: unwritable!(path, reason)
   end

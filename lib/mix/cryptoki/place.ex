@@ -3,7 +3,7 @@ defmodule Mix.Cryptoki.Place do
   # From the URI of a command line to a token that is ready to work.
 
   alias Cryptoki.{Error, Key, Listing, Opening, Prompt, URI}
-  alias Mix.Cryptoki.Secrets
+  alias Mix.Cryptoki.{Files, Secrets}
 
   # Seconds rather than the milliseconds of a server: a person waits.
   @timeout 60_000
@@ -188,7 +188,7 @@ defmodule Mix.Cryptoki.Place do
   @spec print_uri(Key.t()) :: :ok
   def print_uri(key) do
     case Key.uri(key) do
-      {:ok, uri} -> IO.puts(uri)
+      {:ok, uri} -> Files.text([uri, "\n"])
       {:error, sentence} -> IO.puts(:stderr, sentence)
     end
   end

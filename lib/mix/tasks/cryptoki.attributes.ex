@@ -57,7 +57,7 @@ defmodule Mix.Tasks.Cryptoki.Attributes do
   defp tell(_hsm, _object, [], [_ | _], _options), do: :ok
 
   defp tell(hsm, object, [], [], _options) do
-    with {:ok, text} <- Listing.object(hsm, object, Listing.width()), do: IO.write(text)
+    with {:ok, text} <- Listing.object(hsm, object, Listing.width()), do: Files.text(text)
   end
 
   defp tell(hsm, object, names, _changes, options) do
@@ -75,7 +75,7 @@ defmodule Mix.Tasks.Cryptoki.Attributes do
   end
 
   defp lines(read, names) do
-    IO.write(Table.pairs(for(name <- names, do: {"#{name}", shown(read[name])}), :infinity))
+    Files.text(Table.pairs(for(name <- names, do: {"#{name}", shown(read[name])}), :infinity))
 
     if Enum.all?(names, &match?({:error, _reason}, read[&1])),
       do: {:no, "nothing of it can be read"}

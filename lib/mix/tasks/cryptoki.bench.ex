@@ -4,7 +4,7 @@ defmodule Mix.Tasks.Cryptoki.Bench do
     switches: [sessions: :integer, seconds: :integer, mechanism: :string]
 
   alias Cryptoki.Table
-  alias Mix.Cryptoki.{Place, Signing}
+  alias Mix.Cryptoki.{Files, Place, Signing}
 
   @shortdoc "Measures how many calls a second a token takes, and says how many sessions that wants"
 
@@ -70,8 +70,8 @@ defmodule Mix.Tasks.Cryptoki.Bench do
     with {:ok, _first} <- call.(hsm),
          {:ok, %{sessions: %{open: open}}} <- Cryptoki.status(hsm),
          {:ok, rates} <- rates(hsm, call, callers(open), milliseconds) do
-      IO.write(Table.format(@header, Enum.map(rates, &row/1), :infinity))
-      IO.puts("sessions: #{enough(rates)}")
+      table = Table.format(@header, Enum.map(rates, &row/1), :infinity)
+      Files.text([table, "sessions: #{enough(rates)}\n"])
     end
   end
 

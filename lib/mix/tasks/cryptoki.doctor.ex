@@ -4,7 +4,7 @@ defmodule Mix.Tasks.Cryptoki.Doctor do
     switches: [for: :string, login: :boolean]
 
   alias Cryptoki.Table
-  alias Mix.Cryptoki.{Doctor, Place}
+  alias Mix.Cryptoki.{Doctor, Files, Place}
 
   @shortdoc "Says what keeps you from your token, and what to type"
 
@@ -30,7 +30,7 @@ defmodule Mix.Tasks.Cryptoki.Doctor do
     uri = Place.uri!(arguments, options)
     _ = Doctor.Mechanisms.names!(options)
     findings = Doctor.examine(uri, options)
-    Enum.each(findings, &tell/1)
+    findings |> Enum.map(&shown/1) |> Files.text()
 
     case Enum.count(findings, &(elem(&1, 0) == :wrong)) do
       0 -> :ok
@@ -39,8 +39,8 @@ defmodule Mix.Tasks.Cryptoki.Doctor do
     end
   end
 
-  defp tell({level, sentence, hints}) do
-    IO.puts(String.pad_trailing("#{level}", 9) <> Table.printable(sentence))
-    for hint <- hints, do: IO.puts("         $ " <> Table.printable(hint))
+  defp shown({level, sentence, hints}) do
+    [String.pad_trailing("#{level}", 9), Table.printable(sentence), "\n"] ++
+      for hint <- hints, do: ["         $ ", Table.printable(hint), "\n"]
   end
 end

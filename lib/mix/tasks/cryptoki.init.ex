@@ -6,7 +6,7 @@ defmodule Mix.Tasks.Cryptoki.Init do
     switches: [label: :string, no_pin: :boolean, yes: :boolean] ++ Secrets.switches([:so_pin])
 
   alias Cryptoki.{Error, Listing, Opening, Token, URI}
-  alias Mix.Cryptoki.Place
+  alias Mix.Cryptoki.{Files, Place}
 
   @shortdoc "Initialises a token and sets its PINs"
 
@@ -128,6 +128,6 @@ defmodule Mix.Tasks.Cryptoki.Init do
     end
   end
 
-  defp tell(%{token: %{} = token}), do: IO.puts(Place.token_uri(token))
+  defp tell(%{token: %{} = token}), do: Files.text([Place.token_uri(token), "\n"])
   defp tell(_gone), do: IO.puts(:stderr, "it is initialised")
 end

@@ -1,7 +1,7 @@
 defmodule Mix.Tasks.Cryptoki.Kcv do
   use Mix.Cryptoki, usage: "URI [--expect HEX] [options]", switches: [expect: :string]
 
-  alias Mix.Cryptoki.Place
+  alias Mix.Cryptoki.{Files, Place}
 
   @shortdoc "Shows the check value of a secret key"
 
@@ -24,7 +24,7 @@ defmodule Mix.Tasks.Cryptoki.Kcv do
 
     Place.logged_in(uri, options, fn hsm ->
       with {:ok, value} <- Cryptoki.check_value(hsm, selector) do
-        IO.puts(Base.encode16(value))
+        Files.text([Base.encode16(value), "\n"])
         if expected in [nil, value], do: :ok, else: {:no, "not the same"}
       end
     end)

@@ -4,7 +4,7 @@ defmodule Mix.Tasks.Cryptoki.Mechanisms do
     switches: [mechanism: :string, for: :string, names: :boolean]
 
   alias Cryptoki.{Listing, Table}
-  alias Mix.Cryptoki.{Place, Words}
+  alias Mix.Cryptoki.{Files, Place, Words}
 
   @shortdoc "Lists what a token can do"
 
@@ -82,7 +82,7 @@ defmodule Mix.Tasks.Cryptoki.Mechanisms do
 
   defp tell(rows, options) do
     if options[:names],
-      do: Enum.each(rows, &IO.puts(hd(&1))),
-      else: IO.write(Table.format(~w[mechanism for min max], rows, Listing.width()))
+      do: rows |> Enum.map(&[hd(&1), "\n"]) |> Files.text(),
+      else: Files.text(Table.format(~w[mechanism for min max], rows, Listing.width()))
   end
 end

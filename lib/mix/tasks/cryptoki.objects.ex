@@ -3,7 +3,7 @@ defmodule Mix.Tasks.Cryptoki.Objects do
     usage: "[URI] [--uris] [--public] [options]",
     switches: [uris: :boolean, public: :boolean]
 
-  alias Mix.Cryptoki.Place
+  alias Mix.Cryptoki.{Files, Place}
 
   @shortdoc "Lists the keys and other objects of a token"
 
@@ -37,6 +37,6 @@ defmodule Mix.Tasks.Cryptoki.Objects do
   defp print(hsm, keys, options) do
     if options[:uris],
       do: Enum.each(keys, &Place.print_uri/1),
-      else: IO.write(Cryptoki.Listing.objects(hsm, keys, Cryptoki.Listing.width()))
+      else: Files.text(Cryptoki.Listing.objects(hsm, keys, Cryptoki.Listing.width()))
   end
 end

@@ -3,7 +3,7 @@ defmodule Mix.Tasks.Cryptoki.Tokens do
     usage: "[URI] [--uris] [options]",
     switches: [uris: :boolean]
 
-  alias Mix.Cryptoki.Place
+  alias Mix.Cryptoki.{Files, Place}
 
   @shortdoc "Lists the tokens of a PKCS #11 library"
 
@@ -28,8 +28,8 @@ defmodule Mix.Tasks.Cryptoki.Tokens do
 
       cond do
         slots == [] -> {:no, "no token fits"}
-        options[:uris] -> Enum.each(fitting, &IO.puts(Place.token_uri(&1.token)))
-        true -> IO.write(Cryptoki.Listing.tokens(slots, Cryptoki.Listing.width()))
+        options[:uris] -> fitting |> Enum.map(&[Place.token_uri(&1.token), "\n"]) |> Files.text()
+        true -> Files.text(Cryptoki.Listing.tokens(slots, Cryptoki.Listing.width()))
       end
     end
   end

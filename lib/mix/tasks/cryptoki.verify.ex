@@ -43,6 +43,6 @@ defmodule Mix.Tasks.Cryptoki.Verify do
         Cryptoki.valid?(hsm, selector, mechanism, data, signature, Signing.format(options))
       end)
 
-    if valid?, do: IO.puts("valid"), else: {:no, "not valid"}
+    if valid?, do: Files.text("valid\n"), else: {:no, "not valid"}
   end
 end
