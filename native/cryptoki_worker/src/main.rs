@@ -21,7 +21,7 @@ use cryptoki_engine::process::wire::{Hello, Noticed, Start, VERSION};
 use cryptoki_engine::site::begin_epochs;
 use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::process::Fork;
-use cryptoki_ffi::{panics, process};
+use cryptoki_ffi::{memory, panics, process};
 use std::io::IsTerminal;
 
 mod entry {
@@ -81,6 +81,7 @@ fn alone() -> std::io::Result<(Channel, Channel)> {
 /// What is said before there is a library.
 fn begin(mut link: Link) -> Option<(Link, Inside)> {
     panics::quiet_panics();
+    memory::reuse_large_blocks();
     link.send(&Hello::ours(), None).ok()?;
     let start: Start = link.receive().ok()?;
     begin_epochs(start.epoch);
