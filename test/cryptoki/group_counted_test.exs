@@ -144,9 +144,28 @@ defmodule Cryptoki.GroupCountedTest do
       start()
       {:ok, _} = sign()
       for module <- modules, do: FaultyModule.control(module, "C_Sign delay=30")
-      answers = for _ <- 1..12, do: sign(timeout: 1)
-      assert Enum.any?(answers, &match?({:error, %Error{reason: :timeout}}, &1))
+
+      for _ <- 1..8,
+          do: await(fn -> match?({:error, %Error{reason: :timeout}}, sign(timeout: 1)) end)
+
       assert states() == [:in, :in]
+    end
+
+    test "takes out a member that had as long as it takes itself, three times without a success" do
+      modules = two(sessions: 8, timeout: 400)
+      start()
+      {:ok, _} = sign()
+      for module <- modules, do: FaultyModule.control(module, "C_Sign hang")
+
+      await(fn ->
+        1..6 |> Enum.map(fn _ -> Task.async(&sign/0) end) |> Task.await_many(:infinity)
+        :out in states()
+      end)
+
+      # By its calls: what a look has seen was not executed.
+      errors = for member <- members(), error = Groups.why(Groups.get(@group), member), do: error
+      assert [%Error{reason: :timeout, executed: :maybe} | _] = errors
+      for module <- modules, do: FaultyModule.control(module, "")
     end
 
     test "is the member's when it had as long as it takes itself" do
@@ -161,6 +180,17 @@ defmodule Cryptoki.GroupCountedTest do
       assert Member.impatient?(member, began, 5_000)
       refute Member.impatient?(member, began, 900)
       refute Member.impatient?(member, began, :infinity)
+    end
+  end
+
+  test "who is away, in whatever way, is asked for nothing, and another is where nothing was executed" do
+    away = ~w[token_absent locked shutdown node_down library_crashed device_removed]a
+
+    for reason <- away, error = Error.new(reason, nil, executed: false) do
+      assert Failure.of(error) == :gone
+      assert Failure.over?(:gone, error, false)
+      refute Failure.over?(:gone, %{error | executed: :maybe}, false)
+      assert Failure.over?(:gone, %{error | executed: :maybe}, true)
     end
   end
 

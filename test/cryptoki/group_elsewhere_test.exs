@@ -9,6 +9,7 @@ defmodule Cryptoki.GroupElsewhereTest do
 
   @hsm __MODULE__.HSM
   @group __MODULE__.Group
+  @cluster __MODULE__.Cluster
   @invoice [label: "invoice"]
   @cbc {:aes_cbc_pad, iv: <<0::128>>}
 
@@ -39,13 +40,12 @@ defmodule Cryptoki.GroupElsewhereTest do
     for {peer, _node} <- nodes,
         do: {:ok, _} = :peer.call(peer, Test.Group, :alone, [options], :infinity)
 
-    [{one, first}, {two, second}] = nodes
+    [{one, first}, {_two, second}] = nodes
     group = {@group, first}
     await(fn -> match?({:ok, %{in: 2}}, Group.status(group)) end)
 
     %{
       one: one,
-      two: two,
       nodes: [first, second],
       group: group,
       members: members,
@@ -169,17 +169,29 @@ defmodule Cryptoki.GroupElsewhereTest do
   defp sign_with_pin(group),
     do: Cryptoki.sign(group, @invoice, :ecdsa_sha256, "data", pin: fn -> flunk("asked") end)
 
-  # This node has no token.
+  # This node has no token; the third is of this test alone, for it leaves.
   test "nodes with groups leave, join and are cut off under load", context do
-    %{one: one, two: two, nodes: [first, second], group: group, options: options} = context
+    %{one: one, nodes: [first, _], members: [member, _], key: key, options: options} = context
+    {two, second} = Cluster.start()
+    hsm = {@hsm, second}
+    own = MainToken.own(name: @hsm, sessions: 2, timeout: 20_000)
+    {:ok, _hsm} = :peer.call(two, Panics, :start, [own], :infinity)
+    {:ok, _} = Test.Group.import_key(hsm, key, "invoice")
+    options = Keyword.merge(options, name: @cluster, members: [member, hsm])
+
+    for peer <- [one, two],
+        do: {:ok, _} = :peer.call(peer, Test.Group, :alone, [options], :infinity)
+
     start_supervised!({Group, options})
+    group = {@cluster, first}
+    for there <- [@cluster, group], do: Test.Group.await(there, &match?(%{in: 2}, &1))
     time = 3_000
 
     callers =
       for {load, hsm} <- [
-            {&Cluster.load/2, @group},
+            {&Cluster.load/2, @cluster},
             {&Cluster.load/2, group},
-            {&:peer.call(one, Cluster, :load, [&1, &2], :infinity), @group},
+            {&:peer.call(one, Cluster, :load, [&1, &2], :infinity), @cluster},
             {&:peer.call(two, Cluster, :load, [&1, &2], :infinity), group}
           ],
           do: Task.async(fn -> load.(hsm, time) end)
@@ -197,13 +209,13 @@ defmodule Cryptoki.GroupElsewhereTest do
         do: assert(counts.ok > 0 and Map.keys(counts) -- known() == [])
 
     # One leaves with its token: whoever is left goes on with the other.
-    task = Task.async(Cluster, :load, [@group, 1_000])
+    task = Task.async(Cluster, :load, [@cluster, 1_000])
     Cluster.stop(two)
     counts = Task.await(task, :infinity)
     assert counts.ok > 0 and Map.keys(counts) -- known() == []
-    Test.Group.await(@group, &match?(%{in: 1}, &1))
+    Test.Group.await(@cluster, &match?(%{in: 1}, &1))
     Test.Group.await(group, &match?(%{in: 1}, &1))
-    for hsm <- [@group, group], do: assert(Map.keys(Cluster.load(hsm, 200)) == [:ok])
+    for hsm <- [@cluster, group], do: assert(Map.keys(Cluster.load(hsm, 200)) == [:ok])
     empty_mailbox()
   end
 

@@ -67,6 +67,11 @@ defmodule Cryptoki.GroupKeysTest do
     missing = Error.new(:key_not_found, nil, executed: false)
     assert 0b11 == proven.({:ok, :a}, %{0 => {:ok, :a, :there}, 1 => {:ok, :a, :there}})
     assert 0b11 == proven.({:error, full}, %{0 => {:error, full}, 1 => {:error, full}})
+    # And whoever waits for it is told so.
+    waiting = %{used => %{waiting: [{self(), :waits}]}}
+    state = %{group: group, proving: waiting}
+    Key.proven(state, used, {:error, full}, %{0 => {:error, full}, 1 => {:error, full}})
+    assert_received {:waits, {:ok, 0b11}}
     # One has not answered yet, then it has.
     assert 0b11 == proven.({:ok, :a}, %{0 => {:ok, :a, :there}})
     assert 0b11 == also.(1, {:error, full})
@@ -113,6 +118,22 @@ defmodule Cryptoki.GroupKeysTest do
 
     assert {:ok, %{members: members}} = Group.status(@group)
     assert Enum.map(members, & &1.state) == [:in, :in]
+  end
+
+  test "a PIN that came with a call and was refused is tried on no other member" do
+    key = Test.Group.key()
+    modules = for name <- [@one, @two], do: Test.Group.member(name, [{"invoice", key}])
+    start()
+    {:ok, _} = sign()
+    for module <- modules, do: FaultyModule.control(module, "C_Login rv=0xA0")
+    marks = Enum.map(modules, &FaultyModule.mark/1)
+    assert {:error, %Error{reason: :pin_incorrect}} = sign(@names, pin: "wrong")
+
+    assert 1 ==
+             modules
+             |> Enum.zip(marks)
+             |> Enum.flat_map(fn {module, mark} -> FaultyModule.since(module, mark) end)
+             |> Enum.count(&match?({"C_Login", _, _}, &1))
   end
 
   test "a trial of which nobody hears any more makes room for another" do

@@ -30,7 +30,12 @@ defmodule Cryptoki.Group.Key do
   @spec again(map, Proofs.used()) :: map
   def again(%{group: group} = state, {use, selector} = used) do
     # Until it is answered nobody else needs to ask.
-    :ets.update_element(group.table, {:proof, use, selector}, {3, Proofs.now() + @asking})
+    :ets.update_element(
+      group.table,
+      {:proof, use, Proofs.row(selector)},
+      {3, Proofs.now() + @asking}
+    )
+
     if is_map_key(state.proving, used), do: state, else: question(state, used, [])
   end
 
@@ -122,7 +127,7 @@ defmodule Cryptoki.Group.Key do
     # Of names that are none there may be any number.
     if identity != nil do
       :ets.insert(group.table, {{:proven, use, selector}, identity, said})
-      :ets.insert(group.table, {{:proof, use, selector}, mask, until(group, proven)})
+      :ets.insert(group.table, {{:proof, use, Proofs.row(selector)}, mask, until(group, proven)})
     end
 
     {question, proving} = Map.pop(state.proving, used)
@@ -133,7 +138,7 @@ defmodule Cryptoki.Group.Key do
   defp found(group, {use, selector}, identity, outcomes) do
     for {slot, {:ok, ^identity, names}} <- outcomes, reduce: 0 do
       mask ->
-        :ets.insert(group.table, {{:key, use, selector, slot}, names})
+        :ets.insert(group.table, {{:key, use, Proofs.row(selector), slot}, names})
         Bitwise.bor(mask, Bitwise.bsl(1, slot))
     end
   end
@@ -141,7 +146,7 @@ defmodule Cryptoki.Group.Key do
   # Those that had it and have not said otherwise: one that is full, or has not answered yet, has its key still.
   defp unrefuted(group, {use, selector}, identity, outcomes) do
     with [{_key, ^identity, _said}] <- Groups.lookup(group, {:proven, use, selector}),
-         [{_proof, mask, _until}] <- Groups.lookup(group, {:proof, use, selector}) do
+         [{_proof, mask, _until}] <- Groups.lookup(group, {:proof, use, Proofs.row(selector)}) do
       for {slot, outcome} <- outcomes, refutes?(outcome, identity), reduce: mask do
         mask -> Bitwise.band(mask, Bitwise.bnot(Bitwise.bsl(1, slot)))
       end
@@ -220,13 +225,13 @@ defmodule Cryptoki.Group.Key do
         {key, identity, Map.put(said, slot, elem(said({slot, outcome}), 1))}
       )
 
-      with [{proof, mask, until}] <- Groups.lookup(group, {:proof, use, selector}) do
+      with [{proof, mask, until}] <- Groups.lookup(group, {:proof, use, Proofs.row(selector)}) do
         bit = Bitwise.bsl(1, slot)
 
         case outcome do
           {:ok, ^identity, names} ->
             mask = Bitwise.bor(mask, bit)
-            :ets.insert(group.table, {{:key, use, selector, slot}, names})
+            :ets.insert(group.table, {{:key, use, Proofs.row(selector), slot}, names})
             :ets.insert(group.table, {proof, mask, until(group, mask)})
 
           outcome ->
@@ -242,14 +247,14 @@ defmodule Cryptoki.Group.Key do
   @doc "A member has not the key any more that it had."
   @spec lost(map, Proofs.used(), non_neg_integer) :: map
   def lost(%{group: group} = state, {use, selector} = used, slot) do
-    without(group, Groups.lookup(group, {:proof, use, selector}), slot)
+    without(group, Groups.lookup(group, {:proof, use, Proofs.row(selector)}), slot)
     again(state, used)
   end
 
   @doc "The same, for somebody who waits for where it is now."
   @spec renew(map, Proofs.used(), non_neg_integer, GenServer.from()) :: map
   def renew(%{group: group} = state, {use, selector} = used, slot, from) do
-    without(group, Groups.lookup(group, {:proof, use, selector}), slot)
+    without(group, Groups.lookup(group, {:proof, use, Proofs.row(selector)}), slot)
     ask(state, used, from)
   end
 
@@ -314,21 +319,26 @@ defmodule Cryptoki.Group.Key do
   @spec make_room(Groups.t(), pos_integer) :: :ok
   def make_room(%{table: table} = group, limit) do
     if :ets.info(table, :size) > limit do
-      proofs =
-        :ets.select(table, [{{{:proof, :"$1", :"$2"}, :_, :"$3"}, [], [{{:"$3", :"$1", :"$2"}}]}])
+      proven = :ets.match(table, {{:proven, :"$1", :"$2"}, :_, :_})
+      oldest = proven |> Enum.map(&{until_of(group, &1), &1}) |> Enum.sort()
 
-      count = max(div(length(proofs), 10), 1)
-
-      for {_until, use, selector} <- proofs |> Enum.sort() |> Enum.take(count) do
-        for row <- [{:proof, use, selector}, {:proven, use, selector}],
-            do: :ets.delete(table, row)
+      for {_until, [use, selector]} <- Enum.take(oldest, max(div(length(proven), 10), 1)) do
+        row = Proofs.row(selector)
+        for key <- [{:proof, use, row}, {:proven, use, selector}], do: :ets.delete(table, key)
 
         for %{slot: slot} <- Tuple.to_list(Groups.members(group)),
-            do: :ets.delete(table, {:key, use, selector, slot})
+            do: :ets.delete(table, {:key, use, row, slot})
       end
     end
 
     :ok
+  end
+
+  defp until_of(group, [use, selector]) do
+    case Groups.lookup(group, {:proof, use, Proofs.row(selector)}) do
+      [{_proof, _mask, until}] -> until
+      [] -> 0
+    end
   end
 
   defp reply(waiting, answer), do: Enum.each(waiting, &GenServer.reply(&1, answer))

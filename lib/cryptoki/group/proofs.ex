@@ -46,7 +46,7 @@ defmodule Cryptoki.Group.Proofs do
         {:error, Error.new(:key_not_found, detail, executed: false)}
 
       nil ->
-        case Groups.lookup(group, {:proof, use, selector}) do
+        case Groups.lookup(group, {:proof, use, row(selector)}) do
           [{_key, mask, until}] when mask != 0 ->
             if now() > until, do: send(group.pid, {:prove_again, used})
             {:ok, mask}
@@ -98,6 +98,16 @@ defmodule Cryptoki.Group.Proofs do
       {:error, Error.new(:shutdown, "the group is stopping", executed: false)}
   end
 
+  @doc """
+  What stands for a selector in the table: of a `%Key{}` its handle, which says which object it is of which instance, and is
+  found sooner than all that the key shows.
+  """
+  @spec row(selector) :: term
+  def row(%Key{handle: {_, _, _} = handle, token_info: %{instance: pid}}) when is_pid(pid),
+    do: {:handle, pid, handle}
+
+  def row(selector), do: selector
+
   @doc "The selector as it is looked for; raises `ArgumentError`."
   @spec wanted!(Verbs.use(), selector) :: Keys.wanted()
   def wanted!(:wanted, wanted), do: wanted
@@ -107,8 +117,19 @@ defmodule Cryptoki.Group.Proofs do
 
   @doc "What stands for it in a call to a member; an error when that is not known any more."
   @spec names(Groups.t(), used, Member.t()) :: {:ok, term} | :error
+  def names(group, used, member)
+
+  # That it has it is known by the mask.
+  def names(
+        _group,
+        {_use, %Key{handle: {_, _, _}, token_info: %{instance: pid}} = key},
+        %Member{instance: pid}
+      )
+      when is_pid(pid),
+      do: {:ok, key}
+
   def names(group, {use, selector}, member) do
-    case Groups.lookup(group, {:key, use, selector, member.slot}) do
+    case Groups.lookup(group, {:key, use, row(selector), member.slot}) do
       [{_key, names}] -> {:ok, names}
       [] -> if(owner(group, {use, selector}) == {:ok, member}, do: {:ok, selector}, else: :error)
     end
