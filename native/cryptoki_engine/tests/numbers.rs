@@ -47,6 +47,20 @@ fn what_is_found_twice_is_the_same() {
     assert_eq!(numbers.standing(SLOT, &first), Standing::Current);
 }
 
+/// Whoever destroys it waits for all that use it.
+#[test]
+fn an_object_is_not_used_by_who_is_refused_for_another_one() {
+    let numbers = Numbers::default();
+    let first = found(&numbers).unwrap();
+    let other = Handle {
+        number: N + 1,
+        ..first
+    };
+    assert!(numbers.enter(SLOT, &[first, other]).is_none());
+    destroy(&numbers, first);
+    assert_eq!(numbers.standing(SLOT, &first), Standing::Gone);
+}
+
 #[test]
 fn the_next_object_with_the_number_is_another_one() {
     let numbers = Numbers::default();

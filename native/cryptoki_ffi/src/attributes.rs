@@ -1,35 +1,22 @@
 //! Reading attributes so that one that cannot be read spoils no other (section 5.7.5).
 
+pub use crate::attributes::wanted::Wanted;
+use crate::attributes::wanted::{
+    FUNCTION, TEMPLATES, is_plain, length, question, taken, with_room,
+};
 use crate::failure::{Class, Failure, Result};
 use crate::functions::{Functions, buffer, call, refuses_the_question, ulong};
-use crate::values::{NoValue, Read, Secret, wipe};
+use crate::values::{NoValue, Read, Secret};
 use cryptoki_sys as ck;
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_SESSION_HANDLE, CK_ULONG,
 };
-use std::ptr::null_mut;
 use zeroize::Zeroizing;
 
 /// No attribute is longer.
 const LIMIT: usize = 16 << 20;
 /// Room for a value whose length was not told: more than any number, name or identifier has.
 const SPARE: usize = 1 << 10;
-const FUNCTION: &str = "C_GetAttributeValue";
-/// Attributes whose value is an array of attributes.
-const TEMPLATES: &[CK_ATTRIBUTE_TYPE] = &[
-    ck::CKA_WRAP_TEMPLATE,
-    ck::CKA_UNWRAP_TEMPLATE,
-    ck::CKA_DERIVE_TEMPLATE,
-    ck::CKA_ENCAPSULATE_TEMPLATE,
-    ck::CKA_DECAPSULATE_TEMPLATE,
-];
-
-/// Room for a value whose length is not asked for first: most keys, names and numbers fit.
-const ROOM: usize = 1 << 10;
-/// The same where certificates and other objects may be read.
-const ROOM_FOR_VALUE: usize = 4 << 10;
-/// For so many at most: whoever wants more asks for the lengths first.
-const ROOMS: usize = 32;
 
 /// From so many on it is worth a question more to learn whether a library has looked at all of them.
 const MANY: usize = 8;
@@ -55,29 +42,6 @@ const PUBLIC: &[CK_ATTRIBUTE_TYPE] = &[
 
 /// What is known of attributes, in the order asked; none of what only asking for it alone explains.
 type Known = Vec<Option<Read>>;
-
-/// A request for the length of an attribute.
-fn question(kind: CK_ATTRIBUTE_TYPE) -> CK_ATTRIBUTE {
-    CK_ATTRIBUTE {
-        type_: kind,
-        pValue: null_mut(),
-        ulValueLen: 0,
-    }
-}
-
-/// A request for an attribute that has this room.
-fn with_room((kind, room): (&CK_ATTRIBUTE_TYPE, &mut [u8])) -> CK_ATTRIBUTE {
-    CK_ATTRIBUTE {
-        type_: *kind,
-        pValue: room.as_mut_ptr().cast(),
-        ulValueLen: ulong(room.len()),
-    }
-}
-
-fn length(attribute: &CK_ATTRIBUTE) -> Option<usize> {
-    (attribute.ulValueLen != ck::CK_UNAVAILABLE_INFORMATION)
-        .then_some(attribute.ulValueLen as usize)
-}
 
 /// Whether the answer speaks of single attributes, not of the call.
 fn partial(failure: &Failure) -> bool {
@@ -130,47 +94,6 @@ fn reason(failure: &Failure) -> NoValue {
     } else {
         NoValue::Unavailable
     }
-}
-
-/// The attributes to read of objects, of one after the other.
-pub struct Wanted<'k> {
-    kinds: &'k [CK_ATTRIBUTE_TYPE],
-    /// Room for each, used again for every object; none where lengths are asked for first.
-    room: Option<Secret>,
-}
-
-impl<'k> Wanted<'k> {
-    /// Those of these types.
-    pub fn new(kinds: &'k [CK_ATTRIBUTE_TYPE]) -> Result<Self> {
-        let each = if kinds.contains(&ck::CKA_VALUE) {
-            ROOM_FOR_VALUE
-        } else {
-            ROOM
-        };
-        let room = if is_plain(kinds) && (1..=ROOMS).contains(&kinds.len()) {
-            Some(Zeroizing::new(buffer(kinds.len() * each, FUNCTION)?))
-        } else {
-            None
-        };
-        Ok(Self { kinds, room })
-    }
-
-    /// The library is asked for the lengths first from now on.
-    fn lengths_first(&mut self) {
-        if let Some(room) = self.room.take() {
-            wipe(room);
-        }
-    }
-}
-
-impl Drop for Wanted<'_> {
-    fn drop(&mut self) {
-        self.lengths_first();
-    }
-}
-
-fn is_plain(kinds: &[CK_ATTRIBUTE_TYPE]) -> bool {
-    !kinds.iter().any(|kind| TEMPLATES.contains(kind))
 }
 
 impl Functions {
@@ -243,34 +166,46 @@ impl Functions {
             return Ok(None);
         };
         let each = room.len() / kinds.len();
-        let mut asked = Vec::with_capacity(2 * kinds.len() + 1);
+        let (lengths, asked) = (&wanted.lengths, &mut wanted.asked);
+        asked.clear();
         asked.extend(kinds.iter().zip(room.chunks_exact_mut(each)).map(with_room));
-        asked.extend(kinds.iter().map(|kind| question(*kind)));
+        asked.extend(lengths.iter().map(|kind| question(*kind)));
         asked.push(question(ck::CKA_CLASS));
-        let told = self.get(session, object, &mut asked);
-        let (with, lengths) = asked.split_at(kinds.len());
+        let told = self.get(session, object, asked);
+        let (with, without) = asked.split_at(kinds.len());
         let complete = match &told {
             Ok(()) => true,
-            Err(failure) if partial(failure) => has_class(lengths),
+            Err(failure) if partial(failure) => has_class(without),
             Err(failure) if of_attribute(failure).is_some() => false,
             Err(failure) => return Err(failure.clone()),
         };
-        // What is too long is told by its length.
-        let none = [ck::CKR_ATTRIBUTE_TYPE_INVALID, ck::CKR_BUFFER_TOO_SMALL];
-        let none = told.is_err_and(|failure| none.iter().any(|code| failure.is(*code)));
-        let answers = with.iter().zip(lengths.iter().map(length));
-        let answers = answers.zip(room.chunks_exact_mut(each));
-        let known = answers.map(|((with, without), room)| match (length(with), without) {
-            (Some(written), Some(told)) if written == told && written <= room.len() => {
-                let bytes = Zeroizing::new(room[..written].to_vec());
-                room[..written].fill(0);
-                Some(Some(Read::Bytes(bytes)))
+        let told = |code| told.as_ref().is_err_and(|failure| failure.is(code));
+        let none = complete && told(ck::CKR_ATTRIBUTE_TYPE_INVALID);
+        let none_or_long = none || complete && told(ck::CKR_BUFFER_TOO_SMALL);
+        let mut without = without.iter();
+        let answers = with.iter().zip(room.chunks_exact_mut(each));
+        let known = answers.map(|(with, room)| {
+            let asked = lengths.contains(&with.type_);
+            let without = if asked {
+                without.next().map(length)
+            } else {
+                None
+            };
+            let public = PUBLIC.contains(&with.type_);
+            match (length(with), without) {
+                // Who writes no length leaves that of the room.
+                (Some(written), None) if written < room.len() => Some(Some(taken(room, written))),
+                (Some(written), Some(Some(told))) if written == told && written <= room.len() => {
+                    Some(Some(taken(room, written)))
+                }
+                (None, None) if none && public => Some(Some(Read::Nothing(NoValue::TypeInvalid))),
+                // What is too long is told by its length.
+                (None, Some(None)) if none_or_long && public => {
+                    Some(Some(Read::Nothing(NoValue::TypeInvalid)))
+                }
+                (None, _) => Some(None),
+                _contradiction => None,
             }
-            (None, None) if none && complete && PUBLIC.contains(&with.type_) => {
-                Some(Some(Read::Nothing(NoValue::TypeInvalid)))
-            }
-            (None, _) => Some(None),
-            _contradiction => None,
         });
         let known: Option<Known> = known.collect();
         let known = known.filter(|known| complete || known.iter().all(Option::is_some));
@@ -480,3 +415,4 @@ fn cut(attribute: &CK_ATTRIBUTE, mut value: Secret) -> Result<Read> {
 
 #[cfg(test)]
 mod tests;
+mod wanted;

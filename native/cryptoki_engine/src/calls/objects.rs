@@ -62,7 +62,7 @@ fn collect(at: &mut At, limit: usize) -> Result<Vec<CK_OBJECT_HANDLE>> {
 /// be read spoils no other; when that is all of them it is the failure.
 pub fn attributes_of(at: &mut At, objects: &[Handle], kinds: &[CK_ULONG]) -> Result<Answer> {
     let begun = Instant::now();
-    let mut wanted = Wanted::new(kinds)?;
+    let mut wanted = Wanted::of_many(kinds)?;
     let mut each = Vec::with_capacity(objects.len());
     let mut size = 0;
     for object in objects {

@@ -99,6 +99,18 @@ impl State {
             .filter(|known| known.generation == handle.generation)
     }
 
+    /// Uses objects no more; whether somebody may wait for that.
+    fn leave(&mut self, slot: CK_SLOT_ID, handles: &[Handle]) -> bool {
+        let mut ending = false;
+        for handle in handles {
+            if let Some(known) = self.good(slot, handle) {
+                known.users = known.users.saturating_sub(1);
+                ending |= known.ending;
+            }
+        }
+        ending
+    }
+
     fn bury(&mut self, generation: u64) {
         self.gone.insert(generation);
         if self.gone.len() > GONE_LIMIT {
@@ -162,15 +174,13 @@ impl Numbers {
         handles: &'h [Handle],
     ) -> Option<InUse<'n, 'h>> {
         let mut state = self.state();
-        let good = handles
-            .iter()
-            .all(|handle| state.good(slot, handle).is_some_and(|known| !known.ending));
-        if !good {
-            return None;
-        }
-        for handle in handles {
-            if let Some(known) = state.good(slot, handle) {
-                known.users += 1;
+        for (entered, handle) in handles.iter().enumerate() {
+            match state.good(slot, handle).filter(|known| !known.ending) {
+                Some(known) => known.users += 1,
+                None => {
+                    state.leave(slot, &handles[..entered]);
+                    return None;
+                }
             }
         }
         Some(InUse {
@@ -317,14 +327,8 @@ impl Drop for InUse<'_, '_> {
         if self.handles.is_empty() {
             return;
         }
-        let mut state = self.numbers.state();
-        for handle in self.handles {
-            if let Some(known) = state.good(self.slot, handle) {
-                known.users = known.users.saturating_sub(1);
-                if known.ending {
-                    self.numbers.left.notify_all();
-                }
-            }
+        if self.numbers.state().leave(self.slot, self.handles) {
+            self.numbers.left.notify_all();
         }
     }
 }

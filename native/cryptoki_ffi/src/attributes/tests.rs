@@ -1,6 +1,7 @@
 //! A library of one function, which answers in the ways that libraries do, by the number of the object.
 
 use super::*;
+use crate::attributes::wanted::ROOMS;
 use crate::failure::Reason;
 use std::cell::RefCell;
 
@@ -47,6 +48,8 @@ const WHOLE_SENSITIVE: CK_OBJECT_HANDLE = 24;
 const LONG_LABEL: CK_OBJECT_HANDLE = 25;
 /// Tells lengths when it is asked for them alone.
 const UNTOUCHED: CK_OBJECT_HANDLE = 26;
+/// Has a class, and a modulus that is longer than any.
+const LONG_MODULUS: CK_OBJECT_HANDLE = 28;
 /// Says what it has written, and has written nothing.
 const UNWRITTEN: CK_OBJECT_HANDLE = 27;
 /// Has a template of a byte.
@@ -56,6 +59,7 @@ const MOST: CK_OBJECT_HANDLE = 18;
 
 const SIZE: CK_ULONG = size_of::<CK_ATTRIBUTE>() as CK_ULONG;
 const LONG: usize = 3_000;
+const LONGER: usize = 5_000;
 
 thread_local! {
     /// How many attributes each call asked for.
@@ -64,12 +68,16 @@ thread_local! {
 
 fn value(object: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> Result<Vec<u8>, CK_RV> {
     match (object, kind) {
-        (WHOLE | STOPS | SAYS_NONE | WHOLE_SENSITIVE | LONG_LABEL, ck::CKA_CLASS) => Ok(vec![4; 8]),
+        (
+            WHOLE | STOPS | SAYS_NONE | WHOLE_SENSITIVE | LONG_LABEL | LONG_MODULUS,
+            ck::CKA_CLASS,
+        ) => Ok(vec![4; 8]),
         (SENSITIVE | WHOLE_SENSITIVE, ck::CKA_VALUE) => Err(ck::CKR_ATTRIBUTE_SENSITIVE),
         (GONE, _) => Err(ck::CKR_OBJECT_HANDLE_INVALID),
         (BAD, _) | (BAD_ID, ck::CKA_ID) => Err(ck::CKR_DEVICE_ERROR),
         (UNTOLD | TOLD | ENDLESS, _) => Ok(vec![7; LONG]),
-        (LONG_LABEL, ck::CKA_LABEL) => Ok(vec![7; LONG]),
+        (LONG_LABEL, ck::CKA_LABEL) => Ok(vec![7; LONGER]),
+        (LONG_MODULUS, ck::CKA_MODULUS) => Ok(vec![7; LONGER]),
         (MOST, ck::CKA_VALUE) => Ok(vec![7; LIMIT]),
         (_, ck::CKA_LABEL) => Ok(b"label".to_vec()),
         (_, ck::CKA_ID) => Ok(Vec::new()),
@@ -281,7 +289,7 @@ fn one_call_for_all_that_there_are() {
 fn what_is_too_long_is_not_taken_for_what_is_not_there() {
     let (read, calls) = read(LONG_LABEL, DESCRIBED);
     let mut expected = described();
-    expected[0] = format!("{LONG} bytes");
+    expected[0] = format!("{LONGER} bytes");
     assert_eq!((read, calls), (Ok(expected), vec![17, 1, 1]));
 }
 
@@ -299,6 +307,32 @@ fn whoever_has_many_wishes_is_asked_for_the_lengths_first() {
     let kinds = [ck::CKA_LABEL; ROOMS + 1];
     assert_eq!(read(WHOLE, &kinds).1, vec![ROOMS + 2, ROOMS + 1]);
     assert_eq!(read(WHOLE, &kinds[1..]).1, vec![2 * ROOMS + 1]);
+}
+
+#[test]
+fn of_many_objects_the_lengths_of_what_is_short_are_not_asked_for() {
+    let functions = functions();
+    let read = |object, kinds: &[CK_ATTRIBUTE_TYPE]| {
+        let mut wanted = Wanted::of_many(kinds).expect("room");
+        let read = functions.attributes_of(1, object, &mut wanted);
+        let read = read.map(|read| read.iter().map(|(_, value)| shown(value)).collect());
+        (read, CALLS.take())
+    };
+    assert_eq!(read(WHOLE, DESCRIBED), (Ok(described()), vec![11]));
+    assert_eq!(read(STOPS, DESCRIBED).0, Ok(described()));
+    let mut expected = described();
+    expected[0] = format!("{LONGER} bytes");
+    assert_eq!(read(LONG_LABEL, DESCRIBED).0, Ok(expected));
+    // A modulus that is too long is asked for alone where the code says that something is.
+    let kinds = [ck::CKA_MODULUS, ck::CKA_LABEL];
+    let words = ok(&[&format!("{LONGER} bytes"), "label"]);
+    assert_eq!(read(LONG_MODULUS, &kinds), (words, vec![4, 1, 1]));
+    // The length of the room is not that of the value.
+    let number = ok(&[&"\\x03".repeat(8)]);
+    assert_eq!(
+        read(UNTOUCHED, &[ck::CKA_KEY_TYPE]),
+        (number, vec![2, 1, 1])
+    );
 }
 
 #[test]
