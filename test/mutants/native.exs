@@ -23,6 +23,13 @@
   {"a queue has a limit", "native/cryptoki_engine/src/instance.rs",
    "if self.waiting() >= self.limit {", "if self.waiting() > usize::MAX - 1 {",
    "test/recovery/hang_test.exs"},
+  {"no handle of one process has the generation of another's",
+   "native/cryptoki_engine/src/site.rs", "begin_generations(first / FOR_A_PROCESS);", "",
+   "test/recovery/isolation_test.exs"},
+  {"who has a session of its own is told how the process ended",
+   "native/cryptoki_engine/src/session_thread.rs",
+   "reason: Reason::LibraryCrashed | Reason::NoProcess,", "reason: Reason::Panic,",
+   "test/recovery/isolation_test.exs"},
   {"after one loss the other sessions are looked at", "native/cryptoki_engine/src/site.rs",
    "self.losses.fetch_add(1, SeqCst);", "", "test/recovery/reboot_test.exs"}
 ]

@@ -159,6 +159,26 @@ defmodule Cryptoki.Recovery.IsolationTest do
     assert {:ok, _} = used.([])
   end
 
+  test "who has a session of its own is told how its process ended, by each call that comes after",
+       %{
+         module: module
+       } do
+    hsm = start(module)
+
+    Cryptoki.with_session(hsm, fn session ->
+      FaultyModule.control(module, "C_GenerateRandom crash=segv")
+      assert {:error, %Error{executed: :maybe}} = Cryptoki.random(session, 8)
+      FaultyModule.control(module, "")
+
+      for _ <- 1..2 do
+        assert {:error, %Error{reason: :library_crashed, executed: false} = error} =
+                 Cryptoki.random(session, 8)
+
+        assert Exception.message(error) =~ "SIGSEGV"
+      end
+    end)
+  end
+
   test "a key of one process is found again in the next, also when its handle has been another's there",
        %{
          module: module

@@ -4,7 +4,7 @@ defmodule Cryptoki.ExitMatrixTest do
   # every way when it is set.
   use ExUnit.Case, async: true
 
-  alias Cryptoki.Test.{FaultyModule, Reliability, SoftHSM, Token}
+  alias Cryptoki.Test.{FaultyModule, Reliability, Scratch, SoftHSM, Token, Workers}
 
   @script Path.expand("../support/exit_matrix.exs", __DIR__)
   @before Path.expand("../support/initialized_before.c", __DIR__)
@@ -22,8 +22,11 @@ defmodule Cryptoki.ExitMatrixTest do
   @tokens [
     softhsm2: "SoftHSM2",
     kryoptic: "Kryoptic",
-    initialized: "SoftHSM2, initialised by another"
+    initialized: "SoftHSM2, initialised by another",
+    isolated: "SoftHSM2, in a process of its own"
   ]
+  # As the shell says it: 128 and the number of SIGKILL.
+  @killed {:kill, 137}
 
   # Far beyond what any of them takes: only what never ends is killed.
   @limit "600"
@@ -35,16 +38,19 @@ defmodule Cryptoki.ExitMatrixTest do
 
       # The library that hangs is one of our own, which nobody else initialises.
       for work <- if(token == :initialized, do: @works -- ["hang"], else: @works) do
+        @those if token == :isolated, do: [@killed | @ways], else: @ways
         @tag timeout: :infinity
         test "a VM ends by itself and with its status: #{work}" do
           %{options: options, env: env} = target(unquote(token), unquote(work))
           text = options |> :erlang.term_to_binary() |> Base.encode64()
 
           runs =
-            ways(unquote(work))
+            ways(unquote(work), @those)
             |> Task.async_stream(
               fn {way, status} ->
-                {way, status, run([to_string(way), unquote(work), text], env)}
+                workers = Path.join(Scratch.directory("exit"), "workers")
+                run = run([to_string(way), unquote(work), text, workers], env)
+                {way, status, run, workers}
               end,
               max_concurrency: 2,
               timeout: :infinity
@@ -53,10 +59,12 @@ defmodule Cryptoki.ExitMatrixTest do
 
           # A signal would show as 128 and its number: 139 is a segmentation fault.
           wrong =
-            for {way, status, {output, other}} when other != status <- runs,
+            for {way, status, {output, other}, _workers} when other != status <- runs,
                 do: {way, other, output}
 
           assert wrong == []
+
+          for {_way, _status, _run, workers} <- runs, do: nothing_left(workers, unquote(token))
 
           if rounds(),
             do: Reliability.record(:exits, {unquote(title), unquote(work)}, length(runs))
@@ -65,13 +73,27 @@ defmodule Cryptoki.ExitMatrixTest do
     end
   end
 
+  # Processes are gone, and the kernel closes what they had: sockets, sessions.
+  defp nothing_left(file, token) do
+    workers = file |> File.read!() |> String.split()
+    assert length(workers) == if(token == :isolated, do: 2, else: 0)
+    await(fn -> not Enum.any?(workers, &Workers.alive?/1) end)
+  end
+
+  defp await(holds?) do
+    unless holds?.() do
+      receive after: (10 -> :ok)
+      await(holds?)
+    end
+  end
+
   defp rounds, do: System.get_env("CRYPTOKI_EXIT_ROUNDS")
 
-  defp ways(work) do
+  defp ways(work, ways) do
     case {rounds(), work} do
-      {nil, "sign"} -> @ways
-      {nil, _work} -> [Enum.random(@ways)]
-      {rounds, _work} -> for _ <- 1..String.to_integer(rounds), way <- @ways, do: way
+      {nil, "sign"} -> ways
+      {nil, _work} -> [Enum.random(ways)]
+      {rounds, _work} -> for _ <- 1..String.to_integer(rounds), way <- ways, do: way
     end
   end
 
@@ -79,6 +101,11 @@ defmodule Cryptoki.ExitMatrixTest do
     ebin = Application.app_dir(:cryptoki, "ebin")
     command = ~w(--signal=KILL #{@limit} elixir -pa #{ebin} #{@script}) ++ arguments
     System.cmd("timeout", command, stderr_to_stdout: true, env: env)
+  end
+
+  defp target(:isolated, work) do
+    %{options: options} = made = target(:softhsm2, work)
+    %{made | options: [isolation: :process] ++ options}
   end
 
   # Only C_GenerateRandom hangs, and only a library for this work has it hang.

@@ -1,6 +1,7 @@
 # Ends a VM in the way its first argument names while it does what the second names.
-# Run by test/safety/exit_matrix_test.exs; the third is the start options, as a term in base64.
-[way, work, options] = System.argv()
+# Run by test/safety/exit_matrix_test.exs; the third is the start options, as a term in base64, the fourth a file for the
+# numbers of the processes that have to end with this VM: those of the library, and their keepers.
+[way, work, options, workers] = System.argv()
 options = options |> Base.decode64!() |> :erlang.binary_to_term()
 
 {:ok, _} = Application.ensure_all_started(:cryptoki)
@@ -64,7 +65,11 @@ case work do
     sign.()
 end
 
+here = Cryptoki.Test.Workers.all()
+File.write!(workers, Enum.join(here ++ Enum.map(here, &Cryptoki.Test.Workers.parent/1), " "))
+
 case way do
+  "kill" -> {_, 0} = System.cmd("kill", ["-KILL", System.pid()])
   "halt" -> System.halt(3)
   "end_of_script" -> :ok
   "uncaught" -> raise "uncaught"

@@ -13,8 +13,8 @@ use crate::session::unheard::Unheard;
 use crate::site::State;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// So many times the limit of cancelled requests may stand in the queue while somebody takes them out.
@@ -24,8 +24,8 @@ const SWEPT_LATE: isize = 4;
 pub enum SessionJob {
     /// Run one operation.
     Run(Operation),
-    /// Serve only these requests until the sender is gone.
-    Lease(Lease<SessionRequest>),
+    /// Serve only these requests until the sender is gone; where it is told why, when that is not the sender's doing.
+    Lease(Lease<SessionRequest>, Arc<OnceLock<Failure>>),
 }
 
 /// A request for a session thread.

@@ -118,6 +118,17 @@ struct Thread {
     commands: Receiver<Close>,
 }
 
+/// What those are told who come to a lease that has ended: with its process nothing of theirs was begun.
+fn lease_ended(fate: Option<&Fate>) -> Failure {
+    match fate {
+        Some(Fate::Lost(Failure::Own {
+            reason: Reason::LibraryCrashed | Reason::NoProcess,
+            detail,
+        })) => Failure::own(Reason::NoProcess, detail.clone()),
+        _ => Failure::own(Reason::SessionLost, "the leased session has ended"),
+    }
+}
+
 impl Thread {
     fn serve(&mut self) -> Last {
         let queue = self.instance.queue().clone();
@@ -207,8 +218,8 @@ impl Thread {
         let status = self.status.clone();
         let served = request.serve(Some(&status), |job| match job {
             SessionJob::Run(operation) => self.session.perform(&operation, &**request),
-            SessionJob::Lease(lease) => {
-                leased = Some(lease);
+            SessionJob::Lease(lease, why) => {
+                leased = Some((lease, why));
                 self.session.ensure_open()?;
                 Ok(Answer::Done)
             }
@@ -218,16 +229,15 @@ impl Thread {
             instance.pace.worked(request.times().worked);
         }
         self.judge(served);
-        let lease = leased?;
+        let (lease, why) = leased?;
         let mut last = None;
         if served == Served::Answered && self.session.fate().is_none() {
             last = guarded(|| self.serve_leased(&lease.requests)).unwrap_or(Some(Last::panicked()));
         }
+        let fate = last.as_ref().map(|last| &last.fate);
+        let why = why.get_or_init(|| lease_ended(fate.or(self.session.fate().as_ref())));
         lease.end(|request| {
-            request.refuse(Failure::own(
-                Reason::SessionLost,
-                "the leased session has ended",
-            ));
+            request.refuse(why.clone());
         });
         last
     }
@@ -262,7 +272,7 @@ impl Thread {
             }
             let served = request.serve(Some(&status), |job| match job {
                 SessionJob::Run(operation) => self.session.perform(&operation, &*request),
-                SessionJob::Lease(_) => Err(Failure::own(
+                SessionJob::Lease(..) => Err(Failure::own(
                     Reason::InvalidArgument,
                     "a session is leased already",
                 )),

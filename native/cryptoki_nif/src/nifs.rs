@@ -197,9 +197,9 @@ fn submit<'a>(env: Env<'a>, reference: Term<'a>, target: Term<'a>, operation: Te
                 .requests
                 .put(request.clone())
                 .map_err(|refused| match refused {
-                    Refused::Shut(_) => {
+                    Refused::Shut(_) => leased.why.get().cloned().unwrap_or_else(|| {
                         Failure::own(Reason::SessionLost, "the leased session has ended")
-                    }
+                    }),
                     Refused::Full(_) => {
                         Failure::own(Reason::Busy, "the queue of the session is full")
                     }
@@ -262,10 +262,12 @@ fn lease_session<'a>(env: Env<'a>, reference: Term<'a>, instance: Term<'a>) -> E
         let instance = resource::<InstanceResource>(instance)?.0.clone();
         let (lease, requests) = Lease::new(instance.limit());
         let caller = Caller::of(env, reference);
-        let job = SessionJob::Lease(lease);
+        let why = Arc::default();
+        let job = SessionJob::Lease(lease, Arc::clone(&why));
         let request = Request::new(job, caller, Some(instance.tombstones()));
         let leased = ResourceArc::new(LeaseResource {
             requests,
+            why,
             instance: instance.clone(),
         });
         env.monitor(&leased, &env.pid());

@@ -9,10 +9,11 @@ use cryptoki_engine::request::lease::Inbox;
 use cryptoki_engine::request::request::Cancel;
 use cryptoki_engine::session::status::Event;
 use cryptoki_engine::session_thread::Reach;
+use cryptoki_ffi::failure::Failure;
 use cryptoki_ffi::panics::guarded;
 use cryptoki_ffi::values::{Secret, wipe};
 use rustler::{Env, LocalPid, Monitor, Resource};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A user's hold on a library; letting go gives it back.
 pub struct LibraryResource(pub Held);
@@ -27,6 +28,8 @@ pub struct SessionResource(pub Reach);
 pub struct LeaseResource {
     /// Where its calls go.
     pub requests: Inbox<SessionRequest>,
+    /// Why it has ended.
+    pub why: Arc<OnceLock<Failure>>,
     /// Whose session it is.
     pub instance: Arc<Instance>,
 }

@@ -324,6 +324,11 @@ fn crash_now(crash: Crash) {
                 taken.push(room);
             }
         }
+        Crash::Threads => {
+            let thread = || std::thread::Builder::new().spawn(|| std::thread::sleep(Duration::MAX));
+            while thread().is_ok() {}
+            std::process::abort()
+        }
         Crash::Close => {
             for descriptor in 3..1024 {
                 // SAFETY: there is none; whoever owns it finds it closed.

@@ -53,6 +53,8 @@ pub enum Crash {
     Quit,
     /// Takes memory until there is none.
     Memory,
+    /// Starts threads until there are no more, and abort().
+    Threads,
     /// Closes every descriptor of the process.
     Close,
 }
@@ -393,6 +395,7 @@ impl Rule {
                 ("crash", "exit") => rule.effects.push(Effect::Crash(Crash::Exit)),
                 ("crash", "quit") => rule.effects.push(Effect::Crash(Crash::Quit)),
                 ("crash", "memory") => rule.effects.push(Effect::Crash(Crash::Memory)),
+                ("crash", "threads") => rule.effects.push(Effect::Crash(Crash::Threads)),
                 ("crash", "close") => rule.effects.push(Effect::Crash(Crash::Close)),
                 _ => return Err(unknown()),
             }

@@ -391,7 +391,11 @@ defmodule Cryptoki.Test.EveryCall.Scenario do
   end
 
   defp token_administration do
-    place = &[library: &1.module.library, timeout: &1.timeout]
+    # A process of its own where the instances have one.
+    place =
+      &([library: &1.module.library, timeout: &1.timeout] ++
+          Keyword.take(&1.options, [:isolation, :memory]))
+
     token = [label: SoftHSM.label()]
     so_pin = [so_pin: SoftHSM.so_pin()]
 

@@ -26,7 +26,7 @@ defmodule Cryptoki.Test.EveryCall.World do
     end
 
     own = [sessions: @sessions, timeout: @timeout, reconnect: [min: 1, max: 20], pin: pin]
-    options = FaultyModule.options(module, own ++ scenario.options)
+    options = FaultyModule.options(module, Keyword.merge(own, scenario.options))
     context = %{module: module, pins: pins, pin: pin, options: options, timeout: 10_000}
     if scenario.instance, do: started(scenario, context), else: context
   end

@@ -197,7 +197,11 @@ fn while_one_looks_for_requests_no_other_does() {
 fn lease(world: &World) -> (Inbox<SessionRequest>, Receiver<Result<Answer>>) {
     let (lease, inbox) = Lease::new(10);
     let (sender, leased) = channel();
-    let request = Request::new(SessionJob::Lease(lease), post(sender), None);
+    let request = Request::new(
+        SessionJob::Lease(lease, std::sync::Arc::default()),
+        post(sender),
+        None,
+    );
     world.instance.submit(&request).unwrap();
     (inbox, leased)
 }
