@@ -2,7 +2,8 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
   use ExUnit.Case, async: true
 
   # Somebody else's project on a machine without Rust, which depends on a package that has a ready-made library: a
-  # Mix application, an umbrella, a release and a rebar3 application, each signs with a key on a token.
+  # Mix application, an umbrella, a release and a rebar3 application, each signs with a key on a token, also by the
+  # worker beside the library.
 
   import Cryptoki.Test.BuildProject, only: [clean_environment: 0, path_without_cargo: 1]
   alias Cryptoki.Native.Loader
@@ -12,10 +13,10 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
 
   @question """
   {:ok, hsm} = Cryptoki.start_link(uri: System.fetch_env!("HSM_URI"), timeout: 60_000)
-  {:ok, {_, key}} = Cryptoki.generate_key_pair(hsm, :ec_key_pair_gen, curve: :secp256r1, token: true)
+  {:ok, {_, key}} = Cryptoki.generate_key_pair(hsm, :ec_key_pair_gen, id: :rand.bytes(8), curve: :secp256r1, token: true)
   {:ok, <<_::512>>} = Cryptoki.sign(hsm, key, :ecdsa_sha256, "text")
-  {:ok, worker} = Cryptoki.Native.Loader.worker()
-  {"cryptoki_worker " <> _, 0} = System.cmd(worker, ["--version"])
+  {:ok, apart} = Cryptoki.start_link(uri: System.fetch_env!("HSM_URI"), timeout: 60_000, isolation: :process)
+  {:ok, <<_::512>>} = Cryptoki.sign(apart, [id: key.id], :ecdsa_sha256, "text")
   IO.puts(:signed)
   """
 
@@ -273,9 +274,14 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
     assert text =~ "All 2 tests passed", text
     refute text =~ "cargo"
 
-    # Its release has the worker, as a program.
+    # Its release signs, with the key that they have made, and has the worker, as a program.
     assert {text, 0} = run(context, project, "rebar3", ["release"])
     assert text =~ "successfully assembled", text
+    code = ~s|{ok, _} = signer:sign("text"), io:format("signed"), init:stop().|
+    released = update_in(context.environment, &(&1 ++ [{"ERL_FLAGS", "-eval '#{code}'"}]))
+    command = Path.join(project, "_build/default/rel/signer/bin/signer")
+    assert {text, 0} = run(released, project, command, ["foreground"])
+    assert text =~ "signed", text
 
     native =
       Path.wildcard(Path.join(project, "_build/default/rel/signer/lib/cryptoki-*/priv/native"))
