@@ -102,7 +102,7 @@ defmodule Cryptoki.Transfer.Wrapping do
   ## Back
 
   @doc "The object of a template that the key of a text becomes."
-  @spec unwrapped_key(Target.t(), Key.t(), wrapped, Attribute.wire()) ::
+  @spec unwrapped_key(Target.t(), Key.t(), map, Attribute.wire()) ::
           {:ok, Keys.handle()} | {:error, Error.t()}
   def unwrapped_key(target, kek, %{transport_key: nil} = wrapped, template),
     do: unwrap(target, kek.handle, wrapped.wrapped_key, template, @padded)
