@@ -250,7 +250,8 @@ defmodule Cryptoki.TransferTransportTest do
           {"C_WrapKey rv=0x69 mechanism=0x210b\nC_WrapKey rv=0x70", :key_not_wrappable},
           {@without <> "\nC_WrapKey rv=0x70 mechanism=0x1085", :mechanism_invalid},
           # What goes wrong just now, or is nobody's to get round, is told.
-          {"C_WrapKey rv=0x6a", :key_unextractable},
+          {"C_WrapKey rv=0x6a mechanism=0x210b", :key_unextractable},
+          {"C_WrapKey rv=0x30 mechanism=0x210b", :device_error},
           {@without <> "\nC_WrapKey rv=0x30", :device_error},
           {@without <> "\nC_WrapKey rv=0x30 mechanism=0x1085", :device_error},
           {@without <> "\nC_GenerateKey rv=0x30", :device_error},
