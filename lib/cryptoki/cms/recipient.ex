@@ -7,6 +7,7 @@ defmodule Cryptoki.CMS.Recipient do
   alias Cryptoki.ContentKey.{Derivation, OAEP, Transport}
   alias Cryptoki.DER
   alias Cryptoki.DER.Reader
+  alias Cryptoki.PublicKey.OID
   alias Cryptoki.SignatureAlgorithm.Identifier
 
   @typedoc "Issuer and serial number as they stand in the certificate, or the identifier of its key."
@@ -32,11 +33,11 @@ defmodule Cryptoki.CMS.Recipient do
   @type kek :: %{kind: :kek, id: id, size: pos_integer | :unknown, encrypted: binary}
   @type t :: transport | agreement | kek | Password.t() | %{kind: :other, id: nil}
 
-  @rsa {1, 2, 840, 113_549, 1, 1, 1}
+  @rsa OID.rsa()
   @oaep {1, 2, 840, 113_549, 1, 1, 7}
   @mgf1 {1, 2, 840, 113_549, 1, 1, 8}
   @specified {1, 2, 840, 113_549, 1, 1, 9}
-  @ec {1, 2, 840, 10_045, 2, 1}
+  @ec OID.ec()
   @montgomery [{1, 3, 101, 110}, {1, 3, 101, 111}]
 
   @hashes Map.new([:sha, :sha224, :sha256, :sha384, :sha512], &{Identifier.hash_oid(&1), &1})

@@ -4,7 +4,7 @@ defmodule Cryptoki.CMS.SignedData.Read do
 
   alias Cryptoki.{DER, Error}
   alias Cryptoki.DER.Reader
-  alias Cryptoki.PublicKey.Info
+  alias Cryptoki.PublicKey.{Info, OID}
   alias Cryptoki.SignatureAlgorithm
   alias Cryptoki.SignatureAlgorithm.Identifier
   alias Cryptoki.X509.{Certificate, Extensions, Signature}
@@ -13,7 +13,7 @@ defmodule Cryptoki.CMS.SignedData.Read do
   @signed_data {1, 2, 840, 113_549, 1, 7, 2}
   @content_type {1, 2, 840, 113_549, 1, 9, 3}
   @message_digest {1, 2, 840, 113_549, 1, 9, 4}
-  @rsa {1, 2, 840, 113_549, 1, 1, 1}
+  @rsa OID.rsa()
 
   # Each may have issued another one.
   @most_certificates 32

@@ -6,9 +6,9 @@ defmodule Cryptoki.PrivateKey.Elliptic do
   alias Cryptoki.{DER, PrivateKey}
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.DER.Reader
-  alias Cryptoki.PublicKey.Info
+  alias Cryptoki.PublicKey.{Info, OID}
 
-  @ec {1, 2, 840, 10_045, 2, 1}
+  @ec OID.ec()
   @sizes %{ed25519: 32, ed448: 57, x25519: 32, x448: 56}
   # RFC 8410, section 3.
   @edwards_oids %{

@@ -7,10 +7,11 @@ defmodule Cryptoki.PrivateKey.Info do
   alias Cryptoki.{DER, PrivateKey, PublicKey}
   alias Cryptoki.DER.Reader
   alias Cryptoki.PrivateKey.{Elliptic, Encryption, PostQuantum, RSA}
+  alias Cryptoki.PublicKey.OID
   alias Cryptoki.SignatureAlgorithm.Identifier
 
-  @rsa {1, 2, 840, 113_549, 1, 1, 1}
-  @ec {1, 2, 840, 10_045, 2, 1}
+  @rsa OID.rsa()
+  @ec OID.ec()
   @edwards PrivateKey.Elliptic.edwards_oids()
   @called %{
     {1, 2, 840, 113_549, 1, 1, 10} =>

@@ -6,10 +6,11 @@ defmodule Cryptoki.PrivateKey.JWK do
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.DER.Reader
   alias Cryptoki.PrivateKey.{Parts, PostQuantum}
+  alias Cryptoki.PublicKey.OID
 
   @what "JWK: "
-  @rsa {1, 2, 840, 113_549, 1, 1, 1}
-  @ec {1, 2, 840, 10_045, 2, 1}
+  @rsa OID.rsa()
+  @ec OID.ec()
   # With the bytes of a coordinate.
   @curves %{
     "P-256" => {{1, 2, 840, 10_045, 3, 1, 7}, 32},

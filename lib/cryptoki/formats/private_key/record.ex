@@ -6,10 +6,11 @@ defmodule Cryptoki.PrivateKey.Record do
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.DER.Reader
   alias Cryptoki.PrivateKey.Parts
+  alias Cryptoki.PublicKey.OID
 
   @what "private key: "
-  @rsa {1, 2, 840, 113_549, 1, 1, 1}
-  @ec {1, 2, 840, 10_045, 2, 1}
+  @rsa OID.rsa()
+  @ec OID.ec()
   @edwards PrivateKey.Elliptic.edwards_oids()
 
   @doc "Whether it is a record that could be a key, by its name and how many fields it has."

@@ -6,9 +6,9 @@ defmodule Cryptoki.PrivateKey.RSA do
   alias Cryptoki.DER
   alias Cryptoki.DER.Reader
   alias Cryptoki.PrivateKey
-  alias Cryptoki.PublicKey.Info
+  alias Cryptoki.PublicKey.{Info, OID}
 
-  @rsa {1, 2, 840, 113_549, 1, 1, 1}
+  @rsa OID.rsa()
 
   # As the standards for files and for tokens call them.
   @numbers [

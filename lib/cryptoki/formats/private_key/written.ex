@@ -5,9 +5,10 @@ defmodule Cryptoki.PrivateKey.Written do
   alias Cryptoki.{DER, PrivateKey}
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.PrivateKey.PostQuantum
+  alias Cryptoki.PublicKey.OID
 
-  @rsa {1, 2, 840, 113_549, 1, 1, 1}
-  @ec {1, 2, 840, 10_045, 2, 1}
+  @rsa OID.rsa()
+  @ec OID.ec()
   @numbers ~w[modulus public_exponent private_exponent prime_1 prime_2 exponent_1 exponent_2 coefficient]a
 
   @spec pkcs8(PrivateKey.t()) :: DER.t()

@@ -7,13 +7,13 @@ defmodule Cryptoki.PublicKey.Info do
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.DER
   alias Cryptoki.DER.Reader
-  alias Cryptoki.PublicKey.Edwards
+  alias Cryptoki.PublicKey.{Edwards, OID}
   alias Cryptoki.SignatureAlgorithm
   alias Cryptoki.SignatureAlgorithm.{Identifier, PostQuantum}
 
-  @rsa {1, 2, 840, 113_549, 1, 1, 1}
-  @rsa_pss {1, 2, 840, 113_549, 1, 1, 10}
-  @ec {1, 2, 840, 10_045, 2, 1}
+  @rsa OID.rsa()
+  @rsa_pss OID.rsa_pss()
+  @ec OID.ec()
   @edwards %{
     {1, 3, 101, 112} => {:ed25519, 32},
     {1, 3, 101, 113} => {:ed448, 57},

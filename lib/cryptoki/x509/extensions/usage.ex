@@ -4,7 +4,7 @@ defmodule Cryptoki.X509.Extensions.Usage do
   # of it a kind of key can do. Pure.
 
   alias Cryptoki.DER
-  alias Cryptoki.PublicKey.Info
+  alias Cryptoki.PublicKey.{Info, OID}
   alias Cryptoki.X509.Extensions.Names
 
   @usages Names.usages()
@@ -123,6 +123,10 @@ defmodule Cryptoki.X509.Extensions.Usage do
 
   ## Keys
 
+  @rsa OID.rsa()
+  @rsa_pss OID.rsa_pss()
+  @ec OID.ec()
+
   @doc "The kind of key of a `SubjectPublicKeyInfo`."
   @spec kind(DER.t()) :: kind
   def kind(public_key_info) do
@@ -130,9 +134,9 @@ defmodule Cryptoki.X509.Extensions.Usage do
     kind_of(algorithm)
   end
 
-  defp kind_of({1, 2, 840, 113_549, 1, 1, 1}), do: :rsa
-  defp kind_of({1, 2, 840, 113_549, 1, 1, 10}), do: :signature
-  defp kind_of({1, 2, 840, 10_045, 2, 1}), do: :ec
+  defp kind_of(@rsa), do: :rsa
+  defp kind_of(@rsa_pss), do: :signature
+  defp kind_of(@ec), do: :ec
   # X25519 and X448, Ed25519 and Ed448 (RFC 8410).
   defp kind_of({1, 3, 101, curve}) when curve in [110, 111], do: :agreement
   defp kind_of({1, 3, 101, curve}) when curve in [112, 113], do: :signature
