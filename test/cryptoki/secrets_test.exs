@@ -19,7 +19,14 @@ defmodule Cryptoki.SecretsTest do
     File.write!(pin, SoftHSM.pin() <> "\n")
     dump = Path.join(directory, "erl_crash.dump")
     hold = if context[:hold], do: ~c"1", else: false
-    environment = [{~c"CRYPTOKI_TEST_HOLD", hold}, {~c"ERL_CRASH_DUMP", to_charlist(dump)}]
+    look = System.get_env("CRYPTOKI_LOOK", "1")
+
+    environment = [
+      {~c"CRYPTOKI_TEST_HOLD", hold},
+      {~c"ERL_CRASH_DUMP", to_charlist(dump)},
+      {~c"CRYPTOKI_LOOK", to_charlist(look)}
+    ]
+
     port = start(options, [pin, "#{context[:isolation] || :none}"], environment)
     {:os_pid, pid} = Port.info(port, :os_pid)
     on_exit(fn -> System.cmd("kill", ["-KILL", "#{pid}"], stderr_to_stdout: true) end)
@@ -58,7 +65,11 @@ defmodule Cryptoki.SecretsTest do
     [worker] = children(keeper)
     copies = copies(pid, SoftHSM.pin())
     theirs = if readable?(worker), do: copies(worker, SoftHSM.pin()), else: []
+    environment = if readable?(worker), do: File.read!("/proc/#{worker}/environ")
     kill(pid, "KILL", context.port)
+    # Of the VM's it has what it needs.
+    if environment, do: assert(environment =~ "CRYPTOKI_LOOK=" and environment =~ "PATH=")
+    refute environment && environment =~ "ERL_CRASH_DUMP"
     assert not_of_the_vm(copies) == [] and theirs == []
   end
 

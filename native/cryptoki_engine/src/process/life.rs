@@ -39,6 +39,7 @@ const KEPT: &[&str] = &[
     "TMPDIR",
     "XDG_RUNTIME_DIR",
     "LD_LIBRARY_PATH",
+    "CRYPTOKI_LOOK",
     "SOFTHSM2_CONF",
     "KRYOPTIC_CONF",
     "OPENSC_CONF",
