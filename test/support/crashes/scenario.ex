@@ -59,6 +59,9 @@ defmodule Cryptoki.Test.Crashes.Scenario do
         Verbs.make(context.hsm)
       end,
       size: &Cryptoki.size(&1.hsm, &1.rsa),
+      # Found here, as this token searches in no session that is in an operation.
+      size_of_aes: &Cryptoki.size(&1.hsm, &1.aes),
+      size_of_hmac: &Cryptoki.size(&1.hsm, &1.hmac),
       sign_recover: &Cryptoki.sign_recover(&1.hsm, &1.rsa, :rsa_pkcs, @text),
       verify_recover: &Cryptoki.verify_recover(&1.hsm, &1.rsa_public, :rsa_pkcs, @text),
       digest_key: in_session(:digest, nil, :sha256, &Operation.update(&1, {:key, &2.aes})),
@@ -102,15 +105,19 @@ defmodule Cryptoki.Test.Crashes.Scenario do
       verify_message: messages(:message_verify, :hmac, :sha256_hmac, nil, @text),
       cancel: in_session(:sign, :hmac, :sha256_hmac, fn op, _context -> Operation.cancel(op) end),
       verify_signature:
-        &Cryptoki.verify(&1.hsm, &1.ec_public, :ecdsa_sha256, @text, @text <> @text),
-      verify_signature_stream:
-        &Cryptoki.verify(
-          &1.hsm,
-          &1.ec_public,
-          :ecdsa_sha256,
-          {:stream, [@text, @text]},
-          @text <> @text
+        &Cryptoki.verify(&1.hsm, &1.ec_public, :ecdsa_sha256, @text, @text <> @text,
+          signature_first: true
         ),
+      verify_signature_stream: fn context ->
+        Cryptoki.with_session(context.hsm, fn session ->
+          options = [signature: @text <> @text]
+
+          with {:ok, operation} <-
+                 Cryptoki.start(session, :verify, context.ec_public, :ecdsa_sha256, options),
+               :ok <- Operation.update(operation, @text),
+               do: Operation.finish(operation)
+        end)
+      end,
       wrap:
         &Cryptoki.wrap_key(&1.hsm, &1.aes, {:aes_gcm, iv: <<0::96>>, tag_bits: 128}, &1.hmac,
           associated_data: "data"
@@ -152,9 +159,15 @@ defmodule Cryptoki.Test.Crashes.Scenario do
 
   defp on_token(template), do: [token: true] ++ template
 
+  # What a token refuses is begun all the same: what comes after it is called then.
+  @begun ~w(C_SignRecoverInit C_VerifyRecoverInit C_DigestInit C_SignInit C_VerifyInit C_MessageSignInit
+            C_MessageVerifyInit C_MessageDecryptInit C_SignMessageBegin C_VerifyMessageBegin
+            C_DecryptMessageBegin C_VerifySignatureInit)
+
   defp steps(name, token, prepare, steps) do
     steps = for {name, fun} <- steps, do: {name, %{}, &called(fun, &1)}
-    %Scenario{name: name, token: token, prepare: prepare, steps: steps}
+    lines = Enum.map_join(@begun, "\n", &"#{&1} rv=0 after_forward")
+    %Scenario{name: name, token: token, prepare: prepare, steps: steps, lines: lines}
   end
 
   # What the token says to it is its affair.
@@ -177,16 +190,20 @@ defmodule Cryptoki.Test.Crashes.Scenario do
     end
   end
 
-  # A message in one, and one in two: the first that is told of a crash counts.
+  # A message in one, one in two, and none.
   defp messages(kind, key, mechanism, parameters, extra) do
-    in_session(kind, key, mechanism, fn operation, _context ->
-      answers = [
-        Operation.message(operation, parameters, extra, @text),
-        Operation.message(operation, parameters, extra, {:stream, [@text, @text]}),
-        Operation.finish(operation)
-      ]
+    parts = [
+      &Operation.message(&1, parameters, extra, @text),
+      &Operation.message(&1, parameters, extra, {:stream, [@text, @text]}),
+      &Operation.finish/1
+    ]
 
-      Enum.find(answers, :ok, &match?({:error, %Error{reason: :library_crashed}}, &1))
-    end)
+    fn context ->
+      parts
+      |> Enum.map(fn part ->
+        in_session(kind, key, mechanism, fn operation, _context -> part.(operation) end).(context)
+      end)
+      |> Enum.find(:ok, &match?({:error, %Error{reason: :library_crashed}}, &1))
+    end
   end
 end
