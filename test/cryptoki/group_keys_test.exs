@@ -67,6 +67,10 @@ defmodule Cryptoki.GroupKeysTest do
     missing = Error.new(:key_not_found, nil, executed: false)
     assert 0b11 == proven.({:ok, :a}, %{0 => {:ok, :a, :there}, 1 => {:ok, :a, :there}})
     assert 0b11 == proven.({:error, full}, %{0 => {:error, full}, 1 => {:error, full}})
+
+    assert [{_proven, :a, %{0 => {:ok, :a}, 1 => {:ok, :a}}}] =
+             Groups.lookup(group, {:proven, :sign, @names})
+
     # And whoever waits for it is told so.
     waiting = %{used => %{waiting: [{self(), :waits}]}}
     state = %{group: group, proving: waiting}

@@ -122,7 +122,7 @@ defmodule Cryptoki.Group.Key do
     mask = Bitwise.bor(proven, unrefuted(group, used, identity, outcomes))
 
     others(group, identity, outcomes)
-    said = Map.merge(said_before(group, used), Map.new(outcomes, &said/1))
+    said = heard(said_before(group, used), Map.new(outcomes, &said/1), identity)
 
     # Of names that are none there may be any number.
     if identity != nil do
@@ -214,6 +214,14 @@ defmodule Cryptoki.Group.Key do
   defp said({slot, {:ok, identity, _names}}), do: {slot, {:ok, identity}}
   defp said({slot, {kind, error}}), do: {slot, {kind, error}}
 
+  # One that could not say has what it had: it is no news that it was full.
+  defp heard(before, now, identity) do
+    Map.merge(before, now, fn
+      _slot, {:ok, ^identity} = has, {:error, _error} -> has
+      _slot, _before, now -> now
+    end)
+  end
+
   @doc "A member has answered that the others have not waited for."
   @spec also(map, Proofs.used(), non_neg_integer, term) :: map
   def also(%{group: group} = state, {use, selector}, slot, outcome) do
@@ -222,7 +230,7 @@ defmodule Cryptoki.Group.Key do
 
       :ets.insert(
         group.table,
-        {key, identity, Map.put(said, slot, elem(said({slot, outcome}), 1))}
+        {key, identity, heard(said, Map.new([said({slot, outcome})]), identity)}
       )
 
       with [{proof, mask, until}] <- Groups.lookup(group, {:proof, use, Proofs.row(selector)}) do
