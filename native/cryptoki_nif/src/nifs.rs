@@ -244,9 +244,10 @@ fn run<'a>(
     }
     let begun = Instant::now();
     let found = request.look(until);
-    pace.caller_looked(found.is_some());
+    let took = begun.elapsed();
+    pace.caller_looked(found.is_some(), took);
     // In hundredths of the millisecond that a process has.
-    let looked = begun.elapsed().as_micros() / 10;
+    let looked = took.as_micros() / 10;
     consume_timeslice(env, i32::try_from(looked).unwrap_or(100).clamp(1, 100));
     match found.or_else(|| request.look_away(Caller::of(env, reference))) {
         Some((outcome, Times { waited, worked })) => {

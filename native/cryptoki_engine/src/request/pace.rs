@@ -15,6 +15,13 @@ const THREADS_BOUND: Duration = Duration::from_micros(50);
 const FOUND: u32 = 1;
 const FULL: u32 = 32;
 const MISSED: u32 = 2;
+/// No look takes so long by itself.
+const INTERRUPTED: Duration = Duration::from_micros(600);
+/// For so many calls at least, and at most, nobody looks after one that was interrupted.
+const SHORTEST_REST: u32 = 512;
+const LONGEST_REST: u32 = 1 << 15;
+/// After so many looks that were not it is half as many again.
+const PEACE: u32 = 1 << 12;
 /// So many at most, each some 40 ns.
 const PAUSES: u32 = 12;
 /// While it does not pay, one of so many looks all the same, whether it does now.
@@ -59,6 +66,47 @@ pub struct Pace {
     worked: AtomicU64,
     callers: Score,
     threads: Score,
+    rest: Rest,
+}
+
+/// Who loses the processor while looking shares it with somebody who works: such a look costs as much as many wakes, and
+/// who sleeps is let in sooner. So nobody looks for a while after it, for longer where it comes again.
+struct Rest {
+    left: AtomicU32,
+    next: AtomicU32,
+    undisturbed: AtomicU32,
+}
+
+impl Rest {
+    const fn new() -> Self {
+        Self {
+            left: AtomicU32::new(0),
+            next: AtomicU32::new(SHORTEST_REST),
+            undisturbed: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether it is over; to be asked for each call.
+    fn is_over(&self) -> bool {
+        let left = self.left.load(Relaxed);
+        if left > 0 {
+            self.left.store(left - 1, Relaxed);
+        }
+        left == 0
+    }
+
+    /// A look has taken so long. Two at once may lose one of the two, as with the score.
+    fn looked(&self, took: Duration) {
+        let next = self.next.load(Relaxed);
+        if took >= INTERRUPTED {
+            self.left.store(next, Relaxed);
+            self.next.store((2 * next).min(LONGEST_REST), Relaxed);
+        } else if next > SHORTEST_REST
+            && self.undisturbed.fetch_add(1, Relaxed) % PEACE == PEACE - 1
+        {
+            self.next.store(next / 2, Relaxed);
+        }
+    }
 }
 
 impl Default for Pace {
@@ -67,6 +115,7 @@ impl Default for Pace {
             worked: AtomicU64::new(SHORT),
             callers: Score::new(),
             threads: Score::new(),
+            rest: Rest::new(),
         }
     }
 }
@@ -81,23 +130,29 @@ impl Pace {
 
     /// Until when a caller may look for its answer, if it pays.
     pub fn callers_look(&self) -> Option<Instant> {
-        let pays = is_possible() && self.worked.load(Relaxed) <= SHORT && self.callers.pays();
+        let pays = is_possible()
+            && self.worked.load(Relaxed) <= SHORT
+            && self.rest.is_over()
+            && self.callers.pays();
         pays.then(|| Instant::now() + CALLERS_BOUND)
     }
 
-    /// Whether a caller has found its answer.
-    pub fn caller_looked(&self, found: bool) {
+    /// Whether a caller has found its answer, and how long it has looked.
+    pub fn caller_looked(&self, found: bool, took: Duration) {
+        self.rest.looked(took);
         self.callers.note(found);
     }
 
     /// Whether it pays for a thread to look.
     pub fn threads_look(&self) -> bool {
-        is_possible() && self.threads.pays()
+        is_possible() && self.rest.is_over() && self.threads.pays()
     }
 
     /// What a thread finds that looks for a while.
     pub fn find<T>(&self, look: impl FnMut() -> Option<T>) -> Option<T> {
-        let found = look_until(Instant::now() + THREADS_BOUND, look);
+        let begun = Instant::now();
+        let found = look_until(begun + THREADS_BOUND, look);
+        self.rest.looked(begun.elapsed());
         self.threads.note(found.is_some());
         found
     }
@@ -152,6 +207,31 @@ mod tests {
             }
         }
         assert!(tries < (MISSED + 1) * PROBE + FULL, "{tries}");
+    }
+
+    #[test]
+    fn who_loses_the_processor_while_looking_looks_no_more_for_a_while() {
+        let pace = Pace::default();
+        pace.worked(0);
+        pace.caller_looked(true, INTERRUPTED);
+        assert!(!pace.threads_look() && pace.callers_look().is_none());
+
+        let rest = Rest::new();
+        let calls = || std::iter::from_fn(|| (!rest.is_over()).then_some(())).count();
+        assert_eq!(calls(), 0);
+        for longer in [1, 2, 4] {
+            rest.looked(INTERRUPTED);
+            assert_eq!(calls(), (longer * SHORTEST_REST) as usize);
+        }
+        for _ in 0..20 {
+            rest.looked(INTERRUPTED);
+        }
+        assert_eq!(calls(), LONGEST_REST as usize);
+        for _ in 0..20 * PEACE {
+            rest.looked(CALLERS_BOUND);
+        }
+        rest.looked(INTERRUPTED);
+        assert_eq!(calls(), SHORTEST_REST as usize);
     }
 
     #[test]
