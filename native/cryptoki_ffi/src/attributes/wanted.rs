@@ -100,7 +100,8 @@ impl<'k> Wanted<'k> {
         lengths: Vec<CK_ATTRIBUTE_TYPE>,
         each: usize,
     ) -> Result<Self> {
-        let room = if is_plain(kinds) && (1..=ROOMS).contains(&kinds.len()) {
+        // One alone is asked for as ever: a failure is said of it at once, and what was executed is not run again.
+        let room = if is_plain(kinds) && (2..=ROOMS).contains(&kinds.len()) {
             Some(Zeroizing::new(buffer(kinds.len() * each, FUNCTION)?))
         } else {
             None
