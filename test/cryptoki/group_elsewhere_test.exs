@@ -100,7 +100,8 @@ defmodule Cryptoki.GroupElsewhereTest do
     assert {:ok, public} = Cryptoki.public_key(group, @invoice)
     assert public == Test.Group.public(key)
     {:ok, jws} = Cryptoki.JWS.sign(group, @invoice, "payload")
-    assert {:ok, _} = Cryptoki.JWS.verify(group, @invoice, jws)
+    {:ok, jwk} = Cryptoki.JWK.public(group, @invoice)
+    assert {:ok, _} = Cryptoki.JWS.verify({:jwks, [jwk]}, jws)
     assert :ok = Cryptoki.destroy(group, made)
 
     assert {:error, %Error{reason: :key_not_found, member: member}} = sign(group, label: "none")

@@ -252,7 +252,7 @@ defmodule Cryptoki.GroupMembersTest do
     do: Enum.count(FaultyModule.since(module, mark), &match?({"C_Login", _, _}, &1))
 
   test "a full queue takes nobody out: the others are asked, then the caller is told" do
-    %{modules: modules} = two(sessions: 1, queue_limit: 1)
+    %{modules: modules} = two(sessions: 1, queue_limit: 1, timeout: 250_000)
     start([@one, @two])
     {:ok, _} = sign()
     for module <- modules, do: FaultyModule.control(module, "C_Sign hang")
@@ -325,7 +325,8 @@ defmodule Cryptoki.GroupMembersTest do
     assert {:ok, %{state: :ready, health: :ok, sessions: %{wanted: 6}}} = Cryptoki.status(@group)
     assert Enum.sum(Enum.map(status.members, & &1.share)) == 1.0
     :ok = stop_supervised(@two)
-    await(fn -> sign() && of(@two).state == :out end)
+    # Who finds that it is out says so before it has said why.
+    await(fn -> sign() && match?(%{state: :out, reason: %Error{}}, of(@two)) end)
 
     assert {:ok, %{in: 1, left: %{members: 0, sessions: 0, keys_lost: [_, _]}}} =
              Group.status(@group)
