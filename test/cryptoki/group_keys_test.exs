@@ -11,7 +11,6 @@ defmodule Cryptoki.GroupKeysTest do
   @two __MODULE__.Two
   @group __MODULE__.Group
   @names [label: "invoice"]
-  @moduletag timeout: :infinity
 
   defp two do
     key = Test.Group.key()

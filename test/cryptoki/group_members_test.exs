@@ -10,7 +10,6 @@ defmodule Cryptoki.GroupMembersTest do
   @one __MODULE__.One
   @two __MODULE__.Two
   @group __MODULE__.Group
-  @moduletag timeout: :infinity
 
   defp start(members, more \\ []) do
     options = [name: @group, members: members, reconnect: [min: 20, max: 100]]

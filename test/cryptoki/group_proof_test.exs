@@ -6,8 +6,6 @@ defmodule Cryptoki.GroupProofTest do
   alias Cryptoki.Group
   alias Cryptoki.Test
 
-  @moduletag timeout: :infinity
-
   test "hanging, rebooting, with another key, full and slow members: every signature is right and made once" do
     five = Test.Group.five(__MODULE__.Group)
     {:ok, _} = Cryptoki.sign(five.group, [label: "invoice"], :sha256_rsa_pkcs, "data")
