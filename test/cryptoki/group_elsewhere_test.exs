@@ -197,14 +197,7 @@ defmodule Cryptoki.GroupElsewhereTest do
           ],
           do: Task.async(fn -> load.(hsm, time) end)
 
-    # Each side cuts, by turns.
-    for _ <- 1..5 do
-      await(fn -> second in Node.list() end)
-      Node.disconnect(second)
-      await(fn -> first in Node.list() end)
-      :peer.call(one, :erlang, :disconnect_node, [node()])
-      :peer.call(two, :erlang, :disconnect_node, [first])
-    end
+    Cluster.cut(5, {one, first}, {two, second})
 
     for counts <- Task.await_many(callers, :infinity),
         do: assert(counts.ok > 0 and Map.keys(counts) -- known() == [])

@@ -436,14 +436,7 @@ defmodule Cryptoki.NodesTest do
           ],
           do: Task.async(fn -> load.(hsm, time) end)
 
-    # Each side cuts, by turns.
-    for _ <- 1..10 do
-      await(fn -> second in Node.list() end)
-      Node.disconnect(second)
-      await(fn -> first in Node.list() end)
-      :peer.call(one, :erlang, :disconnect_node, [node()])
-      :peer.call(two, :erlang, :disconnect_node, [first])
-    end
+    Cluster.cut(10, {one, first}, {two, second})
 
     outcomes = Task.await_many(callers, 60_000)
     for counts <- outcomes, do: assert(counts.ok > 0 and Map.keys(counts) -- known() == [])

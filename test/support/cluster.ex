@@ -45,6 +45,22 @@ defmodule Cryptoki.Test.Cluster do
     :exit, _stopped -> :ok
   end
 
+  @doc "The sides cut the connections between them by turns, so many times; calls connect them again."
+  @spec cut(pos_integer, {pid, node}, {pid, node}) :: :ok
+  def cut(times, {one, first}, {two, second}) do
+    for _ <- 1..times do
+      connected(second)
+      Node.disconnect(second)
+      connected(first)
+      :peer.call(one, :erlang, :disconnect_node, [node()])
+      :peer.call(two, :erlang, :disconnect_node, [first])
+    end
+
+    :ok
+  end
+
+  defp connected(node), do: if(node in Node.list(), do: :ok, else: connected(node))
+
   @doc "Calls over and over for so many milliseconds; how often each outcome was. Nothing else ever comes."
   @spec load(term, pos_integer) :: map
   def load(hsm, time), do: repeat(hsm, System.monotonic_time(:millisecond) + time, %{})
