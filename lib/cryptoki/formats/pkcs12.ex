@@ -66,7 +66,7 @@ defmodule Cryptoki.PKCS12 do
     if Reader.integer(version) != 3,
       do: Reader.wrong!(version, "there is no such version of PKCS #12")
 
-    bytes =
+    {bytes, password} =
       authentic(content(safe), mac || Reader.refuse!(:unsupported, @what <> @no_mac), password)
 
     safes = for safe <- inside(bytes, "authSafe", "safe"), do: safe(safe)
@@ -78,13 +78,14 @@ defmodule Cryptoki.PKCS12 do
 
   # What somebody changed is not opened, whoever knows the password.
   defp authentic(bytes, mac, password) do
-    if MAC.authentic?(mac, bytes.contents, password),
-      do: der(bytes),
-      else:
-        Reader.wrong!(
-          bytes,
-          "it is not authentic with this password: another was meant, or it was changed"
-        )
+    case MAC.password(mac, bytes.contents, password) do
+      {:ok, written} ->
+        {der(bytes), written}
+
+      :error ->
+        text = "it is not authentic with this password: another was meant, or it was changed"
+        Reader.wrong!(bytes, text)
+    end
   end
 
   # What stands in it was written by itself: the MAC is of its bytes as they are.

@@ -12,9 +12,9 @@ defmodule Cryptoki.PKCS12.MAC do
   # RFC 9579, section 5: no key of fewer; and no hash has more.
   @sizes 20..64
 
-  @doc "Whether the MAC is one of these bytes with this password."
-  @spec authentic?(Reader.t(), binary, binary) :: boolean
-  def authentic?(mac, bytes, password) do
+  @doc "The password as the MAC of these bytes was made with it, where it was."
+  @spec password(Reader.t(), binary, binary) :: {:ok, Password.t()} | :error
+  def password(mac, bytes, password) do
     [info, salt, iterations] =
       Reader.fields(mac, [{"mac", 0x30}, {"macSalt", 4}, {:maybe, "iterations", 2}])
 
@@ -24,15 +24,16 @@ defmodule Cryptoki.PKCS12.MAC do
       # Salt and iterations beside it are of no account.
       {@pbmac1, %Reader{} = parameters} ->
         {hash, key} = pbmac1(parameters, password)
-        same?(digest, :crypto.mac(:hmac, hash, key, bytes))
+        if same?(digest, :crypto.mac(:hmac, hash, key, bytes)), do: {:ok, password}, else: :error
 
       {oid, parameters} ->
         hash = Password.hash(oid) || unknown!(algorithm)
         if parameters, do: Reader.null(parameters)
         count = if iterations, do: Password.count(iterations), else: 1
 
-        Enum.any?(Password.mac_keys(hash, password, Reader.octets(salt), count), fn key ->
-          same?(digest, :crypto.mac(:hmac, hash, key, bytes))
+        Enum.find_value(Password.written(password), :error, fn written ->
+          key = Password.mac_key(hash, written, Reader.octets(salt), count)
+          if same?(digest, :crypto.mac(:hmac, hash, key, bytes)), do: {:ok, written}
         end)
     end
   end

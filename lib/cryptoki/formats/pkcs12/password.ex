@@ -20,6 +20,14 @@ defmodule Cryptoki.PKCS12.Password do
   @oids Map.new(Map.keys(@hashes), &{Identifier.hash_oid(&1), &1})
   @ids %{key: 1, iv: 2, mac: 3}
 
+  @typedoc "An empty password is written as two zeros, or as nothing, which is `:none`; one file keeps to one way."
+  @type t :: binary | :none
+
+  @doc "The ways in which a password may have been written."
+  @spec written(binary) :: [t]
+  def written(""), do: ["", :none]
+  def written(password), do: [password]
+
   @doc "How many rounds are computed at most, of one file."
   @spec most() :: pos_integer
   def most, do: @most_in_all
@@ -31,11 +39,11 @@ defmodule Cryptoki.PKCS12.Password do
   @spec hash(tuple) :: atom | nil
   def hash(oid), do: @oids[oid]
 
-  @doc "The keys that a MAC may have been made with: there are two ways to write no password."
-  @spec mac_keys(atom, binary, binary, pos_integer) :: Enumerable.t()
-  def mac_keys(hash, password, salt, count) do
+  @doc "The key of a MAC."
+  @spec mac_key(atom, t, binary, pos_integer) :: binary
+  def mac_key(hash, password, salt, count) do
     {size, _block} = @hashes[hash]
-    Stream.map(forms(password), &derived(hash, :mac, &1, salt, count, size))
+    derived(hash, :mac, text(password), salt, count, size)
   end
 
   @doc "How many rounds a field asks for."
@@ -56,16 +64,16 @@ defmodule Cryptoki.PKCS12.Password do
   end
 
   @doc "Bytes for a purpose, by SHA-1 as all of the old encryption has it."
-  @spec bytes(:key | :iv, binary, binary, pos_integer, pos_integer) :: binary
+  @spec bytes(:key | :iv, t, binary, pos_integer, pos_integer) :: binary
   def bytes(purpose, password, salt, count, size),
-    do: derived(:sha, purpose, hd(forms(password)), salt, count, size)
+    do: derived(:sha, purpose, text(password), salt, count, size)
 
-  # UTF-16 with two zeros behind it; of none there are two ways to write it.
-  defp forms(""), do: [<<0, 0>>, ""]
+  # UTF-16 with two zeros behind it.
+  defp text(:none), do: ""
 
-  defp forms(password) do
+  defp text(password) do
     encoding = if String.valid?(password), do: :utf8, else: :latin1
-    [:unicode.characters_to_binary(password, encoding, {:utf16, :big}) <> <<0, 0>>]
+    :unicode.characters_to_binary(password, encoding, {:utf16, :big}) <> <<0, 0>>
   end
 
   defp derived(hash, purpose, password, salt, count, size) do

@@ -42,7 +42,7 @@ defmodule Cryptoki.PrivateKey.Encryption do
   def unknown, do: @unknown
 
   @doc "What was encrypted, or at least ends as if it had been."
-  @spec open(Reader.t(), Reader.t(), binary) :: binary
+  @spec open(Reader.t(), Reader.t(), Password.t()) :: binary
   def open(algorithm, sealed, password),
     do: opened(Identifier.parts(algorithm), sealed, password)
 
@@ -60,7 +60,7 @@ defmodule Cryptoki.PrivateKey.Encryption do
     {kdf, scheme} = parameters(parts)
     {cipher, size, block, iv} = cipher(Identifier.parts(scheme))
     data = whole(sealed, block)
-    key = key(kdf(kdf), size, password)
+    key = key(kdf(kdf), size, if(password == :none, do: "", else: password))
     cipher |> decrypt(key, iv, data) |> unpadded(block, sealed)
   end
 

@@ -58,7 +58,7 @@ defmodule Cryptoki.PrivateKey.Info do
 
       # One in 256 wrong passwords leaves something behind.
       {:error, %{detail: text}} ->
-        Reader.wrong!(sealed, "with this password it is no key: #{text}")
+        Reader.wrong!(sealed, "with this password it is no key that is read here: #{text}")
     end
   end
 
