@@ -2,7 +2,7 @@ defmodule Cryptoki.Test.Group do
   @moduledoc false
   # Groups of tokens that hold the same keys, and tokens that fail on command among them.
 
-  alias Cryptoki.Test.{FaultyModule, SoftHSM}
+  alias Cryptoki.Test.{FaultyModule, SoftHSM, Token}
 
   @options [sessions: 4, timeout: 20_000, reconnect: [min: 1, max: 50]]
   @ec {:namedCurve, {1, 2, 840, 10045, 3, 1, 7}}
@@ -22,7 +22,8 @@ defmodule Cryptoki.Test.Group do
   @doc "A token that fails on command, with its instance of this name, and the keys on it."
   @spec member(atom, [{String.t(), tuple}], keyword) :: FaultyModule.t()
   def member(name, keys, more \\ []) do
-    module = FaultyModule.new(labels: [SoftHSM.label()], token: :softhsm2)
+    {token, more} = Keyword.pop(more, :token, :softhsm2)
+    module = FaultyModule.new(labels: [SoftHSM.label()], token: token)
     start(module, name, more)
     for {label, key} <- keys, do: {:ok, _} = import_key(name, key, label)
     module
@@ -67,7 +68,10 @@ defmodule Cryptoki.Test.Group do
 
   @five ~w[hangs reboots another busy slow]a
 
-  @doc "Five members: one that will hang, reboot, have another key of the name, be full, be slow; and their group."
+  @doc """
+  Five members: one that will hang, reboot, have another key of the name, be full, be slow; and their group. Who
+  reboots has its library in a process of its own, and so has who is slow, which is of Kryoptic where that is built.
+  """
   @spec five(atom) :: %{
           key: tuple,
           group: atom,
@@ -99,7 +103,13 @@ defmodule Cryptoki.Test.Group do
 
   defp five_options(:hangs), do: [sessions: 2, timeout: 1_000]
   defp five_options(:busy), do: [sessions: 1, queue_limit: 1]
-  defp five_options(_kind), do: [sessions: 4]
+  defp five_options(:another), do: [sessions: 4]
+  defp five_options(:reboots), do: [sessions: 4, isolation: :process]
+
+  defp five_options(:slow) do
+    token = if Token.library(:kryoptic), do: :kryoptic, else: :softhsm2
+    [sessions: 4, isolation: :process, token: token]
+  end
 
   @doc "What goes wrong with them."
   @spec disturb(map) :: :ok
@@ -116,15 +126,18 @@ defmodule Cryptoki.Test.Group do
 
   @doc """
   So many callers sign so often, each its own data; what came of it: `:ok`, how long each took in microseconds, the
-  errors, and how often a token has signed. A wrong signature raises.
+  errors, and how often a token has signed. A wrong signature raises. `reboots?` is whether one of them reboots meanwhile.
   """
-  @spec sign(map, pos_integer, pos_integer) :: map
-  def sign(%{modules: modules} = five, callers, calls) do
+  @spec sign(map, pos_integer, pos_integer, reboots? :: boolean) :: map
+  def sign(%{modules: modules} = five, callers, calls, reboots? \\ true) do
     marks = Map.new(modules, fn {kind, module} -> {kind, FaultyModule.mark(module)} end)
 
     answers =
       1..callers
-      |> Task.async_stream(&caller(five, &1, calls), timeout: :infinity, max_concurrency: callers)
+      |> Task.async_stream(&caller(five, &1, calls, reboots?),
+        timeout: :infinity,
+        max_concurrency: callers
+      )
       |> Enum.flat_map(fn {:ok, answers} -> answers end)
 
     signed =
@@ -143,13 +156,17 @@ defmodule Cryptoki.Test.Group do
     }
   end
 
-  defp caller(five, number, calls), do: for(n <- 1..calls, do: one(five, number, n))
+  defp caller(five, number, calls, reboots?) do
+    for n <- 1..calls do
+      # The first of them is who presses the button.
+      if reboots? and number == 1 and rem(n, 10) == 0,
+        do: FaultyModule.control(five.modules.reboots, "sessions forget")
 
-  defp one(%{key: key, group: group, modules: modules}, number, n) do
-    # The first of them is who presses the button.
-    if number == 1 and rem(n, 10) == 0,
-      do: FaultyModule.control(modules.reboots, "sessions forget")
+      one(five, number, n)
+    end
+  end
 
+  defp one(%{key: key, group: group}, number, n) do
     data = "#{number} #{n}"
 
     {time, answer} =
