@@ -7,7 +7,7 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
 
   import Cryptoki.Test.BuildProject, only: [clean_environment: 0, path_without_cargo: 1]
   alias Cryptoki.Native.Loader
-  alias Cryptoki.Test.{FileServer, Package, Scratch, SoftHSM, Terminal}
+  alias Cryptoki.Test.{Cluster, FileServer, Package, Scratch, SoftHSM, Terminal}
 
   @moduletag timeout: 1_800_000
 
@@ -82,7 +82,7 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
     end
     """)
 
-    {_said, 0} = System.cmd("epmd", ["-daemon"])
+    :ok = Cluster.epmd()
 
     own = [
       {"MIX_ENV", "prod"},

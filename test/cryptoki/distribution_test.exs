@@ -5,7 +5,7 @@ defmodule Cryptoki.DistributionTest do
   # over their standard input. OpenSSL looks at the port of one.
 
   alias Cryptoki.{Error, SSL}
-  alias Cryptoki.Test.{Panics, Scratch, SoftHSM, TLS}
+  alias Cryptoki.Test.{Cluster, Panics, Scratch, SoftHSM, TLS}
 
   @moduletag timeout: 600_000
   @host "127.0.0.1"
@@ -43,8 +43,7 @@ defmodule Cryptoki.DistributionTest do
     @describetag skip: TLS.missing()
 
     setup do
-      {_said, 0} = System.cmd("epmd", ["-daemon"])
-      :ok
+      Cluster.epmd()
     end
 
     test "connect by keys of a token, as soon as the instances are ready", context do

@@ -214,6 +214,26 @@ defmodule Cryptoki.GroupCountedTest do
     assert Member.load(member, Member.now()) < 1_000_000_000
   end
 
+  test "who is out says why from the first moment, whatever its process is doing" do
+    modules = two()
+    pid = start()
+    {:ok, _} = sign()
+    :ok = :sys.suspend(pid)
+    for module <- modules, do: FaultyModule.control(module, "C_Sign rv=0x32")
+
+    await(fn ->
+      _ = sign()
+      {:ok, status} = Group.status(@group)
+
+      for %{state: :out} = member <- status.members,
+          do: assert(%Error{reason: :device_removed} = member.reason)
+
+      status.in == 0
+    end)
+
+    :ok = :sys.resume(pid)
+  end
+
   test "one success is no end of what a member that fails again and again is left alone for" do
     two()
     pid = start(reconnect: [min: 10_000, max: 1_000_000])

@@ -8,10 +8,24 @@ defmodule Cryptoki.Test.Cluster do
   @doc "Makes the VM of the tests a node; ends that with the tests of the module."
   @spec join :: :ok
   def join do
-    {_said, 0} = System.cmd("epmd", ["-daemon"])
+    epmd()
     {:ok, _} = Node.start(name(), :longnames)
     ExUnit.Callbacks.on_exit(fn -> Node.stop() end)
     :ok
+  end
+
+  @doc "What nodes find each other by: `epmd -daemon` is back before it listens."
+  @spec epmd :: :ok
+  def epmd do
+    {_said, 0} = System.cmd("epmd", ["-daemon"])
+    listening()
+  end
+
+  defp listening do
+    case :erl_epmd.names({127, 0, 0, 1}) do
+      {:ok, _names} -> :ok
+      {:error, _not_yet} -> listening()
+    end
   end
 
   @doc "Starts a node, on which `cryptoki` runs."

@@ -1,11 +1,13 @@
 defmodule Cryptoki.Groups do
   @moduledoc false
   # What callers need of the groups of this node without asking a process: by name and by pid in `:persistent_term`,
-  # which is written when a group starts and when it stops, and of each a table that its process writes.
+  # which is written when a group starts and when it stops, and of each a table that its process writes; callers write
+  # one row, why they take a member out.
   #
   # Rows: `{:members, tuple}`; `{{:proof, use, selector}, mask, until}`, which members have the key (a bit each) and
   # when that is looked at again; `{{:key, use, selector, slot}, key}`, what names it there; `{{:proven, use,
-  # selector}, identity, outcomes}`; `{{:why, slot}, error}`; `{{:about, slot}, about}`, what its last look has shown.
+  # selector}, identity, outcomes}`; `{{:why, numbers}, error}`, of a member; `{{:about, slot}, about}`, what its last
+  # look has shown.
 
   # `router` is the module that runs verbs of a group, which stands above this one.
 
@@ -104,10 +106,10 @@ defmodule Cryptoki.Groups do
     ArgumentError -> []
   end
 
-  @doc "Why a member is out, as it was said last."
+  @doc "Why a member is out, or was, as it was said last."
   @spec why(t, Member.t()) :: Error.t() | nil
   def why(group, member) do
-    case lookup(group, {:why, member.slot}) do
+    case lookup(group, {:why, member.numbers}) do
       [{_key, error}] -> error
       [] -> nil
     end

@@ -4,7 +4,7 @@ defmodule Cryptoki.Group.Key do
   # Works on the state of `Cryptoki.Group.Server` and writes the rows of `Cryptoki.Groups`.
 
   alias Cryptoki.{Error, Groups}
-  alias Cryptoki.Group.{Member, Proofs, Prover}
+  alias Cryptoki.Group.{Away, Member, Proofs, Prover}
 
   # Milliseconds that a proof is good for: where a member has not the key that the others have, it may get it soon.
   @whole 30_000
@@ -78,7 +78,9 @@ defmodule Cryptoki.Group.Key do
     do: Error.new(:shutdown, "the group has no member for it", executed: false)
 
   def nobody(group, members) do
-    case for(member <- members, error = Groups.why(group, member), do: error) do
+    errors = for member <- members, do: Away.why(group, member, Member.state(member))
+
+    case Enum.reject(errors, &is_nil/1) do
       [] ->
         Error.new(:token_absent, "its members were taken out a moment ago", executed: false)
 
@@ -303,8 +305,8 @@ defmodule Cryptoki.Group.Key do
     for {key, identity, said} <- :ets.match_object(group.table, {{:proven, :_, :_}, :_, :_}),
         do: :ets.insert(group.table, {key, identity, Map.drop(said, slots)})
 
-    for slot <- slots do
-      for row <- [{:why, slot}, {:about, slot}], do: :ets.delete(group.table, row)
+    for %{slot: slot, numbers: numbers} <- members do
+      for row <- [{:why, numbers}, {:about, slot}], do: :ets.delete(group.table, row)
       :ets.match_delete(group.table, {{:key, :_, :_, slot}, :_})
     end
 

@@ -6,7 +6,20 @@ defmodule Cryptoki.Group.Router do
   # counts against the member only when another member did better: what every device refuses is the call's fault.
 
   alias Cryptoki.{Chunks, Elsewhere, Error, Groups, Session}
-  alias Cryptoki.Group.{Arguments, Failure, Key, Member, News, Picking, Proofs, Status, Verbs}
+
+  alias Cryptoki.Group.{
+    Arguments,
+    Away,
+    Failure,
+    Key,
+    Member,
+    News,
+    Picking,
+    Proofs,
+    Status,
+    Verbs
+  }
+
   alias Cryptoki.Native.Wait
 
   @doc "Runs a verb."
@@ -478,11 +491,7 @@ defmodule Cryptoki.Group.Router do
   end
 
   defp out(group, member, error) do
-    was = Member.state(member)
-
-    if was != :out and Member.change(member, was, :out),
-      do: send(group.pid, {:out, member, error})
-
+    if Away.out(group, member, error), do: send(group.pid, {:out, member, error})
     :ok
   end
 end

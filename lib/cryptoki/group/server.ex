@@ -9,7 +9,7 @@ defmodule Cryptoki.Group.Server do
   require Logger
 
   alias Cryptoki.{Error, Events, Groups}
-  alias Cryptoki.Group.{Failure, Key, Look, Member, Probe, Router, Slots}
+  alias Cryptoki.Group.{Away, Failure, Key, Look, Member, Probe, Router, Slots}
   alias Cryptoki.Native.Wait
 
   # Milliseconds: how often it looks whether there is something to do, at a member that takes part, and for how long
@@ -31,7 +31,7 @@ defmodule Cryptoki.Group.Server do
     group = %Groups{
       called: options.name || self(),
       pid: self(),
-      table: :ets.new(__MODULE__, [:set, :protected, read_concurrency: true]),
+      table: :ets.new(__MODULE__, [:set, :public, read_concurrency: true]),
       writes: options.writes,
       failover: options.failover,
       timeout: options.timeout,
@@ -132,11 +132,15 @@ defmodule Cryptoki.Group.Server do
   end
 
   # A caller may speak of one that is gone, and whose slot another has.
-  defp still(state, %{numbers: numbers, slot: slot}, fun) do
-    with_member(state, slot, fn
-      %{numbers: ^numbers} = member -> fun.(member)
-      _another -> state
-    end)
+  defp still(state, spoken, fun) do
+    case Enum.find(members(state), &(&1.numbers == spoken.numbers)) do
+      nil ->
+        :ets.delete(state.group.table, {:why, spoken.numbers})
+        state
+
+      member ->
+        fun.(member)
+    end
   end
 
   # Those of a list stay; those of `:pg` come and go.
@@ -216,7 +220,7 @@ defmodule Cryptoki.Group.Server do
 
   defp seen(state, member, :out, _how, {:error, error}) do
     unless Groups.why(state.group, member), do: tell(state, member, :out, error)
-    why(state, member, error)
+    Away.because(state.group, member, error)
     wait(state, member)
   end
 
@@ -259,15 +263,12 @@ defmodule Cryptoki.Group.Server do
   ## In and out
 
   defp out(state, member, error) do
-    was = Member.state(member)
-
-    if was != :out and Member.change(member, was, :out),
+    if Away.out(state.group, member, error),
       do: is_out(state, member, error),
       else: state
   end
 
   defp is_out(state, member, error) do
-    why(state, member, error)
     tell(state, member, :out, error)
     wait(state, member)
   end
@@ -276,9 +277,6 @@ defmodule Cryptoki.Group.Server do
     tell(state, member, :in, nil)
     %{state | came: Map.put(state.came, member.slot, now())}
   end
-
-  defp why(state, member, error),
-    do: :ets.insert(state.group.table, {{:why, member.slot}, %{error | member: member.id}})
 
   # Longer each time, until it has stayed in for longer than it was left alone: one whose random numbers come and whose
   # signatures hang is in with each success, and out again.

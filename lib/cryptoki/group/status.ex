@@ -3,7 +3,7 @@ defmodule Cryptoki.Group.Status do
   # What a group knows of itself, from its table and the numbers of its members: asks nobody.
 
   alias Cryptoki.{Groups, Key}
-  alias Cryptoki.Group.Member
+  alias Cryptoki.Group.{Away, Member}
 
   # What may be shown of a selector; other attributes may be key bytes.
   @shown [:class, :label, :id, :key_type, :unique_id, :application, :token]
@@ -86,7 +86,7 @@ defmodule Cryptoki.Group.Status do
       member: member.id,
       node: member.node,
       state: state,
-      reason: if(state != :in, do: Groups.why(group, member)),
+      reason: Away.why(group, member, state),
       share: numbers.calls / all,
       health: about[:health],
       sessions: about[:sessions],
