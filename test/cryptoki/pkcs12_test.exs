@@ -247,33 +247,6 @@ defmodule Cryptoki.PKCS12Test do
   defp parts(<<part::binary-100, rest::binary>>), do: [DER.octet_string(part) | parts(rest)]
   defp parts(rest), do: [DER.octet_string(rest)]
 
-  # Out of the tests of Go's golang.org/x/crypto, see test/vectors/windows/README.md.
-  describe "Windows:" do
-    @windows "test/vectors/windows"
-
-    test "no password, which is written as nothing and not as two zeros; attributes of Microsoft's" do
-      der = File.read!("#{@windows}/azure_tools.p12")
-      assert {:ok, {%{type: :rsa} = key, [certificate]}} = PKCS12.read(der, "")
-      assert %{public_key: public, subject: subject} = X509.certificate!(certificate)
-      assert public == key.public
-      assert subject =~ "Windows Azure Tools"
-      assert {:error, %Error{detail: text}} = PKCS12.read(der, "x")
-      assert text =~ "not authentic with this password"
-    end
-
-    test "no password, written as two zeros" do
-      der = File.read!("#{@windows}/empty_password.p12")
-      assert {:ok, {%{type: :rsa} = key, [certificate]}} = PKCS12.read(der, "")
-      assert X509.certificate!(certificate).public_key == key.public
-    end
-
-    test "a certificate store's: it is its key that is too weak, and not another password that is meant" do
-      der = File.read!("#{@windows}/ias_peap.p12")
-      assert {:error, %Error{reason: :invalid_argument, detail: text}} = PKCS12.read(der, "")
-      assert text =~ "no key that is read here: privateKey, byte 26: public key: RSA of 1024 bits"
-    end
-  end
-
   describe "PBMAC1:" do
     @vectors "test/vectors/pbmac1"
 
