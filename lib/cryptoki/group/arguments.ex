@@ -12,12 +12,25 @@ defmodule Cryptoki.Group.Arguments do
 
   @doc "The keys that a call names."
   @spec keys([term], Verbs.row()) :: [Proofs.used()]
-  def keys(arguments, {_where, _again, keys, mechanism}) do
-    named = for {at, use} <- keys, selector = Enum.at(arguments, at), do: {use, selector}
+  def keys(_arguments, {_where, _again, [], nil}), do: []
 
-    named ++
-      inner(mechanism && Enum.at(arguments, mechanism)) ++ second(List.last(arguments), keys)
+  def keys(arguments, {_where, _again, keys, mechanism}) do
+    named(keys, arguments) ++
+      inner(mechanism && at(arguments, mechanism)) ++ second(arguments, keys)
   end
+
+  defp named([], _arguments), do: []
+
+  defp named([{at, use} | rest], arguments) do
+    case at(arguments, at) do
+      nil -> named(rest, arguments)
+      selector -> [{use, selector} | named(rest, arguments)]
+    end
+  end
+
+  defp at([argument | _rest], 0), do: argument
+  defp at([_argument | rest], at), do: at(rest, at - 1)
+  defp at([], _at), do: nil
 
   @doc "The arguments with what `put` gives in the place of each key."
   @spec put([term], Verbs.row(), (Proofs.used() -> term)) :: [term]
@@ -25,7 +38,7 @@ defmodule Cryptoki.Group.Arguments do
     arguments
     |> replace(at, &put_one(&1, use, put))
     |> replace_mechanism(mechanism, put)
-    |> replace_second(at, put)
+    |> replace_second(use, put)
   end
 
   def put(arguments, {_where, _again, keys, mechanism}, put) do
@@ -106,19 +119,23 @@ defmodule Cryptoki.Group.Arguments do
 
   ## In the options of two operations at once
 
-  defp second(options, [{_at, use}]) when use in [:encrypt, :decrypt] do
+  defp second(arguments, [{_at, use}]) when use in [:encrypt, :decrypt] do
+    options = List.last(arguments)
+
     for name <- @second,
         {selector, _mechanism} <- [head(Verbs.option(options, name))],
         do: {name, selector}
   end
 
-  defp second(_options, _keys), do: []
+  defp second(_arguments, _keys), do: []
 
   defp head({selector, mechanism}), do: {selector, mechanism}
   defp head({selector, mechanism, _signature}), do: {selector, mechanism}
   defp head(_none), do: nil
 
-  defp replace_second(arguments, at, put) do
+  defp replace_second(arguments, use, _put) when use not in [:encrypt, :decrypt], do: arguments
+
+  defp replace_second(arguments, _use, put) do
     options = List.last(arguments)
 
     case Enum.find(@second, &(head(Verbs.option(options, &1)) != nil)) do
@@ -128,7 +145,6 @@ defmodule Cryptoki.Group.Arguments do
       name ->
         second = Verbs.option(options, name)
         second = put_elem(second, 0, put.({name, elem(second, 0)}))
-        _ = at
         List.replace_at(arguments, -1, Enum.into([{name, second}], Map.new(options)))
     end
   end

@@ -6,15 +6,15 @@ defmodule Cryptoki.Group.Picking do
 
   alias Cryptoki.Group.Member
 
-  @doc "One of the members of a mask; `:none` when none takes part."
-  @spec pick(tuple, integer) :: {:ok, Member.t()} | :none
-  def pick(members, mask) do
+  @doc "One of the members of a mask, as they are now; `:none` when none takes part."
+  @spec pick(tuple, integer, now :: integer) :: {:ok, Member.t()} | :none
+  def pick(members, mask, now \\ Member.now()) do
     case able(members, tuple_size(members), mask, [], []) do
       {:trial, member} -> {:ok, member}
       {[], []} -> :none
       {[], half_open} -> {:ok, one(half_open)}
       {[member], _half_open} -> {:ok, member}
-      {able, _half_open} -> {:ok, better(able)}
+      {able, _half_open} -> {:ok, better(able, now)}
     end
   end
 
@@ -48,20 +48,19 @@ defmodule Cryptoki.Group.Picking do
   defp one([member]), do: member
   defp one(members), do: Enum.at(members, rem(chance(), length(members)))
 
-  defp better([one, other]), do: less(one, other)
+  defp better([one, other], now), do: less(one, other, now)
 
-  defp better(members) do
+  defp better(members, now) do
     chance = chance()
     count = length(members)
     first = rem(chance, count)
     second = rem(div(chance, count), count - 1)
     # Another than the first.
     second = if second >= first, do: second + 1, else: second
-    less(Enum.at(members, first), Enum.at(members, second))
+    less(Enum.at(members, first), Enum.at(members, second), now)
   end
 
-  defp less(one, other) do
-    now = Member.now()
+  defp less(one, other, now) do
     {load, other_load} = {Member.load(one, now), Member.load(other, now)}
 
     cond do

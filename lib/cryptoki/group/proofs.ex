@@ -16,13 +16,15 @@ defmodule Cryptoki.Group.Proofs do
   @type used :: {Verbs.use(), selector}
 
   @doc "The members that have all of these keys, as a mask; looked up until the deadline where nobody knows."
-  @spec mask(Groups.t(), [used], Wait.deadline() | nil) :: {:ok, integer} | {:error, Error.t()}
-  def mask(_group, [], _deadline), do: {:ok, -1}
-  def mask(group, [used], deadline), do: one(group, used, deadline)
+  @spec mask(Groups.t(), [used], Wait.deadline() | nil, now :: integer) ::
+          {:ok, integer} | {:error, Error.t()}
+  def mask(group, used, deadline, now \\ now())
+  def mask(_group, [], _deadline, _now), do: {:ok, -1}
+  def mask(group, [used], deadline, now), do: one(group, used, deadline, now)
 
-  def mask(group, [used | more], deadline) do
-    with {:ok, mask} <- one(group, used, deadline),
-         {:ok, others} <- mask(group, more, deadline) do
+  def mask(group, [used | more], deadline, now) do
+    with {:ok, mask} <- one(group, used, deadline, now),
+         {:ok, others} <- mask(group, more, deadline, now) do
       case Bitwise.band(mask, others) do
         0 ->
           {:error,
@@ -34,7 +36,7 @@ defmodule Cryptoki.Group.Proofs do
     end
   end
 
-  defp one(group, {use, selector} = used, deadline) do
+  defp one(group, {use, selector} = used, deadline, now) do
     case owner(group, used) do
       {:ok, member} ->
         {:ok, Member.bit(member)}
@@ -48,7 +50,7 @@ defmodule Cryptoki.Group.Proofs do
       nil ->
         case Groups.lookup(group, {:proof, use, row(selector)}) do
           [{_key, mask, until}] when mask != 0 ->
-            if now() > until, do: send(group.pid, {:prove_again, used})
+            if now > until, do: send(group.pid, {:prove_again, used})
             {:ok, mask}
 
           _unknown_or_nowhere ->

@@ -5,7 +5,7 @@ defmodule Cryptoki.Group.Router do
   # What runs again was certainly not executed, or makes no difference (`Cryptoki.Group.Verbs`). An error of a device
   # counts against the member only when another member did better: what every device refuses is the call's fault.
 
-  alias Cryptoki.{Chunks, Elsewhere, Error, Groups, Session}
+  alias Cryptoki.{Elsewhere, Error, Groups, Session}
 
   alias Cryptoki.Group.{
     Arguments,
@@ -16,6 +16,7 @@ defmodule Cryptoki.Group.Router do
     News,
     Picking,
     Proofs,
+    Reading,
     Status,
     Verbs
   }
@@ -177,7 +178,7 @@ defmodule Cryptoki.Group.Router do
 
     %{
       group: group,
-      verb: read(verb, arguments),
+      verb: Reading.watched(verb),
       row: row,
       keys: Arguments.keys(arguments, row),
       where: where,
@@ -196,36 +197,14 @@ defmodule Cryptoki.Group.Router do
     }
   end
 
-  # A stream of which something was read is not there for a second member.
-  defp read({module, function, _arguments} = verb, arguments) do
-    case Enum.find_index(arguments, &match?({:stream, _}, &1)) do
-      nil ->
-        {verb, nil}
-
-      at ->
-        {:stream, enumerable} = Enum.at(arguments, at)
-
-        if Chunks.enumerable?(enumerable) do
-          read = :atomics.new(1, [])
-          watched = Stream.map(enumerable, &seen(&1, read))
-          {{module, function, List.replace_at(arguments, at, {:stream, watched})}, read}
-        else
-          {verb, nil}
-        end
-    end
-  end
-
-  defp seen(piece, read) do
-    :atomics.put(read, 1, 1)
-    piece
-  end
-
   defp next(%{group: group} = call) do
-    with {:ok, keys} <- Proofs.mask(group, call.keys, deadline(call)),
+    now = now(call)
+
+    with {:ok, keys} <- Proofs.mask(group, call.keys, deadline(call), div(now, 1_000_000)),
          {:ok, where} <- where(call) do
       mask = keys |> Bitwise.band(where) |> Bitwise.band(Bitwise.bnot(call.tried))
 
-      case pick(Groups.members(group), mask, call) do
+      case pick(Groups.members(group), mask, now, call) do
         {:ok, member} -> at(call, member)
         :none -> nobody(call, Bitwise.band(keys, where))
       end
@@ -234,11 +213,15 @@ defmodule Cryptoki.Group.Router do
     end
   end
 
-  defp pick(members, mask, %{prefer: -1}), do: Picking.pick(members, mask)
+  # A look at the clock costs as much as one at a table.
+  defp now(%{moved: 0, began: began}), do: began
+  defp now(_call), do: Member.now()
 
-  defp pick(members, mask, %{prefer: prefer}) do
-    with :none <- Picking.pick(members, Bitwise.band(mask, prefer)),
-         do: Picking.pick(members, mask)
+  defp pick(members, mask, now, %{prefer: -1}), do: Picking.pick(members, mask, now)
+
+  defp pick(members, mask, now, %{prefer: prefer}) do
+    with :none <- Picking.pick(members, Bitwise.band(mask, prefer), now),
+         do: Picking.pick(members, mask, now)
   end
 
   defp deadline(%{tried: 0, renewed: false, timeout: nil}), do: nil
@@ -338,6 +321,11 @@ defmodule Cryptoki.Group.Router do
   # It is on the session that they will be named.
   defp named(%{run: run}, arguments, _member) when run != nil, do: {:ok, arguments}
 
+  defp named(%{group: group, row: row, keys: [used]}, arguments, member) do
+    with {:ok, name} <- Proofs.names(group, used, member),
+         do: {:ok, Arguments.put(arguments, row, fn _used -> name end)}
+  end
+
   defp named(%{group: group, row: row, keys: keys}, arguments, member) do
     Enum.reduce_while(keys, {:ok, %{}}, fn used, {:ok, names} ->
       case Proofs.names(group, used, member) do
@@ -375,9 +363,10 @@ defmodule Cryptoki.Group.Router do
     call = noted(what, error, call, member)
     error = Member.error(member, error)
 
-    if Failure.over?(what, error, again?(call)) and not begun?(call) and time_left?(call),
-      do: call |> maybe(error) |> moved(what, error, member) |> next(),
-      else: ended(call, {:error, error})
+    if Failure.over?(what, error, again?(call)) and not Reading.begun?(call.verb) and
+         time_left?(call),
+       do: call |> maybe(error) |> moved(what, error, member) |> next(),
+       else: ended(call, {:error, error})
   end
 
   defp judged(answer, call, member, _began) do
@@ -403,9 +392,6 @@ defmodule Cryptoki.Group.Router do
 
   defp again?(%{verb: {{_module, _function, arguments}, _read}, again: again, group: group}),
     do: Verbs.again?(again, arguments, group.failover)
-
-  defp begun?(%{verb: {_verb, nil}}), do: false
-  defp begun?(%{verb: {_verb, read}}), do: :atomics.get(read, 1) == 1
 
   # Of the member.
   defp noted(:call, _error, call, member) do
