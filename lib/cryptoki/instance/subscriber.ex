@@ -1,56 +1,65 @@
 defmodule Cryptoki.Subscriber do
   @moduledoc false
   # The caller's side of `Cryptoki.subscribe/1`; the other one is in the token server and its `Cryptoki.Watch`.
+  #
+  # The reference is an alias of the caller, to which the messages go: once that has ended none comes, whatever the
+  # server knows of it, and wherever it is.
 
   alias Cryptoki.{Error, Instances, Target}
 
   @doc "Messages about the token for the calling process."
   @spec subscribe(Target.t()) :: {:ok, reference} | {:error, Error.t()}
   def subscribe(%Target{instance: instance, deadline: deadline}) do
-    ref = make_ref()
+    ref = :erlang.alias()
 
-    case Instances.ask(instance, {:subscribe, self(), ref, deadline}, deadline) do
+    with {:error, error} <-
+           Instances.ask(instance, {:subscribe, self(), ref, deadline}, deadline) do
+      if error.reason == :timeout, do: give_up(instance, ref)
+      unheard(ref)
+      {:error, error}
+    else
       :ok -> {:ok, ref}
-      {:error, %Error{reason: :timeout}} = error -> give_up(instance, ref, error)
-      error -> error
     end
   end
 
   # Nobody would ever end what comes into being later.
-  defp give_up(instance, ref, error) do
+  defp give_up(instance, ref) do
     with server when is_pid(server) <- Instances.get(instance, :server),
          do: GenServer.cast(server, {:unsubscribe, ref})
-
-    error
   end
 
-  @doc "Ends them; none is left in the mailbox."
+  @doc "No message of it comes from now on, and none is left in the mailbox."
+  @spec unheard(reference) :: :ok
+  def unheard(ref) do
+    :erlang.unalias(ref)
+    flush(ref)
+  end
+
+  @doc "Tells the token server that it has ended."
   @spec unsubscribe(Target.t(), reference) :: :ok | {:error, Error.t()}
-  def unsubscribe(%Target{instance: instance, deadline: deadline}, ref) do
-    with :ok <- Instances.ask(instance, {:unsubscribe, ref}, deadline), do: flush(ref)
-  end
+  def unsubscribe(%Target{instance: instance, deadline: deadline}, ref),
+    do: Instances.ask(instance, {:unsubscribe, ref}, deadline)
 
   ## Of an instance on another node, by its token server
 
   @doc "As `subscribe/1`."
   @spec subscribe_at({pid | nil, timeout}) :: {:ok, reference} | {:error, Error.t()}
   def subscribe_at({server, _timeout} = asked) do
-    ref = make_ref()
+    ref = :erlang.alias()
 
-    with {:error, %Error{reason: :timeout}} = error <-
-           ask(asked, {:subscribe, self(), ref, :infinity}) do
+    with {:error, error} <- ask(asked, {:subscribe, self(), ref, :infinity}) do
       # It comes right behind.
-      GenServer.cast(server, {:unsubscribe, ref})
-      error
+      if error.reason == :timeout, do: GenServer.cast(server, {:unsubscribe, ref})
+      unheard(ref)
+      {:error, error}
     else
       :ok -> {:ok, ref}
-      error -> error
     end
   end
 
   @doc "As `unsubscribe/2`."
   @spec unsubscribe_at({pid | nil, timeout}, reference) :: :ok | {:error, Error.t()}
-  def unsubscribe_at(asked, ref), do: with(:ok <- ask(asked, {:unsubscribe, ref}), do: flush(ref))
+  def unsubscribe_at(asked, ref), do: ask(asked, {:unsubscribe, ref})
 
   defp ask({nil, _timeout}, _question), do: ended()
 

@@ -24,7 +24,7 @@ defmodule Cryptoki.Watch do
         }
   @type pauses :: %{min: pos_integer, max: pos_integer}
 
-  @doc "`ref` is what the subscriber calls it."
+  @doc "`ref` is what the subscriber calls it, an alias of its process."
   @spec subscribe(t, pid, reference) :: t
   def subscribe(%__MODULE__{} = watch, pid, ref),
     do: put_in(%{watch | pause: nil}.subscribers[ref], {pid, Process.monitor(pid)})
@@ -50,7 +50,7 @@ defmodule Cryptoki.Watch do
 
   @spec notify(t, tuple) :: :ok
   def notify(%__MODULE__{subscribers: subscribers}, event) do
-    for {ref, {pid, _monitor}} <- subscribers, do: send(pid, {:cryptoki, ref, event})
+    for {ref, _subscriber} <- subscribers, do: send(ref, {:cryptoki, ref, event})
     :ok
   end
 

@@ -15,6 +15,9 @@ defmodule Cryptoki.Subscriptions do
   end
 
   def unsubscribe(hsm, ref) do
+    # Also when the server is not reached any more.
+    :ok = Subscriber.unheard(ref)
+
     if HSM.here?(hsm) do
       with {:ok, target} <- HSM.target(hsm), do: Subscriber.unsubscribe(target, ref)
     else
