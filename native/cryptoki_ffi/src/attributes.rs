@@ -114,6 +114,9 @@ impl Functions {
         object: CK_OBJECT_HANDLE,
         wanted: &mut Wanted,
     ) -> Result<Vec<(CK_ATTRIBUTE_TYPE, Read)>> {
+        if let Some(read) = self.like_those_before(session, object, wanted)? {
+            return Ok(read);
+        }
         let kinds = wanted.kinds;
         let together = match self.in_one_call(session, object, wanted)? {
             None if is_plain(kinds) => self.lengths_then_values(session, object, kinds)?,
@@ -151,6 +154,63 @@ impl Functions {
             self,
             C_GetAttributeValue(session, object, asked.as_mut_ptr(), ulong(asked.len()))
         )
+    }
+
+    /// One call for an object that is taken to have what those before had: each is asked for once, with room or for its
+    /// length. `None` where it is another one, or not known to be like them.
+    fn like_those_before(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+        wanted: &mut Wanted,
+    ) -> Result<Option<Vec<(CK_ATTRIBUTE_TYPE, Read)>>> {
+        let (kinds, asked) = (wanted.kinds, &mut wanted.asked);
+        let (Some(room), Some(there)) = (&mut wanted.room, wanted.before.expected()) else {
+            return Ok(None);
+        };
+        let each = room.len() / kinds.len();
+        let all = kinds.iter().zip(room.chunks_exact_mut(each)).zip(there);
+        asked.clear();
+        asked.extend(all.map(|((kind, room), there)| match there {
+            true => with_room((kind, room)),
+            false => question(*kind),
+        }));
+        // The last question is for what every object has.
+        let class_first = kinds.first() == Some(&ck::CKA_CLASS);
+        if class_first {
+            asked.rotate_left(1);
+        } else {
+            asked.push(question(ck::CKA_CLASS));
+        }
+        let none = match self.get(session, object, asked) {
+            Ok(()) => Some(false),
+            Err(failure) if failure.is(ck::CKR_ATTRIBUTE_TYPE_INVALID) => Some(true),
+            Err(failure) if partial(&failure) || of_attribute(&failure).is_some() => None,
+            Err(failure) => return Err(failure),
+        };
+        let complete = none.is_some() && has_class(asked);
+        if class_first {
+            asked.rotate_right(1);
+        }
+        let mut read = Vec::with_capacity(kinds.len());
+        let answers = asked.iter().zip(room.chunks_exact_mut(each)).zip(there);
+        for ((one, room), there) in answers.take(if complete { kinds.len() } else { 0 }) {
+            match (length(one), there) {
+                (Some(written), true) if written < room.len() => {
+                    read.push((one.type_, taken(room, written)));
+                }
+                (None, false) if none == Some(true) => {
+                    read.push((one.type_, Read::Nothing(NoValue::TypeInvalid)));
+                }
+                _another => break,
+            }
+        }
+        if read.len() < kinds.len() {
+            room.fill(0);
+            wanted.before.was_wrong();
+            return Ok(None);
+        }
+        Ok(Some(read))
     }
 
     /// One call for everything. Each is asked for with room, and for its length, which tells what is too long from what
@@ -212,6 +272,7 @@ impl Functions {
         if known.is_none() {
             wanted.lengths_first();
         }
+        wanted.before.note(known.as_deref());
         Ok(known)
     }
 

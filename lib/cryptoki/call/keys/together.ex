@@ -13,7 +13,7 @@ defmodule Cryptoki.Keys.Together do
   @type read :: {handle, [binary | nil] | {:error, Error.t()}}
 
   # At most; a session answers with fewer where they take it longer than its turn.
-  @size 256
+  @size 512
 
   @doc "Handles, as many as are asked for together, and the others."
   @spec split([handle]) :: {[handle], [handle]}

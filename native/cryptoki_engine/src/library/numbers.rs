@@ -9,7 +9,7 @@
 use cryptoki_ffi::values::Handle;
 use cryptoki_sys::{CK_OBJECT_HANDLE, CK_SLOT_ID};
 use serde::{Deserialize, Serialize};
-use std::collections::hash_map::{Entry, HashMap};
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -44,7 +44,8 @@ pub struct Numbers {
 
 #[derive(Default)]
 struct State {
-    known: HashMap<(CK_SLOT_ID, CK_OBJECT_HANDLE), Known>,
+    /// In the order of the numbers, in which most libraries find their objects: neighbours are looked up together.
+    known: BTreeMap<(CK_SLOT_ID, CK_OBJECT_HANDLE), Known>,
     /// Generations whose object does not exist any more.
     gone: BTreeSet<u64>,
     /// Slots in which somebody has been logged in.

@@ -52,6 +52,8 @@ const UNTOUCHED: CK_OBJECT_HANDLE = 26;
 const LONG_MODULUS: CK_OBJECT_HANDLE = 28;
 /// Says what it has written, and has written nothing.
 const UNWRITTEN: CK_OBJECT_HANDLE = 27;
+/// Has a class, and no label.
+const NO_LABEL: CK_OBJECT_HANDLE = 29;
 /// Has a template of a byte.
 const BYTE: CK_OBJECT_HANDLE = 20;
 /// Has exactly as much as there can be, of a template and of a value.
@@ -69,7 +71,7 @@ thread_local! {
 fn value(object: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> Result<Vec<u8>, CK_RV> {
     match (object, kind) {
         (
-            WHOLE | STOPS | SAYS_NONE | WHOLE_SENSITIVE | LONG_LABEL | LONG_MODULUS,
+            WHOLE | STOPS | SAYS_NONE | WHOLE_SENSITIVE | LONG_LABEL | LONG_MODULUS | NO_LABEL,
             ck::CKA_CLASS,
         ) => Ok(vec![4; 8]),
         (SENSITIVE | WHOLE_SENSITIVE, ck::CKA_VALUE) => Err(ck::CKR_ATTRIBUTE_SENSITIVE),
@@ -79,6 +81,7 @@ fn value(object: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> Result<Vec<u8>, C
         (LONG_LABEL, ck::CKA_LABEL) => Ok(vec![7; LONGER]),
         (LONG_MODULUS, ck::CKA_MODULUS) => Ok(vec![7; LONGER]),
         (MOST, ck::CKA_VALUE) => Ok(vec![7; LIMIT]),
+        (NO_LABEL, ck::CKA_LABEL) => Err(ck::CKR_ATTRIBUTE_TYPE_INVALID),
         (_, ck::CKA_LABEL) => Ok(b"label".to_vec()),
         (_, ck::CKA_ID) => Ok(Vec::new()),
         (_, ck::CKA_KEY_TYPE) => Ok(vec![3; 8]),
@@ -455,3 +458,5 @@ fn templates_are_read_in_three_calls() {
     let (most, _calls) = read(MOST, &[ck::CKA_WRAP_TEMPLATE]);
     assert!(most.is_ok_and(|read| read[0].ends_with(" of 1024")));
 }
+
+mod alike;

@@ -76,6 +76,53 @@ pub struct Wanted<'k> {
     pub(super) room: Option<Secret>,
     /// What the library was asked last.
     pub(super) asked: Vec<CK_ATTRIBUTE>,
+    /// What the objects before had.
+    pub(super) before: Before,
+}
+
+/// So many objects in a row that have the same attributes: the next is taken for one more.
+const ALIKE: u32 = 4;
+
+/// Which attributes the last objects had: those of a search are mostly alike.
+pub struct Before {
+    there: Vec<bool>,
+    alike: u32,
+    enough: u32,
+}
+
+impl Before {
+    fn new() -> Self {
+        Self {
+            there: Vec::new(),
+            alike: 0,
+            enough: ALIKE,
+        }
+    }
+
+    /// Which of them the next object has, if that is likely.
+    pub fn expected(&self) -> Option<&[bool]> {
+        (self.alike >= self.enough).then_some(&self.there)
+    }
+
+    /// One more object, of which this is known.
+    pub fn note(&mut self, known: Option<&[Option<Read>]>) {
+        let there = |read: &Option<Read>| read.as_ref().map(|read| matches!(read, Read::Bytes(_)));
+        let Some(there) = known.and_then(|known| known.iter().map(there).collect()) else {
+            self.alike = 0;
+            return;
+        };
+        if self.there == there {
+            self.alike += 1;
+        } else {
+            (self.there, self.alike) = (there, 1);
+        }
+    }
+
+    /// One was not what was expected: the more often, the longer the row that is waited for.
+    pub fn was_wrong(&mut self) {
+        self.alike = 0;
+        self.enough = self.enough.saturating_mul(2);
+    }
 }
 
 impl<'k> Wanted<'k> {
@@ -112,6 +159,7 @@ impl<'k> Wanted<'k> {
             lengths,
             room,
             asked,
+            before: Before::new(),
         })
     }
 
