@@ -31,7 +31,7 @@ guarded = [
   {"ECDSA, one caller", 0.25, fn -> of_the_loop.("ecdsa", 1, 1) end},
   {"HMAC, 32 callers on 2 sessions", 0.20, fn -> of_the_loop.("hmac", 32, 2) end},
   {"SHA-256 of 1 MiB", 0.40, fn -> of_the_loop.("sha256", 1, 1) end},
-  {"objects found with their attributes", 0.10, found},
+  {"objects found with their attributes", 0.20, found},
   {"16 sessions with 10 ms of latency", 0.70, slow}
 ]
 
