@@ -176,27 +176,17 @@ impl Channel {
         let milliseconds = limit.map_or(-1, |limit| {
             i32::try_from(limit.as_millis().max(1)).unwrap_or(i32::MAX)
         });
-        self.poll(milliseconds)
+        poll([self], milliseconds)
+    }
+
+    /// The same on one of two, for as long as it takes.
+    pub fn wait_for_either(&self, other: &Self) -> Result<()> {
+        poll([self, other], -1).map(drop)
     }
 
     /// Whether there is something to receive, or the end.
     pub fn has_news(&self) -> bool {
-        self.poll(0).unwrap_or(true)
-    }
-
-    fn poll(&self, milliseconds: libc::c_int) -> Result<bool> {
-        let mut descriptor = libc::pollfd {
-            fd: self.0.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        loop {
-            // SAFETY: one descriptor, as is told.
-            let ready = unsafe { libc::poll(&raw mut descriptor, 1, milliseconds) };
-            if let Some(outcome) = again(ready as isize) {
-                return outcome.map(|ready| ready > 0);
-            }
-        }
+        poll([self], 0).unwrap_or(true)
     }
 
     /// Ends it in both directions: whoever waits on either side is woken.
@@ -215,6 +205,22 @@ impl Channel {
 const CLOSE_ON_EXEC: libc::c_int = libc::MSG_CMSG_CLOEXEC;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const CLOSE_ON_EXEC: libc::c_int = 0;
+
+/// Whether one of them has something to receive, or the end.
+fn poll<const N: usize>(ends: [&Channel; N], milliseconds: libc::c_int) -> Result<bool> {
+    let mut descriptors = ends.map(|end| libc::pollfd {
+        fd: end.0.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    loop {
+        // SAFETY: as many descriptors as is told.
+        let ready = unsafe { libc::poll(descriptors.as_mut_ptr(), N as _, milliseconds) };
+        if let Some(outcome) = again(ready as isize) {
+            return outcome.map(|ready| ready > 0);
+        }
+    }
+}
 
 /// What a call has counted; none: a signal interrupted it.
 fn again(count: isize) -> Option<Result<usize>> {
@@ -259,5 +265,14 @@ mod tests {
         let waiting = std::thread::spawn(move || held.receive(&mut [0]).unwrap());
         one.end();
         assert_eq!(waiting.join().unwrap(), 0);
+    }
+
+    #[test]
+    fn whoever_waits_for_two_is_woken_by_either() {
+        let ((one, other), (quiet, _kept)) = (Channel::pair().unwrap(), Channel::pair().unwrap());
+        other.send(b"a", None).unwrap();
+        one.wait_for_either(&quiet).unwrap();
+        quiet.wait_for_either(&one).unwrap();
+        assert!(one.has_news() && !quiet.has_news());
     }
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a process may take to say its first word.
 const FIRST_WORD: Duration = Duration::from_secs(20);
@@ -22,8 +22,6 @@ const LAST_MOMENT: Duration = Duration::from_millis(500);
 const KILLED: Duration = Duration::from_secs(10);
 /// Then it is taken for ended, whatever it does.
 const GIVEN_UP: Duration = Duration::from_secs(8);
-/// How often is looked whether it is time for that.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// How often is looked whether somebody still waits for an answer.
 pub const PAUSE: Duration = Duration::from_millis(100);
@@ -55,8 +53,6 @@ struct State {
     ended: Option<Ended>,
     /// Why we have ended it.
     why: Option<String>,
-    /// Since when that is so.
-    killed: Option<Instant>,
     /// Those who wait for it.
     ends: Vec<Weak<Channel>>,
 }
@@ -67,6 +63,8 @@ pub struct Life {
     keeper: Channel,
     /// Its number.
     process: u32,
+    /// Ended when we end it: who waits for its end is woken. The other end is kept for that.
+    killed: (Channel, Channel),
     state: Mutex<State>,
     over: Condvar,
     /// Disconnected when it is over.
@@ -85,9 +83,15 @@ impl Life {
         begun: impl FnOnce(&Arc<Self>),
     ) -> Result<Arc<Self>> {
         let failed = |why: String| Failure::own(Reason::LibraryNotLoaded, why);
-        let unable = |error: std::io::Error| failed(format!("{}: {error}", program.display()));
+        let unable = |error: std::io::Error| {
+            let program = program.display();
+            failed(format!(
+                "{program}, its process, cannot be started: {error}"
+            ))
+        };
         let (ours, theirs) = Channel::pair().map_err(unable)?;
         let (keeper, its) = Channel::pair().map_err(unable)?;
+        let killed = Channel::pair().map_err(unable)?;
         // Before there is a process: where no thread is to be had none is left behind that nobody reaps.
         let (to_watch, watched) = bounded::<(Arc<Self>, Child, Sender<()>)>(1);
         spawn("cryptoki-end", move || {
@@ -104,6 +108,7 @@ impl Life {
         let life = Arc::new(Self {
             keeper,
             process: child.id(),
+            killed,
             state: Mutex::default(),
             over: Condvar::new(),
             end,
@@ -125,7 +130,7 @@ impl Life {
             Ok(_) => {
                 life.kill("it is of another version");
                 return Err(failed(format!(
-                    "{} is of another version than this library",
+                    "{} is of another version than this library: compile cryptoki again",
                     program.display()
                 )));
             }
@@ -168,13 +173,13 @@ impl Life {
     }
 
     fn hear_the_end(&self) -> Ended {
+        let _ = self.keeper.wait_for_either(&self.killed.0);
         let (mut note, mut heard) = ([0; 5], 0);
         while let Some(room) = note.get_mut(heard..).filter(|room| !room.is_empty()) {
             // A driver, or whoever has stopped it, may keep it from ending: then nobody waits for it any more.
-            while !self.keeper.wait(Some(LOOK)).unwrap_or(true) {
-                if self.is_given_up() {
-                    return Ended::Unknown;
-                }
+            if !self.keeper.wait(Some(GIVEN_UP)).unwrap_or(true) {
+                self.give_up();
+                return Ended::Unknown;
             }
             match self.keeper.receive(room) {
                 Ok(0) | Err(_) => return Ended::Unknown,
@@ -184,19 +189,11 @@ impl Life {
         Ended::of(note)
     }
 
-    fn is_given_up(&self) -> bool {
-        let mut state = self.lock();
-        let given_up = state
-            .killed
-            .is_some_and(|since| since.elapsed() >= GIVEN_UP);
-        if given_up {
-            let why = state.why.take().unwrap_or_default();
+    fn give_up(&self) {
+        if let Some(why) = &mut self.lock().why {
             let process = self.process;
-            state.why = Some(format!(
-                "{why}; it was killed, and does not end: see process {process}"
-            ));
+            *why += &format!("; it was killed, and does not end: see process {process}");
         }
-        given_up
     }
 
     /// Ends a program that may not have become a keeper yet, which would hear it.
@@ -213,9 +210,9 @@ impl Life {
         let mut state = self.lock();
         if state.ended.is_none() {
             state.why.get_or_insert_with(|| why.to_owned());
-            state.killed.get_or_insert_with(Instant::now);
             // Whatever it is sent, and that it is sent nothing any more.
             let _ = self.keeper.send(&[1], None);
+            self.killed.0.end();
         }
     }
 
@@ -260,7 +257,8 @@ impl Life {
     pub fn crash(&self, how: Broken) -> Failure {
         match how {
             Broken::TooLong => {
-                let why = "this is more than can be handed to the process of a library at once";
+                let why =
+                    "more than can be handed to the process of a library at once: give it in parts";
                 Failure::own(Reason::InvalidArgument, why)
             }
             Broken::Malformed => {
