@@ -1,5 +1,6 @@
 //! What a process is told over its first connection, one after the other, and who hears what it says to that.
 
+use crate::process::fitting;
 use crate::process::link::Link;
 use crate::process::wire::{Notice, Noticed};
 use crossbeam_channel::{Receiver, SendError, Sender, unbounded};
@@ -134,7 +135,8 @@ impl Told {
             *lock(&self.asked) = Some(Instant::now());
             let answer = link
                 .send(&notice, with.as_ref())
-                .and_then(|()| link.receive::<Noticed>());
+                .and_then(|()| link.receive::<Noticed>())
+                .and_then(|noticed| fitting::of_notice(&notice, &noticed).map(|()| noticed));
             *lock(&self.asked) = None;
             drop(with);
             let Ok(answer) = answer else { break };

@@ -4,6 +4,7 @@ use crate::library::token_in_slot::TokenInSlot;
 use crate::operation::answer::Answer;
 use crate::operation::login::Login;
 use crate::operation::operation::Operation;
+use crate::process::fitting;
 use crate::process::life::{Life, PAUSE};
 use crate::process::link::{Broken, Link};
 use crate::process::tasks::{is_of_a_crash, with_a_pin};
@@ -101,8 +102,9 @@ impl Away {
     /// The same, and notes what has happened meanwhile.
     fn asked(&mut self, ask: &Ask<&Operation>, caller: Option<&dyn Cancel>) -> Result<Answer> {
         let answered = self.ask(ask, caller)?;
-        if let (Err(broken), Some((life, _link))) = (self.worker.follow(answered.epoch), &self.link)
-        {
+        let believed = self.worker.follow(answered.epoch);
+        let believed = believed.and_then(|()| fitting::of_session(ask, &answered.outcome));
+        if let (Err(broken), Some((life, _link))) = (believed, &self.link) {
             let life = life.clone();
             return Err(self.lost(&life, life.crash(broken)));
         }

@@ -3,6 +3,7 @@
 use crate::control::jobs::{Job, Told};
 use crate::library::initialization::Settings;
 use crate::library::lanes::Lanes;
+use crate::process::fitting;
 use crate::process::life::{Life, spawn};
 use crate::process::link::{Broken, Link};
 use crate::process::notices::Hear;
@@ -164,7 +165,10 @@ impl Worker {
         let answer = link
             .send(order, None)
             .and_then(|()| link.receive::<Ordered>())
-            .and_then(|Ordered { outcome, epoch }| self.follow(epoch).map(|()| outcome));
+            .and_then(|Ordered { outcome, epoch }| {
+                self.follow(epoch)?;
+                fitting::of_control(order, &outcome).map(|()| outcome)
+            });
         match answer {
             Ok(outcome) => outcome,
             Err(Broken::TooLong) => Err(life.crash(Broken::TooLong)),

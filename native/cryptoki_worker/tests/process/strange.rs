@@ -1,8 +1,10 @@
 //! In the place of the program there is one that lies, and there may be no thread to see one end. What is told of sessions
 //! then is what this side knows, and what cannot be read is no panic.
 
+use crate::isolated::await_that;
 use crate::world::{answer, request};
-use cryptoki_engine::control::jobs::Told;
+use cryptoki_engine::control::jobs::{Job, Told};
+use cryptoki_engine::held::Held;
 use cryptoki_engine::library::info::Identity;
 use cryptoki_engine::library::initialization::Settings;
 use cryptoki_engine::library::token_in_slot::TokenInSlot;
@@ -21,6 +23,7 @@ use cryptoki_engine::session::work::{Fate, Work};
 use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::process::{Ended, leave, take_standard_channels};
+use cryptoki_ffi::values::Handle;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -53,6 +56,8 @@ enum Lie {
     Epoch,
     Bytes,
     Length,
+    Kind,
+    More,
 }
 
 fn liar(hello: Hello) -> ! {
@@ -69,6 +74,10 @@ fn liar(hello: Hello) -> ! {
     };
     link.send(&Noticed::Done, None).unwrap();
     while let Ok((notice, descriptor)) = link.receive_with_descriptor::<Notice>() {
+        let noticed = match notice {
+            Notice::Inside => Noticed::Inside(None, None),
+            _ => Noticed::Done,
+        };
         if let Some(descriptor) = descriptor {
             let connection = Link::new(Channel::from_owned(descriptor));
             std::thread::spawn(move || match notice {
@@ -76,7 +85,7 @@ fn liar(hello: Hello) -> ! {
                 _ => session(connection, epoch),
             });
         }
-        link.send(&Noticed::Done, None).unwrap();
+        link.send(&noticed, None).unwrap();
     }
     leave(0)
 }
@@ -103,6 +112,10 @@ fn session(mut link: Link, epoch: u64) {
             Ask::Perform(Operation::random { length }) => length,
             _ => 0,
         };
+        if lie > 0 && lie != Lie::Kind as usize {
+            let more = usize::from(lie == Lie::More as usize);
+            answered.outcome = Ok(Answer::Bytes(vec![0; lie + more]));
+        }
         if lie == Lie::News as usize {
             answered.news = all_news();
         } else if lie == Lie::Epoch as usize {
@@ -192,13 +205,13 @@ fn told(lie: Lie) -> (Result<Answer>, Vec<Event>, Option<Fate>, Arc<Worker>) {
 #[test]
 fn of_what_is_told_of_a_session_only_is_believed_that_it_was_opened_anew() {
     let (outcome, told, fate, _worker) = told(Lie::News);
-    assert!(matches!(outcome, Ok(Answer::Done)) && fate.is_none());
+    assert!(matches!(outcome, Ok(Answer::Bytes(_))) && fate.is_none());
     assert!(matches!(told[..], [Event::Reopened(_)]), "{told:?}");
 }
 
 #[test]
-fn who_sends_what_cannot_be_read_is_ended() {
-    for lie in [Lie::Epoch, Lie::Bytes, Lie::Length] {
+fn who_sends_what_cannot_be_read_or_is_no_answer_is_ended() {
+    for lie in [Lie::Epoch, Lie::Bytes, Lie::Length, Lie::Kind, Lie::More] {
         let (outcome, told, fate, worker) = told(lie);
         let Err(Failure::Own { reason, detail }) = outcome else {
             panic!("{outcome:?}")
@@ -208,6 +221,33 @@ fn who_sends_what_cannot_be_read_is_ended() {
         assert!(told.is_empty() && matches!(fate, Some(Fate::Lost(_))));
         assert!(worker.life().unwrap().is_over());
     }
+}
+
+#[test]
+fn who_answers_a_job_with_something_else_is_ended() {
+    let worker = launch("liar").unwrap();
+    let (asking, answered) = request(Job::Slots);
+    Held::Away(worker.clone()).job(asking).unwrap();
+    let Err(Failure::Own { reason, detail }) = answer(&answered) else {
+        panic!("it was believed")
+    };
+    assert_eq!(reason, Reason::ModuleMisbehaved, "{detail}");
+    assert!(worker.life().unwrap().is_over());
+}
+
+#[test]
+fn who_answers_a_notice_with_something_else_is_left() {
+    let worker = launch("liar").unwrap();
+    let (told, heard) = std::sync::mpsc::channel();
+    let hear = Box::new(move |noticed| drop(told.send(noticed)));
+    let handle = Handle {
+        number: 1,
+        life: 1,
+        generation: 1,
+    };
+    worker.ask(Notice::Standing(handle), hear).unwrap();
+    assert!(heard.recv().unwrap().is_err());
+    await_that(|| worker.life().unwrap().is_over());
 }
 
 #[test]
