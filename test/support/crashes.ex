@@ -31,18 +31,34 @@ defmodule Cryptoki.Test.Crashes do
   @spec ways :: [String.t()]
   def ways, do: Map.keys(@ways)
 
+  # What they are called in the fault module; C_GetFunctionList is called where the other is of no use.
+  @loading %{
+    "C_GetFunctionList" => "interface=fail;list",
+    "C_GetInterface" => "interface",
+    "C_GetInterfaceList" => "interface_list"
+  }
+
+  @doc "The functions that the others are got from, before there is a slot or a session."
+  @spec loading :: [String.t()]
+  def loading, do: Map.keys(@loading)
+
+  @doc "Ends the process in one of those; what was wrong."
+  @spec at_load(String.t(), String.t()) :: [String.t()]
+  def at_load(function, way) do
+    module = FaultyModule.new(token: :softhsm2, load: "#{@loading[function]}=#{way}")
+
+    problems =
+      case Cryptoki.start_link(FaultyModule.options(module, @options)) do
+        {:error, %Error{reason: :library_crashed} = error} -> crashed(error, way, [:maybe, false])
+        other -> ["answered #{inspect(other)}"]
+      end
+
+    Enum.map(problems, &"#{function} #{way}: #{&1}")
+  end
+
   @doc "The scenarios: those of every call, and what they do not call."
   @spec scenarios :: [struct]
   defdelegate scenarios, to: Scenario, as: :all
-
-  @doc "The functions that a scenario calls, in the order in which it does."
-  @spec functions(struct) :: [String.t()]
-  def functions(scenario) do
-    context = begin(scenario)
-    functions = called(scenario, context)
-    finish(context)
-    functions
-  end
 
   @doc "Ends the process in the cases that `choose` takes of all functions; what struck, and what was wrong."
   @spec run(struct, ([String.t()] -> [one])) :: %{struck: [one], problems: [String.t()]}

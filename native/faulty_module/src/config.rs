@@ -3,6 +3,7 @@
 //! The file exists because `System.put_env/2` in a BEAM does not reach C's `getenv`: for a copy of the library at
 //! `/tmp/x/lib.so`, `/tmp/x/lib.so.env` holds `NAME=value` lines and wins over the environment.
 
+use crate::rules::Crash;
 use cryptoki_sys::CK_VERSION;
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr, c_void};
@@ -12,7 +13,7 @@ use std::sync::OnceLock;
 
 const DEFAULT_TARGET: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
-/// How C_GetFunctionList or C_GetInterface answers.
+/// How C_GetFunctionList, C_GetInterface or C_GetInterfaceList answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Fault {
     /// As it should.
@@ -22,6 +23,18 @@ pub enum Fault {
     Fail,
     /// With CKR_OK and a null pointer.
     Null,
+    /// Not at all.
+    Crash(Crash),
+}
+
+impl Fault {
+    fn of(word: &str) -> Option<Self> {
+        match word {
+            "fail" => Some(Fault::Fail),
+            "null" => Some(Fault::Null),
+            way => Crash::of(way).map(Fault::Crash),
+        }
+    }
 }
 
 /// FAULTY_LOAD, parsed: what goes wrong when function lists are handed out.
@@ -33,6 +46,8 @@ pub struct Load {
     pub list: Fault,
     /// What C_GetInterface does.
     pub interface: Fault,
+    /// What C_GetInterfaceList does.
+    pub interface_list: Fault,
     /// The interface structure has a null list.
     pub interface_without_list: bool,
     /// The version all lists claim to have.
@@ -77,6 +92,7 @@ fn read() -> Config {
             Load {
                 list: Fault::Fail,
                 interface: Fault::Fail,
+                interface_list: Fault::Fail,
                 ..Load::default()
             }
         }),
@@ -128,11 +144,18 @@ pub fn parse_load(text: &str) -> Result<Load, String> {
                     return Err(unknown());
                 }
             }
-            ("no_list", "") | ("list", "fail") => load.list = Fault::Fail,
-            ("list", "null") => load.list = Fault::Null,
-            ("interface", "fail") => load.interface = Fault::Fail,
-            ("interface", "null") => load.interface = Fault::Null,
+            ("no_list", "") => load.list = Fault::Fail,
+            ("list", fault) => load.list = Fault::of(fault).ok_or_else(unknown)?,
             ("interface", "no_list") => load.interface_without_list = true,
+            ("interface", fault) => {
+                load.interface = Fault::of(fault).ok_or_else(unknown)?;
+                if load.interface == Fault::Fail {
+                    load.interface_list = Fault::Fail;
+                }
+            }
+            ("interface_list", fault) => {
+                load.interface_list = Fault::of(fault).ok_or_else(unknown)?;
+            }
             ("version", version) => {
                 load.version = Some(parse_version(version).ok_or_else(unknown)?)
             }

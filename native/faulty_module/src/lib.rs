@@ -45,6 +45,7 @@ pub unsafe extern "C" fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> 
     }
     let answer = match config::config().load.list {
         Fault::Fail => return CKR_FUNCTION_FAILED,
+        Fault::Crash(crash) => return call::crashed(crash),
         Fault::Null => std::ptr::null_mut(),
         Fault::None => match target::target() {
             Some(target) => target.list(),
@@ -69,8 +70,10 @@ pub unsafe extern "C" fn C_GetInterfaceList(
     if count.is_null() {
         return CKR_ARGUMENTS_BAD;
     }
-    if config::config().load.interface == Fault::Fail {
-        return CKR_FUNCTION_FAILED;
+    match config::config().load.interface_list {
+        Fault::None => {}
+        Fault::Fail | Fault::Null => return CKR_FUNCTION_FAILED,
+        Fault::Crash(crash) => return call::crashed(crash),
     }
     let Some(target) = target::target() else {
         return CKR_GENERAL_ERROR;
@@ -110,6 +113,7 @@ pub unsafe extern "C" fn C_GetInterface(
     let name = (!name.is_null()).then(|| unsafe { CStr::from_ptr(name.cast()) });
     let answer = match config::config().load.interface {
         Fault::Fail => return CKR_FUNCTION_FAILED,
+        Fault::Crash(crash) => return call::crashed(crash),
         Fault::Null => std::ptr::null_mut(),
         Fault::None => {
             match target::target().map(|target| target.interface(name, version, flags)) {

@@ -59,6 +59,23 @@ pub enum Crash {
     Close,
 }
 
+impl Crash {
+    /// By its name.
+    pub fn of(way: &str) -> Option<Self> {
+        Some(match way {
+            "segv" => Crash::Segv,
+            "abort" => Crash::Abort,
+            "cxx" => Crash::Cxx,
+            "exit" => Crash::Exit,
+            "quit" => Crash::Quit,
+            "memory" => Crash::Memory,
+            "threads" => Crash::Threads,
+            "close" => Crash::Close,
+            _ => return None,
+        })
+    }
+}
+
 /// A false length.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Lie {
@@ -389,14 +406,10 @@ impl Rule {
                 ("hang", "") => rule.effects.push(Effect::Hang),
                 ("forget", "") => rule.effects.push(Effect::Forget),
                 ("logout", "") => rule.effects.push(Effect::Logout),
-                ("crash", "segv") => rule.effects.push(Effect::Crash(Crash::Segv)),
-                ("crash", "abort") => rule.effects.push(Effect::Crash(Crash::Abort)),
-                ("crash", "cxx") => rule.effects.push(Effect::Crash(Crash::Cxx)),
-                ("crash", "exit") => rule.effects.push(Effect::Crash(Crash::Exit)),
-                ("crash", "quit") => rule.effects.push(Effect::Crash(Crash::Quit)),
-                ("crash", "memory") => rule.effects.push(Effect::Crash(Crash::Memory)),
-                ("crash", "threads") => rule.effects.push(Effect::Crash(Crash::Threads)),
-                ("crash", "close") => rule.effects.push(Effect::Crash(Crash::Close)),
+                ("crash", way) => {
+                    let crash = Crash::of(way).ok_or_else(unknown)?;
+                    rule.effects.push(Effect::Crash(crash));
+                }
                 _ => return Err(unknown()),
             }
         }
