@@ -25,6 +25,9 @@
   {"a worker that may not be run is installed anew", "build/cryptoki_native.ex",
    "true <- Bitwise.band(mode, artefact.mode) == artefact.mode do", "true <- mode > 0 do",
    "test/build_test.exs"},
+  {"a worker that was replaced is not started again", "lib/cryptoki/native/wait.ex",
+   "do: said(Loader.same_worker(program))", "do: (_ = program; :ok)",
+   "test/recovery/isolation_test.exs"},
   {"a worker that may not be run is none", "lib/cryptoki/native/loader.ex",
    "if Bitwise.band(mode, 0o111) != 0,", "if mode != 0,", "test/build_test.exs"}
 ]

@@ -258,19 +258,42 @@ defmodule Cryptoki.Recovery.IsolationTest do
   end
 
   test "the same program is started again, whatever was installed since", %{module: module} do
-    # Where other tests find theirs nothing is installed.
-    {:ok, program} = Cryptoki.Native.Loader.worker()
-    copy = Path.join(SoftHSM.directory(), "installed/cryptoki")
-    for folder <- ["ebin", "priv"], do: File.mkdir_p!(Path.join(copy, folder))
-    File.cp_r!(Path.dirname(program), Path.join(copy, "priv/native"))
-    ebin = to_charlist(Path.join(copy, "ebin"))
-    on_exit(fn -> :code.del_path(ebin) end)
-    true = :code.add_patha(ebin)
-
+    folder = installed()
     hsm = start(module)
     key = key(hsm)
-    File.write!(Path.join(copy, "priv/native/current_worker"), "cryptoki_worker-another")
+    File.write!(Path.join(folder, "current_worker"), "cryptoki_worker-another")
     kill(hsm, "KILL")
+    assert signed(hsm, key)
+  end
+
+  test "a program that somebody else has put there is not started, and gets no PIN", %{
+    module: module
+  } do
+    folder = installed()
+    {:ok, program} = Cryptoki.Native.Loader.worker()
+    pins = :counters.new(1, [])
+
+    pin = fn ->
+      :counters.add(pins, 1, 1)
+      SoftHSM.pin()
+    end
+
+    hsm = start(module, pin: pin)
+    key = key(hsm)
+    before = :counters.get(pins, 1)
+    started = Path.join(folder, "started")
+    File.rename!(program, program <> ".aside")
+    File.write!(program, "#!/bin/sh\n: > #{started}\n")
+    File.chmod!(program, 0o755)
+    kill(hsm, "KILL")
+
+    status = await_status(hsm, &(&1.reason != nil and &1.reason.reason == :library_not_loaded))
+    assert status.reason.detail =~ "is not what was built"
+    assert {:error, %Error{executed: false}} = sign(hsm, key)
+    refute File.exists?(started)
+    assert :counters.get(pins, 1) == before
+
+    File.rename!(program <> ".aside", program)
     assert signed(hsm, key)
   end
 
@@ -304,6 +327,20 @@ defmodule Cryptoki.Recovery.IsolationTest do
         Cryptoki.start_link(FaultyModule.options(module, [isolation: :none] ++ [option]))
       end
     end
+  end
+
+  # Where other tests find theirs nothing is installed.
+  defp installed do
+    {:ok, program} = Cryptoki.Native.Loader.worker()
+    copy = Path.join(SoftHSM.directory(), "installed-#{System.unique_integer([:positive])}")
+    copy = Path.join(copy, "cryptoki")
+    for folder <- ["ebin", "priv"], do: File.mkdir_p!(Path.join(copy, folder))
+    folder = Path.join(copy, "priv/native")
+    File.cp_r!(Path.dirname(program), folder)
+    ebin = to_charlist(Path.join(copy, "ebin"))
+    on_exit(fn -> :code.del_path(ebin) end)
+    true = :code.add_patha(ebin)
+    folder
   end
 
   defp descriptors(worker) do
