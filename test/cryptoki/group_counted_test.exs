@@ -152,7 +152,7 @@ defmodule Cryptoki.GroupCountedTest do
     end
 
     test "takes out a member that had as long as it takes itself, three times without a success" do
-      modules = two(sessions: 8, timeout: 400)
+      modules = two(sessions: 8, timeout: 2_000)
       start()
       {:ok, _} = sign()
       for module <- modules, do: FaultyModule.control(module, "C_Sign hang")

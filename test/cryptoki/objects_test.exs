@@ -91,6 +91,8 @@ defmodule Cryptoki.ObjectsTest do
     assert reason in [:key_not_found, :key_handle_invalid, :object_handle_invalid]
   end
 
+  @tag skip:
+         MainToken.apart(:kryoptic, "Kryoptic says general_error of what another has destroyed")
   test "a key destroyed and made again under its name is found by name", %{hsm: hsm, label: label} do
     other = start_supervised!({Cryptoki, MainToken.options(sessions: 1)}, id: :other)
 

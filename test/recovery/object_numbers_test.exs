@@ -136,6 +136,8 @@ defmodule Cryptoki.Recovery.ObjectNumbersTest do
       end)
     end
 
+    @tag skip:
+           MainToken.apart(:kryoptic, "Kryoptic says general_error of what another has destroyed")
     test "at every instance of its library", %{hsm: hsm, module: module} do
       other = start(module, :two)
       mine = mac_key!(hsm, "gone", label: "gone", token: true)

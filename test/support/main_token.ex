@@ -74,6 +74,10 @@ defmodule Cryptoki.Test.MainToken do
   @spec apart(String.t()) :: false | String.t()
   def apart(why), do: SoftHSM.isolation() != [] and "with isolation: :process #{why}"
 
+  @doc "The same where that is one token's affair."
+  @spec apart(name, String.t()) :: false | String.t()
+  def apart(name, why), do: lacks(name, why) && apart(why)
+
   # Kryoptic has the curves of NIST and those of Edwards and Montgomery.
   @kryoptic_lacks ~w(secp256k1 brainpoolP256r1 brainpoolP384r1 brainpoolP512r1)a
 

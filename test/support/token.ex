@@ -56,9 +56,17 @@ defmodule Cryptoki.Test.Token do
   def options(%__MODULE__{} = token, more \\ []) do
     [library: token.library, token: [label: token.label], pin: &SoftHSM.pin/0, timeout: 60_000]
     |> Keyword.merge(if token.init_args, do: [init_args: token.init_args], else: [])
-    |> Keyword.merge(SoftHSM.isolation())
+    |> Keyword.merge(isolation(token))
     |> Keyword.merge(more)
   end
+
+  # OTP's :crypto loads OpenSSL's legacy provider, by which SoftHSM has DES in the VM; a process of its own has to be told.
+  defp isolation(%{name: :softhsm2}) do
+    with [_process] = isolation <- SoftHSM.isolation(),
+         do: [env: %{"OPENSSL_CONF" => Path.join(__DIR__, "openssl_legacy.cnf")}] ++ isolation
+  end
+
+  defp isolation(_token), do: SoftHSM.isolation()
 
   @doc "What the token lacks of `needs`, as its own list of mechanisms has it."
   @spec missing(t, needs) :: needs
