@@ -5,7 +5,7 @@ defmodule Cryptoki.GroupCountedTest do
 
   alias Cryptoki.{Cache, Error, Group, Groups, Instances, KeyIdentity}
   alias Cryptoki.ContentKey.{Agreement, Holder, Wrapped}
-  alias Cryptoki.Group.{Failure, Key, Member, Server, Slots}
+  alias Cryptoki.Group.{Failure, Key, Look, Member, Server, Slots}
   alias Cryptoki.Test
   alias Cryptoki.Test.FaultyModule
 
@@ -68,6 +68,30 @@ defmodule Cryptoki.GroupCountedTest do
       await(fn -> Enum.all?(members(), &(Member.outstanding(&1) == 0)) end)
       {:ok, _} = sign()
       await(fn -> Enum.all?(members(), &(Member.numbers(&1).outstanding == 0)) end)
+    end
+
+    test "and calls that were taken for lost, and have ended after all, weigh nothing" do
+      member = Member.new(0, @one)
+      true = Member.change(member, :out, :in)
+      later = Member.now() + 60_000_000_000
+      free = Member.load(member, later)
+      about = %{queue: 0, sessions: %{busy: 0}}
+
+      # As when they wait for a login, and are in no queue and on no session.
+      for {begins, ends} <- [
+            {&Member.begin/1, &Member.finish(&1, nil)},
+            {&Member.hold/1, &Member.release/1}
+          ] do
+        for _ <- 1..7, do: begins.(member)
+        Look.settle(member, %{excess: 7}, about)
+        for _ <- 1..7, do: ends.(member)
+        for _ <- 1..3, do: Look.settle(member, %{excess: Look.excess(member, about)}, about)
+        assert Member.load(member, later) == free
+        # The next is counted as if nothing had been.
+        begins.(member)
+        assert %{outstanding: 1} = Member.numbers(member)
+        ends.(member)
+      end
     end
 
     test "says nothing of the device: what is called on it does" do

@@ -324,8 +324,8 @@ defmodule Cryptoki.GroupMembersTest do
     assert {:ok, %{state: :ready, health: :ok, sessions: %{wanted: 6}}} = Cryptoki.status(@group)
     assert Enum.sum(Enum.map(status.members, & &1.share)) == 1.0
     :ok = stop_supervised(@two)
-    # Who finds that it is out says so before it has said why.
-    await(fn -> sign() && match?(%{state: :out, reason: %Error{}}, of(@two)) end)
+    await(fn -> sign() && of(@two).state == :out end)
+    assert %Error{member: @two} = of(@two).reason
 
     assert {:ok, %{in: 1, left: %{members: 0, sessions: 0, keys_lost: [_, _]}}} =
              Group.status(@group)

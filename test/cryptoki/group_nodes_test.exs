@@ -69,11 +69,19 @@ defmodule Cryptoki.GroupNodesTest do
     for _ <- 1..10, do: _ = sign("data", pin: fn -> Test.SoftHSM.pin() end)
     assert of(there).calls == calls
 
-    # A session and its keys are there.
+    # Also when there is no other member: then nobody is asked.
     options = [name: @alone, members: [there], timeout: 60_000]
     start_supervised!(Supervisor.child_spec({Group, options}, id: @alone))
     Test.Group.await(@alone, &match?(%{in: 1}, &1))
+    pin = [pin: fn -> flunk("asked") end]
 
+    assert {:error, %Error{reason: :shutdown, executed: false}} =
+             Cryptoki.sign(@alone, [label: "invoice"], :ecdsa_sha256, "data", pin)
+
+    {:ok, status} = Group.status(@alone)
+    assert %{calls: 0} = Test.Group.of(status, there)
+
+    # A session and its keys are there.
     Cryptoki.with_session(@alone, fn session ->
       {:ok, signature} =
         Cryptoki.sign(session, [label: "invoice"], :ecdsa_sha256, "data", format: :der)
@@ -110,7 +118,7 @@ defmodule Cryptoki.GroupNodesTest do
     both(there, key)
   end
 
-  test "instances join and leave by :pg", %{peer: peer, node: node, key: key} do
+  test "instances join and leave by :pg, under load", %{peer: peer, node: node, key: key} do
     scope = __MODULE__.Scope
     start_supervised!(%{id: scope, start: {:pg, :start_link, [scope]}})
     {:ok, _pid} = :peer.call(peer, :pg, :start, [scope], :infinity)
@@ -121,17 +129,23 @@ defmodule Cryptoki.GroupNodesTest do
 
     :ok = :pg.join(scope, :hsms, here)
     await(fn -> match?({:ok, _}, sign()) end)
-    :ok = :peer.call(peer, :pg, :join, [scope, :hsms, there])
-    await(fn -> match?({:ok, %{in: 2}}, Group.status(@group)) end)
 
-    await(fn ->
-      several(key)
-      of(here).calls > 5 and of(there).calls > 5
-    end)
+    {counts, :ok} =
+      Cluster.load_while(@group, fn ->
+        :ok = :peer.call(peer, :pg, :join, [scope, :hsms, there])
+        await(fn -> match?({:ok, %{in: 2}}, Group.status(@group)) end)
 
-    assert node(there) == node
-    :ok = :peer.call(peer, :pg, :leave, [scope, :hsms, there])
-    await(fn -> match?({:ok, %{members: [_]}}, Group.status(@group)) end)
+        await(fn ->
+          several(key)
+          of(here).calls > 5 and of(there).calls > 5
+        end)
+
+        assert node(there) == node
+        :ok = :peer.call(peer, :pg, :leave, [scope, :hsms, there])
+        await(fn -> match?({:ok, %{members: [_]}}, Group.status(@group)) end)
+      end)
+
+    assert Map.keys(counts) == [:ok]
     for _ <- 1..10, do: assert({:ok, _} = sign())
   end
 end

@@ -446,13 +446,21 @@ defmodule Cryptoki.NodesTest do
     for there <- [hsm, other],
         do: await(fn -> match?({:ok, %{sessions: %{busy: 0}}}, Cryptoki.status(there)) end)
 
-    # It leaves, and another joins with the same token.
+    # It leaves, and another joins with the same token, while calls go on.
     task = Task.async(Cluster, :load, [other, 1_000])
     Cluster.stop(two)
     counts = Task.await(task, 30_000)
     assert Map.keys(counts) -- known() == [] and Map.has_key?(counts, {:node_down, false})
-    {three, third} = Cluster.start()
-    {:ok, _} = :peer.call(three, Panics, :start, [options])
+
+    {counts, third} =
+      Cluster.load_while(hsm, fn ->
+        {three, third} = Cluster.start()
+        {:ok, _} = :peer.call(three, Panics, :start, [options])
+        assert %{ok: _} = :peer.call(three, Cluster, :load, [hsm, 100], 60_000)
+        third
+      end)
+
+    assert Map.keys(counts) == [:ok]
     assert %{ok: _} = Cluster.load({@name, third}, 100)
     empty_mailbox()
   end

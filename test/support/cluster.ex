@@ -59,7 +59,7 @@ defmodule Cryptoki.Test.Cluster do
     :exit, _stopped -> :ok
   end
 
-  @doc "The sides cut the connections between them by turns, so many times; calls connect them again."
+  @doc "The sides cut the connections between them by turns, so many times; calls connect them again, or who cuts next."
   @spec cut(pos_integer, {pid, node}, {pid, node}) :: :ok
   def cut(times, {one, first}, {two, second}) do
     for _ <- 1..times do
@@ -73,17 +73,30 @@ defmodule Cryptoki.Test.Cluster do
     :ok
   end
 
-  defp connected(node), do: if(node in Node.list(), do: :ok, else: connected(node))
+  defp connected(node), do: if(Node.connect(node), do: :ok, else: connected(node))
 
   @doc "Calls over and over for so many milliseconds; how often each outcome was. Nothing else ever comes."
   @spec load(term, pos_integer) :: map
-  def load(hsm, time), do: repeat(hsm, System.monotonic_time(:millisecond) + time, %{})
+  def load(hsm, time) do
+    until = System.monotonic_time(:millisecond) + time
+    repeat(hsm, fn -> System.monotonic_time(:millisecond) < until end, %{})
+  end
 
-  defp repeat(hsm, until, counts) do
-    if System.monotonic_time(:millisecond) < until do
+  @doc "The same while a function runs; what both have come to."
+  @spec load_while(term, (() -> result)) :: {map, result} when result: term
+  def load_while(hsm, fun) do
+    over = :atomics.new(1, [])
+    task = Task.async(fn -> repeat(hsm, fn -> :atomics.get(over, 1) == 0 end, %{}) end)
+    result = fun.()
+    :atomics.put(over, 1, 1)
+    {Task.await(task, :infinity), result}
+  end
+
+  defp repeat(hsm, more?, counts) do
+    if more?.() do
       outcome = hsm |> once(:rand.uniform(3)) |> outcome()
       {:messages, []} = Process.info(self(), :messages)
-      repeat(hsm, until, Map.update(counts, outcome, 1, &(&1 + 1)))
+      repeat(hsm, more?, Map.update(counts, outcome, 1, &(&1 + 1)))
     else
       counts
     end

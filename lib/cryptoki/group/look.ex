@@ -26,11 +26,9 @@ defmodule Cryptoki.Group.Look do
   end
 
   @doc "The calls that are counted as being with a member and are not: their callers were killed, say."
-  @spec excess(Member.t(), map) :: integer
-  def excess(member, about) do
-    counted = Member.outstanding(member)
-    if counted < 0, do: counted, else: max(counted - about.queue - about.sessions.busy, 0)
-  end
+  @spec excess(Member.t(), map) :: non_neg_integer
+  def excess(member, about),
+    do: max(Member.outstanding(member) - about.queue - about.sessions.busy, 0)
 
   @doc "Puts right what two looks have found to be too much."
   @spec settle(Member.t(), before :: map | nil, map) :: :ok
@@ -39,7 +37,6 @@ defmodule Cryptoki.Group.Look do
 
     case excess(member, about) do
       now when now > 0 and before > 0 -> Member.settle(member, min(now, before))
-      now when now < 0 and before < 0 -> Member.settle(member, max(now, before))
       _well -> :ok
     end
   end

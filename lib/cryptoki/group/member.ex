@@ -267,27 +267,21 @@ defmodule Cryptoki.Group.Member do
     do: :atomics.get(numbers, @outstanding) + :atomics.get(numbers, @leases)
 
   @doc "Puts right what callers have left that were killed: of calls first, of which there are more."
-  @spec settle(t, integer) :: :ok
+  @spec settle(t, pos_integer) :: :ok
   def settle(%__MODULE__{numbers: numbers}, too_many) do
-    calls = :atomics.get(numbers, @outstanding)
-
-    # Of calls more cannot be too many than there are; what was too much to take from them before comes back.
-    of_calls = if too_many > 0, do: min(too_many, max(calls, 0)), else: too_many
+    # Of calls more cannot be too many than there are.
+    of_calls = min(too_many, max(:atomics.get(numbers, @outstanding), 0))
     :atomics.sub(numbers, @outstanding, of_calls)
     :atomics.sub(numbers, @leases, too_many - of_calls)
   end
 
-  @doc "Puts right what was taken from calls and was of sessions."
+  @doc "Puts right what was too much of that: what was taken from calls and was of sessions, or has ended after all."
   @spec balance(t) :: :ok
   def balance(%__MODULE__{numbers: numbers}) do
-    case :atomics.get(numbers, @outstanding) do
-      below when below < 0 ->
-        :atomics.sub(numbers, @outstanding, below)
-        :atomics.add(numbers, @leases, below)
-
-      _well ->
-        :ok
-    end
+    of_calls = min(:atomics.get(numbers, @outstanding), 0)
+    :atomics.sub(numbers, @outstanding, of_calls)
+    held = :atomics.add_get(numbers, @leases, of_calls)
+    :atomics.sub(numbers, @leases, min(held, 0))
   end
 
   @doc "An error of it, which says so."
