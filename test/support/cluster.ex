@@ -122,11 +122,18 @@ defmodule Cryptoki.Test.Cluster do
 
   defp outcome({:error, error}), do: {error.reason, error.executed}
 
-  @doc "Sends its process a signal."
+  @doc "Sends its process a signal; of one that is stopped no thread goes on for a moment."
   @spec signal(charlist, String.t()) :: :ok
   def signal(pid, name) do
     {_said, 0} = System.cmd("kill", ["-" <> name, to_string(pid)])
+    if name == "STOP", do: stopped(pid)
     :ok
+  end
+
+  defp stopped(pid) do
+    states = for file <- Path.wildcard("/proc/#{pid}/task/*/status"), do: File.read(file)
+    stopped? = &(match?({:ok, _}, &1) and elem(&1, 1) =~ ~r/^State:\s+T/m)
+    unless Enum.all?(states, stopped?), do: stopped(pid)
   end
 
   defp name, do: :"cryptoki-#{System.pid()}-#{System.unique_integer([:positive])}@#{@host}"
