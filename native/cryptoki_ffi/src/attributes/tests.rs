@@ -195,6 +195,9 @@ unsafe extern "C" fn get_attribute_value(
         for attribute in &mut template[rest] {
             attribute.ulValueLen = ck::CK_UNAVAILABLE_INFORMATION;
         }
+        for attribute in &mut template[..at] {
+            tell(object, attribute);
+        }
         return ck::CKR_ATTRIBUTE_TYPE_INVALID;
     }
     let told = template.iter_mut().map(|attribute| tell(object, attribute));

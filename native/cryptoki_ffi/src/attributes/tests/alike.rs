@@ -51,4 +51,10 @@ fn of_objects_that_are_alike_each_attribute_is_asked_for_once() {
         );
     }
     assert_eq!(read(SAYS_NONE, &mut wanted).0, Ok(described));
+    // Where it is not answered, what has no value was perhaps not looked at.
+    let kinds = [ck::CKA_LABEL, ck::CKA_KEY_TYPE, ck::CKA_MODULUS];
+    let mut wanted = Wanted::of_many(&kinds).expect("room");
+    let row: Vec<_> = (0..5).map(|_| read(WHOLE, &mut wanted).1).collect();
+    assert_eq!(row.concat(), [5, 5, 5, 5, 4]);
+    assert_eq!(read(SAYS_NONE, &mut wanted).1[..2], [4, 5]);
 }
