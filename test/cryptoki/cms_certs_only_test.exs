@@ -42,6 +42,17 @@ defmodule Cryptoki.CMSCertsOnlyTest do
     end
   end
 
+  test "nobody has signed them, and no content is asked for", %{root: root, other: other} do
+    der = CMS.certs_only!([root, other])
+
+    for opts <- [[], [content: "text"]] do
+      assert {:error, %Error{reason: :signature_invalid, detail: text}} =
+               CMS.verify(der, :any, opts)
+
+      assert text == "it has no signer"
+    end
+  end
+
   @certtool System.find_executable("certtool")
   @tag skip: !@certtool && "there is no certtool (Debian's gnutls-bin)"
   test "GnuTLS reads them", %{root: root, other: other, crl: crl} do

@@ -83,7 +83,7 @@ defmodule Cryptoki.X509CertificateTest do
           {again.(v3, key, [constraints, constraints]), "2.5.29.19 is there twice"},
           {again.(v3, key, [extension({2, 5, 29, 15}, "x")]), "2.5.29.15"},
           {again.(v3, DER.null(), nil), "a SEQUENCE should stand here, not a NULL"},
-          {der <> <<0>>, "it is cut off"},
+          {der <> <<0>>, "byte #{byte_size(der)}: there are bytes behind its end"},
           {"x", "it is neither DER nor PEM"}
         ] do
       assert {:error, %Error{reason: reason, detail: detail}} = X509.certificate(der)

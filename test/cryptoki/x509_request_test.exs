@@ -167,7 +167,7 @@ defmodule Cryptoki.X509RequestTest do
     good = make(key: key)
 
     for {der, text} <- [
-          {good <> "x", "byte #{byte_size(good)}: it is cut off"},
+          {good <> "x", "byte #{byte_size(good)}: there are bytes behind its end"},
           {good <> DER.null(), "byte #{byte_size(good)}: there are bytes behind its end"},
           {binary_part(good, 0, 100), "byte 0: it is cut off"},
           {make(key: key, version: ""), "byte 5: an INTEGER should stand here, not a SEQUENCE"},

@@ -28,6 +28,9 @@ defmodule Cryptoki.CMS.Verifier do
     end
   end
 
+  # Certificates alone, which nobody has signed: content would not help.
+  defp content(%{content: nil, signers: []}, nil), do: {:ok, ""}
+
   defp content(%{content: nil}, nil),
     do:
       {:error, Error.new(:invalid_argument, "content: it is detached, and its content is needed")}

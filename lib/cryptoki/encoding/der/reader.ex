@@ -81,12 +81,12 @@ defmodule Cryptoki.DER.Reader do
 
   defp top(bytes) do
     outside = %__MODULE__{tag: 0, contents: bytes, der: bytes, at: 0, inside: 0, path: []}
+    if bytes == "", do: wrong!(outside, "nothing is there")
+    if bytes =~ ~r/\A\s*-----BEGIN /, do: wrong!(outside, "it is PEM, and DER is wanted")
 
-    case values(outside) do
-      [value] -> value
-      [] -> wrong!(outside, "nothing is there")
-      [_value, behind | _] -> wrong!(behind, "there are bytes behind its end")
-    end
+    with {:ok, one} when one != bytes <- first(bytes),
+         do: wrong!(%{outside | at: byte_size(one)}, "there are bytes behind its end"),
+         else: (_one_or_none -> hd(values(outside)))
   end
 
   @doc "The first value of some bytes, as it stands there."
