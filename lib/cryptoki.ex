@@ -676,14 +676,15 @@ defmodule Cryptoki do
   | what | answer |
   |---|---|
   | a file, `File.read!("key.pem")`: PKCS #8 (RFC 5958), PKCS #1, SEC 1, in DER or PEM; OpenSSH's own form; a JWK in JSON | the private key, its public key beside it |
-  | the file of a public key, DER, PEM or JWK | the public key |
+  | the file of a public key, DER, PEM (of PKCS #1 too) or JWK | the public key |
   | `{:pkcs12, File.read!("key.p12")}` (RFC 7292), with `password:` | `{key, certificates}`: the private key, its public key beside it, and DER: its own certificate first, then that of its issuer and so on |
   | `{:aes, bytes}`, `{:hmac, bytes}`, `{:generic_secret, bytes}`; a JWK with `"kty": "oct"` | the secret key |
   | a record of `:public_key` (`RSAPrivateKey`, `ECPrivateKey`, a public key), a JWK that was decoded | as that of a file |
 
   RSA with two primes, elliptic curves by their names, Ed25519, Ed448, X25519, X448; ML-DSA (RFC 9881), ML-KEM (RFC 9935)
   and SLH-DSA (RFC 9909), of the first two the seed, the expanded key or both, as the file has it. PKCS #8 may be
-  encrypted as programs do it today (PBES2 with PBKDF2, AES or Triple DES) or did (Triple DES and RC2 of PKCS #12), keys of OpenSSH with
+  encrypted as programs do it today (PBES2 with PBKDF2, AES or Triple DES) or did (DES and RC2 there and in PBES1, Triple DES and RC2 of PKCS #12),
+  PKCS #1 and SEC 1 as OpenSSL and `ssh-keygen -m PEM` do (headers `Proc-Type` and `DEK-Info`: AES, Triple DES, DES, RC2), keys of OpenSSH with
   any cipher of `ssh-keygen`: `password:` opens it, given in any form that `pin:` of `start_link/1` may have; of a file that is
   not encrypted it is not needed. Up to two million rounds are computed, six of all in a PKCS #12, of OpenSSH's bcrypt 256 (the 16 or
   24 that it has by itself are a second or two); they count for `timeout:`, and when it is over then nothing is made.
@@ -699,7 +700,7 @@ defmodule Cryptoki do
   has X25519, such as SoftHSM, say `key_type: :ec_edwards`. A name may be in use: then there are two keys of
   it, which a line in the log says, and a selector that says no more than `label:` is `:key_ambiguous`.
 
-  A PKCS #12, in DER or BER, is opened when its MAC (SHA-1 or SHA-2; PBMAC1, RFC 9579) is right, and not before; one private key
+  A PKCS #12, in DER, BER or PEM, is opened when its MAC (SHA-1 or SHA-2; PBMAC1, RFC 9579) is right, and not before; one private key
   has to be in it. Its certificates are answered and not stored: `create/3` does that.
 
   The file is held to the standards: its numbers belong together, a public key in it is the key's own, and

@@ -114,7 +114,13 @@ defmodule Cryptoki.PKCS12Test do
              "--outder --outfile $OUT"},
           {"certtool, Triple DES", "certtool",
            "certtool --to-p12 --load-privkey $D/key --load-certificate $D/chain --p12-name k --password geheim " <>
-             "--pkcs-cipher 3des --outder --outfile $OUT || true"}
+             "--pkcs-cipher 3des --outder --outfile $OUT || true"},
+          {"certtool, which writes it as text by itself", "certtool",
+           "certtool --to-p12 --load-privkey $D/key --load-certificate $D/chain --p12-name k --password geheim --outfile $OUT"},
+          {"OpenSSL, RC2 in PBES2", "openssl",
+           @export <> " -legacy -certpbe rc2-cbc -keypbe rc2-40-cbc", :legacy},
+          {"OpenSSL, DES in PBES2", "openssl",
+           @export <> " -legacy -certpbe des-cbc -keypbe des-cbc", :legacy}
         ],
         name = elem(made, 0),
         program = elem(made, 1),
@@ -168,7 +174,11 @@ defmodule Cryptoki.PKCS12Test do
           {"openssl pkcs12 -export -nokeys -in $D/chain -passout pass:geheim -out $OUT",
            "no private key"},
           {"cp $D/leaf.der $OUT", "byte"},
-          {"printf x > $OUT", "cut off"}
+          {"printf x > $OUT", "neither DER nor PEM"},
+          {"printf 0x > $OUT", "cut off"},
+          {"cp $D/chain $OUT", ~s("CERTIFICATE")},
+          {"for i in 1 2; do echo -----BEGIN PKCS12-----; base64 $D/leaf.der; echo -----END PKCS12-----; done > $OUT",
+           "there are 2"}
         ] do
       assert {:error, %Error{reason: :invalid_argument, detail: text}} =
                PKCS12.read(made(files, commands), "geheim")

@@ -2,7 +2,7 @@ defmodule Cryptoki.PrivateKeyAdviceTest do
   # What is said of a file that is not read does what it says; and what one program wrote in a way of its own.
   use ExUnit.Case, async: true
 
-  alias Cryptoki.{DER, Error, PrivateKey}
+  alias Cryptoki.{DER, Error, PEM, PrivateKey}
   alias Cryptoki.Test.KeyFiles
 
   test "what the sentence about PSS says does it" do
@@ -18,6 +18,55 @@ defmodule Cryptoki.PrivateKeyAdviceTest do
     file = KeyFiles.changed("", "openssl genpkey -algorithm RSA-PSS -out $OUT")
     assert {:error, %Error{detail: text}} = PrivateKey.File.read(file)
     assert text =~ "`openssl rsa -in FILE -traditional -outform DER -out PLAIN`"
+  end
+
+  test "public keys of PKCS #1, and what is said of their DER" do
+    pem =
+      KeyFiles.changed(
+        "",
+        "openssl genrsa -out $OUT.key; openssl rsa -in $OUT.key -pubout -out $OUT"
+      )
+
+    {:ok, key} = PrivateKey.File.read(pem)
+
+    pkcs1 = KeyFiles.changed(pem, "openssl rsa -pubin -in $IN -RSAPublicKey_out -out $OUT")
+    assert pkcs1 =~ "BEGIN RSA PUBLIC KEY"
+    assert PrivateKey.File.read(pkcs1) == {:ok, key}
+    assert PrivateKey.File.read("a key\n" <> pkcs1) == {:ok, key}
+
+    commands = "openssl rsa -pubin -in $IN -RSAPublicKey_out -outform DER -out $OUT"
+    der = KeyFiles.changed(pem, commands)
+    assert {:error, %Error{reason: :unsupported, detail: text}} = PrivateKey.File.read(der)
+    assert text =~ "`openssl rsa -RSAPublicKey_in -inform DER -in FILE -pubout -out PEM`"
+    back = "openssl rsa -RSAPublicKey_in -inform DER -in $IN -pubout -out $OUT"
+    assert PrivateKey.File.read(KeyFiles.changed(der, back)) == {:ok, key}
+
+    for {changed, says} <- [
+          {PEM.encode(DER.sequence([DER.integer(7)]), "RSA PUBLIC KEY"), "no RSA key"},
+          {PEM.encode(der <> <<0>>, "RSA PUBLIC KEY"), "no RSA key"},
+          {PEM.encode(
+             DER.sequence([DER.integer(2 ** 1024 - 1), DER.integer(3)]),
+             "RSA PUBLIC KEY"
+           ), "too weak"}
+        ] do
+      assert {:error, %Error{reason: :invalid_argument, detail: text}} =
+               PrivateKey.File.read(changed)
+
+      assert text =~ says
+    end
+  end
+
+  test "a line of OpenSSH" do
+    for {type, curve, kind} <- [{:ecdh, :secp256r1, :ec}, {:eddsa, :ed25519, :ed25519}] do
+      {point, _secret} = :crypto.generate_key(type, curve)
+      parameters = {:namedCurve, :pubkey_cert_records.namedCurves(curve)}
+      line = :ssh_file.encode([{{{:ECPoint, point}, parameters}, comment: "a"}], :openssh_key)
+
+      assert {:error, %Error{reason: :unsupported, detail: text}} = PrivateKey.File.read(line)
+      assert text =~ ":ssh_file.decode(text, :public_key)"
+      [{key, _} | _] = :ssh_file.decode(line, :public_key)
+      assert {:ok, %{type: ^kind}} = PrivateKey.Record.read(key)
+    end
   end
 
   test "a path, which is not the file" do

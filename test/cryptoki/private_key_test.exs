@@ -117,6 +117,9 @@ defmodule Cryptoki.PrivateKeyTest do
             {pkcs8([DER.oid(@ec), DER.oid({1, 2, 3})], sec1(<<5>>, "")), "1.2.3"},
             {pkcs8([DER.oid({1, 2, 840, 10_040, 4, 1})], DER.integer(5)), "DSA"},
             {PEM.encode("key", "DSA PRIVATE KEY"), "DSA"},
+            {DER.sequence(for(n <- [0, 23, 11, 4, 16, 2], do: DER.integer(n))), "DSA"},
+            {DER.sequence(for(n <- [23, 3], do: DER.integer(n))), "-RSAPublicKey_in"},
+            {PEM.encode("key", "PKCS12"), "{:pkcs12, der}"},
             {pkcs8([DER.oid({1, 2, 3})], "x"), "1.2.3"}
           ] do
         assert {:error, %Error{reason: :unsupported, detail: text}} = PrivateKey.File.read(file)

@@ -5,6 +5,7 @@ defmodule Cryptoki.MixTasks.KeysTest do
 
   import Cryptoki.Test.MixTasks, except: [run: 3]
 
+  alias Cryptoki.PEM
   alias Cryptoki.Test.{MixTasks, SoftHSM, Terminal}
 
   @token "pkcs11:token=payments"
@@ -185,6 +186,11 @@ defmodule Cryptoki.MixTasks.KeysTest do
     assert said == "certificates of the file that are not stored: 1\n"
     types = for uri <- String.split(uris, "\n", trim: true), do: Cryptoki.URI.parse!(uri).type
     assert types == [:private, :cert]
+
+    # As GnuTLS writes it.
+    text = PEM.encode(File.read!(file(context, "leaf.p12")), "PKCS12")
+    File.write!(file(context, "leaf.txt"), text)
+    assert {_, 0, _said} = mix(password, ["import", key <> "%20again", "-i", "leaf.txt"])
 
     leaf = File.read!(file(context, "leaf.crt"))
     assert {^leaf, 0, ""} = mix(context, ["certificate", key])

@@ -123,6 +123,32 @@ defmodule Cryptoki.PEM do
     end
   end
 
+  @doc """
+  What is encrypted in the first entry with a label: its headers (RFC 1421), which say how, and its bytes.
+  """
+  @spec sealed(binary, String.t()) :: {:ok, headers :: binary, binary} | {:error, String.t()}
+  def sealed(text, label), do: text |> utf8() |> sealed(label, 0)
+
+  defp sealed(text, wanted, from) do
+    case block(text, from) do
+      {^wanted, from, to, _next} ->
+        content = text |> binary_part(from, to - from) |> blanks()
+        {behind, _encrypted?} = headers(content, false, false)
+        head = byte_size(content) - byte_size(behind)
+
+        case base64(content, head) do
+          {:ok, bytes} -> {:ok, binary_part(content, 0, head), bytes}
+          {:error, at, what} -> wrong(text, to - byte_size(content) + at, what)
+        end
+
+      {_another, _from, _to, next} ->
+        sealed(text, wanted, next)
+
+      _none ->
+        {:error, "it has no #{inspect(wanted)}"}
+    end
+  end
+
   # What Windows' shell writes. A mark of UTF-8 is before everything, as any other text.
   defp utf8(<<mark::binary-size(2), rest::binary>> = text)
        when mark in [<<0xFF, 0xFE>>, <<0xFE, 0xFF>>] do

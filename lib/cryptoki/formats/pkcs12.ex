@@ -1,9 +1,9 @@
 defmodule Cryptoki.PKCS12 do
   @moduledoc false
-  # PKCS #12 (RFC 7292) that a password protects: one private key and its certificates, in DER or BER. The MAC is
+  # PKCS #12 (RFC 7292) that a password protects: one private key and its certificates, in DER, BER or PEM. The MAC is
   # verified before anything is opened, and all that is computed with the password has one bound. Pure.
 
-  alias Cryptoki.{BER, Error, PrivateKey}
+  alias Cryptoki.{BER, Error, PEM, PrivateKey}
   alias Cryptoki.DER.Reader
   alias Cryptoki.PKCS12.{Chain, MAC, Password}
   alias Cryptoki.PrivateKey.{Encryption, Info}
@@ -41,12 +41,27 @@ defmodule Cryptoki.PKCS12 do
     do: {:error, Error.new(:invalid_argument, "#{@what}it is longer than #{@most} bytes")}
 
   def read(bytes, password) do
-    with {:ok, der} <- BER.to_der(bytes),
+    with {:ok, bytes} <- binary(bytes),
+         {:ok, der} <- BER.to_der(bytes),
          {:ok, {key, certificates}} <- Reader.read(der, @what, &pfx(&1, password)) do
       {:ok, {key, Chain.sorted(certificates, key.public)}}
     else
       {:error, %Error{} = error} -> {:error, about(error)}
       {:error, text} -> {:error, Error.new(:invalid_argument, @what <> text)}
+    end
+  end
+
+  # GnuTLS writes it as text where it is not told otherwise.
+  defp binary(<<0x30, _::binary>> = bytes), do: {:ok, bytes}
+
+  defp binary(text) do
+    with {:ok, entries} <- PEM.decode(text, ["PKCS12"]) do
+      case {for({_label, der} <- entries, is_binary(der), do: der), entries} do
+        {[bytes], _entries} -> {:ok, bytes}
+        {[], []} -> {:error, "it is neither DER nor PEM"}
+        {[], others} -> {:error, "there is none in it, but #{PEM.others(others)}"}
+        {several, _entries} -> {:error, "there are #{length(several)} in it, and one should be"}
+      end
     end
   end
 

@@ -66,7 +66,7 @@ defmodule Mix.Tasks.Cryptoki.Import do
   @pfx ~r/\A\x30(?:[\x00-\x80]|\x81.|\x82..|\x83...|\x84....)\x02\x01\x03\x30/s
 
   defp kind(file) do
-    with false <- file =~ @pfx,
+    with false <- file =~ @pfx or file =~ ~r/^-----BEGIN PKCS12-----/m,
          {:ok, [der | _]} <- PEM.ders(file, :certificate, 2),
          {:ok, "CERTIFICATE"} <- PEM.label(der),
          {:ok, _certificate} <- X509.certificate(der) do

@@ -252,6 +252,8 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     answer(X509.revocation_list(text))
     answer(X509.certificate(text))
     private(PrivateKey.File.read(text))
+    # Of one round.
+    if text =~ "DEK-Info", do: private(PrivateKey.File.read(text, "abcdef"))
 
     case PEM.decode(text, :all) do
       # What is encrypted has a label only.

@@ -3,9 +3,10 @@ defmodule Cryptoki.PrivateKey.File do
   # A key as others keep it in a file: PKCS #8, PKCS #1 or SEC 1, or a public key, in DER or PEM; OpenSSH's own
   # form; a JWK. Strict, and what is read is one key. Nothing that an error shows is secret. Pure.
 
-  alias Cryptoki.{Error, JSON, PEM, PrivateKey, PublicKey, SecretKey}
+  alias Cryptoki.{DER, Error, JSON, PEM, PrivateKey, PublicKey, SecretKey}
   alias Cryptoki.DER.Reader
-  alias Cryptoki.PrivateKey.{Encryption, Info, JWK, OpenSSH}
+  alias Cryptoki.PrivateKey.{DEKInfo, Encryption, Info, JWK, OpenSSH}
+  alias Cryptoki.PublicKey.OID
 
   # Of the file, whatever stands around the key in it.
   @most 65_536
@@ -18,13 +19,16 @@ defmodule Cryptoki.PrivateKey.File do
   @encrypted "ENCRYPTED PRIVATE KEY"
   @openssh "OPENSSH PRIVATE KEY"
   @public "PUBLIC KEY"
+  @pkcs1_public "RSA PUBLIC KEY"
   @keys [@pkcs8, @pkcs1, @sec1, @encrypted, @openssh]
 
   # What stands in the place of a key, and what can be done.
   @others %{
-    "DSA PRIVATE KEY" => "private key: DSA is not imported"
+    "DSA PRIVATE KEY" => "private key: DSA is not imported",
+    "PKCS12" => Info.pkcs12()
   }
   @putty "private key: it is one of PuTTY's own form; `puttygen FILE -O private-openssh -o PEM` writes it as PEM"
+  @ssh "public key: it is a line of OpenSSH; `[{key, _} | _] = :ssh_file.decode(text, :public_key)` gives a key that is imported"
 
   @type key :: PrivateKey.t() | PublicKey.Given.t() | SecretKey.t()
 
@@ -39,6 +43,10 @@ defmodule Cryptoki.PrivateKey.File do
     do: wrong("it is longer than #{@most} bytes")
 
   def read("PuTTY-User-Key-File-" <> _rest, _password), do: unsupported(@putty)
+
+  def read(<<line::binary-4, _rest::binary>>, _password)
+      when line in ["ssh-", "sk-s", "sk-e", "ecds"],
+      do: unsupported(@ssh)
 
   def read(bytes, password) do
     cond do
@@ -58,7 +66,7 @@ defmodule Cryptoki.PrivateKey.File do
   defp der(bytes, read), do: Reader.read(bytes, @what, &read.(Reader.secret(&1)), @most)
 
   defp text(text, password) do
-    case PEM.decode(text, [@parameters, @public | @keys]) do
+    case PEM.decode(text, [@parameters, @public, @pkcs1_public | @keys]) do
       {:ok, entries} -> entries(entries, text, password)
       {:error, sentence} -> wrong(sentence)
     end
@@ -66,18 +74,33 @@ defmodule Cryptoki.PrivateKey.File do
 
   defp entries(entries, text, password) do
     case Enum.filter(entries, fn {label, _der} -> label in @keys or is_map_key(@others, label) end) do
-      [{label, der}] -> entry(label, der, entries, password)
-      [] when entries == [] -> wrong(neither(text))
-      [] -> public(for({@public, der} <- entries, do: der), entries)
-      several -> wrong("there are #{length(several)} in it, and one should be")
+      [{label, nil}] when label in [@pkcs1, @sec1] ->
+        sealed(label, text, entries, password)
+
+      [{label, der}] ->
+        entry(label, der, entries, password)
+
+      [] when entries == [] ->
+        wrong(neither(text))
+
+      [] ->
+        public(Enum.filter(entries, &(elem(&1, 0) in [@public, @pkcs1_public])), entries)
+
+      several ->
+        wrong("there are #{length(several)} in it, and one should be")
     end
   end
 
-  defp public([<<_, _::binary>> = der], _entries),
-    do: Reader.read(der, "public key: ", &PublicKey.Given.read/1, @most)
+  defp public([{@public, <<_, _::binary>> = der}], _entries), do: public(der)
+
+  # RSAPublicKey (RFC 8017, appendix A.1.1), as Go and Ruby write it, is what the bits of the other form are.
+  defp public([{@pkcs1_public, <<_, _::binary>> = der}], _entries),
+    do: public(PrivateKey.public_info([DER.oid(OID.rsa()), DER.null()], der))
 
   defp public(_none_or_several, entries),
     do: wrong("there is none in it, but #{PEM.others(entries)}")
+
+  defp public(der), do: Reader.read(der, "public key: ", &PublicKey.Given.read/1, @most)
 
   defp neither(text) do
     if String.printable?(text) and text =~ ~r/\A[^\r\n]{1,4096}\z/,
@@ -88,7 +111,7 @@ defmodule Cryptoki.PrivateKey.File do
   defp entry(label, _der, _entries, _password) when is_map_key(@others, label),
     do: unsupported(@others[label])
 
-  # With the header of RFC 1421 that says so.
+  # With the header of RFC 1421 that says so, which only these two have.
   defp entry(_label, nil, _entries, _password), do: unsupported(Encryption.unknown())
   defp entry(@pkcs8, der, _entries, _password), do: der(der, &Info.pkcs8/1)
   defp entry(@pkcs1, der, _entries, _password), do: der(der, &Info.pkcs1/1)
@@ -99,6 +122,32 @@ defmodule Cryptoki.PrivateKey.File do
   defp entry(@sec1, der, entries, _password) do
     with {:ok, curve} <- curve(List.keyfind(entries, @parameters, 0)),
          do: der(der, &Info.sec1(&1, curve))
+  end
+
+  defp sealed(_label, _text, _entries, nil), do: unsupported(Encryption.needed())
+
+  defp sealed(label, text, entries, password) do
+    with {:ok, headers, bytes} <- PEM.sealed(text, label),
+         {:ok, plain} <- DEKInfo.open(headers, bytes, password),
+         {:ok, key} <- entry(label, plain, entries, password) do
+      {:ok, key}
+    else
+      {:error, %Error{reason: :invalid_argument, detail: text}} ->
+        text = String.replace_prefix(text, @what, "")
+        wrong("with this password it is no key that is read here: #{text}")
+
+      {:error, %Error{} = error} ->
+        {:error, error}
+
+      {:error, sentence} ->
+        wrong(sentence)
+
+      :error ->
+        wrong("it does not open with this password")
+
+      :unknown ->
+        unsupported(Encryption.unknown())
+    end
   end
 
   defp curve(nil), do: {:ok, nil}

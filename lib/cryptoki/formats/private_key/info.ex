@@ -20,19 +20,45 @@ defmodule Cryptoki.PrivateKey.Info do
     {1, 2, 840, 113_549, 1, 3, 1} => "Diffie-Hellman, which is not imported"
   }
 
+  @numbers "public key: it may be PKCS #1 or something else, as two numbers are; " <>
+             "`openssl rsa -RSAPublicKey_in -inform DER -in FILE -pubout -out PEM` writes it so that it says what it is"
+  @dsa "private key: it is of the form that OpenSSL has of DSA, which is not imported"
   @pkcs12 "private key: it is PKCS #12; give it as {:pkcs12, der}, with password:"
+
+  @doc "What is said of a PKCS #12."
+  @spec pkcs12() :: String.t()
+  def pkcs12, do: @pkcs12
 
   @doc "Whichever form it is."
   @spec any(Reader.t(), password :: binary | nil) :: PrivateKey.t() | PublicKey.Given.t()
   def any(value, password) do
     case Reader.sequence(value) do
-      [%{tag: 2, contents: <<3>>}, %{tag: 0x30} | _] -> Reader.refuse!(:unsupported, @pkcs12)
-      [%{tag: 2}, %{tag: 0x30} | _] -> pkcs8(value)
-      [%{tag: 2}, %{tag: 2} | _] -> pkcs1(value)
-      [%{tag: 2}, %{tag: 4} | _] -> sec1(value, nil)
-      [%{tag: 0x30}, %{tag: 4}] -> encrypted(value, password)
-      [%{tag: 0x30}, %{tag: 3}] -> PublicKey.Given.read(value)
-      _other -> Reader.wrong!(value, "it is neither PKCS #8 nor PKCS #1 nor SEC 1")
+      [%{tag: 2, contents: <<3>>}, %{tag: 0x30} | _] ->
+        Reader.refuse!(:unsupported, @pkcs12)
+
+      [%{tag: 2}, %{tag: 0x30} | _] ->
+        pkcs8(value)
+
+      [%{tag: 2}, %{tag: 2}] ->
+        Reader.refuse!(:unsupported, @numbers)
+
+      [%{tag: 2}, %{tag: 2}, %{tag: 2}, %{tag: 2}, %{tag: 2}, %{tag: 2}] ->
+        Reader.refuse!(:unsupported, @dsa)
+
+      [%{tag: 2}, %{tag: 2} | _] ->
+        pkcs1(value)
+
+      [%{tag: 2}, %{tag: 4} | _] ->
+        sec1(value, nil)
+
+      [%{tag: 0x30}, %{tag: 4}] ->
+        encrypted(value, password)
+
+      [%{tag: 0x30}, %{tag: 3}] ->
+        PublicKey.Given.read(value)
+
+      _other ->
+        Reader.wrong!(value, "it is neither PKCS #8 nor PKCS #1 nor SEC 1")
     end
   end
 
