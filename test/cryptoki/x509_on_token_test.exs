@@ -16,7 +16,7 @@ defmodule Cryptoki.X509OnTokenTest do
 
   test "a certificate that is none, on the token", %{hsm: hsm, key: key, root: root} do
     for {value, text} <- [
-          {root <> <<0>>, "it is cut off"},
+          {root <> <<0>>, "there are bytes behind its end"},
           {root <> DER.null(), "there are bytes behind its end"},
           {PEM.encode(root, "CERTIFICATE"), "this is no certificate"},
           {binary_part(root, 0, 200), "it is cut off"},
