@@ -3,7 +3,7 @@ defmodule Cryptoki.Recovery.IsolationTest do
   use ExUnit.Case, async: false
 
   alias Cryptoki.Error
-  alias Cryptoki.Test.{FaultyModule, MainToken, SoftHSM, Workers}
+  alias Cryptoki.Test.{Crashes, FaultyModule, MainToken, SoftHSM, Workers}
 
   @moduletag :capture_log
 
@@ -20,13 +20,7 @@ defmodule Cryptoki.Recovery.IsolationTest do
              C_GetAttributeValue C_SignInit C_Sign)
 
   describe "a library that crashes" do
-    for {word, ending} <- [
-          {"segv", "SIGSEGV"},
-          {"abort", "SIGABRT"},
-          {"cxx", "SIGABRT"},
-          {"quit", "status 5"},
-          {"close", "it had closed its connection"}
-        ] do
+    for word <- ~w(segv abort cxx quit close) do
       test "by #{word} in C_Sign: who waits is told how, and the next is served", %{
         module: module
       } do
@@ -37,7 +31,7 @@ defmodule Cryptoki.Recovery.IsolationTest do
         assert {:error, %Error{reason: :library_crashed, executed: :maybe} = error} =
                  sign(hsm, key)
 
-        assert Exception.message(error) =~ unquote(ending)
+        assert Exception.message(error) =~ Crashes.ending(unquote(word))
         FaultyModule.control(module, "")
         assert signed(hsm, key)
         assert %{state: :ready, health: :ok} = await_status(hsm, &(&1.sessions.open == 2))

@@ -8,11 +8,12 @@ defmodule Cryptoki.Test.Crashes do
   alias Cryptoki.Test.EveryCall.{Run, World}
   alias Cryptoki.Test.{FaultyModule, Workers}
 
-  # How the error says that it has ended.
+  # How the error says that it has ended. A ready-made process has an unwinder of its own: that of a library in C++ calls it
+  # with what it cannot read.
   @ways %{
     "segv" => "SIGSEGV",
     "abort" => "SIGABRT",
-    "cxx" => "SIGABRT",
+    "cxx" => ~r/SIG(ABRT|SEGV)/,
     "quit" => "status 5",
     "close" => "it had closed its connection",
     "memory" => "SIGABRT",
@@ -30,6 +31,10 @@ defmodule Cryptoki.Test.Crashes do
   @doc "The ways, as the fault module has them."
   @spec ways :: [String.t()]
   def ways, do: Map.keys(@ways)
+
+  @doc "What the error says of how the process has ended."
+  @spec ending(String.t()) :: String.t() | Regex.t()
+  def ending(way), do: @ways[way]
 
   # What they are called in the fault module; C_GetFunctionList is called where the other is of no use.
   @loading %{
