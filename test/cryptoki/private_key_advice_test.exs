@@ -2,8 +2,12 @@ defmodule Cryptoki.PrivateKeyAdviceTest do
   # What is said of a file that is not read does what it says; and what one program wrote in a way of its own.
   use ExUnit.Case, async: true
 
+  @compile {:no_warn_undefined, :ssh_file}
+
   alias Cryptoki.{DER, Error, PEM, PrivateKey}
-  alias Cryptoki.Test.KeyFiles
+  alias Cryptoki.Test.{KeyFiles, TLS}
+
+  setup_all do: TLS.start(:ssh)
 
   test "what the sentence about PSS says does it" do
     for options <- [

@@ -191,7 +191,7 @@ mod tests {
         assert!(is(Reason::Busy, &notices.ask(Notice::Inside, heard().0)));
         let mut peer = Link::new(theirs);
         assert!(peer.receive::<Notice>().is_ok());
-        peer.send(&Noticed::Done, None).unwrap();
+        peer.send(&Noticed::Inside(None, None), None).unwrap();
         assert!(hears.recv().is_ok_and(|told| told.is_ok()));
         let (hear, hears) = heard();
         assert_eq!(notices.ask(Notice::Inside, hear), Ok(()));
