@@ -27,10 +27,10 @@ defmodule Cryptoki.CCallsTest do
     private = [label: "invoice", class: :private_key]
     signature = Cryptoki.sign!(hsm, private, :ecdsa, @digest)
     :ok = Cryptoki.stop(hsm)
-    %{module: module, signature: signature}
+    %{faulty: module, signature: signature}
   end
 
-  test "each row says what reaches the library", %{module: module, signature: signature} do
+  test "each row says what reaches the library", %{faulty: module, signature: signature} do
     rows = rows()
     calls = calls(signature)
     assert length(rows) == length(calls)

@@ -19,10 +19,10 @@ defmodule Cryptoki.CMSOracleTest do
     hsm = start_supervised!({Cryptoki, FaultyModule.options(module, sessions: 1)})
     directory = TLS.authority(Path.join(SoftHSM.directory(), "cms-oracle"))
     keys = Enveloped.keys(hsm, directory, [:rsa, :secp256r1])
-    %{hsm: hsm, module: module, keys: keys}
+    %{hsm: hsm, faulty: module, keys: keys}
   end
 
-  setup %{module: module} do
+  setup %{faulty: module} do
     on_exit(fn -> FaultyModule.control(module, "") end)
   end
 
@@ -116,7 +116,7 @@ defmodule Cryptoki.CMSOracleTest do
         der = by_hand(raw(public, block), :gcm, key)
 
         {_answer, calls} =
-          FaultyModule.calls(context.module, fn -> CMS.decrypt(context.hsm, private, der) end)
+          FaultyModule.calls(context.faulty, fn -> CMS.decrypt(context.hsm, private, der) end)
 
         # Three errors of some kinds in a row, and a session is opened anew: one that is right ends the row.
         {:ok, @text} =
@@ -140,12 +140,12 @@ defmodule Cryptoki.CMSOracleTest do
     assert CMS.decrypt(context.hsm, private, der) == {:ok, @text}
 
     for rv <- @of_ciphertexts do
-      FaultyModule.control(context.module, "C_Decrypt rv=#{rv}")
+      FaultyModule.control(context.faulty, "C_Decrypt rv=#{rv}")
       assert CMS.decrypt(context.hsm, private, der) == @wrong, "#{rv}"
     end
 
     for lie <- ["length=15", "length=0", "garbage"] do
-      FaultyModule.control(context.module, "lie C_Decrypt #{lie}")
+      FaultyModule.control(context.faulty, "lie C_Decrypt #{lie}")
       assert CMS.decrypt(context.hsm, private, der) == @wrong, lie
     end
   end
@@ -161,11 +161,11 @@ defmodule Cryptoki.CMSOracleTest do
           {"C_Decrypt rv=0x31", :device_memory},
           {"C_Decrypt rv=0x50", :function_canceled}
         ] do
-      FaultyModule.control(context.module, rule)
+      FaultyModule.control(context.faulty, rule)
       assert {:error, %Error{reason: ^reason}} = CMS.decrypt(context.hsm, private, der)
     end
 
-    FaultyModule.control(context.module, "")
+    FaultyModule.control(context.faulty, "")
     assert CMS.decrypt(context.hsm, private, der) == {:ok, @text}
 
     assert {:error, %Error{reason: :key_not_found}} =

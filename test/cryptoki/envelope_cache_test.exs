@@ -14,7 +14,7 @@ defmodule Cryptoki.EnvelopeCacheTest do
     hsm = start_supervised!({Cryptoki, FaultyModule.options(module, sessions: 2)})
     Cryptoki.import_key!(hsm, {:aes, @kek}, label: "kek", token: true)
     Cryptoki.import_key!(hsm, {:aes, <<8::256>>}, label: "other", token: true)
-    %{module: module, hsm: hsm}
+    %{faulty: module, hsm: hsm}
   end
 
   setup %{hsm: hsm} do
@@ -35,7 +35,7 @@ defmodule Cryptoki.EnvelopeCacheTest do
   defp open(hsm, box, name), do: Envelope.open(hsm, @keks, box, aad: "row 7", cache: name)
 
   test "the token is asked once, whole and in pieces", context do
-    %{module: module, hsm: hsm, name: name, box: box} = context
+    %{faulty: module, hsm: hsm, name: name, box: box} = context
     cache(name)
     assert asked(module, fn -> assert open(hsm, box, name) == {:ok, "a text"} end) == 1
 
@@ -54,7 +54,7 @@ defmodule Cryptoki.EnvelopeCacheTest do
   end
 
   test "what does not open without it does not open with it", context do
-    %{module: module, hsm: hsm, name: name, box: box} = context
+    %{faulty: module, hsm: hsm, name: name, box: box} = context
     cache(name)
     {:ok, "a text"} = open(hsm, box, name)
     {before, <<byte, rest::binary>>} = :erlang.split_binary(box, byte_size(box) - 3)
@@ -74,7 +74,7 @@ defmodule Cryptoki.EnvelopeCacheTest do
   end
 
   test "as often as was said, then the token is asked again", context do
-    %{module: module, hsm: hsm, name: name, box: box} = context
+    %{faulty: module, hsm: hsm, name: name, box: box} = context
     cache(name, uses: 3)
 
     counts = for _ <- 1..7, do: asked(module, fn -> {:ok, "a text"} = open(hsm, box, name) end)
@@ -85,7 +85,7 @@ defmodule Cryptoki.EnvelopeCacheTest do
     assert for(_ <- 1..3, do: asked(module, fn -> open(hsm, box, :used_once) end)) == [1, 1, 1]
   end
 
-  test "many at once do not use it more often", %{hsm: hsm, name: name, box: box, module: module} do
+  test "many at once do not use it more often", %{hsm: hsm, name: name, box: box, faulty: module} do
     cache(name, uses: 10)
     {:ok, "a text"} = open(hsm, box, name)
     together = fn -> Task.async_stream(1..9, fn _ -> open(hsm, box, name) end) end
@@ -117,7 +117,7 @@ defmodule Cryptoki.EnvelopeCacheTest do
   end
 
   test "of too many one makes room; and all are forgotten", context do
-    %{module: module, hsm: hsm, name: name} = context
+    %{faulty: module, hsm: hsm, name: name} = context
     cache(name, size: 2)
     boxes = for n <- 1..5, do: sealed(hsm, "text #{n}")
 
@@ -134,7 +134,7 @@ defmodule Cryptoki.EnvelopeCacheTest do
   end
 
   test "what was asked of the token before is forgotten, too", context do
-    %{module: module, hsm: hsm, name: name, box: box} = context
+    %{faulty: module, hsm: hsm, name: name, box: box} = context
     cache(name)
     before = FaultyModule.count(module, ~r/^C_Decrypt hang/)
     FaultyModule.control(module, "C_Decrypt hang count=1")

@@ -22,10 +22,10 @@ defmodule Cryptoki.ImportPostQuantumTest do
   setup_all do
     module = FaultyModule.new(token: :kryoptic)
     options = FaultyModule.options(module, sessions: 2, timeout: 20_000)
-    %{hsm: start_supervised!({Cryptoki, options}), module: module}
+    %{hsm: start_supervised!({Cryptoki, options}), faulty: module}
   end
 
-  setup %{module: module} do
+  setup %{faulty: module} do
     on_exit(fn -> FaultyModule.control(module, "") end)
     %{label: "pq #{System.unique_integer([:positive])}"}
   end
@@ -162,7 +162,7 @@ defmodule Cryptoki.ImportPostQuantumTest do
 
   # Kryoptic 1.5.4 unwraps none of them; of PKCS #8 it says so.
   test "a token that takes no value, nor unwraps one, says both", context do
-    %{hsm: hsm, module: module, label: label} = context
+    %{hsm: hsm, faulty: module, label: label} = context
     {public, expanded} = PostQuantum.keygen(:ml_dsa_44, :crypto.strong_rand_bytes(32))
     FaultyModule.control(module, "values refused")
     der = pkcs8(:ml_dsa_44, DER.octet_string(expanded), public)
@@ -224,7 +224,7 @@ defmodule Cryptoki.ImportPostQuantumTest do
         {"it does not verify", "C_VerifyInit rv=0x70", :unsupported},
         {"the public key is refused", "C_CreateObject rv=0x13 after=2", :attribute_value_invalid}
       ] do
-    test "nothing is left: #{what}", %{hsm: hsm, module: module, label: label} do
+    test "nothing is left: #{what}", %{hsm: hsm, faulty: module, label: label} do
       der = pkcs8(:ml_dsa_44, DER.value(0x80, :crypto.strong_rand_bytes(32)))
       FaultyModule.control(module, unquote(rules))
       before = length(Cryptoki.find!(hsm, class: :public_key))
@@ -237,7 +237,7 @@ defmodule Cryptoki.ImportPostQuantumTest do
   end
 
   test "the public key that a token shows is compared before anything is signed", context do
-    %{hsm: hsm, module: module, label: label} = context
+    %{hsm: hsm, faulty: module, label: label} = context
     {others, _expanded} = PostQuantum.keygen(:ml_dsa_44, :crypto.strong_rand_bytes(32))
     info = DER.sequence([DER.sequence([DER.oid(@oids.ml_dsa_44)]), DER.bit_string(others)])
     der = pkcs8(:ml_dsa_44, DER.value(0x80, :crypto.strong_rand_bytes(32)))
@@ -253,7 +253,7 @@ defmodule Cryptoki.ImportPostQuantumTest do
 
   test "ML-KEM that agrees on another secret is taken away", %{
     hsm: hsm,
-    module: module,
+    faulty: module,
     label: label
   } do
     der = pkcs8(:ml_kem_512, DER.value(0x80, :crypto.strong_rand_bytes(64)))

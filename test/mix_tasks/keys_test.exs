@@ -124,8 +124,11 @@ defmodule Cryptoki.MixTasks.KeysTest do
 
     assert {pem, 0, ""} = mix(context, ["certificate", stored])
 
-    assert {"subject=CN = www.acme.test\n", 0} =
+    # Releases of OpenSSL write it with spaces or without.
+    assert {subject, 0} =
              openssl(context, ~w[x509 -noout -subject -in #{file(context, "out.pem", pem)}])
+
+    assert subject =~ ~r/\Asubject=CN ?= ?www\.acme\.test\n\z/
 
     assert {^pem, 0, ""} = mix(context, ["certificate", key <> ";type=private"])
     assert {der, 0, ""} = mix(context, ["certificate", stored, "--der", "--public"])
