@@ -36,6 +36,9 @@ defmodule Cryptoki.Keys do
   @type mechanism :: {Mechanism.wire(), [wanted]}
 
   # What may be shown of a selector; other attributes may be key bytes.
+  # Epochs that may end, and doubts that may come up, while an object is read.
+  @attempts 5
+
   @shown [:class, :label, :id, :key_type, :unique_id, :application, :token]
 
   @doc "Checks a selector for a verb; raises `ArgumentError`."
@@ -222,7 +225,7 @@ defmodule Cryptoki.Keys do
   def once(target, wanted, what, read) do
     # What never changes was perhaps read by the handle that the key carries, whatever it has now.
     with :error <- by_own_handle(target, wanted, what),
-         do: once(target, wanted, what, read, :cached)
+         do: once(target, wanted, what, read, :cached, @attempts)
   end
 
   defp by_own_handle(target, {:key, key}, what),
@@ -230,7 +233,7 @@ defmodule Cryptoki.Keys do
 
   defp by_own_handle(_target, _search, _what), do: :error
 
-  defp once(target, wanted, what, read, keys) do
+  defp once(target, wanted, what, read, keys, attempts) do
     with {:ok, handle} <- resolve(target, wanted, keys),
          :error <- Cache.get(target.cache, {what, handle}),
          {:ok, known} <- read.(handle) do
@@ -244,8 +247,8 @@ defmodule Cryptoki.Keys do
         {:ok, value}
 
       {:error, %Error{reason: reason}}
-      when keys == :cached and reason in [:stale_handle, :object_handle_invalid] ->
-        once(target, wanted, what, read, :fresh)
+      when attempts > 1 and reason in [:stale_handle, :object_handle_invalid] ->
+        once(target, wanted, what, read, :fresh, attempts - 1)
 
       {:error, _error} = error ->
         error
