@@ -4,7 +4,7 @@ defmodule Cryptoki.CertificatesOnTokensTest do
   # What lies on a token as a certificate was put there by somebody: it is none, or it is more than one needs.
   # CMS and TLS answer for it by an error, and do not ask more of it than they need.
 
-  alias Cryptoki.{CMS, Error, SSL}
+  alias Cryptoki.{CMS, Error, SSL, X509}
   alias Cryptoki.Test.{KeyPairs, MainToken, OpenSSL, Parts, Scratch, TLS}
 
   setup_all do
@@ -109,5 +109,46 @@ defmodule Cryptoki.CertificatesOnTokensTest do
 
     for answer <- [CMS.sign(hsm, key, object, "text"), SSL.certs_keys(hsm, key, object)],
         do: assert({:error, %Error{reason: :unsupported}} = answer)
+  end
+
+  # Whoever looks through the objects of a token finds some that are gone when they are read.
+  test "what others make and destroy meanwhile is no error", %{hsm: hsm, directory: directory} do
+    nameless = [curve: :secp256r1]
+    {public, private} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, nameless)
+    strangers = TLS.certificate(directory, Cryptoki.public_key!(hsm, public), "stranger")
+    :ok = Cryptoki.destroy(hsm, public)
+    {_public, other} = Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, nameless)
+
+    others =
+      Task.async(fn ->
+        until_told(fn ->
+          {:ok, certificate} = X509.store(hsm, strangers, label: "churn", token: false)
+
+          pair =
+            Cryptoki.generate_key_pair!(hsm, :ec_key_pair_gen, label: "churn", curve: :secp256r1)
+
+          for object <- [certificate | Tuple.to_list(pair)], do: Cryptoki.destroy(hsm, object)
+        end)
+      end)
+
+    answers = for _ <- 1..500, do: Cryptoki.certificate(hsm, other)
+    public_keys = for _ <- 1..200, do: Cryptoki.public_key(hsm, private)
+    send(others.pid, :enough)
+    Task.await(others, :infinity)
+
+    assert Enum.uniq(for {:error, error} <- answers, do: error.reason) == [:key_not_found]
+    # Nothing may be left that proves its public half, which is said of the key.
+    gone = [:stale_handle, :object_handle_invalid]
+    assert for({:error, error} <- public_keys, error.reason in gone, do: error) == []
+  end
+
+  defp until_told(fun) do
+    fun.()
+
+    receive do
+      :enough -> :ok
+    after
+      0 -> until_told(fun)
+    end
   end
 end

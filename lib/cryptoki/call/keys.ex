@@ -447,4 +447,5 @@ defmodule Cryptoki.Keys do
   defdelegate describe(target, handle), to: Description
   defdelegate readable(target, handle), to: Description
   defdelegate read(target, handle, names), to: Description
+  defdelegate gone?(target, handle, error), to: Description
 end

@@ -151,13 +151,11 @@ defmodule Cryptoki.PublicHalf do
       {:ok, _something_else} ->
         {:ok, []}
 
-      # It went meanwhile.
-      {:error, %Error{reason: :object_handle_invalid}} ->
-        {:ok, []}
-
-      # Of a stranger nothing is known that way; what is the matter with all is told by the next call.
+      # It went meanwhile, or nothing is known of a stranger that way; what is the matter with all is told by the next call.
       {:error, error} ->
-        if Unread.one?(error), do: {:ok, []}, else: {:error, error}
+        if Keys.gone?(target, handle, error) or Unread.one?(error),
+          do: {:ok, []},
+          else: {:error, error}
     end
   end
 

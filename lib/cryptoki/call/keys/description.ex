@@ -91,12 +91,14 @@ defmodule Cryptoki.Keys.Description do
     end
   end
 
-  defp gone?(_target, _handle, %Error{reason: :object_handle_invalid}), do: true
+  @doc "Whether somebody has destroyed the object of a list since it was found: then it is none of it any more."
+  @spec gone?(Target.t(), handle, Error.t()) :: boolean
+  def gone?(_target, _handle, %Error{reason: :object_handle_invalid}), do: true
 
-  defp gone?(target, handle, %Error{reason: :stale_handle}),
+  def gone?(target, handle, %Error{reason: :stale_handle}),
     do: Wait.standing(target.native, handle) == {:ok, :gone}
 
-  defp gone?(_target, _handle, _error), do: false
+  def gone?(_target, _handle, _error), do: false
 
   @doc "The object behind a handle."
   @spec describe(Target.t(), handle) :: {:ok, Key.t()} | {:error, Error.t()}

@@ -58,14 +58,15 @@ defmodule Cryptoki.PublicHalf.Certificate do
     Enum.reduce_while(handles, {:ok, [], []}, fn handle, {:ok, ders, unread} ->
       case Keys.read(target, handle, [:class, :value]) do
         {:ok, read} -> {:cont, {:ok, of(read, public) ++ ders, unread}}
-        {:error, %Error{reason: :object_handle_invalid}} -> {:cont, {:ok, ders, unread}}
-        {:error, error} -> unread(error, ders, unread)
+        {:error, error} -> unread(error, ders, unread, Keys.gone?(target, handle, error))
       end
     end)
   end
 
-  # One that cannot be read spoils no other.
-  defp unread(error, ders, unread) do
+  # One that is gone, or cannot be read, spoils no other.
+  defp unread(_error, ders, unread, true), do: {:cont, {:ok, ders, unread}}
+
+  defp unread(error, ders, unread, false) do
     if Unread.one?(error),
       do: {:cont, {:ok, ders, [error | unread]}},
       else: {:halt, {:error, error}}
