@@ -54,9 +54,10 @@ defmodule Cryptoki.StormTest do
     counts = Storm.run(seed, 8, work, disturb)
     ended("wrong answers", counts, context, threads)
 
-    for {name, verb} <- verbs,
-        name not in [:certificate, :seed_random],
-        do: assert(good?(verb.(world)), "#{name}")
+    for {name, verb} <- verbs, name not in [:certificate, :seed_random] do
+      answer = verb.(world)
+      assert good?(answer), "#{name}: #{inspect(answer)}"
+    end
   end
 
   test "callers with deadlines of 1 to 8 ms, and callers that are killed", context do
