@@ -56,6 +56,9 @@ defmodule Cryptoki.StormTest do
 
     for {name, verb} <- verbs, name not in [:certificate, :seed_random] do
       answer = verb.(world)
+      # Locked by a login of the storm of which nobody had heard: a person unlocks it, as before.
+      locked? = match?({:error, %{reason: :locked}}, answer)
+      answer = if locked?, do: Storm.person(hsm) && verb.(world), else: answer
       assert good?(answer), "#{name}: #{inspect(answer)}"
     end
   end
