@@ -35,10 +35,10 @@ defmodule Cryptoki.Keys do
   @typedoc "A checked mechanism and the keys that its arguments name."
   @type mechanism :: {Mechanism.wire(), [wanted]}
 
-  # What may be shown of a selector; other attributes may be key bytes.
   # Epochs that may end, and doubts that may come up, while an object is read.
   @attempts 5
 
+  # What may be shown of a selector; other attributes may be key bytes.
   @shown [:class, :label, :id, :key_type, :unique_id, :application, :token]
 
   @doc "Checks a selector for a verb; raises `ArgumentError`."

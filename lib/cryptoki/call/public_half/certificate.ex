@@ -58,18 +58,18 @@ defmodule Cryptoki.PublicHalf.Certificate do
     Enum.reduce_while(handles, {:ok, [], []}, fn handle, {:ok, ders, unread} ->
       case Keys.read(target, handle, [:class, :value]) do
         {:ok, read} -> {:cont, {:ok, of(read, public) ++ ders, unread}}
-        {:error, error} -> unread(error, ders, unread, Keys.gone?(target, handle, error))
+        {:error, error} -> unread(target, handle, error, ders, unread)
       end
     end)
   end
 
   # One that is gone, or cannot be read, spoils no other.
-  defp unread(_error, ders, unread, true), do: {:cont, {:ok, ders, unread}}
-
-  defp unread(error, ders, unread, false) do
-    if Unread.one?(error),
-      do: {:cont, {:ok, ders, [error | unread]}},
-      else: {:halt, {:error, error}}
+  defp unread(target, handle, error, ders, unread) do
+    cond do
+      Keys.gone?(target, handle, error) -> {:cont, {:ok, ders, unread}}
+      Unread.one?(error) -> {:cont, {:ok, ders, [error | unread]}}
+      true -> {:halt, {:error, error}}
+    end
   end
 
   defp of(%{class: :certificate, value: <<_, _::binary>> = der} = read, public) do
