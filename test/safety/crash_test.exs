@@ -43,7 +43,7 @@ defmodule Cryptoki.CrashTest do
     @missing if scenario.token == :kryoptic and Token.library(:kryoptic) == nil, do: "no Kryoptic"
     @tag skip: @missing || false
     test "a sample: #{@name}", %{works: works} do
-      assert %{problems: [], struck: [_ | _]} = Crashes.run(scenario(@name), &sample/1)
+      assert sampled(scenario(@name), 5) == []
       assert undisturbed?(works)
     end
 
@@ -96,6 +96,16 @@ defmodule Cryptoki.CrashTest do
   end
 
   defp scenario(name), do: Enum.find(Crashes.scenarios(), &(&1.name == name))
+
+  # What a scenario has called once it need not call again: then another one is taken.
+  defp sampled(_scenario, 0), do: ["nothing that was taken was called"]
+
+  defp sampled(scenario, left) do
+    case Crashes.run(scenario, &sample/1) do
+      %{struck: [], problems: []} -> sampled(scenario, left - 1)
+      %{problems: problems} -> problems
+    end
+  end
 
   # Another one in each.
   defp sample(functions) do
