@@ -153,7 +153,8 @@ defmodule Mix.Cryptoki do
 
   @spec stop(1..3, String.t()) :: no_return
   defp stop(status, sentence) do
-    IO.puts(:stderr, sentence)
+    # What fails while the VM is being ended, as by SIGTERM, has no other reason.
+    unless match?({:stopping, _}, :init.get_status()), do: IO.puts(:stderr, sentence)
     exit({:shutdown, status})
   end
 
