@@ -76,7 +76,7 @@ defmodule Cryptoki do
       `unsubscribe/2`
     * Looking around: `library_info/2`, `slots/2`, `token_info/2`, `mechanisms/2`, `mechanism_info/3`
     * Objects: `find/3`, `find_one/3`, `stream/3`, `attributes/4`, `size/3`, `update/4`, `create/3`, `copy/4`,
-      `destroy/3`, `public_key/3`, `check_value/3`, `certificate/3`
+      `destroy/3`, `public_key/3`, `check_value/3`, `certificate/3`, `import_certificate/4`
     * Making keys: `generate_key/4`, `generate_key_pair/4`, `import_key/4`
     * Signatures: `sign/5`, `verify/6`, `valid?/6`, `sign_recover/5`, `verify_recover/5`
     * Encryption: `encrypt/5`, `decrypt/5`, `encrypt_stream/5`, `decrypt_stream/5`
@@ -594,6 +594,30 @@ defmodule Cryptoki do
 
   bang(certificate(hsm, key, opts) :: binary)
 
+  @doc """
+  Takes an X.509 certificate, DER or PEM, to the token, with the subject, issuer and serial number that others find it
+  by. Nothing else of it is looked at, and nothing is verified: `Cryptoki.X509.certificate/1` shows what it says.
+
+  `template` is for what it does not say itself: `label:` and `id:`, which should be those of its key, `token: true`,
+  without which it ends with its session, `private:`, `trusted:`. An attribute that says what the certificate is, and
+  otherwise than it does, raises `ArgumentError`. Several in one PEM are `:invalid_argument`: each has a name of its own.
+
+  Errors: `:invalid_argument` for what is no certificate, and those of `create/3`. PKCS #11 v3.2, sections 4.6.3 (X.509
+  public key certificate objects) and 5.7.1 (C_CreateObject).
+
+      iex> der = Cryptoki.certificate!(MyApp.HSM, label: "invoice")
+      iex> {:ok, copy} = Cryptoki.import_certificate(MyApp.HSM, der, label: "imported", id: <<9>>)
+      iex> copy
+      #Cryptoki.Key<certificate "imported" id=09 session>
+      iex> Cryptoki.certificate(MyApp.HSM, copy) == {:ok, der}
+      true
+  """
+  @spec import_certificate(hsm, certificate :: binary, template, opts) :: {:ok, Key.t()} | error
+  def import_certificate(hsm, certificate, template, opts \\ []),
+    do: at(hsm, Import.Certificate.import_certificate(hsm, certificate, template, opts))
+
+  bang(import_certificate(hsm, certificate :: binary, template, opts) :: Key.t())
+
   ## Making keys
 
   @doc """
@@ -701,7 +725,7 @@ defmodule Cryptoki do
   it, which a line in the log says, and a selector that says no more than `label:` is `:key_ambiguous`.
 
   A PKCS #12, in DER, BER or PEM, is opened when its MAC (SHA-1 or SHA-2; PBMAC1, RFC 9579) is right, and not before; one private key
-  has to be in it. Its certificates are answered and not stored: `create/3` does that.
+  has to be in it. Its certificates are answered and not stored: `import_certificate/4` does that.
 
   The file is held to the standards: its numbers belong together, a public key in it is the key's own, and
   the key is one that a certificate could be made for (RSA of 2048 to 16384 bits, curves of 224 bits or

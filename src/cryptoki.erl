@@ -30,7 +30,8 @@ is sent; the shell says which argument is wrong, and why.
          mechanisms/1, mechanisms/2, mechanism_info/2, mechanism_info/3]).
 -export([find/2, find/3, find_one/2, find_one/3, stream/2, stream/3, attributes/3, attributes/4,
          size/2, size/3, update/3, update/4, create/2, create/3, copy/3, copy/4,
-         destroy/2, destroy/3, public_key/2, public_key/3, certificate/2, certificate/3]).
+         destroy/2, destroy/3, public_key/2, public_key/3, certificate/2, certificate/3,
+         import_certificate/3, import_certificate/4]).
 -export([generate_key/3, generate_key/4, generate_key_pair/3, generate_key_pair/4, import_key/3,
          import_key/4, check_value/2, check_value/3]).
 -export([sign/4, sign/5, verify/5, verify/6, is_valid/5, is_valid/6, sign_recover/4,
@@ -436,6 +437,21 @@ certificate(Hsm, Key, Options) -> call(certificate, [Hsm, Key, Options]).
 ?SAME_AS("certificate/3").
 -spec certificate(hsm(), selector()) -> {ok, public_key:der_encoded()} | error().
 certificate(Hsm, Key) -> certificate(Hsm, Key, #{}).
+
+?DOC("Takes an X.509 certificate, DER or PEM, to the token, with the subject, issuer and serial number that others
+find it by. The template is for what it does not say itself: `label`, `id`, `token => true`, without which it ends
+with its session.
+
+Errors: `invalid_argument` for what is no certificate, or for several. PKCS #11 v3.2, sections 4.6.3 and 5.7.1.
+
+    1> {error, {invalid_argument, _}} = cryptoki:import_certificate(hsm, <<\"no certificate\">>, #{label => <<\"www\">>}).").
+-spec import_certificate(hsm(), binary(), template(), options()) -> {ok, object()} | error().
+import_certificate(Hsm, Certificate, Template, Options) ->
+    call(import_certificate, [Hsm, Certificate, Template, Options]).
+
+?SAME_AS("import_certificate/4").
+-spec import_certificate(hsm(), binary(), template()) -> {ok, object()} | error().
+import_certificate(Hsm, Certificate, Template) -> import_certificate(Hsm, Certificate, Template, #{}).
 
 %%% Making keys
 

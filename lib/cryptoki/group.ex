@@ -44,7 +44,7 @@ defmodule Cryptoki.Group do
   |---|---|
   | `sign`, `verify`, `encrypt`, `decrypt`, `digest`, `random`, `wrap_key`, `find_one`, `attributes`, `public_key` and others with a key | any member that has the key |
   | `find`, `stream`, `library_info`, `slots`, `token_info`, `mechanisms`, `mechanism_info` | the one for writes when it is in, else any: what one member has |
-  | `generate_key`, `create`, `import_key`, `unwrap_key`, `derive_key` and others that make | with `token: true` the one for writes; else any |
+  | `generate_key`, `create`, `import_key`, `import_certificate`, `unwrap_key`, `derive_key` and others that make | with `token: true` the one for writes; else any |
   | `update`, `copy`, `destroy`, `seed_random` | the one for writes; of a session's object its own |
   | `encrypt_stream`, `decrypt_stream` | any that has the key, for as long as it lasts |
   | `with_session` | any, for as long as it lasts: one that has not a key which is used in it says `:key_not_found`, and no other is asked |

@@ -428,13 +428,10 @@ defmodule Cryptoki.X509 do
   bang(verify_signature(hsm, signed :: binary, issuer :: certificate, opts) :: :ok)
 
   @doc """
-  Stores a certificate on the token, with the subject, issuer and serial number that others find it by.
+  Stores a certificate on the token: `Cryptoki.import_certificate/4`, where `token:` is true unless said otherwise. It
+  answers the object; `Cryptoki.certificate/3` gives its DER, `certificates/3` lists all of them.
 
-  `attributes` are those of `Cryptoki.create/3`: `label:` and `id:`, which should be those of its key, and
-  `token:` (true). It answers the object; `Cryptoki.certificate/3` gives its DER, `Cryptoki.find/3` with
-  `class: :certificate` lists all of them.
-
-  Errors: those of `Cryptoki.create/3`. PKCS #11 v3.2, sections 4.6 and 5.7.1 (C_CreateObject).
+  Errors: those of `Cryptoki.import_certificate/4`. PKCS #11 v3.2, sections 4.6 and 5.7.1 (C_CreateObject).
 
       iex> root = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root")
       iex> {:ok, stored} = Cryptoki.X509.store(MyApp.HSM, root, label: "contract", token: false)

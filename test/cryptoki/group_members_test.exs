@@ -5,7 +5,7 @@ defmodule Cryptoki.GroupMembersTest do
   alias Cryptoki.{Error, Group}
   alias Cryptoki.Group.{Member, Picking}
   alias Cryptoki.Test
-  alias Cryptoki.Test.{FaultyModule, MainToken, SoftHSM, Token}
+  alias Cryptoki.Test.{FaultyModule, MainToken, Scratch, SoftHSM, TLS, Token}
 
   @one __MODULE__.One
   @two __MODULE__.Two
@@ -284,6 +284,7 @@ defmodule Cryptoki.GroupMembersTest do
       Cryptoki.import_key(@one, {:aes, :crypto.strong_rand_bytes(32)}, label: "kek", token: true)
 
     {:ok, _} = Cryptoki.create(@group, class: :data, label: "note", value: "x", token: true)
+    :ok = certificate_on(@two)
 
     {:ok, compared} = Group.compare(@group)
     assert %{same: 2, unreachable: none} = compared
@@ -305,6 +306,16 @@ defmodule Cryptoki.GroupMembersTest do
     assert error.detail =~ "writes:"
     # One of a session is anybody's.
     assert {:ok, _} = Cryptoki.generate_key(@group, :aes_key_gen, label: "s", value_len: 32)
+  end
+
+  # Gone again, so that it makes no difference.
+  defp certificate_on(member) do
+    directory = TLS.authority(Scratch.directory("group-certificate"))
+    file = File.read!(Path.join(directory, "ca.pem"))
+    template = [label: "ca", token: true]
+    {:ok, _} = Cryptoki.import_certificate(@group, file, template)
+    {:ok, [made]} = Cryptoki.find(member, [class: :certificate] ++ template)
+    Cryptoki.destroy(member, made)
   end
 
   test "status says what is left when one more goes" do

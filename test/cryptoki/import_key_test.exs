@@ -118,11 +118,11 @@ defmodule Cryptoki.ImportKeyTest do
         error =
           assert_raise ArgumentError, fn -> Cryptoki.import_key(hsm, files.ec.file, wrong) end
 
-        assert error.message =~ "attribute #{name}: the key that is imported says"
+        assert error.message =~ "attribute #{name}: what is imported says"
         refute error.message =~ "secret"
       end
 
-      assert_raise ArgumentError, ~r/modulus: the key that is imported says/, fn ->
+      assert_raise ArgumentError, ~r/modulus: what is imported says/, fn ->
         Cryptoki.import_key(hsm, files.rsa.file, modulus: <<7::2048>>)
       end
     end

@@ -103,7 +103,7 @@ defmodule Cryptoki.TimestampForgedTest do
   end
 
   defp fields(certificate) do
-    {:ok, fields} = X509.Certificate.fields(certificate)
+    {:ok, fields} = X509.Fields.read(certificate)
     fields
   end
 

@@ -110,7 +110,7 @@ defmodule Cryptoki.X509ChainTest do
   # The name of another, and the identifier of its key: only the signature tells.
   test "an identifier is what anybody can write", context do
     %{hsm: hsm, keys: keys, root: root, between: between, leaf: leaf} = context
-    {:ok, fields} = X509.Certificate.fields(between)
+    {:ok, fields} = X509.Fields.read(between)
     public = Cryptoki.public_key!(hsm, keys.rsa)
     {:ok, algorithm} = SignatureAlgorithm.choose(public, [])
     identifier = X509.certificate!(between).subject_key_identifier

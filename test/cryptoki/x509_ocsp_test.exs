@@ -257,7 +257,7 @@ defmodule Cryptoki.X509OCSPTest do
   defp bare(certificate), do: make([one(id(of(certificate)))])
 
   defp of(certificate) do
-    {:ok, fields} = X509.Certificate.fields(certificate)
+    {:ok, fields} = X509.Fields.read(certificate)
     key = X509.Extensions.key_identifier(fields.public_key_info)
     [name: :crypto.hash(:sha, fields.subject), key: key]
   end
@@ -356,7 +356,7 @@ defmodule Cryptoki.X509OCSPTest do
   defp issued(context, extensions) do
     {:ok, public} = Cryptoki.public_key(context.hsm, context.ca)
     {:ok, algorithm} = SignatureAlgorithm.choose(public, [])
-    {:ok, %{subject: issuer}} = X509.Certificate.fields(context.root)
+    {:ok, %{subject: issuer}} = X509.Fields.read(context.root)
 
     info =
       X509.Extensions.public_key_info(Cryptoki.public_key!(context.hsm, context.keys.secp384r1))

@@ -3,12 +3,12 @@ defmodule Cryptoki.CMS.Opener do
   # From what is encrypted to its content. Which recipient is meant is public, and told; from there on all is
   # done for whatever comes, and what went wrong is not told: who learns it can decrypt with it.
 
-  alias Cryptoki.{Certificates, Error, KeyWrap}
+  alias Cryptoki.{Error, KeyWrap}
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.CMS.{Cipher, Enveloped, Password}
   alias Cryptoki.ContentKey.{Agreement, Derivation, Holder, Transport, Wrapped}
   alias Cryptoki.DER
-  alias Cryptoki.X509.Extensions
+  alias Cryptoki.X509.{Extensions, Fields}
 
   # Without a certificate each recipient of the key's kind may be it, and costs a call of the token.
   @tried 16
@@ -79,7 +79,7 @@ defmodule Cryptoki.CMS.Opener do
   defp ids(nil), do: {:ok, :any}
 
   defp ids(certificate) do
-    with {:ok, fields} <- Certificates.fields(certificate, "certificate"),
+    with {:ok, fields} <- Fields.read(certificate, "certificate"),
          {:ok, extensions} <- Extensions.Read.read(fields.extensions) do
       issuer = {:issuer, DER.sequence([fields.issuer, fields.serial])}
 

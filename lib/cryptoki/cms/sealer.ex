@@ -6,6 +6,7 @@ defmodule Cryptoki.CMS.Sealer do
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.CMS.{Cipher, Recipient}
   alias Cryptoki.ContentKey.{Agreement, Derivation}
+  alias Cryptoki.X509.Fields
 
   @enveloped {1, 2, 840, 113_549, 1, 7, 3}
   @auth_enveloped {1, 2, 840, 113_549, 1, 9, 16, 1, 23}
@@ -51,7 +52,7 @@ defmodule Cryptoki.CMS.Sealer do
   end
 
   defp recipient(certificate, key, padding) do
-    with {:ok, fields} <- Certificates.fields(certificate, "certificates"),
+    with {:ok, fields} <- Fields.read(certificate, "certificates"),
          {:ok, public} <- Certificates.public_key(certificate, "certificates"),
          do: encrypt(public, DER.sequence([fields.issuer, fields.serial]), key, padding)
   end

@@ -5,7 +5,7 @@ defmodule Cryptoki.CMS.Signer do
 
   alias Cryptoki.{Certificates, DER, Error, SignatureAlgorithm}
   alias Cryptoki.CMS.Stamp
-  alias Cryptoki.X509.OnToken
+  alias Cryptoki.X509.{Fields, OnToken}
   alias Cryptoki.SignatureAlgorithm.PostQuantum
 
   @enforce_keys [:hsm, :key, :certificates, :public, :algorithm, :hash, :digest_algorithm, :id]
@@ -38,7 +38,7 @@ defmodule Cryptoki.CMS.Signer do
   def fetch({hsm, key, certificate, argument}, options) do
     with {:ok, certificates} <- OnToken.fetch(hsm, key, certificate, argument),
          {:ok, public} <- Certificates.public_key(hd(certificates), argument),
-         {:ok, fields} <- Certificates.fields(hd(certificates), argument),
+         {:ok, fields} <- Fields.read(hd(certificates), argument),
          {:ok, algorithm} <- SignatureAlgorithm.choose(public, options),
          {:ok, hash} <- digest_hash(algorithm, public) do
       {:ok,

@@ -5,7 +5,7 @@ defmodule Cryptoki.CMS.Verifier do
   alias Cryptoki.{Chunks, DER, Error}
   alias Cryptoki.CMS.{Form, SignedData}
   alias Cryptoki.DER.Reader
-  alias Cryptoki.X509.{Certificate, Chain, Extensions}
+  alias Cryptoki.X509.{Chain, Extensions, Fields}
 
   @signing_time {1, 2, 840, 113_549, 1, 9, 5}
   @what "this is no signed data: "
@@ -74,7 +74,7 @@ defmodule Cryptoki.CMS.Verifier do
   defp signer(signer, type, content, pool, trusted) do
     with {:ok, certificate} <- SignedData.Read.certificate(signer, pool ++ anchors(trusted)),
          :ok <- SignedData.Read.signed(signer, type, content, certificate),
-         {:ok, fields} <- Certificate.fields(certificate),
+         {:ok, fields} <- Fields.read(certificate),
          {:ok, extensions} <- Extensions.Read.read(fields.extensions),
          {:signs, true} <- {:signs, Extensions.Read.signs?(extensions)},
          {:chain, :ok} <- {:chain, chain(certificate, pool, trusted)},

@@ -32,6 +32,7 @@ defmodule Cryptoki.Erlang do
     {Cryptoki, :destroy} => ~w[hsm selector opts]a,
     {Cryptoki, :public_key} => ~w[hsm selector opts]a,
     {Cryptoki, :certificate} => ~w[hsm selector opts]a,
+    {Cryptoki, :import_certificate} => ~w[hsm certificate template opts]a,
     {Cryptoki, :generate_key} => ~w[hsm mechanism template opts]a,
     {Cryptoki, :generate_key_pair} => ~w[hsm mechanism pair opts]a,
     {Cryptoki, :check_value} => ~w[hsm selector opts]a,
@@ -218,6 +219,7 @@ defmodule Cryptoki.Erlang do
   defp check(:mechanism, mechanism), do: Keys.mechanism!(mechanism)
   defp check(:template, template), do: Attribute.encode!(template)
   defp check(:pair, template), do: template_of_pair(template)
+  defp check(:certificate, given), do: Import.Certificate.given!(given)
   defp check(:file, given), do: Import.Source.given!(given)
   defp check(:import, template), do: Import.Template.wished!(template, "a file")
   defp check(:names, names), do: Attribute.types!(names)

@@ -51,6 +51,7 @@ defmodule Cryptoki.Group.Verbs do
      destroy: {:object, :once, [{1, :any}], nil}},
     {"CheckValue", check_value: {:any, :pure, [{1, :secret_key}], nil}},
     {"Import", import_key: {{:made, 2}, :once, [], nil}},
+    {"Import.Certificate", import_certificate: {{:made, 2}, :once, [], nil}},
     {"Information",
      status: {:group, :pure, [], nil},
      stop: {:group, :pure, [], nil},

@@ -5,7 +5,7 @@ defmodule Cryptoki.Timestamp.Authority do
   alias Cryptoki.{Certificates, DER, Error}
   alias Cryptoki.CMS.{SignedData, Signer}
   alias Cryptoki.Timestamp.{Info, Request, Response, Token}
-  alias Cryptoki.X509.{Authority, Certificate, OnToken, Validity}
+  alias Cryptoki.X509.{Authority, Certificate, Fields, OnToken, Validity}
 
   @signed_data {1, 2, 840, 113_549, 1, 7, 2}
 
@@ -47,7 +47,7 @@ defmodule Cryptoki.Timestamp.Authority do
 
   defp stamp({hsm, key, certificate}, request, own, call) do
     with {:ok, signer} <- Signer.fetch({hsm, key, certificate, "certificate"}, own),
-         {:ok, fields} <- Certificate.fields(hd(signer.certificates)),
+         {:ok, fields} <- Fields.read(hd(signer.certificates)),
          :ok <- for_this(hsm, hd(signer.certificates)),
          :ok <- Certificates.same_key(hsm, key, signer.public),
          time = Validity.time!(own[:time] || Validity.now(), :time),

@@ -7,7 +7,7 @@ defmodule Cryptoki.Timestamp.Token do
   alias Cryptoki.CMS.SignedData
   alias Cryptoki.DER.Reader
   alias Cryptoki.Timestamp.{Info, Request, Response}
-  alias Cryptoki.X509.{Certificate, Extensions}
+  alias Cryptoki.X509.{Extensions, Fields}
   alias Cryptoki.X509.Extensions.Names
   alias Cryptoki.X509.NameConstraints.Subtree
 
@@ -106,7 +106,7 @@ defmodule Cryptoki.Timestamp.Token do
   def signed(%{signer: signer} = token, others) do
     with {:ok, certificate} <- SignedData.Read.certificate(signer, token.certificates ++ others),
          true <- named?(signer.attributes, certificate) || "it is signed for another certificate",
-         {:ok, fields} <- Certificate.fields(certificate),
+         {:ok, fields} <- Fields.read(certificate),
          {:ok, extensions} <- Extensions.Read.read(fields.extensions),
          true <- for_this?(extensions) || "its signer's certificate is not for time stamps alone",
          true <-

@@ -4,7 +4,7 @@ defmodule Cryptoki.X509.Authority do
   # 4.2.1.3, 4.2.1.9, 4.2.1.10, 4.2.1.12 and 6.1.4, as far as a signer can know).
 
   alias Cryptoki.{Certificates, DER, Error}
-  alias Cryptoki.X509.{Certificate, Extensions, NameConstraints, Policies}
+  alias Cryptoki.X509.{Certificate, Extensions, Fields, NameConstraints, Policies}
   alias Cryptoki.X509.Extensions.{Names, Read}
 
   @enforce_keys ~w(subject root? public public_key_info identifier extensions not_before not_after)a
@@ -46,7 +46,7 @@ defmodule Cryptoki.X509.Authority do
   def read(hsm, certificate, argument \\ "ca_certificate") do
     with {:ok, [der | _]} <- Certificates.fetch(hsm, certificate, argument),
          {:ok, public} <- Certificates.public_key(der, argument),
-         {:ok, fields} <- Certificates.fields(der, argument),
+         {:ok, fields} <- Fields.read(der, argument),
          {:ok, {not_before, not_after}} <- Certificate.validity(fields.validity),
          {:ok, extensions} <- Read.read(fields.extensions) do
       {:ok,

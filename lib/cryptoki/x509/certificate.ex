@@ -1,13 +1,13 @@
 defmodule Cryptoki.X509.Certificate do
   @moduledoc false
-  # Certificates (RFC 5280, section 4.1): what is signed of our own, and those of others, read as DER:
-  # `fields/1` takes one apart and looks at no more than who needs a part asks for, `read/1` reads all. Pure.
+  # Certificates (RFC 5280, section 4.1): what is signed of our own, and those of others: `read/1`
+  # looks at all of what `Cryptoki.X509.Fields` takes apart. Pure.
 
   alias Cryptoki.{DER, Error}
   alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.Info
   alias Cryptoki.SignatureAlgorithm.Identifier
-  alias Cryptoki.X509.{AltName, Extensions, Name}
+  alias Cryptoki.X509.{AltName, Extensions, Fields, Name}
 
   @typedoc "Whom it is for, from when until when, and all of its extensions."
   @type content :: %{
@@ -15,15 +15,6 @@ defmodule Cryptoki.X509.Certificate do
           required(:valid) => {DateTime.t(), DateTime.t()},
           required(:extensions) => [Extensions.t()],
           optional(atom) => term
-        }
-  @type fields :: %{
-          serial: DER.t(),
-          issuer: DER.t(),
-          validity: DER.t(),
-          subject: DER.t(),
-          key: binary,
-          public_key_info: DER.t(),
-          extensions: binary
         }
 
   @doc "What is signed of a certificate; without a serial number it has one by chance."
@@ -47,78 +38,6 @@ defmodule Cryptoki.X509.Certificate do
   def serial,
     do: Bitwise.bor(Bitwise.bsl(1, 126), :binary.decode_unsigned(:crypto.strong_rand_bytes(15)))
 
-  @what "this is no certificate: "
-
-  @fields [
-    {:maybe, "version", 0xA0},
-    {"serial number", 2},
-    {"signature algorithm", 0x30},
-    {"issuer", 0x30},
-    {"validity", 0x30},
-    {"subject", 0x30},
-    {"public key", 0x30},
-    {:maybe, 0x81},
-    {:maybe, 0x82},
-    {:maybe, "extensions", 0xA3}
-  ]
-
-  @doc """
-  What stands in a certificate: `serial`, `issuer`, `validity`, `subject` and `public_key_info` as DER, the
-  contents of its `key` and of its `extensions`.
-  """
-  @spec fields(binary) :: {:ok, fields} | {:error, Error.t()}
-  def fields(der) do
-    Reader.read(der, @what, fn certificate ->
-      parts = parts(certificate)
-
-      %{
-        serial: parts.serial.der,
-        issuer: parts.issuer.der,
-        validity: parts.validity.der,
-        subject: parts.subject.der,
-        key: parts.key.contents,
-        public_key_info: parts.key.der,
-        extensions: if(parts.extensions, do: parts.extensions.contents, else: "")
-      }
-    end)
-  end
-
-  defp parts(certificate) do
-    [signed, algorithm, signature] = Reader.signed_parts(certificate)
-
-    [version, serial, inner, issuer, validity, subject, key, _, _, extensions] =
-      Reader.fields(signed, @fields)
-
-    [_key_algorithm, bits] = Reader.fields(key, [0x30, 3])
-    _ = Reader.bytes(bits)
-
-    %{
-      version: version(version),
-      serial: serial,
-      issuer: issuer,
-      validity: validity,
-      subject: subject,
-      key: key,
-      extensions: extensions && extensions |> Reader.only() |> Reader.is!(0x30),
-      algorithm: algorithm,
-      inner: inner,
-      signed: signed,
-      signature: signature
-    }
-  end
-
-  # The one that is left out may be there as well.
-  defp version(nil), do: 1
-
-  defp version(explicit) do
-    version = Reader.only(explicit)
-
-    case Reader.integer(version) do
-      number when number in 0..2 -> number + 1
-      _unknown -> Reader.wrong!(version, "it is of a version that is not known", :unsupported)
-    end
-  end
-
   @typedoc "Who signed what with which algorithm."
   @type signed :: %{
           issuer: DER.t(),
@@ -130,9 +49,7 @@ defmodule Cryptoki.X509.Certificate do
   @doc "What it takes to verify the signature of a certificate."
   @spec signed(binary) :: {:ok, signed} | {:error, Error.t()}
   def signed(der) do
-    Reader.read(der, @what, fn certificate ->
-      parts = parts(certificate)
-
+    Fields.parts(der, fn parts ->
       %{
         issuer: parts.issuer.der,
         signed: parts.signed.der,
@@ -144,7 +61,7 @@ defmodule Cryptoki.X509.Certificate do
 
   @doc "From when until when."
   @spec validity(DER.t()) :: {:ok, {DateTime.t(), DateTime.t()}} | {:error, Error.t()}
-  def validity(der), do: Reader.read(der, @what <> "validity: ", &period/1)
+  def validity(der), do: Reader.read(der, "this is no certificate: validity: ", &period/1)
 
   defp period(validity) do
     case Reader.sequence(validity) do
@@ -156,8 +73,7 @@ defmodule Cryptoki.X509.Certificate do
   @doc "All of a certificate, as people and programs look at it."
   @spec read(binary) :: {:ok, map} | {:error, Error.t()}
   def read(der) do
-    Reader.read(der, @what, fn certificate ->
-      parts = parts(certificate)
+    Fields.parts(der, fn parts ->
       {from, to} = period(parts.validity)
       info = Info.read(parts.key)
       extensions = if parts.extensions, do: Extensions.Read.list(parts.extensions), else: []

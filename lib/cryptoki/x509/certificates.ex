@@ -5,11 +5,11 @@ defmodule Cryptoki.Certificates do
 
   require Cryptoki.HSM
 
-  alias Cryptoki.{DER, Error, HSM, Keys, Mechanism, PEM, PublicHalf, SignatureAlgorithm}
+  alias Cryptoki.{DER, Error, HSM, Keys, Mechanism, PublicHalf, SignatureAlgorithm}
   alias Cryptoki.Certificates.ByToken
   alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.{Decode, Info}
-  alias Cryptoki.X509.Certificate
+  alias Cryptoki.X509.Fields
 
   @type source :: binary | Cryptoki.key() | [binary | Cryptoki.key()]
 
@@ -52,7 +52,7 @@ defmodule Cryptoki.Certificates do
   def fetch(hsm, selector, argument) when is_map(selector), do: on_token(hsm, selector, argument)
   def fetch(hsm, "pkcs11:" <> _ = uri, argument), do: on_token(hsm, uri, argument)
 
-  def fetch(_hsm, bytes, argument) when is_binary(bytes), do: ders(bytes, argument)
+  def fetch(_hsm, bytes, argument) when is_binary(bytes), do: Fields.ders(bytes, argument)
 
   def fetch(hsm, list, argument) when is_list(list) do
     if Keyword.keyword?(list), do: on_token(hsm, list, argument), else: each(hsm, list, argument)
@@ -73,26 +73,14 @@ defmodule Cryptoki.Certificates do
   # others would not find there.
   defp on_token(hsm, selector, argument) do
     with {:ok, der} <- Cryptoki.certificate(hsm, selector),
-         {:ok, _fields} <- fields(der, argument <> ", as it lies on the token"),
+         {:ok, _fields} <- Fields.read(der, argument <> ", as it lies on the token"),
          do: {:ok, [der]}
   end
 
   @doc "The first certificate in DER or PEM."
   @spec first(binary, String.t()) :: {:ok, binary} | {:error, Error.t()}
-  def first(bytes, argument), do: with({:ok, [der | _]} <- ders(bytes, argument), do: {:ok, der})
-
-  # Each is one, however little of it will be looked at.
-  defp ders(bytes, argument) do
-    case PEM.ders(bytes, :certificate) do
-      {:ok, ders} ->
-        Enum.find_value(ders, {:ok, ders}, fn der ->
-          with {:ok, _fields} <- fields(der, argument), do: nil
-        end)
-
-      {:error, text} ->
-        {:error, Error.new(:invalid_argument, "#{argument}: #{text}")}
-    end
-  end
+  def first(bytes, argument),
+    do: with({:ok, [der | _]} <- Fields.ders(bytes, argument), do: {:ok, der})
 
   @doc """
   The public key of a certificate; `{key, {:pss, :any}}`, or with the DER of a hash's object identifier, or
@@ -100,7 +88,7 @@ defmodule Cryptoki.Certificates do
   """
   @spec public_key(binary, argument :: String.t()) :: {:ok, term} | {:error, Error.t()}
   def public_key(der, argument) do
-    with {:ok, fields} <- fields(der, argument) do
+    with {:ok, fields} <- Fields.read(der, argument) do
       case Reader.read(fields.public_key_info, "", &Info.read/1) do
         {:ok, %{key: key}} when key != nil -> {:ok, key}
         _of_otp -> decoded(fields.public_key_info, argument)
@@ -114,14 +102,6 @@ defmodule Cryptoki.Certificates do
       text = "the key of its first certificate is none that OTP knows"
       {:error, Error.new(:unsupported, "#{argument}: #{text}")}
     end
-  end
-
-  @doc "What stands in a certificate, as `Cryptoki.X509.Certificate.fields/1` has it."
-  @spec fields(binary, argument :: String.t()) ::
-          {:ok, Certificate.fields()} | {:error, Error.t()}
-  def fields(der, argument) do
-    with {:error, error} <- Certificate.fields(der),
-         do: {:error, %{error | detail: "#{argument}: #{error.detail}"}}
   end
 
   @doc "Whether the key on the token has this public key, as far as it can be proven."
@@ -139,17 +119,6 @@ defmodule Cryptoki.Certificates do
         {:error, _error} = error -> error
         _yes_or_nothing_to_compare_with -> :ok
       end
-    end
-  end
-
-  @doc "The attributes of a certificate on a token, by which others find it."
-  @spec attributes(binary) :: {:ok, keyword} | {:error, Error.t()}
-  def attributes(certificate) do
-    with {:ok, der} <- first(certificate, "certificate"),
-         {:ok, fields} <- fields(der, "certificate") do
-      names = [subject: fields.subject, issuer: fields.issuer]
-      names = names ++ [serial_number: fields.serial, value: der]
-      {:ok, [class: :certificate, certificate_type: :x_509, token: true] ++ names}
     end
   end
 

@@ -4,7 +4,7 @@ defmodule Cryptoki.X509.Chain do
   # that somebody trusts (RFC 5280, section 6, which OTP goes through). Pure.
 
   alias Cryptoki.{DER, Error, SignatureAlgorithm}
-  alias Cryptoki.X509.{Certificate, Signature}
+  alias Cryptoki.X509.{Certificate, Fields, Signature}
   alias Cryptoki.X509.Extensions.{Names, Read}
   alias Cryptoki.X509.NameConstraints.Subtree
 
@@ -129,7 +129,7 @@ defmodule Cryptoki.X509.Chain do
   end
 
   defp read(der) do
-    with {:ok, fields} <- Certificate.fields(der),
+    with {:ok, fields} <- Fields.read(der),
          {:ok, extensions} <- Read.read(fields.extensions) do
       {:ok,
        %{

@@ -4,7 +4,7 @@ defmodule Cryptoki.X509.OnToken do
 
   alias Cryptoki.{Certificates, Error, Key, PublicKey, SignatureAlgorithm}
   alias Cryptoki.Certificates.ByToken
-  alias Cryptoki.X509.{Certificate, Chain}
+  alias Cryptoki.X509.{Certificate, Chain, Fields}
 
   @typedoc "Where certificates come from; `:token` is all that there is above a key."
   @type source :: Certificates.source() | :token
@@ -33,7 +33,7 @@ defmodule Cryptoki.X509.OnToken do
   # A token may keep certificates elsewhere, and others may take one away meanwhile.
   defp value(hsm, object, call) do
     with {:ok, der} <- Cryptoki.certificate(hsm, object, call),
-         {:fields, {:ok, _fields}} <- {:fields, Certificate.fields(der)} do
+         {:fields, {:ok, _fields}} <- {:fields, Fields.read(der)} do
       {:ok, der}
     else
       {:fields, _none} -> :none
@@ -86,7 +86,7 @@ defmodule Cryptoki.X509.OnToken do
   defp age(der) do
     now = DateTime.utc_now()
 
-    with {:ok, fields} <- Certificate.fields(der),
+    with {:ok, fields} <- Fields.read(der),
          {:ok, {from, to}} <- Certificate.validity(fields.validity) do
       holds? = DateTime.compare(from, now) != :gt and DateTime.compare(now, to) != :gt
       {not holds?, -DateTime.to_unix(from)}
@@ -96,7 +96,7 @@ defmodule Cryptoki.X509.OnToken do
   end
 
   defp root?(der) do
-    {:ok, fields} = Certificate.fields(der)
+    {:ok, fields} = Fields.read(der)
     fields.subject == fields.issuer
   end
 

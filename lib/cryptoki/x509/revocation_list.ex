@@ -6,7 +6,7 @@ defmodule Cryptoki.X509.RevocationList do
   alias Cryptoki.{Certificates, DER, Error, SignatureAlgorithm}
   alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.Info
-  alias Cryptoki.X509.{Authority, Extensions, Name, Signature, Validity}
+  alias Cryptoki.X509.{Authority, Extensions, Fields, Name, Signature, Validity}
   alias Cryptoki.X509.Extensions.Names
   alias Cryptoki.X509.NameConstraints.Subtree
   alias Cryptoki.X509.RevocationList.Read
@@ -141,7 +141,7 @@ defmodule Cryptoki.X509.RevocationList do
 
   defp named!(certificate, _previous) when is_binary(certificate) do
     with {:ok, der} <- Certificates.first(certificate, "revoked"),
-         {:ok, fields} <- Certificates.fields(der, "revoked") do
+         {:ok, fields} <- Fields.read(der, "revoked") do
       Map.take(fields, [:serial, :issuer])
     else
       {:error, error} -> raise error

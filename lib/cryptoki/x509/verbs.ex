@@ -4,7 +4,7 @@ defmodule Cryptoki.X509.Verbs do
 
   alias Cryptoki.{CallOptions, Certificates, DER, Error, Key, PEM, PublicKey, SignatureAlgorithm}
   alias Cryptoki.Certificates.ByToken
-  alias Cryptoki.X509.{Authority, Certificate, Extensions, Issuance, Name, Options}
+  alias Cryptoki.X509.{Authority, Certificate, Extensions, Fields, Issuance, Name, Options}
   alias Cryptoki.X509.{OnToken, PublicKeyInfo, Request, RevocationList, Signature, Validity}
 
   @nobody DER.sequence([])
@@ -147,7 +147,7 @@ defmodule Cryptoki.X509.Verbs do
 
     with {:ok, signed} <- signed(signed),
          {:ok, [der | _]} <- Certificates.fetch(hsm, issuer, "issuer"),
-         {:ok, fields} <- Certificates.fields(der, "issuer"),
+         {:ok, fields} <- Fields.read(der, "issuer"),
          by_token = ByToken.verifier(hsm, call),
          {:error, reason, text} <-
            Signature.of_issuer(signed, fields.subject, fields.public_key_info, by_token),
@@ -194,13 +194,10 @@ defmodule Cryptoki.X509.Verbs do
 
   @spec store(hsm, term, keyword) :: {:ok, Key.t()} | {:error, Error.t()}
   def store(hsm, certificate, attributes) do
-    certificate = binary!(certificate, "certificate")
-
     unless Keyword.keyword?(attributes),
       do: raise(ArgumentError, "attributes: must be a keyword list")
 
-    with {:ok, own} <- Certificates.attributes(certificate),
-         do: Cryptoki.create(hsm, Keyword.merge(own, attributes))
+    Cryptoki.import_certificate(hsm, certificate, Keyword.put_new(attributes, :token, true))
   end
 
   ## What is signed

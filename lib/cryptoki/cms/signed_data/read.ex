@@ -7,7 +7,7 @@ defmodule Cryptoki.CMS.SignedData.Read do
   alias Cryptoki.PublicKey.{Info, OID}
   alias Cryptoki.SignatureAlgorithm
   alias Cryptoki.SignatureAlgorithm.Identifier
-  alias Cryptoki.X509.{Certificate, Extensions, Signature}
+  alias Cryptoki.X509.{Extensions, Fields, Signature}
 
   @data {1, 2, 840, 113_549, 1, 7, 1}
   @signed_data {1, 2, 840, 113_549, 1, 7, 2}
@@ -131,7 +131,7 @@ defmodule Cryptoki.CMS.SignedData.Read do
   @spec certificate(signer, [DER.t()]) :: {:ok, DER.t()} | :error
   def certificate(%{id: id}, certificates) do
     Enum.find_value(certificates, :error, fn der ->
-      with {:ok, fields} <- Certificate.fields(der),
+      with {:ok, fields} <- Fields.read(der),
            true <- is?(id, fields),
            do: {:ok, der},
            else: (_ -> nil)
@@ -203,7 +203,7 @@ defmodule Cryptoki.CMS.SignedData.Read do
   defp attributes?(_content), do: false
 
   defp verify(signer, certificate) do
-    with {:ok, fields} <- Certificate.fields(certificate),
+    with {:ok, fields} <- Fields.read(certificate),
          {:ok, key} <- Reader.read(fields.public_key_info, "public key: ", &Info.read/1) do
       Signature.verify(key, signer, "the key of its signer", &SignatureAlgorithm.nowhere/3)
     end

@@ -3,8 +3,8 @@ defmodule Cryptoki.PKCS12.Chain do
   # The certificates of a key in their order: its own, its issuer's and so on, by their names; then all others
   # as they were. Pure.
 
-  alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.Decode
+  alias Cryptoki.X509.Fields
 
   @spec sorted([binary], term) :: [binary]
   def sorted(certificates, public) do
@@ -29,18 +29,8 @@ defmodule Cryptoki.PKCS12.Chain do
   end
 
   defp names(der) do
-    read = fn certificate ->
-      [first, _algorithm, _signature] = Reader.signed_parts(certificate)
-      fields = Enum.drop_while(Reader.values(first), &(&1.tag == 0xA0))
-
-      case fields do
-        [_serial, _algorithm, issuer, _validity, subject | _] -> {issuer.der, subject.der}
-        _other -> Reader.wrong!(first, "it is none")
-      end
-    end
-
-    case Reader.read(der, "", read) do
-      {:ok, names} -> names
+    case Fields.read(der) do
+      {:ok, %{issuer: issuer, subject: subject}} -> {issuer, subject}
       {:error, _no_certificate} -> {:none, :none}
     end
   end

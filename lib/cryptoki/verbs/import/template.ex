@@ -2,8 +2,9 @@ defmodule Cryptoki.Import.Template do
   @moduledoc false
   # The templates of what is imported: what the key says itself, and what the caller wants of it. Pure.
 
-  alias Cryptoki.{Attribute, KeyTemplate, PrivateKey, PublicKey, SecretKey}
+  alias Cryptoki.{Attribute, DER, KeyTemplate, PrivateKey, PublicKey, SecretKey}
   alias Cryptoki.Attribute.Curve
+  alias Cryptoki.X509.Fields
 
   # What a file says of a key, or another kind of key would have said.
   @told ~w[class key_type modulus public_exponent private_exponent prime_1 prime_2 exponent_1 exponent_2
@@ -80,6 +81,15 @@ defmodule Cryptoki.Import.Template do
     Attribute.encode!(told) ++ (wished |> left(told) |> Attribute.encode!())
   end
 
+  @doc "That of a certificate, with what others find it by; raises `ArgumentError` for what it says itself."
+  @spec certificate(DER.t(), Fields.t(), Attribute.template()) :: Attribute.wire()
+  def certificate(der, fields, wished) do
+    kind = [class: :certificate, certificate_type: :x_509]
+    names = [subject: fields.subject, issuer: fields.issuer, serial_number: fields.serial]
+    told = kind ++ names ++ [value: der]
+    Attribute.encode!(told) ++ (wished |> left(told) |> Attribute.encode!())
+  end
+
   defp wished_secret(kind, template) do
     mechanism = if kind == :aes, do: :aes_key_gen, else: :generic_secret_key_gen
     wished = KeyTemplate.secret(mechanism, template)
@@ -136,7 +146,7 @@ defmodule Cryptoki.Import.Template do
   # What is left of a template when the key has said its part: values are compared, and never shown.
   defp left(template, told) do
     told = Attribute.encode!(told)
-    codes = Attribute.types!(@told)
+    codes = Attribute.types!(@told) ++ for {code, _value} <- told, do: code
 
     Enum.reject(template, fn {name, value} ->
       [{code, value}] = Attribute.encode!([{name, value}])
@@ -150,6 +160,6 @@ defmodule Cryptoki.Import.Template do
   @spec said!(term) :: no_return
   defp said!(name) do
     raise ArgumentError,
-          "attribute #{inspect(name)}: the key that is imported says what it is, and not this; leave it out"
+          "attribute #{inspect(name)}: what is imported says what it is, and not this; leave it out"
   end
 end
