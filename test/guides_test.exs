@@ -262,7 +262,7 @@ defmodule Cryptoki.GuidesTest do
     configuration = Path.join(directory, variable)
     opts = [cd: directory, stderr_to_stdout: true, env: [{"SOFTHSM2_CONF", configuration}]]
     assert {output, 0} = System.cmd("elixir", ["-pa", ebin, "-e", code], opts)
-    assert output =~ "8 tests, 0 failures", output
+    assert output =~ ~r/^(8 tests, 0 failures|Result: 8 passed)$/m, output
     assert File.ls!(configuration <> ".tokens") == []
   end
 

@@ -72,7 +72,11 @@ defmodule Cryptoki.GroupMembersTest do
     waiting = Task.async(fn -> Group.await_key(@group, [label: "fresh"], 60_000) end)
     {:ok, _} = Test.Group.import_key(@two, key, "fresh")
     assert :ok = Task.await(waiting, :infinity)
-    await(fn -> signed.() && of(@two).calls > calls end)
+
+    await(fn ->
+      signed.()
+      of(@two).calls > calls
+    end)
 
     # A key that nobody has is not found, and one that the group has made is of use at once.
     assert {:error, %Error{reason: :key_not_found}} =

@@ -209,7 +209,13 @@ defmodule Cryptoki.NodesTest do
   describe "a stream" do
     test "is read here and goes there", %{hsm: hsm} do
       me = self()
-      chunks = Stream.map(1..40, fn n -> (^me = self()) && :binary.copy(<<n>>, 10_000) end)
+
+      chunks =
+        Stream.map(1..40, fn n ->
+          ^me = self()
+          :binary.copy(<<n>>, 10_000)
+        end)
+
       whole = Enum.join(chunks)
       assert {:ok, text} = Cryptoki.encrypt(hsm, [label: "aes"], @cbc, {:stream, chunks})
       assert {:ok, ^whole} = Cryptoki.decrypt(hsm, [label: "aes"], @cbc, {:stream, [text]})
