@@ -75,6 +75,7 @@ defmodule Cryptoki.ImportCertificateTest do
           subject: <<0x30, 0>>,
           issuer: fields.subject,
           serial_number: <<2, 1, 1>>,
+          public_key_info: <<0x30, 0>>,
           value: der <> <<0>>
         ] do
       assert_raise ArgumentError, ~r/#{name}: what is imported says what it is/, fn ->
@@ -83,6 +84,17 @@ defmodule Cryptoki.ImportCertificateTest do
     end
 
     assert {:ok, [_one]} = Cryptoki.find(hsm, label: label)
+  end
+
+  test "its public key is an attribute of it for who asks for that",
+       %{hsm: hsm, der: der, label: label} do
+    {:ok, %{public_key_info: info}} = X509.Fields.read(der)
+    [code] = Cryptoki.Attribute.types!([:public_key_info])
+
+    for name <- [:public_key_info, code] do
+      {:ok, made} = Cryptoki.import_certificate(hsm, der, [{name, info}, {:label, label}])
+      assert Cryptoki.attributes(hsm, made, [:public_key_info]) == {:ok, %{public_key_info: info}}
+    end
   end
 
   test "what is no certificate is an error, and leaves nothing",

@@ -86,8 +86,14 @@ defmodule Cryptoki.Import.Template do
   def certificate(der, fields, wished) do
     kind = [class: :certificate, certificate_type: :x_509]
     names = [subject: fields.subject, issuer: fields.issuer, serial_number: fields.serial]
-    told = kind ++ names ++ [value: der]
+    told = kind ++ names ++ [value: der] ++ asked(wished, public_key_info: fields.public_key_info)
     Attribute.encode!(told) ++ (wished |> left(told) |> Attribute.encode!())
+  end
+
+  # Tokens of before 2.40 do not know it: it is there for who asks for it.
+  defp asked(wished, [{name, _value}] = told) do
+    [code] = Attribute.types!([name])
+    if List.keymember?(Attribute.encode!(wished), code, 0), do: told, else: []
   end
 
   defp wished_secret(kind, template) do
