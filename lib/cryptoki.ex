@@ -599,8 +599,9 @@ defmodule Cryptoki do
   by. Nothing else of it is looked at, and nothing is verified: `Cryptoki.X509.certificate/1` shows what it says.
 
   `template` is for what it does not say itself: `label:` and `id:`, which should be those of its key, `token: true`,
-  without which it ends with its session, `private:`, `trusted:`. An attribute that says what the certificate is, and
-  otherwise than it does, raises `ArgumentError`. Several in one PEM are `:invalid_argument`: each has a name of its own.
+  without which it ends with its session, `private:`, and `trusted: true`, which tokens take from the security officer
+  alone (an instance with `user: :so`), if at all. An attribute that says what the certificate is, and otherwise than
+  it does, raises `ArgumentError`. Several in one PEM are `:invalid_argument`: each has a name of its own.
 
   Errors: `:invalid_argument` for what is no certificate, and those of `create/3`. PKCS #11 v3.2, sections 4.6.3 (X.509
   public key certificate objects) and 5.7.1 (C_CreateObject).
