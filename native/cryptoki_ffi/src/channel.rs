@@ -115,6 +115,23 @@ impl Channel {
         }
     }
 
+    /// Receives so much at most behind what is there, where the vector has room for it. Waits for it.
+    pub fn receive_more(&self, bytes: &mut Vec<u8>, most: usize) -> Result<usize> {
+        let room = bytes.spare_capacity_mut();
+        let most = most.min(room.len());
+        loop {
+            // SAFETY: the spare room is as large as is told, and is only written to.
+            let count =
+                unsafe { libc::recv(self.0.as_raw_fd(), room.as_mut_ptr().cast(), most, 0) };
+            if let Some(outcome) = again(count) {
+                let count = outcome?;
+                // SAFETY: so many bytes behind the others were written just now.
+                unsafe { bytes.set_len(bytes.len() + count) };
+                return Ok(count);
+            }
+        }
+    }
+
     fn receive_some(&self, room: &mut [u8], flags: libc::c_int) -> Result<usize> {
         loop {
             // SAFETY: the room is as large as is told.

@@ -1,10 +1,9 @@
 //! Owned forms of what crosses the border: mechanisms, templates, handles. Safe, no pointers.
 
 pub use crate::wire::LEVELS;
-use crate::wire::{Many, in_one_piece, nested};
+use crate::wire::{Many, in_one_piece, nested, piece};
 use bytes::Bytes;
 use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_ULONG};
-use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::ops::Deref;
@@ -72,21 +71,7 @@ impl Serialize for Data {
 
 impl<'de> Deserialize<'de> for Data {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Bytes;
-
-        impl Visitor<'_> for Bytes {
-            type Value = Data;
-
-            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(to, "bytes")
-            }
-
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Data, E> {
-                Ok(Data::copied(bytes))
-            }
-        }
-
-        from.deserialize_bytes(Bytes)
+        piece(from).map(|bytes| Self::owned(Copied(bytes)))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serializer};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
 use zeroize::Zeroizing;
@@ -88,6 +88,59 @@ fn room<T>(items: &mut Vec<T>) -> Option<()> {
     Some(())
 }
 
+/// So many bytes, and more, are no part of a message that is put together: they are sent from where they are.
+pub const LARGE: usize = 64 << 10;
+
+/// Whether somebody reads bytes that it keeps, and bytes that were received for it already.
+enum Kept {
+    Nobody,
+    Wanted,
+    Received(Zeroizing<Vec<u8>>),
+}
+
+thread_local! {
+    static KEPT: RefCell<Kept> = const { RefCell::new(Kept::Nobody) };
+}
+
+/// Whether what is read now are bytes that are kept: they may be handed over, and nothing read.
+pub fn is_wanted() -> bool {
+    KEPT.with_borrow(|kept| matches!(kept, Kept::Wanted))
+}
+
+/// Hands over the bytes that are wanted.
+pub fn hand_over(bytes: Zeroizing<Vec<u8>>) {
+    KEPT.set(Kept::Received(bytes));
+}
+
+/// Reads bytes that are kept: they are copied, unless they were handed over.
+pub fn piece<'de, D: Deserializer<'de>>(from: D) -> Result<Zeroizing<Vec<u8>>, D::Error> {
+    struct Copied;
+
+    impl Visitor<'_> for Copied {
+        type Value = Zeroizing<Vec<u8>>;
+
+        fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(to, "bytes")
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, E> {
+            if let Kept::Received(bytes) = KEPT.replace(Kept::Nobody) {
+                return Ok(bytes);
+            }
+            let mut copy = Vec::new();
+            let full = |_| E::custom("no memory");
+            copy.try_reserve_exact(bytes.len()).map_err(full)?;
+            copy.extend_from_slice(bytes);
+            Ok(Zeroizing::new(copy))
+        }
+    }
+
+    KEPT.set(Kept::Wanted);
+    let bytes = from.deserialize_byte_buf(Copied);
+    KEPT.set(Kept::Nobody);
+    bytes
+}
+
 /// Bytes in one piece, in the place of one number after the other.
 pub mod in_one_piece {
     use super::*;
@@ -99,25 +152,7 @@ pub mod in_one_piece {
 
     /// Reads them.
     pub fn deserialize<'de, D: Deserializer<'de>, T: Piece>(from: D) -> Result<T, D::Error> {
-        struct Copied;
-
-        impl Visitor<'_> for Copied {
-            type Value = Zeroizing<Vec<u8>>;
-
-            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(to, "bytes")
-            }
-
-            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, E> {
-                let mut copy = Vec::new();
-                let full = |_| E::custom("no memory");
-                copy.try_reserve_exact(bytes.len()).map_err(full)?;
-                copy.extend_from_slice(bytes);
-                Ok(Zeroizing::new(copy))
-            }
-        }
-
-        from.deserialize_bytes(Copied).map(T::of)
+        piece(from).map(T::of)
     }
 
     /// What bytes are read into.

@@ -47,9 +47,11 @@ pub fn serve(inside: &Inside, mut link: Link) {
     let pace = Pace::default();
     let mut session = None;
     while let Some(ask) = next(&mut link, &pace) {
-        let outcome = guarded(|| answer(inside, &log, &mut session, ask, &Asker(&link)));
+        let outcome = guarded(|| answer(inside, &log, &mut session, &ask, &Asker(&link)));
         let answer = after(inside, &log, &mut session, outcome);
         let sent = link.send(&answer, None);
+        // Overwriting much takes its time, for which nobody waits.
+        drop(ask);
         if let Ok(Answer::Secret(bytes)) = answer.outcome {
             wipe(bytes);
         }
@@ -89,7 +91,7 @@ fn answer(
     inside: &Inside,
     log: &Log,
     session: &mut Option<Session>,
-    ask: Ask,
+    ask: &Ask,
     asker: &Asker,
 ) -> Result<Answer> {
     if let Ask::Open(token) = ask {
@@ -98,14 +100,14 @@ fn answer(
         site.follow(&whereabouts);
         whereabouts.follow();
         let status = Arc::new(Status::new(site.counters.clone(), Box::new(log.clone())));
-        let session = session.insert(Session::new(site.clone(), status, token));
+        let session = session.insert(Session::new(site.clone(), status, token.clone()));
         session.open()?;
         return Ok(Answer::Done);
     }
     let none = || Failure::own(Reason::SessionLost, "the session was not opened");
     let session = session.as_mut().ok_or_else(none)?;
     match ask {
-        Ask::Perform(operation) => return session.perform(&operation, asker),
+        Ask::Perform(operation) => return session.perform(operation, asker),
         Ask::EnsureOpen => session.ensure_open()?,
         Ask::Clean => session.clean(),
         Ask::KeepObjects => session.keep_objects(),

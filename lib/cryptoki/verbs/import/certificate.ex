@@ -33,7 +33,9 @@ defmodule Cryptoki.Import.Certificate do
         {:ok, der}
 
       {:ok, several} ->
-        text = "certificate: there are #{length(several)} in it: give each a name of its own"
+        text =
+          "certificate: there are #{length(several)} in it: give each a name of its own (`:public_key.pem_decode/1` takes them apart)"
+
         {:error, Error.new(:invalid_argument, text)}
 
       {:error, _error} = error ->

@@ -1,7 +1,8 @@
 //! A connection on which one side asks and the other answers. What comes is bounded, and overwritten when it was read.
 
+use crate::process::pieces;
 use cryptoki_ffi::channel::Channel;
-use cryptoki_ffi::values::{Secret, wipe};
+use cryptoki_ffi::values::Secret;
 use cryptoki_ffi::wire::begin_message;
 use postcard::ser_flavors::Size;
 use serde::Serialize;
@@ -17,8 +18,6 @@ pub const LIMIT: usize = 1 << 30;
 const BEYOND: usize = 128 << 20;
 /// Most are no longer than this.
 const SMALL: usize = 8 << 10;
-/// Memory for more is taken as it comes: what is announced may not come. Most of the large ones have a mebibyte of data.
-const STEP: usize = 2 << 20;
 /// The length.
 const HEADER: usize = 4;
 
@@ -71,15 +70,15 @@ impl Link {
 
     /// Sends something, and an end of another channel with it.
     pub fn send<T: Serialize>(&mut self, what: &T, with: Option<&Channel>) -> Result<(), Broken> {
-        let bytes = written(what)?;
+        let header = header(what)?;
+        let length = u32::from_le_bytes(header) as usize;
         if self.asks {
-            self.most += bytes.len();
-        } else if bytes.len() > self.most {
+            self.most += HEADER + length;
+        } else if HEADER + length > self.most {
             return Err(Broken::TooLong);
         }
         let descriptor = with.map(Channel::as_descriptor);
-        let sent = self.channel.send(&bytes, descriptor);
-        wipe(bytes);
+        let sent = pieces::send(&self.channel, descriptor, &header, length, what);
         sent.map_err(|_| Broken::Gone)
     }
 
@@ -150,40 +149,14 @@ impl Link {
             self.come[left..left + whole].zeroize();
             return read;
         }
-        let mut all = Zeroizing::new(Vec::new());
-        let here = self.filled.min(whole);
-        grow(&mut all, here.max(STEP.min(length)))?;
-        all.extend_from_slice(&self.come[HEADER..here]);
-        self.come[..self.filled].zeroize();
-        self.filled = 0;
-        while all.len() < length {
-            let have = all.len();
-            let next = (length - have).min(have.max(STEP));
-            grow(&mut all, next)?;
-            all.resize(have + next, 0);
-            let mut got = have;
-            while got < have + next {
-                got += some(self.channel.receive(&mut all[got..]))?;
-            }
-        }
-        let read = read(&all);
-        wipe(all);
-        read
+        let (mut gone, come) = (false, HEADER..std::mem::take(&mut self.filled));
+        begin_message();
+        pieces::receive(&self.channel, &mut self.come, come, length, &mut gone).ok_or(if gone {
+            Broken::Gone
+        } else {
+            Broken::Malformed
+        })
     }
-}
-
-/// Room for more; what is copied on the way is overwritten where it was.
-fn grow(all: &mut Secret, by: usize) -> Result<(), Broken> {
-    if all.capacity() - all.len() >= by {
-        return Ok(());
-    }
-    let mut larger = Vec::new();
-    larger
-        .try_reserve_exact(all.len() + by)
-        .map_err(|_| Broken::Malformed)?;
-    larger.extend_from_slice(all);
-    wipe(std::mem::replace(all, Zeroizing::new(larger)));
-    Ok(())
 }
 
 fn some(count: std::io::Result<usize>) -> Result<usize, Broken> {
@@ -203,21 +176,12 @@ fn length(header: &[u8], most: usize) -> Result<usize, Broken> {
     }
 }
 
-/// Something as it is sent: its length, and then it, in memory that is taken at once.
-pub fn written<T: Serialize>(what: &T) -> Result<Secret, Broken> {
+/// What stands before something when it is sent: its length.
+fn header<T: Serialize>(what: &T) -> Result<[u8; HEADER], Broken> {
     let size = postcard::serialize_with_flavor(what, Size::default());
-    let size = size.map_err(|_| Broken::TooLong)?;
-    let header = u32::try_from(size).map_err(|_| Broken::TooLong)?;
-    if size > LIMIT {
-        return Err(Broken::TooLong);
-    }
-    let mut bytes = Zeroizing::new(Vec::new());
-    let room = bytes.try_reserve_exact(HEADER + size);
-    room.map_err(|_| Broken::TooLong)?;
-    bytes.resize(HEADER + size, 0);
-    bytes[..HEADER].copy_from_slice(&header.to_le_bytes());
-    postcard::to_slice(what, &mut bytes[HEADER..]).map_err(|_| Broken::TooLong)?;
-    Ok(bytes)
+    let size = size.ok().filter(|size| *size <= LIMIT);
+    let length = size.and_then(|size| u32::try_from(size).ok());
+    length.map(u32::to_le_bytes).ok_or(Broken::TooLong)
 }
 
 /// Reads what was written, all of it.

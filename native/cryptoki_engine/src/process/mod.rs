@@ -4,6 +4,7 @@ pub mod fitting;
 pub mod life;
 pub mod link;
 pub mod notices;
+pub mod pieces;
 pub mod session;
 pub mod tasks;
 pub mod wire;

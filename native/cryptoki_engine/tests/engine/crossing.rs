@@ -4,10 +4,13 @@
 use crate::examples::{Examples, again, bytes};
 use cryptoki_engine::operation::operation::{Operation, TABLE};
 use cryptoki_engine::process::link::{Link, read};
+use cryptoki_engine::process::pieces;
 use cryptoki_engine::process::wire::{
     Answered, Ask, Hello, Notice, Noticed, Order, Ordered, Start,
 };
 use cryptoki_ffi::channel::Channel;
+use cryptoki_ffi::values::{Data, Mechanism, Parameter};
+use cryptoki_ffi::wire::begin_message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -154,6 +157,84 @@ fn what_was_changed_on_the_way_is_read_or_not_and_takes_no_more_memory() {
             }
         }
     }
+}
+
+/// What is read of bytes that come one part after the other into a little room, and whether the end was missing.
+fn trickled<T: DeserializeOwned>(bytes: &[u8], length: usize, parts: usize) -> (Option<T>, bool) {
+    let (one, other) = Channel::pair().unwrap();
+    let sent = bytes.to_vec();
+    let sending = std::thread::spawn(move || {
+        for part in sent.chunks(parts) {
+            // Who has read enough is gone.
+            let _ = one.send(part, None);
+        }
+    });
+    let (mut room, mut gone) = ([0xAA; 24], false);
+    begin_message();
+    let value = pieces::receive(&other, &mut room, 0..0, length, &mut gone);
+    assert_eq!(room, [0; 24], "what was read is overwritten");
+    drop(other);
+    sending.join().unwrap();
+    (value, gone)
+}
+
+fn trickle<T: Examples + Serialize + DeserializeOwned>() {
+    for example in T::examples() {
+        let sent = bytes(&example);
+        for parts in [1, 7, 1_000] {
+            let (come, gone) = trickled::<T>(&sent, sent.len(), parts);
+            assert!(come.is_some_and(|come| bytes(&come) == sent), "{sent:?}");
+            assert!(!gone);
+        }
+        let half = sent.len() / 2;
+        let cut = trickled::<T>(&sent[..half], sent.len(), 7);
+        assert!(cut.0.is_none() && cut.1, "{sent:?}");
+        let cut = trickled::<T>(&sent, sent.len().saturating_sub(1), 7);
+        assert!(cut.0.is_none() && !cut.1, "{sent:?}");
+        let longer = trickled::<T>(&[&sent[..], &[0]].concat(), sent.len() + 1, 7);
+        assert!(longer.0.is_none() && !longer.1, "{sent:?}");
+    }
+}
+
+#[test]
+fn what_comes_little_by_little_arrives_as_it_was_and_nothing_of_it_stays() {
+    trickle::<Hello>();
+    trickle::<Start>();
+    trickle::<Notice>();
+    trickle::<Noticed>();
+    trickle::<Order>();
+    trickle::<Ordered>();
+    trickle::<Ask>();
+    trickle::<Answered>();
+}
+
+#[test]
+fn large_data_is_copied_on_neither_side() {
+    const LONG: usize = 5 << 20;
+    let kept = Data::copied(&vec![7; LONG]);
+    let ask = || {
+        Ask::Perform(Operation::digest {
+            mechanism: Mechanism {
+                kind: 1,
+                parameter: Parameter::Raw(Data::copied(&vec![8; 100_000])),
+            },
+            data: kept.clone(),
+        })
+    };
+    let (one, other) = Channel::pair().unwrap();
+    let question = ask();
+    let sending = std::thread::spawn(move || {
+        let mut link = Link::asking(one);
+        taken(|| link.send(&question, None).unwrap())
+    });
+    let mut link = Link::new(other);
+    let mut come = None;
+    let taken = taken(|| come = link.receive::<Ask>().ok());
+    assert!(bytes(&come.unwrap()) == bytes(&ask()));
+    // A first step of two, one of four, and the last one.
+    assert!(taken < (2 << 20) + (4 << 20) + LONG + (1 << 20), "{taken}");
+    let taken = sending.join().unwrap();
+    assert!(taken < 100_000, "{taken}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use cryptoki_engine::operation::answer::{Answer, Attributes};
 use cryptoki_engine::operation::begun::Begun;
 use cryptoki_engine::operation::login::Login;
 use cryptoki_engine::operation::operation::{Key, Operation};
-use cryptoki_engine::process::link::{Broken, read, written};
+use cryptoki_engine::process::link::{Broken, read};
 use cryptoki_engine::process::wire::{
     Answered, Ask, Call, Fate, Hello, News, Notice, Noticed, Order, Ordered, Start,
 };
@@ -475,10 +475,10 @@ impl Examples for Answered {
 pub fn again<T: serde::Serialize + serde::de::DeserializeOwned>(
     value: &T,
 ) -> std::result::Result<T, Broken> {
-    read(&written(value)?[4..])
+    read(&bytes(value))
 }
 
 /// As it is written, without its length.
 pub fn bytes<T: serde::Serialize>(value: &T) -> Vec<u8> {
-    written(value).unwrap()[4..].to_vec()
+    postcard::to_stdvec(value).unwrap()
 }

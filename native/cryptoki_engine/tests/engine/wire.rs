@@ -4,7 +4,7 @@ use cryptoki_engine::operation::answer::Answer;
 use cryptoki_engine::operation::begun::Begun;
 use cryptoki_engine::operation::login::Login;
 use cryptoki_engine::operation::operation::Operation;
-use cryptoki_engine::process::link::{Broken, LIMIT, Link, read, written};
+use cryptoki_engine::process::link::{Broken, LIMIT, Link, read};
 use cryptoki_engine::process::wire::{Answered, Ask, News};
 use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::crypto::Kind;
@@ -108,8 +108,8 @@ fn what_is_nested_deeper_than_any_mechanism_is_refused() {
             parameter: deep(levels),
         };
         let data = Data::copied(b"data");
-        let bytes = written(&Ask::Perform(Operation::digest { mechanism, data })).unwrap();
-        read::<Ask>(&bytes[4..])
+        let ask = Ask::Perform(Operation::digest { mechanism, data });
+        read::<Ask>(&postcard::to_stdvec(&ask).unwrap())
     };
     assert!(ask(LEVELS).is_ok());
     assert!(ask(LEVELS + 1).is_err_and(|broken| broken == Broken::Malformed));
@@ -135,18 +135,18 @@ fn half_of_something_and_more_than_something_are_nothing() {
         fate: None,
         refusal: None,
     };
-    let bytes = written(&answered).unwrap();
-    assert!(read::<Answered>(&bytes[4..]).is_ok());
-    for end in 4..bytes.len() {
-        assert!(read::<Answered>(&bytes[4..end]).is_err(), "{end}");
+    let bytes = postcard::to_stdvec(&answered).unwrap();
+    assert!(read::<Answered>(&bytes).is_ok());
+    for end in 0..bytes.len() {
+        assert!(read::<Answered>(&bytes[..end]).is_err(), "{end}");
     }
-    let longer = [&bytes[4..], &[0]].concat();
+    let longer = [&bytes[..], &[0]].concat();
     assert!(read::<Answered>(&longer).is_err());
     // A count that is no count: nothing is made room for that is not there.
-    for at in 4..bytes.len() {
-        let mut wrong = bytes.to_vec();
+    for at in 0..bytes.len() {
+        let mut wrong = bytes.clone();
         wrong[at..].iter_mut().take(9).for_each(|byte| *byte = 0xFF);
-        let _ = read::<Answered>(&wrong[4..]);
+        let _ = read::<Answered>(&wrong);
     }
 }
 
@@ -166,7 +166,7 @@ fn large_ones_arrive_and_too_large_ones_are_not_waited_for() {
     });
     for sent in &sent {
         let come = answer.receive::<Answer>().unwrap();
-        assert_eq!(written(&come).unwrap(), written(sent).unwrap());
+        assert_eq!(postcard::to_stdvec(&come), postcard::to_stdvec(sent));
     }
     assert!(
         answer

@@ -1,0 +1,224 @@
+//! A message whose bytes are many, on its way: they are sent from where they are, and received where they stay.
+
+use cryptoki_ffi::channel::Channel;
+use cryptoki_ffi::values::{Secret, wipe};
+use cryptoki_ffi::wire::{LARGE, hand_over, is_wanted};
+use postcard::Error;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::os::fd::BorrowedFd;
+use zeroize::{Zeroize, Zeroizing};
+
+/// Memory for more is taken as it comes: what is announced may not come. Most of the large ones have a mebibyte of data.
+const STEP: usize = 2 << 20;
+
+/// Sends something of so many bytes behind its header: what is small is put together, what is large goes by itself.
+pub fn send<T: Serialize>(
+    channel: &Channel,
+    with: Option<BorrowedFd>,
+    header: &[u8],
+    length: usize,
+    what: &T,
+) -> postcard::Result<()> {
+    let room = LARGE.min(header.len() + length);
+    let mut together = Zeroizing::new(Vec::with_capacity(room));
+    together.extend_from_slice(header);
+    postcard::serialize_with_flavor(
+        what,
+        Outgoing {
+            channel,
+            with,
+            together,
+        },
+    )
+}
+
+struct Outgoing<'c> {
+    channel: &'c Channel,
+    with: Option<BorrowedFd<'c>>,
+    /// No more than its first room, which is never moved.
+    together: Secret,
+}
+
+impl Outgoing<'_> {
+    /// What was put together goes.
+    fn flush(&mut self) -> postcard::Result<()> {
+        if !self.together.is_empty() {
+            let sent = self.channel.send(&self.together, self.with.take());
+            self.together.clear();
+            self.together.zeroize();
+            sent.map_err(|_| Error::SerializeBufferFull)?;
+        }
+        Ok(())
+    }
+}
+
+impl postcard::ser_flavors::Flavor for Outgoing<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        if self.together.len() + bytes.len() > LARGE {
+            self.flush()?;
+        }
+        if bytes.len() >= LARGE {
+            let sent = self.channel.send(bytes, self.with.take());
+            return sent.map_err(|_| Error::SerializeBufferFull);
+        }
+        self.together.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(mut self) -> postcard::Result<()> {
+        self.flush()
+    }
+}
+
+/// What a message of `length` bytes stands for, of which `come` is the beginning; none: it is not all there, or it cannot
+/// be read. The room of `come` is used for the rest of it, and overwritten. `gone` is set when no more comes.
+pub fn receive<T: DeserializeOwned>(
+    channel: &Channel,
+    room: &mut [u8],
+    come: std::ops::Range<usize>,
+    length: usize,
+    gone: &mut bool,
+) -> Option<T> {
+    let incoming = Incoming {
+        channel,
+        room,
+        come,
+        left: length,
+        gone,
+        last: Secret::default(),
+    };
+    let mut reader = postcard::Deserializer::from_flavor(incoming);
+    let value = T::deserialize(&mut reader);
+    let left = reader.finalize().ok()?;
+    value.ok().filter(|_| left == 0)
+}
+
+struct Incoming<'l> {
+    channel: &'l Channel,
+    room: &'l mut [u8],
+    /// What of the room has come and was not read yet.
+    come: std::ops::Range<usize>,
+    /// What of the message was not read yet.
+    left: usize,
+    gone: &'l mut bool,
+    /// What was read last, when it was too much for the room.
+    last: Secret,
+}
+
+impl Incoming<'_> {
+    /// So many at least have come, and lie behind each other.
+    fn fill(&mut self, count: usize) -> postcard::Result<()> {
+        if self.come.len() >= count {
+            return Ok(());
+        }
+        self.room.copy_within(self.come.clone(), 0);
+        self.come = 0..self.come.len();
+        // No more than this message has.
+        let most = self.room.len().min(self.left);
+        while self.come.end < count {
+            let count = self.channel.receive(&mut self.room[self.come.end..most]);
+            self.come.end += self.some(count)?;
+        }
+        Ok(())
+    }
+
+    /// Where so much of what has come lies, or all of it: it was read.
+    fn come(&mut self, most: usize) -> std::ops::Range<usize> {
+        let end = self.come.end.min(self.come.start + most);
+        let taken = self.come.start..end;
+        self.come.start = end;
+        taken
+    }
+
+    fn some(&mut self, count: std::io::Result<usize>) -> postcard::Result<usize> {
+        match count {
+            Ok(count) if count > 0 => Ok(count),
+            _ => {
+                *self.gone = true;
+                Err(Error::DeserializeUnexpectedEnd)
+            }
+        }
+    }
+
+    /// So many, where they stay.
+    fn piece(&mut self, length: usize) -> postcard::Result<Secret> {
+        let mut piece = Secret::default();
+        while piece.len() < length {
+            let next = (length - piece.len()).min(piece.len().max(STEP));
+            grow(&mut piece, next)?;
+            let enough = piece.len() + next;
+            let come = self.come(next);
+            piece.extend_from_slice(&self.room[come.clone()]);
+            self.room[come].zeroize();
+            while piece.len() < enough {
+                let more = enough - piece.len();
+                let count = self.channel.receive_more(&mut piece, more);
+                self.some(count)?;
+            }
+        }
+        Ok(piece)
+    }
+}
+
+impl<'l> postcard::de_flavors::Flavor<'l> for Incoming<'l> {
+    type Remainder = usize;
+    type Source = ();
+
+    fn pop(&mut self) -> postcard::Result<u8> {
+        self.try_take_n_temp(1).map(|byte| byte[0])
+    }
+
+    /// Nothing here is borrowed from a message.
+    fn try_take_n(&mut self, _count: usize) -> postcard::Result<&'l [u8]> {
+        Err(Error::WontImplement)
+    }
+
+    fn try_take_n_temp<'a>(&'a mut self, count: usize) -> postcard::Result<&'a [u8]>
+    where
+        'l: 'a,
+    {
+        let left = self.left.checked_sub(count);
+        let left = left.ok_or(Error::DeserializeUnexpectedEnd)?;
+        if count <= self.room.len() {
+            self.fill(count)?;
+            self.left = left;
+            let come = self.come(count);
+            return Ok(&self.room[come]);
+        }
+        self.left = left;
+        let piece = self.piece(count)?;
+        if is_wanted() {
+            hand_over(piece);
+            return Ok(&[]);
+        }
+        wipe(std::mem::replace(&mut self.last, piece));
+        Ok(&self.last)
+    }
+
+    fn finalize(self) -> postcard::Result<usize> {
+        wipe(self.last);
+        self.room.zeroize();
+        Ok(self.left)
+    }
+}
+
+/// Room for more; what is copied on the way is overwritten where it was.
+fn grow(piece: &mut Secret, by: usize) -> postcard::Result<()> {
+    if piece.capacity() - piece.len() >= by {
+        return Ok(());
+    }
+    let mut larger = Vec::new();
+    larger
+        .try_reserve_exact(piece.len() + by)
+        .map_err(|_| Error::DeserializeUnexpectedEnd)?;
+    larger.extend_from_slice(piece);
+    wipe(std::mem::replace(piece, Zeroizing::new(larger)));
+    Ok(())
+}
