@@ -62,7 +62,7 @@ defmodule Cryptoki.COSE do
   bang(sign1(hsm, key, payload :: iodata, opts) :: binary)
 
   @doc """
-  Verifies a `COSE_Sign1`, with its tag or without, with a public key of the token: `{:ok, %{alg: name, protected: header,
+  Verifies a `COSE_Sign1`, with its tag or without, and with that of a CBOR Web Token before it, with a public key of the token: `{:ok, %{alg: name, protected: header,
   unprotected: header, payload: bytes}}`. What is in `unprotected` was signed by nobody. Whether claims in a payload hold is the
   caller's to say.
 

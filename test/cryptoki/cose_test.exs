@@ -330,6 +330,19 @@ defmodule Cryptoki.COSETest do
     assert {:ok, _} =
              COSE.verify1(hsm, key, CBOR.encode!([protected, unprotected, payload, signature]))
 
+    # A CBOR Web Token says so before the tag, and never in its place (RFC 8392, section 6).
+    assert {:ok, _} = COSE.verify1(hsm, key, <<0xD8, 61>> <> good)
+
+    for {message, text} <- [
+          {CBOR.encode!({:tag, 61, [protected, unprotected, payload, signature]}),
+           "is 61, not 18"},
+          {<<0xD8, 61, 0xD1, 0x80>>, "is 17, not 18"},
+          {<<0xD8, 61, 0xD8, 61>> <> good, "is 61, not 18"}
+        ] do
+      assert {:signature_invalid, detail} = refused(hsm, key, message)
+      assert detail =~ text
+    end
+
     for message <- [
           "",
           "text",

@@ -8,6 +8,8 @@ defmodule Cryptoki.COSE.Message do
   alias Cryptoki.COSE.{Algorithm, Header, Options}
 
   @tag 18
+  # Of a CBOR Web Token, before the other (RFC 8392, section 6).
+  @cwt 61
   @most 16 * 1_048_576
   # The longest ones, of ML-DSA, have some 5 000 bytes.
   @most_signature 64 * 1024
@@ -68,12 +70,15 @@ defmodule Cryptoki.COSE.Message do
 
   defp parts(bytes) do
     case Reader.decode(bytes, @most) do
-      {:ok, {:tag, @tag, message}} -> four(message)
-      {:ok, {:tag, number, _other}} -> malformed("its tag is #{number}, not #{@tag}")
-      {:ok, message} -> four(message)
+      {:ok, {:tag, @cwt, {:tag, _number, _message} = tagged}} -> tagged(tagged)
+      {:ok, message} -> tagged(message)
       {:error, text} -> malformed(text)
     end
   end
+
+  defp tagged({:tag, @tag, message}), do: four(message)
+  defp tagged({:tag, number, _other}), do: malformed("its tag is #{number}, not #{@tag}")
+  defp tagged(message), do: four(message)
 
   defp four([protected, _unprotected, payload, signature] = parts)
        when is_binary(protected) and (is_binary(payload) or payload == nil) and
