@@ -192,8 +192,8 @@ defmodule Cryptoki.CMS do
       {:ok, text} = Cryptoki.CMS.decrypt(MyApp.HSM, [label: "invoice"], File.read!("letter.p7m"),
         certificate: [label: "invoice"])
 
-  Keys are encrypted with RSA (OAEP with SHA-1 and SHA-2, PKCS #1 v1.5), or wrapped with AES by what an EC,
-  X25519 or X448 key agrees on (RFC 5753, RFC 8418), or by an AES key that both have (`openssl cms -secretkey`), which may
+  Keys are encrypted with RSA (OAEP with SHA-1 and SHA-2, PKCS #1 v1.5), or wrapped with AES or triple DES by what an
+  EC, X25519 or X448 key agrees on (RFC 5753, RFC 8418), or with AES by an AES key that both have (`openssl cms -secretkey`), which may
   unwrap; content with AES in CBC or GCM mode, or triple DES. The token decrypts, agrees on, or unwraps the key of the
   content; the content is decrypted here.
 

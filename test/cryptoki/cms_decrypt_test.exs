@@ -51,7 +51,8 @@ defmodule Cryptoki.CMSDecryptTest do
     test "#{curve} #{Enum.join(options, " ")}", context do
       %{private: key, pem: pem} = context.keys[unquote(curve)]
 
-      for cipher <- ~w(-aes-128-cbc -aes-192-cbc -aes-256-gcm) do
+      # OpenSSL 3.0 takes triple DES if it is not told otherwise, also to wrap the key.
+      for cipher <- ~w(-aes-128-cbc -aes-192-cbc -aes-256-gcm -des3) do
         der = encrypted(context, [{unquote(curve), unquote(options)}], [cipher])
         assert CMS.decrypt(context.hsm, key, der) == {:ok, @text}
         assert CMS.decrypt(context.hsm, key, der, certificate: pem) == {:ok, @text}
@@ -185,7 +186,7 @@ defmodule Cryptoki.CMSDecryptTest do
       )
 
     for {message, reason, text} <- [
-          {"", :invalid_argument, "it is neither DER nor PEM"},
+          {"", :invalid_argument, "nothing is there"},
           {CMS.to_pem(""), :invalid_argument, "line 1: nothing stands here"},
           {File.read!(file), :invalid_argument,
            "it is signed data, which is not encrypted for a key"},

@@ -39,6 +39,28 @@ defmodule Cryptoki.ContentKeyTest do
         do: assert(KeyWrap.unwrap(<<0::128>>, short) == :error)
   end
 
+  test "triple DES key wrap, the vector of RFC 3217" do
+    read = &Base.decode16!/1
+    kek = read.("255E0D1C07B646DFB3134CC843BA8AA71F025B7C0838251F")
+    key = read.("2923BF85E06DD6AE529149F1F1BAE9EAB3A7DA3D860D3E98")
+
+    wrapped =
+      read.("690107618EF092B3B48CA1796B234AE9FA33EBB4159604037DB5D6A84EB3AAC2768C632775A467D4")
+
+    assert KeyWrap.unwrap_des_ede3(kek, wrapped) == {:ok, key}
+
+    # Each byte of it.
+    for at <- 0..39 do
+      changed = :crypto.exor(wrapped, <<0::unit(8)-size(at), 1, 0::unit(8)-size(39 - at)>>)
+      assert KeyWrap.unwrap_des_ede3(kek, changed) == :error
+    end
+
+    for short <- ["", <<0::192>>, <<0::256>>, <<0::384>>],
+        do: assert(KeyWrap.unwrap_des_ede3(kek, short) == :error)
+
+    assert KeyWrap.unwrap_des_ede3(<<0::128>>, wrapped) == :error
+  end
+
   test "keys from secrets" do
     for hash <- [:sha, :sha256, :sha512], size <- [16, 32, 33, 64, 100] do
       secret = :crypto.strong_rand_bytes(32)

@@ -163,13 +163,15 @@ defmodule Cryptoki.CMS.Opener do
          do: {:ok, found(answer, size)}
   end
 
-  defp key(%{kind: :agreement, scheme: %{kdf: kdf, size: bytes}} = recipient, holder, size) do
+  defp key(%{kind: :agreement, scheme: scheme} = recipient, holder, size) do
     with {:ok, secret} <- Agreement.secret(holder, recipient.point) do
-      kek = Derivation.derive(kdf, secret, recipient.info, bytes)
-
-      {:ok, found(KeyWrap.unwrap(kek, recipient.encrypted), size)}
+      kek = Derivation.derive(scheme.kdf, secret, recipient.info, scheme.size)
+      {:ok, found(unwrapped(scheme.wrap, kek, recipient.encrypted), size)}
     end
   end
+
+  defp unwrapped(:aes, kek, encrypted), do: KeyWrap.unwrap(kek, encrypted)
+  defp unwrapped(:des_ede3, kek, encrypted), do: KeyWrap.unwrap_des_ede3(kek, encrypted)
 
   # One that opens nothing has a key, too.
   defp found({:ok, key}, size) when byte_size(key) == size, do: {key, :real}

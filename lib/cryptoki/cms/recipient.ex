@@ -27,8 +27,8 @@ defmodule Cryptoki.CMS.Recipient do
           info: binary,
           encrypted: binary
         }
-  @typedoc "How the agreed secret becomes a key that wraps, and how long that is."
-  @type scheme :: %{kdf: Derivation.kdf(), size: pos_integer}
+  @typedoc "How the agreed secret becomes a key that wraps, how long that is, and what wraps with it."
+  @type scheme :: %{kdf: Derivation.kdf(), size: pos_integer, wrap: :aes | :des_ede3}
   @typedoc "Wrapped by a key that both have, of so many bytes."
   @type kek :: %{kind: :kek, id: id, size: pos_integer | :unknown, encrypted: binary}
   @type t :: transport | agreement | kek | Password.t() | %{kind: :other, id: nil}
@@ -61,6 +61,8 @@ defmodule Cryptoki.CMS.Recipient do
     {2, 16, 840, 1, 101, 3, 4, 1, 25} => 24,
     {2, 16, 840, 1, 101, 3, 4, 1, 45} => 32
   }
+  # What OpenSSL 3.0 takes for keys on curves, if it is not told otherwise (RFC 5753, section 7.1.5).
+  @des_ede3 {1, 2, 840, 113_549, 1, 9, 16, 3, 6}
 
   @doc "The recipients in one `RecipientInfo`: an agreement may have several."
   @spec read(Reader.t()) :: [t]
@@ -201,12 +203,21 @@ defmodule Cryptoki.CMS.Recipient do
 
     with {:ok, kdf} <- Map.fetch(@schemes, oid),
          %Reader{tag: 0x30} <- wrap,
-         {wrap_oid, nothing} <- Identifier.parts(wrap),
-         {:ok, size} <- Map.fetch(@wraps, wrap_oid) do
-      if nothing, do: Reader.null(nothing)
-      {%{kdf: kdf, size: size}, shared_info(wrap.der, ukm, size)}
+         {by, size} <- wrapping(wrap) do
+      {%{kdf: kdf, size: size, wrap: by}, shared_info(wrap.der, ukm, size)}
     else
       _unknown -> {:unknown, ""}
+    end
+  end
+
+  defp wrapping(identifier) do
+    case Identifier.parts(identifier) do
+      {@des_ede3, nothing} ->
+        if nothing, do: Reader.null(nothing)
+        {:des_ede3, 24}
+
+      _aes ->
+        with size when is_integer(size) <- wrap(identifier), do: {:aes, size}
     end
   end
 
@@ -240,7 +251,8 @@ defmodule Cryptoki.CMS.Recipient do
     {oid, _kdf} = Enum.find(Enum.sort(@schemes), fn {_oid, known} -> known == kdf end)
     {wrap_oid, size} = Enum.find(@wraps, fn {_oid, size} -> size == 32 end)
     wrap = DER.sequence([DER.oid(wrap_oid)])
-    {%{kdf: kdf, size: size}, DER.sequence([DER.oid(oid), wrap]), shared_info(wrap, nil, size)}
+    scheme = %{kdf: kdf, size: size, wrap: :aes}
+    {scheme, DER.sequence([DER.oid(oid), wrap]), shared_info(wrap, nil, size)}
   end
 
   # RFC 5753, section 8: as strong as the curve.

@@ -1,6 +1,7 @@
 defmodule Cryptoki.KeyWrap do
   @moduledoc false
-  # AES key wrap (RFC 3394) and the same with padding (RFC 5649), which :crypto does not have. Pure.
+  # AES key wrap (RFC 3394) and the same with padding (RFC 5649), which :crypto does not have; and the unwrapping of
+  # keys of triple DES (RFC 3217). Pure.
 
   @iv <<0xA6A6A6A6A6A6A6A6::64>>
   @padded 0xA65959A6
@@ -38,6 +39,28 @@ defmodule Cryptoki.KeyWrap do
 
     IO.iodata_to_binary([a | blocks])
   end
+
+  @des_iv <<0x4ADDA22C79E82105::64>>
+
+  @doc "A key of triple DES that another one wraps (RFC 3217, section 3.2); `:error` as for `unwrap/2`."
+  @spec unwrap_des_ede3(binary, binary) :: {:ok, binary} | :error
+  def unwrap_des_ede3(kek, wrapped) when byte_size(kek) == 24 and byte_size(wrapped) == 40 do
+    <<iv::binary-8, rest::binary-32>> = reversed(des_ede3(kek, @des_iv, wrapped))
+    <<key::binary-24, check::binary-8>> = des_ede3(kek, iv, rest)
+
+    if binary_part(:crypto.hash(:sha, key), 0, 8) == check, do: {:ok, key}, else: :error
+  rescue
+    # What this OpenSSL does not have: the trace would have the key.
+    _error -> :error
+  end
+
+  def unwrap_des_ede3(_kek, _other), do: :error
+
+  defp reversed(bytes),
+    do: bytes |> :binary.bin_to_list() |> Enum.reverse() |> :binary.list_to_bin()
+
+  defp des_ede3(key, iv, bytes),
+    do: :crypto.crypto_one_time(:des_ede3_cbc, key, iv, bytes, encrypt: false, padding: :none)
 
   @doc "What `wrap/2` has wrapped, 64 bytes at most; `:error` when it has not, or not with this key."
   @spec unwrap(binary, binary) :: {:ok, binary} | :error
