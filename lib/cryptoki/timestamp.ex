@@ -82,8 +82,8 @@ defmodule Cryptoki.Timestamp do
   bang(respond(hsm, key, certificate, request :: binary, opts) :: binary)
 
   @doc """
-  Whether an answer, or the token in one that was kept, is a stamp of what was asked for, or of data. No token is
-  asked.
+  Whether an answer, or the token in one that was kept, is a stamp of what was asked for, or of data: in DER, BER or
+  PEM. No token is asked.
 
   #{Table.docs(Options.verify())}
 

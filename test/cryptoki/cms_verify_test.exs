@@ -250,10 +250,11 @@ defmodule Cryptoki.CMSVerifyTest do
       )
 
     for {message, opts, reason, text} <- [
-          {"", [], :invalid_argument, "neither DER nor PEM"},
-          {root, [], :invalid_argument, "neither DER nor PEM"},
+          {"", [], :invalid_argument, "nothing is there"},
+          {root, [], :invalid_argument, "it has no \"CMS\", but \"CERTIFICATE\""},
           {binary_part(signed, 0, 400), [], :invalid_argument, "cut off"},
-          {CMS.encrypt!(root, "x"), [], :invalid_argument, "it is no signed data"},
+          {CMS.encrypt!(root, "x"), [], :invalid_argument,
+           "it is data that is encrypted for a key"},
           {File.read!(only <> "/c"), [content: ""], :signature_invalid, "it has no signer"},
           {signed, [content: @text], :invalid_argument, "this one has its content"},
           {sign(context, "rsa", @along), [], :invalid_argument, "its content is needed"},

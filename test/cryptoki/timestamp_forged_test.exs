@@ -92,7 +92,8 @@ defmodule Cryptoki.TimestampForgedTest do
             {forge(context, tsa, content: fn _ -> nil end), "is not in it"},
             {forge(context, tsa, outer: {1, 2, 840, 113_549, 1, 7, 1}), "is no time stamp"},
             {CMS.sign!(hsm, keys.rsa, tsa, @text), "is no time stamp"},
-            {DER.sequence([DER.oid({1, 2, 3}), DER.explicit(0, DER.null())]), "no signed data"},
+            {DER.sequence([DER.oid({1, 2, 3}), DER.explicit(0, DER.null())]),
+             "content of the type 1.2.3"},
             {"", "nothing is there"},
             {tsa, "time stamp"}
           ] do

@@ -8,13 +8,6 @@ defmodule Cryptoki.CMS.Enveloped do
 
   @enveloped {1, 2, 840, 113_549, 1, 7, 3}
   @auth_enveloped {1, 2, 840, 113_549, 1, 9, 16, 1, 23}
-  @called %{
-    {1, 2, 840, 113_549, 1, 7, 1} => "data",
-    {1, 2, 840, 113_549, 1, 7, 2} => "signed data",
-    {1, 2, 840, 113_549, 1, 7, 5} => "digested data",
-    {1, 2, 840, 113_549, 1, 7, 6} => "data encrypted with a key that both have"
-  }
-
   # Each costs a call of the token at most, and memory here.
   @recipients 1000
 
@@ -51,13 +44,16 @@ defmodule Cryptoki.CMS.Enveloped do
     [type, content] = Reader.fields(Reader.is!(info, 0x30), [6, 0xA0])
 
     case Reader.oid(type) do
-      @enveloped -> enveloped(Reader.only(content))
-      @auth_enveloped -> auth_enveloped(Reader.only(content))
-      other -> Reader.wrong!(type, "it is #{called(other)}, which is not encrypted for a key")
+      @enveloped ->
+        enveloped(Reader.only(content))
+
+      @auth_enveloped ->
+        auth_enveloped(Reader.only(content))
+
+      other ->
+        Reader.wrong!(type, "it is #{Form.called(other)}, which is not encrypted for a key")
     end
   end
-
-  defp called(oid), do: Map.get(@called, oid, "content of the type #{DER.dotted(oid)}")
 
   @head [{"version", 2}, {:maybe, 0xA0}, {"recipients", 0x31}, {"encrypted content", 0x30}]
 

@@ -12,13 +12,16 @@ defmodule Cryptoki.BER do
   @values 65_536
   @bytes 64
 
+  @behind "there are bytes behind its end"
+
   @doc "The same values with the lengths and strings of DER, or a sentence that says what is wrong where."
   @spec to_der(binary) :: {:ok, binary} | {:error, String.t()}
-  def to_der(bytes) do
-    left = @values + div(byte_size(bytes), @bytes)
+  def to_der(""), do: {:ok, ""}
 
-    case values(bytes, 0, :outside, @depth, left, [], 0) do
+  def to_der(bytes) do
+    case value(bytes, 0, @depth, @values + div(byte_size(bytes), @bytes)) do
       {der, _size, "", _left} -> {:ok, IO.iodata_to_binary(der)}
+      {_der, _size, rest, _left} -> wrong(byte_size(bytes) - byte_size(rest), @behind)
     end
   catch
     :throw, {__MODULE__, at, text} -> {:error, "byte #{at}: #{text}"}
@@ -38,7 +41,7 @@ defmodule Cryptoki.BER do
 
   # The values of some bytes in DER, how long that is, what is behind them, and how many more there may be. `until`
   # is what ends them: the bytes, or two zeros.
-  defp values("", _at, until, _depth, left, done, size) when until in [:outside, :end],
+  defp values("", _at, :end, _depth, left, done, size),
     do: {Enum.reverse(done), size, "", left}
 
   defp values("", at, :zeros, _depth, _left, _done, _size), do: wrong(at, "it has no end")

@@ -97,6 +97,18 @@ defmodule Cryptoki.DER do
 
   def oid?(_other), do: false
 
+  @doc "What text is, where DER should stand: \"PEM\" or \"text\". In every value of DER a byte is no letter."
+  @spec text(binary) :: String.t() | nil
+  def text(<<0x30, _rest::binary>>), do: nil
+
+  def text(bytes) do
+    cond do
+      bytes =~ ~r/\A\s*-----BEGIN / -> "PEM"
+      binary_part(bytes, 0, min(byte_size(bytes), 64)) =~ ~r/\A[\t\r\n\x20-\x7e]+\z/ -> "text"
+      true -> nil
+    end
+  end
+
   @doc "The time in a value of one of its two forms."
   @spec read_time(byte, binary) :: {:ok, DateTime.t()} | :error
   def read_time(23, <<year::binary-size(2), rest::binary>>) do

@@ -34,6 +34,7 @@ defmodule Cryptoki.Timestamp.Response do
   def token(answer) do
     case Reader.values(Reader.is!(answer, 0x30)) do
       [%{tag: 6} | _] -> {:token, answer}
+      [%{tag: 2} | _] -> Reader.wrong!(answer, "it is a request for one")
       _status -> in_answer(answer)
     end
   end

@@ -4,7 +4,7 @@ defmodule Cryptoki.Timestamp.Token do
   # signed by a key that is for this and nothing else. Pure.
 
   alias Cryptoki.{DER, Error}
-  alias Cryptoki.CMS.SignedData
+  alias Cryptoki.CMS.{Form, SignedData}
   alias Cryptoki.DER.Reader
   alias Cryptoki.Timestamp.{Info, Request, Response}
   alias Cryptoki.X509.{Extensions, Fields}
@@ -36,16 +36,19 @@ defmodule Cryptoki.Timestamp.Token do
   @spec type() :: DER.oid()
   def type, do: @info
 
-  @doc "The token in an answer, or in itself."
+  @what "this is no time stamp: "
+
+  @doc "The token in an answer, or in itself. Authorities write BER too, as CMS allows."
   @spec read(binary) :: {:ok, t} | {:error, Error.t()}
   def read(bytes) do
-    with {:ok, {:refused, error}} <- Reader.read(bytes, "this is no time stamp: ", &answer/1),
-         do: {:error, error},
-         else:
-           (
-             {:ok, token} -> {:ok, token}
-             {:error, error} -> {:error, error}
-           )
+    with {:ok, der} <- Form.der(bytes),
+         {:ok, {:refused, error}} <- Reader.read(der, @what, &answer/1) do
+      {:error, error}
+    else
+      {:ok, token} -> {:ok, token}
+      {:error, %Error{} = error} -> {:error, error}
+      {:error, text} -> {:error, Error.new(:invalid_argument, @what <> text)}
+    end
   end
 
   defp answer(answer) do
@@ -73,7 +76,7 @@ defmodule Cryptoki.Timestamp.Token do
   end
 
   defp info(content) do
-    case Reader.read(content, "this is no time stamp: ", &Info.read/1) do
+    case Reader.read(content, @what, &Info.read/1) do
       {:ok, info} -> info
       {:error, error} -> Reader.refuse!(error.reason, error.detail)
     end

@@ -3,6 +3,7 @@ defmodule Cryptoki.CMS.SignedData.Read do
   # Signed data of others (RFC 5652, section 5), in DER: what was signed, by whom, and whether that holds. Pure.
 
   alias Cryptoki.{DER, Error}
+  alias Cryptoki.CMS.Form
   alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.{Info, OID}
   alias Cryptoki.SignatureAlgorithm
@@ -13,6 +14,7 @@ defmodule Cryptoki.CMS.SignedData.Read do
   @signed_data {1, 2, 840, 113_549, 1, 7, 2}
   @content_type {1, 2, 840, 113_549, 1, 9, 3}
   @message_digest {1, 2, 840, 113_549, 1, 9, 4}
+  @signing_time {1, 2, 840, 113_549, 1, 9, 5}
   @rsa OID.rsa()
 
   # Each may have issued another one.
@@ -44,7 +46,8 @@ defmodule Cryptoki.CMS.SignedData.Read do
   @spec content_info(Reader.t()) :: t
   def content_info(info) do
     [type, explicit] = Reader.fields(Reader.is!(info, 0x30), [6, {"signed data", 0xA0}])
-    if Reader.oid(type) != @signed_data, do: Reader.wrong!(type, "it is no signed data")
+    found = Reader.oid(type)
+    if found != @signed_data, do: Reader.wrong!(type, "it is #{Form.called(found)}")
 
     [_version, _digests, content, certificates, _lists, signers] =
       Reader.fields(Reader.is!(Reader.only(explicit), 0x30), [
@@ -116,9 +119,14 @@ defmodule Cryptoki.CMS.SignedData.Read do
         {Reader.oid(oid), Enum.map(Reader.set(values), & &1.der)}
       end
 
-    map = Map.new(list)
-    if map_size(map) != length(list), do: Reader.wrong!(attributes, "one of them is there twice")
-    map
+    by_oid = Enum.group_by(list, &elem(&1, 0), &elem(&1, 1))
+
+    # RFC 5652, section 11. Of others there may be several, such as time stamps of the content (CAdES).
+    for oid <- [@content_type, @message_digest, @signing_time],
+        match?([_, _ | _], by_oid[oid]),
+        do: Reader.wrong!(attributes, "one of them is there twice")
+
+    Map.new(by_oid, fn {oid, values} -> {oid, Enum.concat(values)} end)
   end
 
   # The key alone, as OpenSSL and others write it: the hash is that of the content.

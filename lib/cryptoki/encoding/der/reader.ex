@@ -4,7 +4,7 @@ defmodule Cryptoki.DER.Reader do
   # where it stands, so that an error can say so. What a part should be is said by who reads it; the
   # first that is not ends the reading, by a throw that `read/3` alone catches. Pure.
 
-  alias Cryptoki.Error
+  alias Cryptoki.{DER, Error}
 
   @enforce_keys [:tag, :contents, :der, :at, :inside, :path]
   defstruct @enforce_keys ++ [secret: false]
@@ -82,7 +82,7 @@ defmodule Cryptoki.DER.Reader do
   defp top(bytes) do
     outside = %__MODULE__{tag: 0, contents: bytes, der: bytes, at: 0, inside: 0, path: []}
     if bytes == "", do: wrong!(outside, "nothing is there")
-    if bytes =~ ~r/\A\s*-----BEGIN /, do: wrong!(outside, "it is PEM, and DER is wanted")
+    if text = DER.text(bytes), do: wrong!(outside, "it is #{text}, and DER is wanted")
 
     with {:ok, one} when one != bytes <- first(bytes),
          do: wrong!(%{outside | at: byte_size(one)}, "there are bytes behind its end"),
@@ -408,7 +408,7 @@ defmodule Cryptoki.DER.Reader do
   @doc "A time, in either form."
   @spec time(t) :: DateTime.t()
   def time(%__MODULE__{tag: tag} = value) do
-    case Cryptoki.DER.read_time(tag, value.contents) do
+    case DER.read_time(tag, value.contents) do
       {:ok, time} -> time
       :error -> wrong!(value, "it is no time as DER has them")
     end

@@ -35,6 +35,9 @@ defmodule Cryptoki.X509.OCSP.Request do
   def read(bytes), do: Reader.read(bytes, "this is no OCSP request: ", &request/1, @most)
 
   defp request(request) do
+    with [%{tag: 10} = status | _] <- Reader.values(Reader.is!(request, 0x30)),
+         do: Reader.wrong!(status, "it is an answer to one")
+
     [asked, signature] =
       Reader.fields(Reader.is!(request, 0x30), [0x30, {:maybe, "signature", 0xA0}])
 
