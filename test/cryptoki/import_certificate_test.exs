@@ -148,7 +148,9 @@ defmodule Cryptoki.ImportCertificateTest do
       try do
         apply(:cryptoki, :import_certificate, [hsm | arguments])
       catch
-        :error, :badarg -> hd(__STACKTRACE__) |> elem(3) |> get_in([:error_info, :cause])
+        :error, :badarg ->
+          [{_module, _function, _arity, info} | _callers] = __STACKTRACE__
+          get_in(info, [:error_info, :cause])
       end
     end
 
