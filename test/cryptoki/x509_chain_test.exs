@@ -82,6 +82,57 @@ defmodule Cryptoki.X509ChainTest do
     assert Chain.above(leaf, [between, cross, other]) == [cross, other]
   end
 
+  # Qualified authorities have such certificates. OTP verifies them from release 29 on.
+  test "certificates signed with PSS, by keys for both and for PSS alone", context do
+    directory = Scratch.directory("pss")
+    openssl = &({_, 0} = System.cmd("openssl", &1, cd: directory, stderr_to_stdout: true))
+    pss = ~w(-sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:32)
+
+    der = fn name ->
+      [{:Certificate, der, _}] = :public_key.pem_decode(File.read!(Path.join(directory, name)))
+      der
+    end
+
+    File.write!(Path.join(directory, "ca"), "basicConstraints=critical,CA:TRUE\n")
+    File.write!(Path.join(directory, "no-ca"), "basicConstraints=critical,CA:FALSE\n")
+
+    for {name, algorithm} <- [root: "RSA", alone: "RSA-PSS", between: "RSA-PSS", leaf: "RSA"] do
+      bits = ~w(-pkeyopt rsa_keygen_bits:2048)
+      openssl.(~w(genpkey -algorithm #{algorithm} -out #{name}.key) ++ bits)
+      openssl.(~w(req -new -key #{name}.key -subj /CN=#{name} -out #{name}.csr) ++ pss)
+    end
+
+    issue = fn name, by, extensions, out ->
+      sign = ~w(x509 -req -in #{name}.csr -CA #{by}.pem -CAkey #{by}.key -CAcreateserial -days 2)
+      openssl.(sign ++ ~w(-extfile #{extensions} -out #{out}) ++ pss)
+      der.(out)
+    end
+
+    for name <- ~w(root alone) do
+      openssl.(~w(req -x509 -key #{name}.key -subj /CN=#{name} -days 2 -out #{name}.pem) ++ pss)
+      root = der.("#{name}.pem")
+      between = issue.("between", name, "ca", "between.pem")
+      leaf = issue.("leaf", "between", "no-ca", "leaf.pem")
+      straight = issue.("leaf", name, "no-ca", "straight.pem")
+
+      assert Chain.trusted(straight, [], [root]) == :ok
+      assert Chain.trusted(leaf, [between], [root]) == :ok
+      assert Chain.trusted(leaf, [], [between]) == :ok
+      assert openssl?(leaf, [between], [root])
+
+      # Another root with that name, a signature that was changed, an issuer that is no authority.
+      assert {:error, _} = Chain.trusted(leaf, [between], [context.root])
+      head = binary_part(leaf, 0, byte_size(leaf) - 1)
+      changed = head <> <<Bitwise.bxor(:binary.last(leaf), 1)>>
+      assert {:error, _} = Chain.trusted(changed, [between], [root])
+      refute openssl?(changed, [between], [root])
+
+      none = issue.("between", name, "no-ca", "between.pem")
+      assert {:error, _} = Chain.trusted(leaf, [none], [root])
+      refute openssl?(leaf, [none], [root])
+    end
+  end
+
   # Who sends certificates may have each issue all others: so many ways that nobody goes through them.
   test "what leads round and round ends", context do
     %{hsm: hsm, keys: keys, leaf: leaf} = context

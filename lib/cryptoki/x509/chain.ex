@@ -4,11 +4,13 @@ defmodule Cryptoki.X509.Chain do
   # that somebody trusts (RFC 5280, section 6, which OTP goes through). Pure.
 
   alias Cryptoki.{DER, Error, SignatureAlgorithm}
+  alias Cryptoki.PublicKey.OID
   alias Cryptoki.X509.{Certificate, Fields, Signature}
   alias Cryptoki.X509.Extensions.{Names, Read}
   alias Cryptoki.X509.NameConstraints.Subtree
 
   @extended_key_usage Names.oid(:extended_key_usage)
+  @pss OID.rsa_pss()
   @authority_key_identifier Names.oid(:authority_key_identifier)
 
   # Signatures that are looked at above one certificate, of all paths: who wrote the others may have them all issue each
@@ -95,13 +97,39 @@ defmodule Cryptoki.X509.Chain do
   defp validate(anchor, path) do
     path = if anchor.subject == anchor.issuer, do: [anchor.der | path], else: path
 
-    case :public_key.pkix_path_validation(anchor.der, path, verify_fun: {&purposes/3, nil}) do
-      {:ok, _key_and_policies} -> now(anchor)
+    with :unreadable <- validated(anchor.der, path, & &1),
+         :unreadable <- validated(anchor.der, path, &readable/1) do
+      {:error, "it is not valid: OTP cannot read it, or one above it"}
+    else
+      :ok -> now(anchor)
+      {:error, text} -> {:error, text}
+    end
+  end
+
+  defp validated(anchor, path, as) do
+    options = [verify_fun: {&event/3, nil}]
+
+    case :public_key.pkix_path_validation(as.(anchor), Enum.map(path, as), options) do
+      {:ok, _key_and_policies} -> :ok
       {:error, {:bad_cert, reason}} -> {:error, "it is not valid: #{inspect(reason)}"}
     end
   rescue
     # OTP's reader raises other things from one release to the next.
-    _strange -> {:error, "it is not valid: OTP cannot read it, or one above it"}
+    _strange -> :unreadable
+  end
+
+  # Up to OTP 28 a key for PSS alone is none without parameters, which may be absent (RFC 4055, section 3.1): it gets some.
+  defp readable(der) do
+    {:OTPCertificate, tbs, algorithm, signature} = :public_key.pkix_decode_cert(der, :otp)
+
+    case elem(tbs, 7) do
+      {info, {type, @pss, :asn1_NOVALUE}, key} ->
+        some = :public_key.der_decode(:"RSASSA-PSS-params", DER.sequence([]))
+        {:OTPCertificate, put_elem(tbs, 7, {info, {type, @pss, some}, key}), algorithm, signature}
+
+      _other ->
+        der
+    end
   end
 
   # Of one that is below others, too.
@@ -114,12 +142,22 @@ defmodule Cryptoki.X509.Chain do
   end
 
   # What it is for was looked at by us, critical or not.
-  defp purposes(_certificate, {:extension, extension}, state) do
+  defp event(_certificate, {:extension, extension}, state) do
     if elem(extension, 1) == @extended_key_usage, do: {:valid, state}, else: {:unknown, state}
   end
 
-  defp purposes(_certificate, {:bad_cert, reason}, _state), do: {:fail, reason}
-  defp purposes(_certificate, _valid, state), do: {:valid, state}
+  # Up to OTP 28 it takes PSS for PKCS #1 where the issuer's key is for both. Each signature on the way was verified by
+  # us, or it were no way.
+  defp event(certificate, {:bad_cert, reason}, state) do
+    if reason == :invalid_signature and pss?(certificate),
+      do: {:valid, state},
+      else: {:fail, reason}
+  end
+
+  defp event(_certificate, _valid, state), do: {:valid, state}
+
+  defp pss?({:OTPCertificate, _tbs, algorithm, _signature}), do: elem(algorithm, 1) == @pss
+  defp pss?(_other), do: false
 
   ## Who has issued whom
 
