@@ -137,7 +137,7 @@ defmodule Cryptoki.CMS do
 
   @doc """
   Verifies signed data of others, in DER, BER or PEM: each of its signers, as `openssl cms -verify` does. No token
-  is asked.
+  is asked. Zeros behind its end, which fill the room of a signature in PDF, count for nothing.
 
   `trusted` are the certificates, DER or PEM, that those of the signers have to be, or lead to by others in it and by
   `certificates:`; all of them hold now. With `:any` only the signatures are verified: whose the certificates are

@@ -67,4 +67,16 @@ defmodule Cryptoki.BERTest do
       assert error =~ text
     end
   end
+
+  test "zeros behind its end, where they may be" do
+    for one <- [<<0x30, 0>>, <<0x30, 0x80, 0, 0>>] do
+      for size <- [0, 1, 2, 3, 300],
+          do: assert(BER.padded_to_der(one <> <<0::unit(8)-size(size)>>) == {:ok, <<0x30, 0>>})
+
+      assert {:error, _bytes_behind} = BER.to_der(one <> <<0>>)
+    end
+
+    assert {:error, "byte 2: there are bytes behind its end"} =
+             BER.padded_to_der(<<0x30, 0, 0, 0, 1>>)
+  end
 end

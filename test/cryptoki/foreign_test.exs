@@ -144,7 +144,7 @@ defmodule Cryptoki.ForeignTest do
             {stamp, Timestamp.request("text"), "it is a request for one"},
             {stamp, "<html><body>502</body></html>", "it is neither DER nor PEM"},
             {verify, signed <> "\n", "byte #{byte_size(signed)}: there are bytes behind its end"},
-            {verify, signed <> <<0::800>>,
+            {verify, signed <> <<0::800, 1>>,
              "byte #{byte_size(signed)}: there are bytes behind its end"},
             {verify, "Subject: no mail", "it is neither DER nor PEM"},
             {verify, "", "nothing is there"}
@@ -152,6 +152,14 @@ defmodule Cryptoki.ForeignTest do
         assert {:error, %Error{reason: :invalid_argument} = error} = reader.(bytes)
         assert error.detail =~ text
       end
+    end
+
+    # /Contents of a PDF.
+    test "with zeros behind its end", %{root: root, signed: signed} do
+      padded = signed <> <<0::unit(8)-size(5001)>>
+      assert CMS.verify(padded, root) == CMS.verify(signed, root)
+      assert {:ok, token} = Token.read(vector("sk_2019.tst"))
+      assert Token.read(vector("sk_2019.tst") <> <<0::24>>) == {:ok, token}
     end
 
     test "in place of a request" do

@@ -70,6 +70,9 @@ defmodule Cryptoki.X509ChainTest do
       assert Enum.any?([pool, Enum.reverse(pool)], &openssl?(leaf, &1, trusted))
     end
 
+    for trusted <- [[ended, between], [between, ended]],
+        do: assert(Chain.trusted(leaf, [], trusted) == :ok)
+
     assert Chain.trusted(leaf, [between, cross], [other]) == :ok
     assert {:error, reason} = Chain.trusted(leaf, [ended], [root])
     assert reason =~ "cert_expired"

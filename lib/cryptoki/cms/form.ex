@@ -26,7 +26,7 @@ defmodule Cryptoki.CMS.Form do
   @doc "The DER, or what is wrong with it."
   @spec der(binary) :: {:ok, binary} | {:error, String.t()}
   def der(bytes) do
-    with {:ok, ber} <- unarmored(bytes), {:ok, der} <- BER.to_der(ber) do
+    with {:ok, ber} <- unarmored(bytes), {:ok, der} <- BER.padded_to_der(ber) do
       case PEM.label(der) do
         {:ok, label} -> but([{label, der}])
         :error -> {:ok, der}

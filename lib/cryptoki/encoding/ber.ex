@@ -12,17 +12,22 @@ defmodule Cryptoki.BER do
   @values 65_536
   @bytes 64
 
-  @behind "there are bytes behind its end"
-
   @doc "The same values with the lengths and strings of DER, or a sentence that says what is wrong where."
   @spec to_der(binary) :: {:ok, binary} | {:error, String.t()}
-  def to_der(""), do: {:ok, ""}
+  def to_der(bytes), do: first(bytes, &(&1 == ""))
 
-  def to_der(bytes) do
-    case value(bytes, 0, @depth, @values + div(byte_size(bytes), @bytes)) do
-      {der, _size, "", _left} -> {:ok, IO.iodata_to_binary(der)}
-      {_der, _size, rest, _left} -> wrong(byte_size(bytes) - byte_size(rest), @behind)
-    end
+  @doc "The same of what may have zeros behind it: in PDF a signature has more room than it needs (ISO 32000-1, 12.8.3.3)."
+  @spec padded_to_der(binary) :: {:ok, binary} | {:error, String.t()}
+  def padded_to_der(bytes), do: first(bytes, &(&1 == <<0::unit(8)-size(byte_size(&1))>>))
+
+  defp first("", _behind), do: {:ok, ""}
+
+  defp first(bytes, behind?) do
+    {der, _size, rest, _left} = value(bytes, 0, @depth, @values + div(byte_size(bytes), @bytes))
+
+    if behind?.(rest),
+      do: {:ok, IO.iodata_to_binary(der)},
+      else: wrong(byte_size(bytes) - byte_size(rest), "there are bytes behind its end")
   catch
     :throw, {__MODULE__, at, text} -> {:error, "byte #{at}: #{text}"}
   end
