@@ -136,6 +136,35 @@ defmodule Cryptoki.X509ChainTest do
     end
   end
 
+  test "a signature that is not believed is why nobody has issued it" do
+    directory = Scratch.directory("broken")
+    openssl = &({_, 0} = System.cmd("openssl", &1, cd: directory, stderr_to_stdout: true))
+
+    der = fn name ->
+      [{:Certificate, der, _}] = :public_key.pem_decode(File.read!(Path.join(directory, name)))
+      der
+    end
+
+    for name <- ~w(root twin) do
+      openssl.(
+        ~w(req -x509 -newkey rsa:2048 -nodes -keyout #{name}.key -subj /CN=root -days 2 -out #{name}.pem)
+      )
+    end
+
+    openssl.(~w(req -new -newkey rsa:2048 -nodes -keyout leaf.key -subj /CN=leaf -out leaf.csr))
+    sign = ~w(x509 -req -in leaf.csr -CA root.pem -CAkey root.key -CAcreateserial -days 2)
+    openssl.(sign ++ ~w(-sha1 -out broken.pem))
+    openssl.(sign ++ ~w(-sha256 -out leaf.pem))
+
+    nobody = "no certificate that is trusted has issued it, or those above it"
+    assert {:error, text} = Chain.trusted(der.("broken.pem"), [], [der.("root.pem")])
+    assert text == nobody <> ": it is signed with sha1_rsa_pkcs, and that hash is broken"
+    assert {:error, text} = Chain.trusted(der.("leaf.pem"), [], [der.("twin.pem")])
+    assert String.starts_with?(text, nobody)
+    assert Chain.trusted(der.("leaf.pem"), [], [der.("leaf.pem"), der.("root.pem")]) == :ok
+    assert Chain.trusted(der.("root.pem"), [], [der.("leaf.pem")]) == {:error, nobody}
+  end
+
   # Who sends certificates may have each issue all others: so many ways that nobody goes through them.
   test "what leads round and round ends", context do
     %{hsm: hsm, keys: keys, leaf: leaf} = context

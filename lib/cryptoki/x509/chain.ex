@@ -16,6 +16,9 @@ defmodule Cryptoki.X509.Chain do
   # Signatures that are looked at above one certificate, of all paths: who wrote the others may have them all issue each
   # other, and certificates beyond it are as if they were not there.
   @most 256
+  # Those of them that an error looks at once more.
+  @named 16
+  @nobody "no certificate that is trusted has issued it, or those above it"
 
   @doc """
   Those above a certificate, the next first. Where several have issued one, the first that leads to a root among them,
@@ -57,17 +60,33 @@ defmodule Cryptoki.X509.Chain do
     trusted = read_all(trusted)
 
     with {:itself, nil} <- {:itself, Enum.find(trusted, &(&1.der == certificate))},
-         {:ok, own} <- read(certificate) do
-      search([[own]], read_all(pool), trusted, @most, nil)
+         {:ok, own} <- read(certificate),
+         pool = read_all(pool),
+         {:error, @nobody} <- search([[own]], pool, trusted, @most, nil) do
+      {:error, @nobody <> why(own, pool ++ trusted)}
     else
+      :ok -> :ok
+      {:error, text} when is_binary(text) -> {:error, text}
       {:itself, anchor} -> now(anchor)
-      {:error, _error} -> search([], [], [], 0, nil)
+      {:error, _error} -> {:error, @nobody}
     end
   end
 
+  # Of one that has the name of its issuer, such as a hash that is broken.
+  defp why(own, pool) do
+    pool
+    |> Enum.filter(&named?(own, &1))
+    |> Enum.take(@named)
+    |> Enum.find_value("", fn %{subject: subject, info: info} ->
+      case Signature.of_certificate(own.der, subject, info, &SignatureAlgorithm.nowhere/3) do
+        {:error, text} when is_binary(text) -> ": " <> text
+        _signed -> nil
+      end
+    end)
+  end
+
   # The first reason is that of the shortest way.
-  defp search([], _pool, _trusted, _left, nil),
-    do: {:error, "no certificate that is trusted has issued it, or those above it"}
+  defp search([], _pool, _trusted, _left, nil), do: {:error, @nobody}
 
   defp search([], _pool, _trusted, _left, reason), do: {:error, reason}
 
