@@ -3,7 +3,7 @@ defmodule Cryptoki.JWS.KeySet do
   # Tokens of the web verified with a set of public keys (RFC 7517), without a token of PKCS #11. The set is somebody's
   # document, and the JWS anybody's: which key it is is said by `kid`, what it may do by the key alone. Pure.
 
-  alias Cryptoki.{CallOptions, Chunks, Ecdsa, Error, JSON, SignatureAlgorithm}
+  alias Cryptoki.{CallOptions, Chunks, Ecdsa, Error, JSON, Mechanism, SignatureAlgorithm}
   alias Cryptoki.JWK.Public
   alias Cryptoki.JWS.{Algorithm, Compact, Options}
 
@@ -101,7 +101,7 @@ defmodule Cryptoki.JWS.KeySet do
     {hash, options} = SignatureAlgorithm.by_mechanism(mechanism)
 
     with {:ok, data} <- data(signed, hash),
-         {:ok, signature} <- form(key, signature) do
+         {:ok, signature} <- form(key, Mechanism.ecdsa?(mechanism), signature) do
       case SignatureAlgorithm.signed?(data, hash, signature, key, options) do
         true ->
           :ok
@@ -124,14 +124,15 @@ defmodule Cryptoki.JWS.KeySet do
   defp data(signed, _hash), do: {:ok, IO.iodata_to_binary(signed)}
 
   # r and s, each as long as the curve's order (RFC 7518, section 3.4).
-  defp form({{:ECPoint, <<4, both::binary>>}, _curve}, signature) do
+  defp form({{:ECPoint, <<4, both::binary>>}, _curve}, true, signature) do
     if byte_size(signature) == byte_size(both),
       do: {:ok, Ecdsa.to_der(signature)},
       else:
         Compact.fault("its signature has #{byte_size(signature)} bytes, not #{byte_size(both)}")
   end
 
-  defp form(_another, signature), do: {:ok, signature}
+  # An Edwards point is bytes by chance, and may begin as those do.
+  defp form(_another, _ecdsa?, signature), do: {:ok, signature}
 
   defp quoted(kid), do: Algorithm.quoted(kid)
   defp no(reason, text), do: {:error, Error.new(reason, "jwks: " <> text)}
