@@ -12,7 +12,7 @@ defmodule Cryptoki.Build.Download do
   @largest 64 * 1024 * 1024
   @redirects 5
   # Milliseconds: to connect, without a byte, and in all.
-  @connect 15_000
+  @connect 30_000
   @silence 60_000
   @whole 600_000
 

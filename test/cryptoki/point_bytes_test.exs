@@ -8,14 +8,14 @@ defmodule Cryptoki.PointBytesTest do
   alias Cryptoki.Test.{MainToken, OpenSSL}
 
   @beginnings [2, 3, 4, 0x30]
-  # The contents of the PKCS #8 of each, in front of the value (RFC 8410).
-  @curves [ed25519: {112, 32}, ed448: {113, 57}]
+  # The end of the object identifier of each, the bytes of a value (RFC 8410), and how it signs.
+  @curves [ed25519: {112, 32, :eddsa}, ed448: {113, 57, {:eddsa, prehash: false}}]
 
   setup_all do
     %{hsm: start_supervised!({Cryptoki, MainToken.options(sessions: 2)})}
   end
 
-  for {curve, {last, size}} <- @curves, first <- @beginnings do
+  for {curve, {last, size, mechanism}} <- @curves, first <- @beginnings do
     @tag skip: MainToken.lacks_key(curve)
     test "#{curve} whose point begins with #{first}", %{hsm: hsm} do
       {point, value} = beginning(:eddsa, unquote(curve), unquote(first))
@@ -24,7 +24,7 @@ defmodule Cryptoki.PointBytesTest do
       file = pkcs8(unquote(last), unquote(size), value)
       assert {:ok, key} = Cryptoki.import_key(hsm, file, label: label, id: label)
       assert Cryptoki.public_key(hsm, key) == {:ok, public}
-      signature = Cryptoki.sign!(hsm, key, :eddsa, "text")
+      signature = Cryptoki.sign!(hsm, key, unquote(Macro.escape(mechanism)), "text")
       assert OpenSSL.valid?(public, signature, :eddsa, "text")
 
       # By themselves, and by what programs make of them.
