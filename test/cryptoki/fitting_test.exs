@@ -53,6 +53,17 @@ defmodule Cryptoki.FittingTest do
     assert {:error, %Error{reason: :key_function_not_permitted}} = no.(:sign, {:public_key, :rsa})
     assert no.(:verify, {:private_key, :rsa}) == :ok
     assert no.(:sign, {nil, nil}) == :ok
+    # A type that the token does not say: of a secret key OpenSSL 3.6 ends the process of SoftHSM.
+    assert {:error, %Error{reason: :key_type_inconsistent, detail: detail}} =
+             no.(:sign, {:secret_key, nil})
+
+    assert detail =~ ":sha256_rsa_pkcs with an object that is "
+
+    assert {:error, %Error{reason: :key_type_inconsistent}} =
+             Fitting.check(:sign, code.(:sha256_hmac), {:private_key, nil})
+
+    assert no.(:sign, {:private_key, nil}) == :ok
+    assert Fitting.check(:sign, code.(:sha256_hmac), {:secret_key, nil}) == :ok
     # Of a vendor, which no name says anything of.
     assert no.(:sign, {0x8000_0001, 0x8000_0001}) == :ok
     assert Fitting.check(:sign, 0x8000_0001, {:private_key, :rsa}) == :ok

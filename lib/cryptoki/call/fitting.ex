@@ -40,6 +40,11 @@ defmodule Cryptoki.Fitting do
         shown = inspect(Names.name(:mechanism, code))
         no(inconsistent(operation), "#{shown} with a key of type #{inspect(type)}")
 
+      # A token that does not say the type says the class.
+      not KeyType.of_class?(code, class) ->
+        shown = inspect(Names.name(:mechanism, code))
+        no(inconsistent(operation), "#{shown} with an object that is #{Names.in_words(class)}")
+
       class == :public_key and operation in @of_private ->
         no(:key_function_not_permitted, "the key is a public one")
 

@@ -59,4 +59,14 @@ defmodule Cryptoki.Mechanism.KeyType do
   end
 
   def fits?(_mechanism, _unknown), do: true
+
+  @doc "Whether it works with keys of this class, whatever their type is: secret ones, or those of a pair."
+  @spec of_class?(non_neg_integer, term) :: boolean
+  def of_class?(mechanism, class) do
+    case @types do
+      %{^mechanism => :secret} -> class not in [:private_key, :public_key]
+      %{^mechanism => _types} -> class != :secret_key
+      _no_rule -> true
+    end
+  end
 end
