@@ -3,7 +3,7 @@ defmodule Cryptoki.FittingTest do
 
   alias Cryptoki.{Error, Fitting, Names}
   alias Cryptoki.Mechanism.KeyType
-  alias Cryptoki.Test.{FaultyModule, MainToken}
+  alias Cryptoki.Test.{FaultyModule, KeyPairs, MainToken}
 
   @script Path.expand("../support/wrong_keys.exs", __DIR__)
 
@@ -43,6 +43,34 @@ defmodule Cryptoki.FittingTest do
     end
 
     assert asked.(wrong) == []
+  end
+
+  # SoftHSM with OpenSSL 3.6 ends the process at RSA with a key that has no modulus.
+  test "what type a key of a pair is of shows in its other attributes where the token does not say it" do
+    module = FaultyModule.new()
+    wrong = %{rsa: :ecdsa_sha256, secp256r1: :sha256_rsa_pkcs, ed25519: :sha256_rsa_pkcs}
+    start = fn id -> start_supervised!({Cryptoki, FaultyModule.options(module, [])}, id: id) end
+    pairs = KeyPairs.make(start.(:makes), Map.keys(wrong))
+    on_exit(fn -> FaultyModule.control(module, "") end)
+
+    for said <- ["", " value=", " value=ff", " value=0100008000000000"] do
+      FaultyModule.control(module, "attribute 0x100#{said}")
+      # One that knows nothing yet.
+      hsm = start.(said)
+
+      for {kind, key} <- pairs, selector = [class: :private_key, id: key.id] do
+        {:ok, found} = Cryptoki.find_one(hsm, selector)
+        assert found.key_type == nil or is_integer(found.key_type)
+
+        for key <- [selector, found] do
+          assert {:error, %Error{reason: :key_type_inconsistent, executed: false}} =
+                   Cryptoki.sign(hsm, key, wrong[kind], "text")
+        end
+      end
+
+      right = [class: :private_key, id: pairs.rsa.id]
+      assert {:ok, <<_::2048>>} = Cryptoki.sign(hsm, right, :sha256_rsa_pkcs, "text")
+    end
   end
 
   test "what is no key is none; that a private key verifies is for the token to say" do

@@ -4,6 +4,7 @@ defmodule Cryptoki.Traits do
   # wants a login for each use (CKA_ALWAYS_AUTHENTICATE), and the form of its signatures.
 
   alias Cryptoki.{Attribute, Cache, Error, Key, Keys, SignatureForm, Target}
+  alias Cryptoki.Mechanism.KeyType
 
   @type t :: %{kind: kind, always_authenticate: boolean, form: SignatureForm.t()}
   @typedoc "Class and type, nil for what is not known."
@@ -28,7 +29,9 @@ defmodule Cryptoki.Traits do
   read: the operation will say so.
   """
   @spec kind(Target.t(), Keys.wanted(), Keys.handle()) :: kind
-  def kind(_target, {:key, %Key{class: class, key_type: type}}, _handle), do: {class, type}
+  def kind(_target, {:key, %Key{class: class, key_type: type}}, _handle)
+      when is_atom(type) and type != nil,
+      do: {class, type}
 
   def kind(%Target{cache: cache} = target, _wanted, handle) do
     with :error <- Cache.get(cache, {:traits, handle}),
@@ -44,7 +47,19 @@ defmodule Cryptoki.Traits do
   end
 
   defp read_kind(target, handle) do
-    with {:ok, read} <- Keys.read(target, handle, [:class, :key_type]), do: {:ok, kind(read)}
+    with {:ok, read} <- Keys.read(target, handle, [:class, :key_type]),
+         do: kind_of(target, handle, read)
+  end
+
+  # A type that the token does not say, or that has no name here, shows in what else such a key has.
+  defp kind_of(target, handle, read) do
+    with {class, nil} when class in [:private_key, :public_key] <- kind(read),
+         {:ok, marks} <- Keys.read(target, handle, KeyType.marks()) do
+      {:ok, {class, KeyType.marked(marks)}}
+    else
+      {:error, _error} = error -> error
+      known -> {:ok, known}
+    end
   end
 
   defp kind(read), do: {named(read[:class]), named(read[:key_type])}
@@ -98,21 +113,20 @@ defmodule Cryptoki.Traits do
   defp read(target, handle, nil) do
     with {:ok, read} <- Keys.read(target, handle, [:class, :key_type, :always_authenticate]),
          {:ok, more} <- Keys.read(target, handle, SignatureForm.attributes(read.key_type)),
-         do: {:ok, traits(Map.merge(read, more))}
+         do: traits(target, handle, Map.merge(read, more))
   end
 
   defp read(target, handle, type) do
     names = [:always_authenticate | SignatureForm.attributes(type)]
 
     with {:ok, read} <- Keys.read(target, handle, names),
-         do: {:ok, read |> Map.put(:key_type, type) |> traits()}
+         do: traits(target, handle, Map.put(read, :key_type, type))
   end
 
-  defp traits(read) do
-    %{
-      kind: kind(read),
-      always_authenticate: read.always_authenticate == true,
-      form: SignatureForm.of(read)
-    }
+  defp traits(target, handle, read) do
+    with {:ok, kind} <- kind_of(target, handle, read) do
+      always = read.always_authenticate == true
+      {:ok, %{kind: kind, always_authenticate: always, form: SignatureForm.of(read)}}
+    end
   end
 end

@@ -69,4 +69,16 @@ defmodule Cryptoki.Mechanism.KeyType do
       _no_rule -> true
     end
   end
+
+  @doc "The attributes by which a key of a pair shows its type where the token does not say it."
+  @spec marks() :: [atom]
+  def marks, do: [:modulus, :curve]
+
+  @doc "The type that they show, nil when they do not."
+  @spec marked(map) :: atom
+  def marked(%{modulus: <<_, _::binary>>}), do: :rsa
+  def marked(%{curve: curve}) when curve in [:ed25519, :ed448], do: :ec_edwards
+  def marked(%{curve: curve}) when curve in [:x25519, :x448], do: :ec_montgomery
+  def marked(%{curve: curve}) when is_atom(curve) and curve != nil, do: :ec
+  def marked(_shown), do: nil
 end
