@@ -28,7 +28,7 @@ end
 
 # Minutes of work, and builds of their own: `bin/test --safety`.
 # What is awaited comes, however busy the machine is.
-formatters = [ExUnit.CLIFormatter, Cryptoki.Test.Skipped]
+formatters = [ExUnit.CLIFormatter, Cryptoki.Test.Reasons]
 
 ExUnit.start(
   capture_log: true,
