@@ -321,9 +321,13 @@ defmodule Cryptoki.Group.Router do
   # It is on the session that they will be named.
   defp named(%{run: run}, arguments, _member) when run != nil, do: {:ok, arguments}
 
-  defp named(%{group: group, row: row, keys: [used]}, arguments, member) do
-    with {:ok, name} <- Proofs.names(group, used, member),
-         do: {:ok, Arguments.put(arguments, row, fn _used -> name end)}
+  defp named(%{group: group, row: row, keys: [{_use, selector} = used]}, arguments, member) do
+    case Proofs.names(group, used, member) do
+      # Named there as it is named here.
+      {:ok, ^selector} -> {:ok, arguments}
+      {:ok, name} -> {:ok, Arguments.put(arguments, row, fn _used -> name end)}
+      :error -> :error
+    end
   end
 
   defp named(%{group: group, row: row, keys: keys}, arguments, member) do
