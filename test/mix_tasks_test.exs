@@ -66,7 +66,7 @@ defmodule Cryptoki.MixTasksTest do
     File.write!(data, :crypto.strong_rand_bytes(1_500_000))
 
     piped = "cat #{data} | #{command()} cryptoki.sign '#{private}' --format der >#{signature}"
-    assert {"", 0} = System.cmd("sh", ["-c", piped], options(context))
+    assert {"", 0} = System.cmd("sh", ["-c", piped], options(with_bytes(context)))
 
     key = Path.join(context.directory, "key.pem")
     File.write!(key, public_pem(context))

@@ -49,7 +49,8 @@ defmodule Cryptoki.MixTasks.DataTest do
     assert :crypto.crypto_one_time_aead(:aes_256_gcm, key, iv, sealed, "", tag, false) == text
     assert {^text, 0, ""} = mix(context, ["decrypt", @archive, "-i", "gcm"])
 
-    assert {"", 0, ""} = run(context, ["encrypt", @archive, "-m", "aes_cbc_pad"], "<text >cbc")
+    encrypt = ["encrypt", @archive, "-m", "aes_cbc_pad"]
+    assert {"", 0, ""} = run(with_bytes(context), encrypt, "<text >cbc")
     <<iv::binary-size(16), sealed::binary>> = File.read!(file(context, "cbc"))
     file(context, "sealed", sealed)
 
@@ -73,7 +74,8 @@ defmodule Cryptoki.MixTasks.DataTest do
     assert {"", 0, ""} =
              mix(context, ["encrypt", @archive, "-i", "large", "-o", "large.enc"] ++ cbc)
 
-    assert {"", 0, ""} = run(context, ["decrypt", @archive] ++ cbc, "<large.enc >large.dec")
+    decrypt = ["decrypt", @archive] ++ cbc
+    assert {"", 0, ""} = run(with_bytes(context), decrypt, "<large.enc >large.dec")
     assert File.read!(file(context, "large.dec")) == large
 
     File.write!(
@@ -100,7 +102,7 @@ defmodule Cryptoki.MixTasks.DataTest do
       part = out <> ".part"
       # What is read has no end.
       said = file(context, "said.#{signal}", "")
-      {port, pid} = program(context, ["cryptoki.decrypt", @archive, "-o", out | cbc], said)
+      {port, pid} = program(with_bytes(context), ["cryptoki.decrypt", @archive, "-o", out | cbc], said)
       Port.command(port, File.read!(text))
       await(fn -> match?({:ok, %{size: size}} when size > 0, File.stat(part)) end)
       assert Bitwise.band(File.stat!(part).mode, 0o777) == 0o600

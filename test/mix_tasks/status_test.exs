@@ -211,6 +211,8 @@ defmodule Cryptoki.MixTasks.StatusTest do
 
   # The others with pipes are in data_test.exs and mix_tasks_test.exs.
   test "standard input is what --in names", context do
+    context = with_bytes(context)
+
     for {task, args} <- done(), task in ~w[import unwrap verify] do
       at = Enum.find_index(args, &(&1 == "-i"))
       from = Enum.at(args, at + 1)

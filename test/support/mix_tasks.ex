@@ -83,6 +83,21 @@ defmodule Cryptoki.Test.MixTasks do
     path
   end
 
+  @doc "Whether this OTP makes letters of standard input before anybody asks for it, as 26 and 27 do."
+  @spec reads_early?() :: boolean
+  def reads_early? do
+    match?({:module, _}, Code.ensure_loaded(:prim_tty)) and
+      not function_exported?(:prim_tty, :read, 1)
+  end
+
+  @doc "With a VM that takes any bytes from there; where it would not, it is told so, as guides/command_line.md says."
+  @spec with_bytes(context) :: context
+  def with_bytes(context) do
+    if reads_early?(),
+      do: with_environment(context, [{"ERL_FLAGS", "-kernel standard_io_encoding latin1"}]),
+      else: context
+  end
+
   @doc "pkcs11-tool of OpenSC, which knows nothing of us, on the token of a label."
   @spec pkcs11_tool(context, String.t(), [String.t()]) :: {String.t(), non_neg_integer}
   def pkcs11_tool(context, label, arguments) do

@@ -3,7 +3,7 @@ defmodule Mix.Cryptoki.Files do
   # What comes in and goes out: files, or standard input and output; and that the work goes on.
 
   alias Cryptoki.Prompt
-  alias Mix.Cryptoki.Part
+  alias Mix.Cryptoki.{Part, StandardInput}
 
   # As long as this it is given to the token at once, which some mechanisms insist on.
   @at_once 1_048_576
@@ -54,7 +54,7 @@ defmodule Mix.Cryptoki.Files do
   defp device(options) do
     if path = options[:in],
       do: file!(path, File.open(path, [:read, :binary])),
-      else: binary(:standard_io)
+      else: StandardInput.device()
   end
 
   @doc "A whole file."
@@ -167,11 +167,6 @@ defmodule Mix.Cryptoki.Files do
 
   defp sentence(:closed), do: "it is closed, or its disk is full"
   defp sentence(reason), do: to_string(:file.format_error(reason))
-
-  defp binary(device) do
-    _ = :io.setopts(device, encoding: :latin1)
-    device
-  end
 
   ## Progress
 
