@@ -102,7 +102,10 @@ defmodule Cryptoki.MixTasks.DataTest do
       part = out <> ".part"
       # What is read has no end.
       said = file(context, "said.#{signal}", "")
-      {port, pid} = program(with_bytes(context), ["cryptoki.decrypt", @archive, "-o", out | cbc], said)
+
+      {port, pid} =
+        program(with_bytes(context), ["cryptoki.decrypt", @archive, "-o", out | cbc], said)
+
       Port.command(port, File.read!(text))
       await(fn -> match?({:ok, %{size: size}} when size > 0, File.stat(part)) end)
       assert Bitwise.band(File.stat!(part).mode, 0o777) == 0o600
