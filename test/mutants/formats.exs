@@ -82,7 +82,7 @@
    "class == :public_key and operation in @of_private ->", "class == operation ->",
    "test/cryptoki/fitting_test.exs"},
   {"a key that was looked for has its type read", "lib/cryptoki/call/traits.ex",
-   "do: {:ok, kind(read)}", "do: {:ok, read && {nil, nil}}", "test/cryptoki/fitting_test.exs"},
+   "do: kind_of(target, handle, read)", "do: {:ok, read && {nil, nil}}", "test/cryptoki/fitting_test.exs"},
   {"a token that replaces an IV is told of", "lib/cryptoki/standard/mechanism/iv.ex",
    "else: {:error, replaced()}", "else: {:ok, bytes}", "test/cryptoki/own_iv_test.exs"},
   {"templates stand in each other so deep and no deeper", "lib/cryptoki/attribute.ex",
