@@ -261,6 +261,8 @@ defmodule Cryptoki.GroupMembersTest do
     for module <- modules, do: FaultyModule.control(module, "C_Sign hang")
 
     callers = for _ <- 1..4, do: Task.async(&sign_when_taken/0)
+    # Until then one may be in a queue that a session has still to come for.
+    for module <- modules, do: FaultyModule.await(module, ~r/^C_Sign hangs/)
     await(fn -> Enum.all?([@one, @two], &match?({:ok, %{queue: 1}}, Cryptoki.status(&1))) end)
     assert {:error, %Error{reason: :busy, executed: false, member: member}} = sign()
     assert member in [@one, @two]
