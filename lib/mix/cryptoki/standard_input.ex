@@ -36,15 +36,16 @@ defmodule Mix.Cryptoki.StandardInput do
 
   # All of it: `:eof` in the place of a number would make one byte of the two that end a line.
   defp text(read) do
-    case IO.read(:standard_io, @chunk) do
-      letters when is_binary(letters) -> letters() && text([read | letters])
-      :eof -> letters() && IO.iodata_to_binary(read)
-      {:error, _no_letters} -> refuse()
+    letters = IO.read(:standard_io, @chunk)
+
+    case {letters, :io.getopts(:standard_io)[:encoding]} do
+      {more, :unicode} when is_binary(more) -> text([read, more])
+      {:eof, :unicode} -> IO.iodata_to_binary(read)
+      _no_text -> refuse()
     end
   end
 
-  defp letters, do: :io.getopts(:standard_io)[:encoding] == :unicode or refuse()
-
+  @spec refuse() :: no_return
   defp refuse do
     Mix.Cryptoki.refuse!(
       "standard input: Erlang/OTP #{System.otp_release()} has read bytes there that are no text, and not kept them; name a " <>
