@@ -142,9 +142,11 @@ defmodule Cryptoki.Test.Crashes do
   defp one(scenario, context, {function, way}) do
     settle(context)
     anew(context)
+    worker = List.last(Workers.all())
     rule = "#{function} crash=#{way}"
     run = run_with(scenario, context, rule)
     struck? = struck?(run.context, function)
+    if struck?, do: settle(context, worker)
     told = if struck?, do: told(scenario, run, function, way), else: []
     struck? = struck? or (scenario.instance and at_the_start?(run.context, function, rule))
     settle(run.context)
@@ -210,15 +212,18 @@ defmodule Cryptoki.Test.Crashes do
     function in List.flatten(works)
   end
 
-  # Until it is whole again, or a person comes: a crash in C_Login counts as a try.
-  defp settle(%{hsm: hsm} = context) do
+  # Until it is whole again, in another process than one that has died and that it may not have missed yet; or a person
+  # comes: a crash in C_Login counts as a try.
+  defp settle(context, dead \\ nil)
+
+  defp settle(%{hsm: hsm} = context, dead) do
     await(fn ->
       if Cryptoki.status!(hsm).state == :locked,
         do: Cryptoki.unlock(hsm, context.pin, force: true, timeout: @patience)
 
-      World.whole?(hsm)
+      List.last(Workers.all()) not in [dead, nil] and World.whole?(hsm)
     end)
   end
 
-  defp settle(_context), do: :ok
+  defp settle(_context, _dead), do: :ok
 end
