@@ -9,9 +9,27 @@ use std::time::Duration;
 /// What is asked of the kernel for each direction: a large answer is then few turns.
 static BUFFER: libc::c_int = 512 << 10;
 
-/// Room for one descriptor and its header, aligned as the header is.
+/// Room for one descriptor and a sender with their headers, aligned as a header is.
 #[repr(C, align(8))]
 struct Control([u8; 64]);
+
+/// A process that has sent something, as the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Its number.
+    pub process: u32,
+    /// The number of its user.
+    pub user: u32,
+}
+
+/// What has come with a message.
+#[derive(Debug, Default)]
+pub struct With {
+    /// A descriptor.
+    pub descriptor: Option<OwnedFd>,
+    /// Who has sent it, where [`Channel::ask_who_sends`] has asked for it and the kernel says it.
+    pub sender: Option<Sender>,
+}
 
 /// An end.
 pub struct Channel(OwnedFd);
@@ -39,16 +57,21 @@ impl Channel {
 
     fn widen(&self) {
         for which in [libc::SO_SNDBUF, libc::SO_RCVBUF] {
-            // SAFETY: an integer of the size that is told; it is a wish, which may not be granted.
-            unsafe {
-                libc::setsockopt(
-                    self.0.as_raw_fd(),
-                    libc::SOL_SOCKET,
-                    which,
-                    (&raw const BUFFER).cast(),
-                    size_of::<libc::c_int>() as libc::socklen_t,
-                );
-            }
+            self.set(which, &BUFFER);
+        }
+    }
+
+    /// It is a wish, which may not be granted.
+    fn set(&self, which: libc::c_int, value: &libc::c_int) {
+        // SAFETY: an integer of the size that is told.
+        unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                which,
+                (&raw const *value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            );
         }
     }
 
@@ -145,8 +168,14 @@ impl Channel {
         }
     }
 
-    /// Receives one byte or more, and the descriptor that came with the first.
-    pub fn receive_with_descriptor(&self, room: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
+    /// Has the kernel say of each message from now on who sends it; systems without that say nothing.
+    pub fn ask_who_sends(&self) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        self.set(libc::SO_PASSCRED, &1);
+    }
+
+    /// Receives one byte or more, and what came with the first.
+    pub fn receive_with(&self, room: &mut [u8]) -> Result<(usize, With)> {
         let mut part = libc::iovec {
             iov_base: room.as_mut_ptr().cast(),
             iov_len: room.len(),
@@ -166,7 +195,7 @@ impl Channel {
                 break outcome?;
             }
         };
-        let mut received = Vec::new();
+        let mut received = With::default();
         // SAFETY: walks the headers that the kernel has written into the room.
         unsafe {
             let mut header = libc::CMSG_FIRSTHDR(&raw const message);
@@ -177,15 +206,26 @@ impl Channel {
                     let size = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
                     let at = libc::CMSG_DATA(header).cast::<libc::c_int>();
                     for index in 0..size / size_of::<libc::c_int>() {
-                        // Ours from here on, and closed when it is dropped.
-                        let descriptor = at.add(index).read_unaligned();
-                        received.push(OwnedFd::from_raw_fd(descriptor));
+                        // Ours from here on, and closed when it is dropped: also one that nobody has announced.
+                        let descriptor = OwnedFd::from_raw_fd(at.add(index).read_unaligned());
+                        received.descriptor.get_or_insert(descriptor);
                     }
+                }
+                #[cfg(any(target_os = "linux", target_os = "android"))]
+                if (*header).cmsg_level == libc::SOL_SOCKET
+                    && (*header).cmsg_type == libc::SCM_CREDENTIALS
+                {
+                    let at = libc::CMSG_DATA(header).cast::<libc::ucred>();
+                    let sender = at.read_unaligned();
+                    received.sender = Some(Sender {
+                        process: sender.pid.cast_unsigned(),
+                        user: sender.uid,
+                    });
                 }
                 header = libc::CMSG_NXTHDR(&raw const message, header);
             }
         }
-        Ok((count, received.into_iter().next()))
+        Ok((count, received))
     }
 
     /// Waits until there is something to receive, or the end; false when the time is over.
@@ -263,14 +303,33 @@ mod tests {
         drop(sent);
         assert!(other.has_news());
         let mut room = [0; 8];
-        let (count, descriptor) = other.receive_with_descriptor(&mut room).unwrap();
-        assert_eq!(&room[..count], b"ab");
-        let sent = Channel::from_owned(descriptor.unwrap());
+        let (count, with) = other.receive_with(&mut room).unwrap();
+        assert_eq!((&room[..count], with.sender), (&b"ab"[..], None));
+        let sent = Channel::from_owned(with.descriptor.unwrap());
         sent.send(b"c", None).unwrap();
         assert_eq!(kept.receive(&mut room).unwrap(), 1);
         drop(one);
         assert_eq!(other.receive(&mut room).unwrap(), 0);
         assert!(other.wait(None).unwrap() && other.send(b"d", None).is_err());
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn the_kernel_says_who_sends() {
+        let (one, other) = Channel::pair().unwrap();
+        one.ask_who_sends();
+        let child = std::process::Command::new("/bin/echo")
+            .stdout(std::process::Stdio::from(other.into_owned()))
+            .spawn();
+        let (count, with) = one.receive_with(&mut [0; 8]).unwrap();
+        assert_eq!((count, with.descriptor.is_none()), (1, true));
+        let mut child = child.unwrap();
+        let sender = Sender {
+            process: child.id(),
+            user: crate::process::user(),
+        };
+        assert_eq!(with.sender, Some(sender));
+        child.wait().unwrap();
     }
 
     #[test]

@@ -203,6 +203,19 @@ fn name(signal: i32) -> Option<&'static str> {
     })
 }
 
+/// The user that this process was started by.
+pub fn user() -> u32 {
+    // SAFETY: asks for a number.
+    unsafe { libc::getuid() }
+}
+
+/// The group that a process is in, unless it has ended and was reaped.
+pub fn group(process: u32) -> Option<u32> {
+    // SAFETY: asks for a number.
+    let group = unsafe { libc::getpgid(process as libc::pid_t) };
+    u32::try_from(group).ok()
+}
+
 /// Waits for the end of a child, which stays to be reaped: its number is nobody else's until then.
 pub fn wait_for(child: u32) {
     loop {

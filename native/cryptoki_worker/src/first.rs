@@ -15,8 +15,8 @@ use std::sync::Arc;
 /// Serves it until its end.
 pub fn serve(mut link: Link, inside: Inside) -> ! {
     let inside = Arc::new(inside);
-    while let Ok((notice, descriptor)) = link.receive_with_descriptor() {
-        let noticed = self::notice(&inside, &notice, descriptor);
+    while let Ok((notice, with)) = link.receive_with() {
+        let noticed = self::notice(&inside, &notice, with.descriptor);
         if link.send(&noticed, None).is_err() {
             break;
         }

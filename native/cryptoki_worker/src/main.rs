@@ -17,7 +17,7 @@ mod session;
 
 use crate::inside::Inside;
 use cryptoki_engine::process::link::Link;
-use cryptoki_engine::process::wire::{Hello, Noticed, Start, VERSION};
+use cryptoki_engine::process::wire::{Hello, Ready, Start, VERSION};
 use cryptoki_engine::site::begin_epochs;
 use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::process::Fork;
@@ -85,7 +85,10 @@ fn begin(mut link: Link) -> Option<(Link, Inside)> {
     link.send(&Hello::ours(), None).ok()?;
     let start: Start = link.receive().ok()?;
     begin_epochs(start.epoch);
+    let ready = Ready {
+        secret: start.secret,
+    };
     let inside = Inside::new(start).ok()?;
-    link.send(&Noticed::Done, None).ok()?;
+    link.send(&ready, None).ok()?;
     Some((link, inside))
 }

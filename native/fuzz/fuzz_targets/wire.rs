@@ -4,7 +4,7 @@
 
 use cryptoki_engine::process::link::{Link, read};
 use cryptoki_engine::process::wire::{
-    Answered, Ask, Hello, Notice, Noticed, Order, Ordered, Start,
+    Answered, Ask, Hello, Notice, Noticed, Order, Ordered, Ready, Start,
 };
 use cryptoki_ffi::channel::Channel;
 use libfuzzer_sys::fuzz_target;
@@ -27,14 +27,14 @@ fn over_a_connection<T: DeserializeOwned>(bytes: &[u8], of: fn(Channel) -> Link)
     drop(one);
     let mut link = of(other);
     while link.receive::<T>().is_ok() {}
-    let _ = link.receive_with_descriptor::<T>();
+    let _ = link.receive_with::<T>();
 }
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((kind, bytes)) = bytes.split_first() else {
         return;
     };
-    match kind % 10 {
+    match kind % 11 {
         0 => stable::<Hello>(bytes),
         1 => stable::<Start>(bytes),
         2 => stable::<Notice>(bytes),
@@ -43,7 +43,8 @@ fuzz_target!(|bytes: &[u8]| {
         5 => stable::<Ordered>(bytes),
         6 => stable::<Ask>(bytes),
         7 => stable::<Answered>(bytes),
-        8 => over_a_connection::<Ask>(bytes, Link::new),
+        8 => stable::<Ready>(bytes),
+        9 => over_a_connection::<Ask>(bytes, Link::new),
         _ => over_a_connection::<Answered>(bytes, Link::asking),
     }
 });

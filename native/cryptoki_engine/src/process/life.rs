@@ -2,9 +2,9 @@
 
 use crate::process::link::{Broken, Link};
 use crate::process::notices::{Hear, Notices};
-use crate::process::wire::{Hello, Notice, Noticed, Start};
+use crate::process::wire::{Hello, Notice, Noticed, Ready, Start};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use cryptoki_ffi::channel::Channel;
+use cryptoki_ffi::channel::{self, Channel};
 use cryptoki_ffi::environment::Variables;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::process::{self, Ended};
@@ -90,6 +90,7 @@ impl Life {
             ))
         };
         let (ours, theirs) = Channel::pair().map_err(unable)?;
+        ours.ask_who_sends();
         let (keeper, its) = Channel::pair().map_err(unable)?;
         let killed = Channel::pair().map_err(unable)?;
         // Before there is a process: where no thread is to be had none is left behind that nobody reaps.
@@ -120,37 +121,64 @@ impl Life {
         let mut link = Link::asking(ours);
         life.lock().ends.push(Arc::downgrade(link.channel()));
         begun(&life);
+        life.greet(&mut link, start, program)?;
+        spawn("cryptoki-notices", move || told.tell(link))
+            .inspect_err(|_| life.kill("no thread"))?;
+        Ok(life)
+    }
+
+    /// Whoever answers is of this version, was started by us, and has heard what was said to it.
+    fn greet(&self, link: &mut Link, start: &Start, program: &Path) -> Result<()> {
+        let refused = |why: &str| {
+            let why = format!("{}{why}", program.display());
+            Failure::own(Reason::LibraryNotLoaded, why)
+        };
         let hello = if link.wait(FIRST_WORD) {
-            link.receive::<Hello>()
+            link.receive_with::<Hello>()
         } else {
             Err(Broken::Gone)
         };
         match hello {
-            Ok(hello) if hello == Hello::ours() => {}
-            Ok(_) => {
-                life.kill("it is of another version");
-                return Err(failed(format!(
-                    "{} is of another version than this library: compile cryptoki again",
-                    program.display()
-                )));
+            Ok((hello, _with)) if hello != Hello::ours() => {
+                self.kill("it is of another version");
+                return Err(refused(
+                    " is of another version than this library: compile cryptoki again",
+                ));
             }
+            Ok((_hello, with)) if !self.is_ours(with.sender) => {
+                self.kill("it is another one");
+                return Err(refused(
+                    ": what answers is not the process that was started",
+                ));
+            }
+            Ok(_) => {}
             Err(_) => {
-                life.kill_program();
-                let ended = life.ended("it has not said who it is");
-                return Err(failed(format!(
-                    "{}: the process {ended}",
-                    program.display()
-                )));
+                self.kill_program();
+                let ended = self.ended("it has not said who it is");
+                return Err(refused(&format!(": the process {ended}")));
             }
         }
         // One word after the other: a descriptor comes with the one that it belongs to.
         let started = link.send(start, None);
-        if let Err(broken) = started.and_then(|()| link.receive::<Noticed>()) {
-            return Err(life.crash(broken));
+        match started.and_then(|()| link.receive::<Ready>()) {
+            Ok(Ready { secret }) if secret == start.secret => Ok(()),
+            Ok(_) => {
+                self.kill("it had not listened");
+                Err(refused(
+                    ": what answers is not what was asked, but says what another has said",
+                ))
+            }
+            Err(broken) => Err(self.crash(broken)),
         }
-        spawn("cryptoki-notices", move || told.tell(link))
-            .inspect_err(|_| life.kill("no thread"))?;
-        Ok(life)
+    }
+
+    /// Whether it is in the group that was started, and of our user; where the kernel does not say it, it is believed.
+    fn is_ours(&self, sender: Option<channel::Sender>) -> bool {
+        sender.is_none_or(|sender| {
+            // One that has been reaped was ours: it is seen by what it does not say any more.
+            let group = process::group(sender.process).unwrap_or(self.process);
+            (sender.user, group) == (process::user(), self.process)
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

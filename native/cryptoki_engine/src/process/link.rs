@@ -1,13 +1,12 @@
 //! A connection on which one side asks and the other answers. What comes is bounded, and overwritten when it was read.
 
 use crate::process::pieces;
-use cryptoki_ffi::channel::Channel;
+use cryptoki_ffi::channel::{Channel, With};
 use cryptoki_ffi::values::Secret;
 use cryptoki_ffi::wire::begin_message;
 use postcard::ser_flavors::Size;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use zeroize::{Zeroize, Zeroizing};
@@ -117,20 +116,16 @@ impl Link {
         self.rest()
     }
 
-    /// The same with the descriptor that may have come with it.
-    pub fn receive_with_descriptor<T: DeserializeOwned>(
-        &mut self,
-    ) -> Result<(T, Option<OwnedFd>), Broken> {
-        let mut descriptor = None;
+    /// The same with what may have come with it.
+    pub fn receive_with<T: DeserializeOwned>(&mut self) -> Result<(T, With), Broken> {
+        let mut with = With::default();
         if self.filled == 0 {
-            let (count, with) = self
-                .channel
-                .receive_with_descriptor(&mut self.come)
-                .map_err(|_| Broken::Gone)?;
+            let come = self.channel.receive_with(&mut self.come);
+            let (count, came) = come.map_err(|_| Broken::Gone)?;
             self.filled = some(Ok(count))?;
-            descriptor = with;
+            with = came;
         }
-        Ok((self.receive()?, descriptor))
+        Ok((self.receive()?, with))
     }
 
     fn rest<T: DeserializeOwned>(&mut self) -> Result<T, Broken> {

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Changes when anything here does.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The first word of a worker.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,15 @@ pub struct Start {
     pub memory: Option<u64>,
     /// Epochs begin here: they are nobody else's.
     pub epoch: u64,
+    /// It is to be said again.
+    pub secret: [u8; 32],
+}
+
+/// The answer to that: whoever only repeats what a worker has said once does not know it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// That of the start.
+    pub secret: [u8; 32],
 }
 
 /// On the first connection: what takes no time.

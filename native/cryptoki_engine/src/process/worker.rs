@@ -111,7 +111,11 @@ impl Worker {
             settings,
             memory,
         } = &self.launch;
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret)
+            .map_err(|error| Failure::own(Reason::Busy, format!("no random bytes: {error}")))?;
         let start = Start {
+            secret,
             path: path.clone(),
             interface: *interface,
             memory: *memory,

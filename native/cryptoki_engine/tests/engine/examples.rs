@@ -15,7 +15,7 @@ use cryptoki_engine::operation::login::Login;
 use cryptoki_engine::operation::operation::{Key, Operation};
 use cryptoki_engine::process::link::{Broken, read};
 use cryptoki_engine::process::wire::{
-    Answered, Ask, Call, Fate, Hello, News, Notice, Noticed, Order, Ordered, Start,
+    Answered, Ask, Call, Fate, Hello, News, Notice, Noticed, Order, Ordered, Ready, Start,
 };
 use cryptoki_engine::session::status::{End, Event};
 use cryptoki_engine::site::State;
@@ -161,9 +161,10 @@ some! {
     SessionInfo { SessionInfo { slot: 1, state: 2, flags: 3, device_error: 4 } }
     Hello { Hello::ours() }
     Start {
-        Start { path: "/lib/p11.so".into(), interface: Some((3, 2)), memory: Some(1 << 40), epoch: 9 },
-        Start { path: "".into(), interface: None, memory: None, epoch: 0 },
+        Start { path: "/lib/p11.so".into(), interface: Some((3, 2)), memory: Some(1 << 40), epoch: 9, secret: [7; 32] },
+        Start { path: "".into(), interface: None, memory: None, epoch: 0, secret: [0; 32] },
     }
+    Ready { Ready { secret: [255; 32] } }
     Call { Call { function: "C_Sign", milliseconds: u64::MAX } }
     Attributes { vec![], Read::examples().into_iter().map(|value| (3, value)).collect() }
 }

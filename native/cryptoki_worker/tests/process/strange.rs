@@ -15,7 +15,7 @@ use cryptoki_engine::process::link::Link;
 use cryptoki_engine::process::session::Away;
 use cryptoki_engine::process::tasks;
 use cryptoki_engine::process::wire::{
-    Answered, Ask, Hello, News, Notice, Noticed, Order, Ordered, Start,
+    Answered, Ask, Hello, News, Notice, Noticed, Order, Ordered, Ready, Start,
 };
 use cryptoki_engine::process::worker::{Launch, Worker};
 use cryptoki_engine::session::status::{End, Event, Owner, Status};
@@ -24,6 +24,7 @@ use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::process::{Ended, leave, take_standard_channels};
 use cryptoki_ffi::values::Handle;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -37,11 +38,16 @@ const TASK: &str = "CRYPTOKI_TEST_TASK";
 static BEGIN: extern "C" fn() = {
     extern "C" fn begin() {
         match std::env::var(TASK).as_deref() {
-            Ok("liar") => liar(Hello::ours()),
-            Ok("other version") => liar(Hello {
-                version: "0.0.0".into(),
-                wire: 0,
-            }),
+            Ok("liar") => liar(Hello::ours(), |secret| secret),
+            Ok("other version") => {
+                let hello = Hello {
+                    version: "0.0.0".into(),
+                    wire: 0,
+                };
+                liar(hello, |secret| secret)
+            }
+            Ok("parrot") => liar(Hello::ours(), |_secret| [7; 32]),
+            Ok("stranger") => another("liar"),
             Ok("no thread") => leave(i32::from(!nothing_is_left_where_there_is_no_thread())),
             _ => {}
         }
@@ -60,7 +66,14 @@ enum Lie {
     More,
 }
 
-fn liar(hello: Hello) -> ! {
+/// Another process answers, in a group of its own.
+fn another(task: &str) -> ! {
+    let mut this = Command::new(std::env::current_exe().unwrap());
+    let status = this.env(TASK, task).process_group(0).status();
+    leave(status.unwrap().code().unwrap_or(5))
+}
+
+fn liar(hello: Hello, hears: fn([u8; 32]) -> [u8; 32]) -> ! {
     let (first, keeper) = take_standard_channels().unwrap();
     std::thread::spawn(move || {
         let _ = keeper.receive(&mut [0]);
@@ -69,16 +82,17 @@ fn liar(hello: Hello) -> ! {
     });
     let mut link = Link::new(first);
     link.send(&hello, None).unwrap();
-    let Ok(Start { epoch, .. }) = link.receive() else {
+    let Ok(Start { epoch, secret, .. }) = link.receive() else {
         leave(4)
     };
-    link.send(&Noticed::Done, None).unwrap();
-    while let Ok((notice, descriptor)) = link.receive_with_descriptor::<Notice>() {
+    let secret = hears(secret);
+    link.send(&Ready { secret }, None).unwrap();
+    while let Ok((notice, with)) = link.receive_with::<Notice>() {
         let noticed = match notice {
             Notice::Inside => Noticed::Inside(None, None),
             _ => Noticed::Done,
         };
-        if let Some(descriptor) = descriptor {
+        if let Some(descriptor) = with.descriptor {
             let connection = Link::new(Channel::from_owned(descriptor));
             std::thread::spawn(move || match notice {
                 Notice::Control => control(connection, epoch),
@@ -251,12 +265,18 @@ fn who_answers_a_notice_with_something_else_is_left() {
 }
 
 #[test]
-fn a_program_of_another_version_is_told_nothing() {
-    let Err(Failure::Own { reason, detail }) = launch("other version") else {
-        panic!("it was started")
-    };
-    assert_eq!(reason, Reason::LibraryNotLoaded);
-    assert!(detail.contains("of another version"), "{detail}");
+fn who_is_of_another_version_or_another_one_is_told_nothing() {
+    for (task, why) in [
+        ("other version", "of another version"),
+        ("stranger", "not the process that was started"),
+        ("parrot", "says what another has said"),
+    ] {
+        let Err(Failure::Own { reason, detail }) = launch(task) else {
+            panic!("it was started")
+        };
+        assert_eq!(reason, Reason::LibraryNotLoaded);
+        assert!(detail.contains(why), "{detail}");
+    }
 }
 
 #[test]
@@ -282,6 +302,7 @@ fn nothing_is_left_where_there_is_no_thread() -> bool {
         interface: None,
         memory: None,
         epoch: 1,
+        secret: [0; 32],
     };
     let begun = Life::begin(Path::new("/bin/true"), &Vec::new(), &start, |_| {});
     let refused = matches!(
