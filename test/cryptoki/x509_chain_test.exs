@@ -85,6 +85,30 @@ defmodule Cryptoki.X509ChainTest do
     assert Chain.above(leaf, [between, cross, other]) == [cross, other]
   end
 
+  test "a root's new key, trusted by what the old one has signed of it", context do
+    %{root: root} = context
+    rolled = certify(context, :secp256r1, root, :rsa, subject: "/CN=root", ca: true)
+    leaf = certify(context, :rsa, rolled, :secp384r1, subject: "/CN=leaf")
+    assert [true, false, false] = Enum.map([root, rolled, leaf], &Chain.root?/1)
+
+    for {pool, trusted} <- [{[rolled], [root]}, {[], [rolled]}] do
+      assert Chain.trusted(leaf, pool, trusted) == :ok
+      assert openssl?(leaf, pool, trusted)
+    end
+
+    # Its policies count, as those of a root do not.
+    allowed = &[subject: "/CN=root", ca: true, policies: [&1]]
+    options = [subject: "/CN=leaf", policies: [{2, 999, 2}]]
+    within = certify(context, :secp256r1, root, :rsa, allowed.({2, 999, 1}))
+    answer = X509.certify(context.hsm, context.keys.rsa, within, context.keys.secp384r1, options)
+
+    assert {:error, %Cryptoki.Error{reason: :invalid_argument, detail: "policies: " <> _}} =
+             answer
+
+    root = X509.self_signed!(context.hsm, context.keys.rsa, allowed.({2, 999, 1}))
+    assert <<_::binary>> = certify(context, :rsa, root, :secp384r1, options)
+  end
+
   # Qualified authorities have such certificates. OTP verifies them from release 29 on.
   test "certificates signed with PSS, by keys for both and for PSS alone", context do
     directory = Scratch.directory("pss")

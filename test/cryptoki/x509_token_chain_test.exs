@@ -103,6 +103,33 @@ defmodule Cryptoki.X509TokenChainTest do
     assert text =~ "name one of them"
   end
 
+  # The root has a new key, and the key before it has signed a certificate of it (RFC 4210, section 4.4): a root by its
+  # names only, without which nobody who trusts the old one knows the new.
+  test "at the rollover of a root's key, what the old one has signed of the new", context do
+    %{hsm: hsm, keys: keys, root: root} = context
+
+    rolled =
+      certify(context, :secp256r1, root, :secp384r1, subject: "/CN=root of a token", ca: true)
+
+    leaf = certify(context, :secp384r1, rolled, :rsa, subject: "/CN=rolled")
+    objects = store(context, [rolled, leaf])
+    assert chain(context) == {:ok, [leaf, rolled]}
+    store(context, [root])
+    assert chain(context) == {:ok, [leaf, rolled]}
+
+    Scratch.within("rollover", fn directory ->
+      file = Scratch.write(directory, "root.pem", X509.to_pem(root))
+      assert OpenSSL.cms(CMS.sign!(hsm, keys.rsa, :token, "text"), file) == "text"
+      assert OpenSSL.cms(CMS.sign!(hsm, keys.rsa, leaf, "text"), file) == :refused
+    end)
+
+    # The new root of its own is none to send.
+    new = X509.self_signed!(hsm, keys.secp384r1, subject: "/CN=root of a token", ca: true)
+    Cryptoki.destroy!(hsm, hd(objects))
+    store(context, [new])
+    assert chain(context) == {:ok, [leaf]}
+  end
+
   test "signed data and stamps have it, and the root is enough", context do
     %{hsm: hsm, keys: keys, root: root, between: between} = context
     leaf = leaf(context)

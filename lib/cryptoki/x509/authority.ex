@@ -4,7 +4,7 @@ defmodule Cryptoki.X509.Authority do
   # 4.2.1.3, 4.2.1.9, 4.2.1.10, 4.2.1.12 and 6.1.4, as far as a signer can know).
 
   alias Cryptoki.{Certificates, DER, Error}
-  alias Cryptoki.X509.{Certificate, Extensions, Fields, NameConstraints, Policies}
+  alias Cryptoki.X509.{Certificate, Chain, Extensions, Fields, NameConstraints, Policies}
   alias Cryptoki.X509.Extensions.{Names, Read}
 
   @enforce_keys ~w(subject root? public public_key_info identifier extensions not_before not_after)a
@@ -52,7 +52,7 @@ defmodule Cryptoki.X509.Authority do
       {:ok,
        %__MODULE__{
          subject: fields.subject,
-         root?: fields.subject == fields.issuer,
+         root?: Chain.root?(der),
          public: public,
          public_key_info: fields.public_key_info,
          identifier: identifier(extensions, fields),

@@ -114,7 +114,7 @@ defmodule Cryptoki.X509.Chain do
 
   # What a root says of those below it holds as well, as OpenSSL has it; OTP looks at its name and key only.
   defp validate(anchor, path) do
-    path = if anchor.subject == anchor.issuer, do: [anchor.der | path], else: path
+    path = if itself?(anchor, &SignatureAlgorithm.nowhere/3), do: [anchor.der | path], else: path
 
     with :unreadable <- validated(anchor.der, path, & &1),
          :unreadable <- validated(anchor.der, path, &readable/1) do
@@ -179,6 +179,29 @@ defmodule Cryptoki.X509.Chain do
   defp pss?(_other), do: false
 
   ## Who has issued whom
+
+  @doc """
+  Whether a certificate is a root: issued by its own name and, as far as anybody can say, by its own key. At the rollover
+  of a key one has the name, and the signature of the key before (RFC 4210, section 4.4).
+  """
+  @spec root?(DER.t(), SignatureAlgorithm.elsewhere()) :: boolean
+  def root?(certificate, elsewhere \\ &SignatureAlgorithm.nowhere/3) do
+    case read(certificate) do
+      {:ok, one} -> itself?(one, elsewhere)
+      {:error, _error} -> false
+    end
+  end
+
+  defp itself?(one, elsewhere) do
+    with true <- Subtree.same?(one.issuer, one.subject),
+         true <- identified?(one.extensions, one.identifier),
+         {:ok, signed} <- Certificate.signed(one.der),
+         answer = Signature.of_issuer(signed, one.subject, one.info, elsewhere) do
+      not match?({:error, :signature_invalid, _text}, answer)
+    else
+      _no -> false
+    end
+  end
 
   # What cannot be read has issued nothing.
   defp read_all(ders) do

@@ -51,8 +51,9 @@ defmodule Cryptoki.X509.OnToken do
          # Of several with one name those that hold, and the latest.
          pool = list |> Enum.map(&elem(&1, 1)) |> Enum.uniq() |> Enum.sort_by(&age/1),
          {:ok, own} <- own(pool, SignatureAlgorithm.bare(public)) do
-      above = Chain.above(own, pool, ByToken.verifier(hsm, call))
-      {:ok, [own | Enum.reject(above, &root?/1)]}
+      elsewhere = ByToken.verifier(hsm, call)
+      above = Chain.above(own, pool, elsewhere)
+      {:ok, [own | Enum.reject(above, &Chain.root?(&1, elsewhere))]}
     end
   end
 
@@ -93,11 +94,6 @@ defmodule Cryptoki.X509.OnToken do
     else
       {:error, _error} -> {true, 0}
     end
-  end
-
-  defp root?(der) do
-    {:ok, fields} = Fields.read(der)
-    fields.subject == fields.issuer
   end
 
   @doc "As `Certificates.source!/2` and `fetch/3`, with what there is above a key for `:token`."
