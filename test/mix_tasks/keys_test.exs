@@ -212,6 +212,57 @@ defmodule Cryptoki.MixTasks.KeysTest do
     assert {"", 1, "no object fits\n"} = mix(context, ["objects", @token <> ";object=wrong"])
   end
 
+  test "import takes a key and its certificate of one PEM, and no other certificate as its own",
+       context do
+    make =
+      "openssl req -x509 -newkey rsa:2048 -nodes -keyout both.key -subj /CN=both -out both.crt && " <>
+        "openssl req -x509 -newkey rsa:2048 -nodes -keyout above.key -subj /CN=above -out above.crt && " <>
+        "cat above.crt both.key both.crt >both.pem && cat above.crt both.key >without.pem && " <>
+        "openssl pkcs12 -export -nocerts -inkey both.key -certfile above.crt -passout pass:geheim -out without.p12"
+
+    assert {_, 0} = shell(context, "(#{make}) 2>/dev/null")
+    types = fn uris -> for uri <- String.split(uris), do: Cryptoki.URI.parse!(uri).type end
+
+    key = @token <> ";object=both;id=%0C"
+    assert {uris, 0, said} = mix(context, ["import", key, "-i", "both.pem"])
+    assert types.(uris) == [:private, :cert]
+    assert said == "certificates of the file that are not stored: 1\n"
+    certificate = File.read!(file(context, "both.crt"))
+    assert {^certificate, 0, ""} = mix(context, ["certificate", key])
+
+    alone = @token <> ";object=alone;id=%0D"
+    assert {uris, 0, ""} = mix(context, ["import", alone, "-i", "both.pem", "-t", "key"])
+    assert types.(uris) == [:private]
+
+    password = with_environment(context, [{"CRYPTOKI_PASSWORD", "geheim"}])
+
+    for {name, number} <- [{"without.pem", "%0E"}, {"without.p12", "%0F"}] do
+      key = @token <> ";object=#{name};id=#{number}"
+      assert {uris, 0, said} = mix(password, ["import", key, "-i", name])
+      assert types.(uris) == [:private]
+      assert said == "certificates of the file that are not stored: 1\n"
+    end
+  end
+
+  test "import asks for the password of whatever is encrypted, whether the file says so or not",
+       context do
+    make =
+      "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 | " <>
+        "openssl pkcs8 -topk8 -outform DER -passout pass:geheim -out sealed.der && " <>
+        "ssh-keygen -q -t ecdsa -N geheim -f sealed.ssh"
+
+    assert {_, 0} = shell(context, "(#{make}) 2>/dev/null")
+
+    for name <- ~w[sealed.der sealed.ssh] do
+      key = @token <> ";object=#{name}"
+      line = "#{command()} cryptoki.import '#{key}' -i #{name}; echo status $?; cat"
+      terminal = Terminal.start("cd '#{context.directory}'; " <> line, 100, context.environment)
+      Terminal.await(terminal, ~r/Password of the file:\z/)
+      Terminal.type(terminal, "geheim")
+      assert Terminal.await(terminal, ~r/^status \d$/m) =~ ~r/;type=private.*^status 0$/ms
+    end
+  end
+
   test "import takes a public key, which verifies what its private one has signed", context do
     key = @token <> ";object=theirs;id=%03"
 

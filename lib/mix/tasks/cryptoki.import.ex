@@ -7,7 +7,8 @@ defmodule Mix.Tasks.Cryptoki.Import do
       [in: :string, type: :string, for: :string, attribute: :keep, how: :string] ++
         Secrets.switches([:password])
 
-  alias Cryptoki.{Error, PEM, X509}
+  alias Cryptoki.{Error, PEM, PrivateKey, X509}
+  alias Cryptoki.PKCS12.Chain
   alias Mix.Cryptoki.{Files, Place, Words}
 
   @shortdoc "Takes a key, a certificate or data into a token"
@@ -27,7 +28,8 @@ defmodule Mix.Tasks.Cryptoki.Import do
 
     * `--in FILE`, `-i`: the file, standard input when not given
     * `--type NAME`, `-t`: `key`, `cert`, `pkcs12` (a key, and its certificate beside it), `data`, or `aes`
-      and `hmac` for the bytes of a secret key as they are; without it the first, second or third, as the file is
+      and `hmac` for the bytes of a secret key as they are; without it the first, second or third, as the file is,
+      and of a PEM with a key and its certificate both
     * #{Words.uses_docs()}
     * `--attribute NAME=VALUE`, `-a`: one more attribute, as often as wanted
     * `--how NAME`: `create`, `unwrap` or `auto`, the way into the token, see `Cryptoki.import_key/4`
@@ -65,16 +67,23 @@ defmodule Mix.Tasks.Cryptoki.Import do
   # A PFX is a sequence that begins with its version, 3 (RFC 7292, section 4); PKCS #8 and PKCS #1 have others.
   @pfx ~r/\A\x30(?:[\x00-\x80]|\x81.|\x82..|\x83...|\x84....)\x02\x01\x03\x30/s
 
+  # A certificate beside a key is the lesser of the two.
   defp kind(file) do
-    with false <- file =~ @pfx or file =~ ~r/^-----BEGIN PKCS12-----/m,
-         {:ok, [der | _]} <- PEM.ders(file, :certificate, 2),
-         {:ok, "CERTIFICATE"} <- PEM.label(der),
-         {:ok, _certificate} <- X509.certificate(der) do
-      "cert"
-    else
-      true -> "pkcs12"
-      _other -> "key"
+    labels = with({:ok, entries} <- PEM.decode(file, []), do: Enum.map(entries, &elem(&1, 0)))
+
+    cond do
+      file =~ @pfx or labels == ["PKCS12"] -> "pkcs12"
+      is_list(labels) and Enum.any?(labels, &String.ends_with?(&1, "KEY")) -> "key"
+      certificate?(file) -> "cert"
+      true -> "key"
     end
+  end
+
+  defp certificate?(file) do
+    with {:ok, [der | _]} <- PEM.ders(file, :certificate, 2),
+         {:ok, "CERTIFICATE"} <- PEM.label(der),
+         do: match?({:ok, _certificate}, X509.certificate(der)),
+         else: (_other -> false)
   end
 
   @keys [:private_key, :public_key, :secret_key]
@@ -102,37 +111,50 @@ defmodule Mix.Tasks.Cryptoki.Import do
   end
 
   defp made("key", file, template, options) do
-    # PEM says of itself that it is encrypted.
-    with {:ok, password} <- password(file =~ "ENCRYPTED", options),
-         do: {:ok, @keys, &Cryptoki.import_key(&1, file, template, password ++ how(options))}
+    beside = if options[:type], do: [], else: certificates(file)
+
+    with {:ok, password} <- password(PrivateKey.File.encrypted?(file), options) do
+      make = fn hsm ->
+        with {:ok, key} <- Cryptoki.import_key(hsm, file, template, password ++ how(options)),
+             do: with_its_own(hsm, key, beside, template)
+      end
+
+      {:ok, if(beside == [], do: @keys, else: [:certificate | @keys]), make}
+    end
   end
 
   defp made("pkcs12", file, template, options) do
     with {:ok, password} <- password(true, options) do
-      options = password ++ how(options)
-      named = Keyword.take(template, [:label, :id, :token])
-      {:ok, [:certificate | @keys], &pkcs12(&1, file, template, named, options)}
+      make = fn hsm ->
+        with {:ok, {key, certificates}} <-
+               Cryptoki.import_key(hsm, {:pkcs12, file}, template, password ++ how(options)),
+             do: with_its_own(hsm, key, certificates, template)
+      end
+
+      {:ok, [:certificate | @keys], make}
     end
   end
 
-  # Of those above it nobody has said how they are called.
-  defp pkcs12(hsm, file, template, named, options) do
-    with {:ok, {key, certificates}} <-
-           Cryptoki.import_key(hsm, {:pkcs12, file}, template, options),
-         {:ok, own} <- store(hsm, Enum.take(certificates, 1), named) do
-      more = length(certificates) - 1
+  defp certificates(file) do
+    with false <- PEM.der?(file),
+         {:ok, ders} <- PEM.ders(file, :certificate),
+         do: ders,
+         else: (_none -> [])
+  end
+
+  defp with_its_own(_hsm, key, [], _template), do: {:ok, [key]}
+
+  # Of all others nobody has said how they are called.
+  defp with_its_own(hsm, key, certificates, template) do
+    named = Keyword.take(template, [:label, :id, :token])
+
+    with {:ok, public} <- Cryptoki.public_key(hsm, key),
+         own = Enum.find(certificates, &Chain.of?(&1, public)),
+         {:ok, stored} <- if(own, do: X509.store(hsm, own, named), else: {:ok, nil}) do
+      more = length(certificates) - if(own, do: 1, else: 0)
       if more > 0, do: IO.puts(:stderr, "certificates of the file that are not stored: #{more}")
-      {:ok, [key | own]}
-    end
-  end
-
-  defp store(_hsm, [], _named), do: {:ok, []}
-
-  defp store(hsm, [der], named) do
-    case X509.store(hsm, der, named) do
-      {:ok, certificate} ->
-        {:ok, [certificate]}
-
+      {:ok, if(stored, do: [key, stored], else: [key])}
+    else
       {:error, error} ->
         text = "the key is there, its certificate is not: " <> Exception.message(error)
         {:error, Error.new(error.reason, text)}

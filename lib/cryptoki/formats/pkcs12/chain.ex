@@ -16,7 +16,9 @@ defmodule Cryptoki.PKCS12.Chain do
     end
   end
 
-  defp of?(der, public),
+  @doc "Whether a certificate is one of a key, by its public one."
+  @spec of?(binary, term) :: boolean
+  def of?(der, public),
     do: Decode.attributes(%{class: :certificate, value: der}) == {:ok, public}
 
   defp above([last | _] = chain, others) do

@@ -5,7 +5,7 @@ defmodule Cryptoki.PrivateKey.File do
 
   alias Cryptoki.{DER, Error, JSON, PEM, PrivateKey, PublicKey, SecretKey}
   alias Cryptoki.DER.Reader
-  alias Cryptoki.PrivateKey.{DEKInfo, Encryption, Info, JWK, OpenSSH}
+  alias Cryptoki.PrivateKey.{DEKInfo, Encryption, Info, JWK, OpenSSH, OpenSSHEncryption}
   alias Cryptoki.PublicKey.OID
 
   # Of the file, whatever stands around the key in it.
@@ -54,6 +54,13 @@ defmodule Cryptoki.PrivateKey.File do
       bytes =~ ~r/\A\s*\{/ -> json(bytes)
       true -> text(bytes, password)
     end
+  end
+
+  @doc "Whether a password is wanted to read it."
+  @spec encrypted?(binary) :: boolean
+  def encrypted?(bytes) do
+    wanted = [Encryption.needed(), OpenSSHEncryption.needed()]
+    with {:error, %Error{detail: detail}} <- read(bytes), do: detail in wanted, else: (_ -> false)
   end
 
   defp json(text) do

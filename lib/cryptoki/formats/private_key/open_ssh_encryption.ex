@@ -33,6 +33,10 @@ defmodule Cryptoki.PrivateKey.OpenSSHEncryption do
   @typedoc "What a password is used with; `:none` where there is none."
   @type t :: :none | {cipher, salt :: binary, rounds :: pos_integer}
 
+  @doc "The sentence for what is encrypted when there is no password."
+  @spec needed() :: String.t()
+  def needed, do: @what <> @needed
+
   @doc "What the three names in a file say, before anything is computed."
   @spec read(cipher :: binary, kdf :: binary, options :: binary, password :: binary | nil) ::
           {:ok, t} | {:error, Error.t()}
