@@ -550,7 +550,7 @@ defmodule Cryptoki do
   Of the last two it is the record of `:public_key` where that has one (OTP 29 does, OTP 27 does not):
   `{:"ML-DSAPublicKey", :mldsa65, bytes}`, `{:"SLH-DSAPublicKey", :slh_dsa_sha2_128f, bytes}`. Elsewhere it is
   `{:SubjectPublicKeyInfo, {:AlgorithmIdentifier, object_identifier, :asn1_NOVALUE}, bytes}`, which `:public_key.der_encode/2`
-  writes, and which `Cryptoki.X509` and `Cryptoki.JWK` take as well.
+  writes, and which `Cryptoki.X509` and `Cryptoki.JWK` take as well. `Cryptoki.X509.to_pem/1` makes PEM of any of them.
 
   Of a private key it is the public half, which is proven: by what the private key shows (the modulus of
   RSA), else by a signature over bytes by chance, or an agreement (ECDH) of a key that does not sign, that

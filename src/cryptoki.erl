@@ -413,6 +413,7 @@ destroy(Hsm, Key) -> destroy(Hsm, Key, #{}).
 
 ?DOC("A public key for OTP's `public_key`; of a private key the public half, which is proven.
 Of ML-DSA and SLH-DSA it is the record of OTP 29, or, where there is none, a `SubjectPublicKeyInfo`.
+`'Elixir.Cryptoki.X509':to_pem/1` makes PEM of any of them.
 
 Errors: `key_not_found`, `key_ambiguous`, `unsupported`. PKCS #11 v3.2, sections 5.7.5 and 5.13.
 

@@ -480,14 +480,20 @@ defmodule Cryptoki.X509 do
   bang(chain(hsm, key, opts) :: [binary, ...])
 
   @doc """
-  The PEM of certificates, requests and revocation lists, one or several.
+  The PEM of certificates, requests, revocation lists and public keys, one or several: DER, and of a public key also
+  what `Cryptoki.public_key/3` answers, which `:public_key.pem_encode/1` of OTP 25 writes wrongly for X25519 and X448.
 
       iex> der = Cryptoki.X509.self_signed!(MyApp.HSM, [label: "contract"], subject: "/CN=root")
       iex> "-----BEGIN CERTIFICATE-----" <> _ = pem = Cryptoki.X509.to_pem(der)
       iex> [{:Certificate, ^der, :not_encrypted}] = :public_key.pem_decode(pem)
       iex> String.ends_with?(pem, "-----END CERTIFICATE-----\\n")
       true
+      iex> public_key = Cryptoki.public_key!(MyApp.HSM, label: "contract")
+      iex> "-----BEGIN PUBLIC KEY-----" <> _ = pem = Cryptoki.X509.to_pem(public_key)
+      iex> [entry] = :public_key.pem_decode(pem)
+      iex> :public_key.pem_entry_decode(entry) == public_key
+      true
   """
-  @spec to_pem(binary | [binary]) :: String.t()
+  @spec to_pem(binary | tuple | [binary | tuple]) :: String.t()
   def to_pem(ders), do: Verbs.to_pem(ders)
 end

@@ -58,6 +58,28 @@ defmodule Cryptoki.X509ProgramsTest do
       end
     end
 
+    test "as PEM, which OpenSSL reads and writes the same", context do
+      %{hsm: hsm, keys: keys} = context
+
+      agreeing =
+        for {curve, arc} <- [x25519: 110, x448: 111],
+            {point, _private} = :crypto.generate_key(:ecdh, curve),
+            do: {{:ECPoint, point}, {:namedCurve, {1, 3, 101, arc}}}
+
+      public_keys = for {_kind, key} <- keys, do: Cryptoki.public_key!(hsm, key)
+
+      for public_key <- public_keys ++ agreeing do
+        pem = X509.to_pem(public_key)
+        file = Scratch.write(context.directory, "key.pub", pem)
+        assert OpenSSL.openssl(~w(pkey -pubin -in #{file})) == {pem, 0}
+        [{:SubjectPublicKeyInfo, der, _}] = :public_key.pem_decode(pem)
+        assert X509.to_pem([der, public_key]) == pem <> pem
+      end
+
+      for none <- [{:RSAPublicKey, 1}, {}, DER.sequence([]), "", nil, DER.sequence([<<3, 1, 0>>])],
+          do: assert_raise(ArgumentError, ~r/or public key$/, fn -> X509.to_pem(none) end)
+    end
+
     test "a key that everybody could have is none that is certified", context do
       for {curve, arc, size} <- [{:x25519, 110, 32}, {:x448, 111, 56}], point <- [<<>>, <<1>>] do
         zeros = :binary.copy(<<0>>, size - byte_size(point))

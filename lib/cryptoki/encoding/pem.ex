@@ -36,7 +36,7 @@ defmodule Cryptoki.PEM do
     "-----BEGIN #{label}-----\n#{lines}-----END #{label}-----\n"
   end
 
-  @doc "The label of a certificate, a request or a list, by what is in the first of their three parts."
+  @doc "The label of a certificate, a request or a list, by what is in the first of their three parts, or of a public key."
   @spec label(term) :: {:ok, String.t()} | :error
   def label(der) do
     case is_binary(der) and Reader.read(der, "", &first_tags/1, :infinity) do
@@ -45,14 +45,22 @@ defmodule Cryptoki.PEM do
       {:ok, [0x30, 0x30, time | _]} when time in [23, 24] -> {:ok, hd(@labels.crl)}
       {:ok, [2, 0x30, 0x30]} -> {:ok, hd(@labels.request)}
       {:ok, [2, 0x30, 0x30, 0xA0]} -> {:ok, hd(@labels.request)}
+      {:ok, :public_key} -> {:ok, hd(@labels.public_key)}
       {:ok, _certificate} -> {:ok, hd(@labels.certificate)}
       _other -> :error
     end
   end
 
   defp first_tags(signed) do
-    [first, _algorithm, _signature] = Reader.signed_parts(signed)
-    for field <- Reader.values(first), do: field.tag
+    case for field <- Reader.values(signed), do: field.tag do
+      # An algorithm and bits.
+      [0x30, 3] ->
+        :public_key
+
+      _other ->
+        [first, _algorithm, _signature] = Reader.signed_parts(signed)
+        for field <- Reader.values(first), do: field.tag
+    end
   end
 
   @doc """

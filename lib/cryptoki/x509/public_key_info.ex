@@ -13,7 +13,7 @@ defmodule Cryptoki.X509.PublicKeyInfo do
   def fetch(hsm, %Key{} = key, opts), do: on_token(hsm, key, opts)
 
   def fetch(_hsm, bytes, _opts) when is_binary(bytes) do
-    with {:ok, der} <- der(bytes), do: checked(der)
+    with {:ok, der} <- of_file(bytes), do: checked(der)
   end
 
   def fetch(hsm, selector, opts) when is_list(selector) or is_map(selector),
@@ -25,10 +25,14 @@ defmodule Cryptoki.X509.PublicKeyInfo do
 
   def fetch(_hsm, _other, _opts), do: none!()
 
-  defp info!(key) do
+  defp info!(key), do: with(:none <- der(key), do: none!())
+
+  @doc "The DER of a public key as `:public_key` has it."
+  @spec der(tuple) :: DER.t() | :none
+  def der(key) do
     Extensions.public_key_info(key)
   rescue
-    _no_key -> none!()
+    _no_key -> :none
   end
 
   @spec none!() :: no_return
@@ -44,7 +48,7 @@ defmodule Cryptoki.X509.PublicKeyInfo do
          do: key |> Extensions.public_key_info() |> checked()
   end
 
-  defp der(bytes) do
+  defp of_file(bytes) do
     case PEM.ders(bytes, :public_key) do
       {:ok, [der | _]} -> {:ok, der}
       {:error, text} -> {:error, Error.new(:invalid_argument, "public_key: " <> text)}

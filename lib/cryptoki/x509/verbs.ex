@@ -183,13 +183,21 @@ defmodule Cryptoki.X509.Verbs do
     OnToken.chain(hsm, key, call)
   end
 
-  @spec to_pem(binary | [binary]) :: String.t()
-  def to_pem(ders), do: Enum.map_join(List.wrap(ders), &PEM.encode(&1, label!(&1)))
+  @spec to_pem(binary | tuple | [binary | tuple]) :: String.t()
+  def to_pem(ders) do
+    Enum.map_join(if(is_list(ders), do: ders, else: [ders]), fn given ->
+      der = if is_tuple(given), do: PublicKeyInfo.der(given), else: given
+      PEM.encode(der, label!(der))
+    end)
+  end
 
   defp label!(der) do
-    with :error <- PEM.label(der),
-         do: raise(ArgumentError, "der: is no certificate, request or revocation list"),
-         else: ({:ok, label} -> label)
+    with :error <- PEM.label(der) do
+      text = "der: is no certificate, request, revocation list or public key"
+      raise ArgumentError, text
+    else
+      {:ok, label} -> label
+    end
   end
 
   @spec store(hsm, term, keyword) :: {:ok, Key.t()} | {:error, Error.t()}
