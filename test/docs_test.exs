@@ -156,6 +156,24 @@ defmodule Cryptoki.DocsTest do
     assert Enum.sort(listed) == Enum.sort(functions)
   end
 
+  test "usage-rules.md names everything that is made with keys, and what is beside it" do
+    groups = Mix.Project.config()[:docs].()[:groups_for_modules]
+    rules = File.read!("usage-rules.md")
+
+    for group <- [:"Made with keys", :"Tokens, shell, tests"],
+        module <- modules(),
+        documented?(module),
+        id = inspect(module),
+        member?(module, id, Keyword.fetch!(groups, group)) do
+      # What is in a module is found from it.
+      [name] = Regex.run(~r/^Cryptoki\.\w+/, id)
+      assert rules =~ ~r/`#{Regex.escape(name)}[`.]/, "usage-rules.md does not name #{name}"
+    end
+
+    # A verb whose page is easily missed.
+    assert rules =~ "`Cryptoki.import_key/4`"
+  end
+
   test "every test and command that SECURITY.md names is there" do
     named = Regex.scan(~r/`((?:test|bin|native|guides)\/[\w\/.]+)/, File.read!("SECURITY.md"))
     assert length(named) > 10
@@ -189,6 +207,24 @@ defmodule Cryptoki.DocsTest do
           file = Path.expand(path, Path.dirname(@page))
           assert File.exists?(file), "#{@page} links to #{target}, and there is no such file"
           if heading, do: assert(heading in headings(file), "#{@page} links to #{target}")
+        end
+      end
+
+      test "leads to where the dependency stands" do
+        for [_, path, heading] <-
+              Regex.scan(
+                ~r/dependency[^\n]*?\(([^()#\s]*README\.md)#([\w-]+)\)/,
+                File.read!(@page)
+              ) do
+          text = @page |> Path.dirname() |> Path.join(path) |> File.read!()
+
+          section =
+            Enum.find(
+              String.split(text, ~r/^## /m),
+              &(slug(hd(String.split(&1, "\n"))) == heading)
+            )
+
+          assert section =~ "{:cryptoki,", "#{@page} leads to #{heading}, which has no dependency"
         end
       end
 
@@ -316,12 +352,14 @@ defmodule Cryptoki.DocsTest do
   defp headings(file) do
     text = file |> File.read!() |> String.replace(~r/^```.*?^```/ms, "")
 
-    for [_, heading] <- Regex.scan(~r/^\#{1,6} (.+)$/m, text) do
-      heading
-      |> String.downcase()
-      |> String.replace(~r/[^\p{L}\p{N} _-]/u, "")
-      |> String.replace(" ", "-")
-    end
+    for [_, heading] <- Regex.scan(~r/^\#{1,6} (.+)$/m, text), do: slug(heading)
+  end
+
+  defp slug(heading) do
+    heading
+    |> String.downcase()
+    |> String.replace(~r/[^\p{L}\p{N} _-]/u, "")
+    |> String.replace(" ", "-")
   end
 
   defp executable?(command) do

@@ -25,7 +25,8 @@ defmodule Cryptoki.GuidesTest do
   test "first_signature.md, as it stands, as a user who is not root" do
     home = Nobody.home()
     text = File.read!("guides/first_signature.md")
-    [commands, mix] = Regex.scan(~r/^```console\n(.*?)^```/ms, text, capture: :all_but_first)
+    blocks = Regex.scan(~r/^```console\n(.*?)^```/ms, text, capture: :all_but_first)
+    assert [commands, mix, ["$ mix deps.get\n"]] = blocks
     [pin] = Regex.run(~r/`(HSM_PIN=\d+) iex -S mix`/, text, capture: :all_but_first)
     [name, value] = String.split(pin, "=")
     environment = [{"SOFTHSM2_CONF", nil}, {"HOME", home}, {"TMPDIR", home}, {name, value}]

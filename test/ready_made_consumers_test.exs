@@ -25,7 +25,8 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
     on_exit(fn -> File.rm_rf!(directory) end)
     package = Path.join(directory, "package")
     published = Path.join(directory, "published")
-    package(package, published)
+    tarball = package(published)
+    Package.unpack(tarball, package)
 
     url = FileServer.folder(published)
 
@@ -39,7 +40,13 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
           {"HSM_URI", SoftHSM.uri(SoftHSM.create("ready-made"))}
         ]
 
-    %{directory: directory, package: package, url: url, environment: environment}
+    %{
+      directory: directory,
+      package: package,
+      published: published,
+      url: url,
+      environment: environment
+    }
   end
 
   test "a Mix application, and its release", context do
@@ -158,13 +165,15 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
   end
 
   test "without a network, as guides/install.md says", context do
-    [fetch, compile] =
+    [unpack, fetch, compile] =
       for [_, code] <- Regex.scan(~r/^```sh\n(.*?)^```/ms, File.read!("guides/install.md")),
           do: code
 
-    project = application(Path.join(context.directory, "offline"), "offline", context.package)
-    File.mkdir_p!(Path.join(project, "deps"))
-    File.ln_s!(context.package, Path.join(project, "deps/cryptoki"))
+    guide = File.read!("guides/install.md")
+    [_, dependency] = Regex.run(~r/^The dependency is `{:cryptoki, path: "(.+?)"}`/m, guide)
+    project = application(Path.join(context.directory, "offline"), "offline", dependency)
+    of_it = [{"FOLDER", context.published}, {"VERSION", Mix.Project.config()[:version]}]
+    assert {"", 0} = System.cmd("sh", ["-ec", unpack], cd: project, env: of_it)
     {:ok, target} = Cryptoki.Build.Target.find()
 
     with_network = [
@@ -191,8 +200,9 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
   test "the Livebook of the first signature, with its Mix.install", context do
     book = File.read!("guides/first_signature.livemd")
     cells = for [_, code] <- Regex.scan(~r/^```elixir\n(.*?)^```/ms, book), do: code
-    [_, published] = Regex.run(~r/^Mix\.install\(.*git: "(.+?)"/m, book)
-    repository = commit(context.package, "v" <> Mix.Project.config()[:version])
+    # A checkout has no library: without Rust it is the package, as the page says.
+    [published] = Regex.run(~r/git: "[^"]+", tag: "[^"]+"/, book)
+    assert book =~ "`path:` in place of `git:` and `tag:`"
 
     script =
       Scratch.write(
@@ -200,7 +210,7 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
         "livebook.exs",
         cells
         |> Enum.join("\nIO.puts(:cell)\n")
-        |> String.replace(published, "file://" <> repository)
+        |> String.replace(published, "path: #{inspect(context.package)}")
       )
 
     configuration = SoftHSM.configuration(Path.join(context.directory, "livebook"))
@@ -239,7 +249,7 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
     """)
 
     [_, cache] = Regex.run(~r/CRYPTOKI_CACHE: \${{ github.workspace }}\/(\S+)/, yaml)
-    assert yaml =~ ~r/^ +#{Regex.escape(cache)}$/m, "what is kept is not what is cached"
+    assert yaml =~ ~r/^ +path: #{Regex.escape(cache)}$/m, "what is kept is not what is cached"
 
     own = [
       {"CRYPTOKI_CACHE", Path.join(project, cache)},
@@ -259,6 +269,41 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
 
     # What the next run finds there, without fetching it.
     assert [_library, _worker] = File.ls!(Path.join(project, cache))
+  end
+
+  # What RELEASE.md says of a Mac, with another place for SoftHSM: from folders as a person types them.
+  test "a first signature on a machine that nothing was run on, as RELEASE.md says", context do
+    [block] =
+      Regex.run(~r/^   ```sh\n(   folder=.*?)^   ```/ms, File.read!("RELEASE.md"),
+        capture: :all_but_first
+      )
+
+    place = Path.join(context.directory, "mac")
+    File.mkdir_p!(Path.join(place, "bin"))
+
+    for name <- ~w(openssl tar gzip),
+        do: File.ln_s!(System.find_executable(name), Path.join([place, "bin", name]))
+
+    # Homebrew's, of a machine whose prefix is /usr.
+    brew = Scratch.write(place, "bin/brew", "#!/bin/sh\n[ \"$*\" = --prefix ] && echo /usr\n")
+    File.chmod!(brew, 0o755)
+    File.ln_s!(context.published, Path.join(place, "release"))
+    File.ln_s!(File.cwd!(), Path.join(place, "clone"))
+
+    lines =
+      block
+      |> String.replace("FOLDER", "release")
+      |> String.replace("CLONE", "clone")
+      |> String.replace("VERSION", Mix.Project.config()[:version])
+
+    context =
+      update_in(context.environment, fn environment ->
+        {_, path} = List.keyfind(environment, "PATH", 0)
+        List.keystore(environment, "PATH", 0, {"PATH", "#{place}/bin:#{path}"})
+      end)
+
+    assert {text, 0} = run(context, place, "sh", ["-ec", lines])
+    assert text =~ "ecdsa_sha256: signed and verified", text
   end
 
   test "a rebar3 application", context do
@@ -319,8 +364,8 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
     end
   end
 
-  # As bin/release makes it, unpacked as Hex does, with the checksums of what is published beside it.
-  defp package(package, published) do
+  # As bin/release makes it, with the checksums of what is published beside it.
+  defp package(published) do
     {:ok, target} = Cryptoki.Build.Target.find()
     {:ok, worker} = Loader.worker()
     version = Mix.Project.config()[:version]
@@ -337,9 +382,9 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
         "#{Base.encode16(:crypto.hash(:sha256, bytes), case: :lower)}  #{name}\n"
       end
 
-    (published <> ".clone")
-    |> Package.make(Enum.join(checksums))
-    |> Package.unpack(package)
+    tarball = Package.make(published <> ".clone", Enum.join(checksums))
+    File.cp!(tarball, Path.join(published, Path.basename(tarball)))
+    tarball
   end
 
   defp application(project, name, package) do
@@ -357,13 +402,13 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
     project
   end
 
-  # rebar3 and Mix.install take it by git.
-  defp commit(package, tag \\ "none") do
-    repository = "#{package}-#{tag}.git"
+  # rebar3 takes it by git.
+  defp commit(package) do
+    repository = package <> ".git"
     File.cp_r!(package, repository)
     identity = ~w(-c user.name=test -c user.email=test@localhost -c init.defaultBranch=main)
 
-    for arguments <- [~w(init -q), ~w(add -A -f), ~w(commit -q -m test), ["tag", tag]] do
+    for arguments <- [~w(init -q), ~w(add -A -f), ~w(commit -q -m test), ~w(tag none)] do
       assert {_, 0} =
                System.cmd("git", identity ++ arguments, cd: repository, stderr_to_stdout: true)
     end
