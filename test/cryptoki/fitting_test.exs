@@ -50,7 +50,9 @@ defmodule Cryptoki.FittingTest do
     module = FaultyModule.new()
     wrong = %{rsa: :ecdsa_sha256, secp256r1: :sha256_rsa_pkcs, ed25519: :sha256_rsa_pkcs}
     start = fn id -> start_supervised!({Cryptoki, FaultyModule.options(module, [])}, id: id) end
-    pairs = KeyPairs.make(start.(:makes), Map.keys(wrong))
+    makes = start.(:makes)
+    # On the token: in processes of their own the instances have no session in common.
+    pairs = KeyPairs.make(makes, Map.keys(wrong), token: true)
     on_exit(fn -> FaultyModule.control(module, "") end)
 
     for said <- ["", " value=", " value=ff", " value=0100008000000000"] do
@@ -71,6 +73,12 @@ defmodule Cryptoki.FittingTest do
       right = [class: :private_key, id: pairs.rsa.id]
       assert {:ok, <<_::2048>>} = Cryptoki.sign(hsm, right, :sha256_rsa_pkcs, "text")
     end
+
+    FaultyModule.control(module, "")
+
+    for {_kind, key} <- pairs,
+        half <- Cryptoki.find!(makes, id: key.id),
+        do: :ok = Cryptoki.destroy(makes, half)
   end
 
   test "what is no key is none; that a private key verifies is for the token to say" do

@@ -77,6 +77,28 @@ defmodule Cryptoki.ReconnectTest do
     assert Reconnect.connected(List.last(failed)) == %Reconnect{}
   end
 
+  test "a library that crashes at its first work each time is started less and less often, until something works" do
+    crash = fn worked, reconnect ->
+      crashed = Error.new(:library_crashed, "SIGSEGV")
+      reconnect |> Reconnect.crashed(worked) |> Reconnect.failed(crashed, [])
+    end
+
+    crashes = fn worked ->
+      worked
+      |> Enum.map_reduce(%Reconnect{}, fn worked, reconnect ->
+        lost = crash.(worked, reconnect)
+        {lost.failures, Reconnect.connected(lost)}
+      end)
+      |> elem(0)
+    end
+
+    assert crashes.([0, 0, 0, 0]) == [1, 2, 3, 4]
+    assert crashes.([7, 7, 8, 8, 8, 9]) == [1, 2, 1, 2, 3, 1]
+    # What fails while it connects comes on top.
+    twice = crash.(7, Reconnect.connected(crash.(7, %Reconnect{})))
+    assert Reconnect.failed(twice, @absent, []).failures == 3
+  end
+
   test "a token that comes is reason for hope; others only for one that found none" do
     [absent] = after_failures(seen(["a"]))
     assert Reconnect.hopeful?(absent, :came)

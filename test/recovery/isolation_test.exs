@@ -2,7 +2,7 @@ defmodule Cryptoki.Recovery.IsolationTest do
   # `isolation: :process`: whatever a library does to its process, the VM and its other instances do not notice.
   use ExUnit.Case, async: false
 
-  alias Cryptoki.Error
+  alias Cryptoki.{Error, Instances}
   alias Cryptoki.Test.{Crashes, FaultyModule, MainToken, SoftHSM, Workers}
 
   @moduletag :capture_log
@@ -77,6 +77,51 @@ defmodule Cryptoki.Recovery.IsolationTest do
       assert {:error, %Error{reason: :library_crashed, executed: false}} = Cryptoki.random(hsm, 8)
       FaultyModule.control(module, "")
       assert %{state: :ready} = await_status(hsm, &(&1.state == :ready))
+    end
+
+    test "at the first work that it is given, too, until something works", %{module: module} do
+      hsm = start(module)
+      key = key(hsm)
+      server = Instances.get(hsm, :server)
+      crashes = fn -> elem(:sys.get_state(server).reconnect.crashes, 1) end
+      FaultyModule.control(module, "C_Sign crash=segv")
+      provoked(hsm, key, fn -> crashes.() == 3 end)
+      FaultyModule.control(module, "")
+      assert signed(hsm, key)
+      FaultyModule.control(module, "C_Sign crash=segv")
+      provoked(hsm, key, fn -> crashes.() == 1 end)
+    end
+
+    test "leaves no process, no thread and no file", %{module: module} do
+      hsm = start(module)
+      key = key(hsm)
+
+      held = fn ->
+        own = for kind <- ["fd", "task"], do: length(File.ls!("/proc/self/" <> kind))
+        {own, length(Workers.processes())}
+      end
+
+      again = fn ->
+        before = Cryptoki.status!(hsm).epoch
+        kill(hsm, "KILL")
+        _ready = await_status(hsm, &(&1.epoch > before and &1.sessions.open == 2))
+        assert signed(hsm, key)
+      end
+
+      again.()
+      before = held.()
+      for _ <- 1..10, do: again.()
+      await(fn -> held.() == before end)
+    end
+
+    test "goes with its keeper, and comes back", %{module: module} do
+      hsm = start(module)
+      key = key(hsm)
+      worker = worker(hsm)
+      {_, 0} = System.cmd("kill", ["-KILL", keeper(hsm)])
+      await(fn -> not alive?(worker) end)
+      await_status(hsm, &(&1.state == :ready and worker(hsm) not in [worker, nil]))
+      assert signed(hsm, key)
     end
 
     test "at the start is the error of the start", %{module: module} do

@@ -11,12 +11,12 @@ defmodule Cryptoki.Test.KeyPairs do
   alias Cryptoki.Test.{MainToken, OpenSSL, Parts}
 
   @doc "The private keys by their kinds, `:rsa` or the name of a curve, as far as the main token has them."
-  @spec make(Cryptoki.hsm(), [atom]) :: %{atom => Cryptoki.Key.t()}
-  def make(hsm, kinds) do
+  @spec make(Cryptoki.hsm(), [atom], keyword) :: %{atom => Cryptoki.Key.t()}
+  def make(hsm, kinds, more \\ []) do
     for kind <- kinds, !MainToken.lacks_key(kind), into: %{} do
       {mechanism, template} = Map.get(@kinds, kind, {:ec_key_pair_gen, [curve: kind]})
       # The id joins the halves.
-      template = [id: :crypto.strong_rand_bytes(8)] ++ template
+      template = [id: :crypto.strong_rand_bytes(8)] ++ more ++ template
       {_public, private} = Cryptoki.generate_key_pair!(hsm, mechanism, template)
       {kind, private}
     end

@@ -33,6 +33,7 @@ defmodule Cryptoki.Reconnect do
             others: {[], 0},
             patience: @patience_with_others,
             fruitless: {0, 0},
+            crashes: {0, 0},
             anew: :no,
             refused: false
 
@@ -45,6 +46,7 @@ defmodule Cryptoki.Reconnect do
           others: {others, non_neg_integer},
           patience: pos_integer,
           fruitless: {worked :: non_neg_integer, count :: non_neg_integer},
+          crashes: {worked :: non_neg_integer, count :: non_neg_integer},
           anew: :no | :done | :refused,
           refused: boolean
         }
@@ -74,11 +76,22 @@ defmodule Cryptoki.Reconnect do
 
   @doc "One that succeeded."
   @spec connected(t) :: t
-  def connected(%__MODULE__{fruitless: fruitless}), do: %__MODULE__{fruitless: fruitless}
+  def connected(%__MODULE__{fruitless: fruitless, crashes: crashes}),
+    do: %__MODULE__{fruitless: fruitless, crashes: crashes}
+
+  @doc """
+  A connected instance has lost its library's process, when so much has worked: one that crashes at the first work it is given
+  connects well each time, and is started less and less often all the same.
+  """
+  @spec crashed(t, worked :: non_neg_integer) :: t
+  def crashed(%__MODULE__{crashes: {before, count}} = reconnect, worked) do
+    count = if worked == before, do: count, else: 0
+    %{reconnect | crashes: {worked, count + 1}, failures: count}
+  end
 
   @doc "What a look at the slots has to say to one that waits: its token has come, or others did or went."
   @spec news(t, :came | :changed) :: t
-  def news(%__MODULE__{fruitless: fruitless}, :came), do: %__MODULE__{fruitless: fruitless}
+  def news(%__MODULE__{} = reconnect, :came), do: connected(reconnect)
   def news(%__MODULE__{} = reconnect, :changed), do: reconnect
 
   @doc "Whether that is a reason to try again at once: others are only for one that found no token."

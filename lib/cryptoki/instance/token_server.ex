@@ -360,12 +360,19 @@ defmodule Cryptoki.TokenServer do
 
   defp lose(state, error, others \\ []) do
     state = %{state | watch: Watch.removed(state.watch, token(state), error)}
-    state = state |> let_go(:absent, error) |> enter(:absent, error)
+    state = state |> crashed(error) |> let_go(:absent, error) |> enter(:absent, error)
     if state.connect_timer, do: Process.cancel_timer(state.connect_timer)
     reconnect = Reconnect.failed(state.reconnect, error, others)
     delay = Reconnect.delay(reconnect, state.options.reconnect)
     %{state | connect_timer: Process.send_after(self(), :connect, delay), reconnect: reconnect}
   end
+
+  defp crashed(%{state: :ready} = state, %Error{reason: :library_crashed}) do
+    {:ok, %{worked: worked}} = Wait.instance_info(state.target.native)
+    %{state | reconnect: Reconnect.crashed(state.reconnect, worked)}
+  end
+
+  defp crashed(state, _error), do: state
 
   # The token was reached.
   defp lock(state, error) do

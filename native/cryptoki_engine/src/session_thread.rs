@@ -16,8 +16,28 @@ use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
 use std::sync::Arc;
 
-/// A request to close a session: the answer comes when it is closed.
-pub type Close = Arc<Request<(), ()>>;
+/// A request to close a session: the answer comes when it is closed, also by a thread that was ending when it was asked.
+pub struct Close(Option<Arc<Request<(), ()>>>);
+
+impl Close {
+    /// That of whoever waits for it.
+    pub fn of(request: Arc<Request<(), ()>>) -> Self {
+        Self(Some(request))
+    }
+
+    /// It was not handed over: whoever has asked is told otherwise.
+    pub fn take_back(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Close {
+    fn drop(&mut self) {
+        if let Some(request) = self.0.take() {
+            request.serve(None, |()| Ok(()));
+        }
+    }
+}
 
 /// How a session is reached.
 pub struct Reach {
@@ -321,9 +341,7 @@ impl Thread {
             Fate::Over(end) => status.tell(Event::Ended(end)),
             Fate::Lost(failure) => status.tell(Event::Lost(failure)),
         }
-        if let Some(request) = last.request {
-            request.serve(None, |()| Ok(()));
-        }
+        drop(last.request);
         status.settle();
     }
 }

@@ -13,6 +13,9 @@ static BUFFER: libc::c_int = 512 << 10;
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
+/// Whether the kernel says who sends.
+pub const SENDERS_ARE_TOLD: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// A process that has sent something, as the kernel says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
@@ -230,15 +233,12 @@ impl Channel {
 
     /// Waits until there is something to receive, or the end; false when the time is over.
     pub fn wait(&self, limit: Option<Duration>) -> Result<bool> {
-        let milliseconds = limit.map_or(-1, |limit| {
-            i32::try_from(limit.as_millis().max(1)).unwrap_or(i32::MAX)
-        });
-        poll([self], milliseconds)
+        poll([self], milliseconds(limit))
     }
 
-    /// The same on one of two, for as long as it takes.
-    pub fn wait_for_either(&self, other: &Self) -> Result<()> {
-        poll([self, other], -1).map(drop)
+    /// The same on one of two.
+    pub fn wait_for_either(&self, other: &Self, limit: Option<Duration>) -> Result<bool> {
+        poll([self, other], milliseconds(limit))
     }
 
     /// Whether there is something to receive, or the end.
@@ -256,6 +256,13 @@ impl Channel {
     pub fn as_descriptor(&self) -> BorrowedFd<'_> {
         std::os::fd::AsFd::as_fd(&self.0)
     }
+}
+
+/// Without a limit for as long as it takes.
+fn milliseconds(limit: Option<Duration>) -> libc::c_int {
+    limit.map_or(-1, |limit| {
+        i32::try_from(limit.as_millis().max(1)).unwrap_or(i32::MAX)
+    })
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -347,8 +354,10 @@ mod tests {
     fn whoever_waits_for_two_is_woken_by_either() {
         let ((one, other), (quiet, _kept)) = (Channel::pair().unwrap(), Channel::pair().unwrap());
         other.send(b"a", None).unwrap();
-        one.wait_for_either(&quiet).unwrap();
-        quiet.wait_for_either(&one).unwrap();
+        assert!(one.wait_for_either(&quiet, None).unwrap());
+        assert!(quiet.wait_for_either(&one, None).unwrap());
+        let moment = Some(Duration::from_millis(1));
+        assert!(!quiet.wait_for_either(&quiet, moment).unwrap());
         assert!(one.has_news() && !quiet.has_news());
     }
 }

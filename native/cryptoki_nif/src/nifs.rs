@@ -22,7 +22,7 @@ use cryptoki_engine::request::lease::{Lease, Refused};
 use cryptoki_engine::request::pace::Pace;
 use cryptoki_engine::request::request::{Request, Times};
 use cryptoki_engine::session::status::Event;
-use cryptoki_engine::session_thread;
+use cryptoki_engine::session_thread::{self, Close};
 use cryptoki_engine::site::State;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::values::Secret;
@@ -169,9 +169,13 @@ fn session_overdue<'a>(env: Env<'a>, session: Term<'a>) -> Encoded {
 fn session_close<'a>(env: Env<'a>, reference: Term<'a>, session: Term<'a>) -> Encoded {
     guard(env, || {
         let session = resource::<SessionResource>(session)?;
-        let ended = |_| Failure::own(Reason::SessionLost, "the session has ended before");
         Some(ask(env, reference, (), |request| {
-            session.0.close.send(request).map_err(ended)
+            let sent = session.0.close.send(Close::of(request));
+            sent.map_err(|unsent| {
+                // No thread of the VM delivers an answer.
+                unsent.into_inner().take_back();
+                Failure::own(Reason::SessionLost, "the session has ended before")
+            })
         }))
     })
 }

@@ -47,7 +47,10 @@ pub fn serve(inside: &Inside, mut link: Link) {
     let pace = Pace::default();
     let mut session = None;
     while let Some(ask) = next(&mut link, &pace) {
-        let outcome = guarded(|| answer(inside, &log, &mut session, &ask, &Asker(&link)));
+        let outcome = match &ask {
+            Ok(ask) => guarded(|| answer(inside, &log, &mut session, ask, &Asker(&link))),
+            Err(failure) => Some(Err(failure.clone())),
+        };
         let answer = after(inside, &log, &mut session, outcome);
         let sent = link.send(&answer, None);
         // Overwriting much takes its time, for which nobody waits.
@@ -72,8 +75,8 @@ pub fn serve(inside: &Inside, mut link: Link) {
     }
 }
 
-/// What comes next. Whoever has just answered looks for it a while before it sleeps.
-fn next(link: &mut Link, pace: &Pace) -> Option<Ask> {
+/// What comes next, or that it was too much. Whoever has just answered looks for it a while before it sleeps.
+fn next(link: &mut Link, pace: &Pace) -> Option<Result<Ask>> {
     loop {
         if !link.peek() && pace.threads_look() {
             pace.find(|| link.peek().then_some(()));
@@ -81,7 +84,11 @@ fn next(link: &mut Link, pace: &Pace) -> Option<Ask> {
         match link.receive() {
             // Too late: it was answered.
             Ok(Ask::Abandon) => {}
-            Ok(ask) => return Some(ask),
+            Ok(ask) => return Some(Ok(ask)),
+            Err(Broken::NoRoom) => {
+                let why = "more than the process of the library has memory for: give it in parts, or give it more (memory:)";
+                return Some(Err(Failure::own(Reason::InvalidArgument, why)));
+            }
             Err(_) => return None,
         }
     }

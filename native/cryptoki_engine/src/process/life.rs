@@ -72,6 +72,8 @@ pub struct Life {
     /// What it is told.
     pub notices: Notices,
     noted: AtomicBool,
+    /// It has said who it is.
+    greeted: AtomicBool,
 }
 
 impl Life {
@@ -115,6 +117,7 @@ impl Life {
             end,
             notices,
             noted: AtomicBool::new(false),
+            greeted: AtomicBool::new(false),
         });
         let _ = to_watch.send((life.clone(), child, alive));
         // What it is told it is told by one that may wait for it.
@@ -122,7 +125,13 @@ impl Life {
         life.lock().ends.push(Arc::downgrade(link.channel()));
         begun(&life);
         life.greet(&mut link, start, program)?;
-        spawn("cryptoki-notices", move || told.tell(link))
+        let liar = Arc::downgrade(&life);
+        let broken = move || {
+            if let Some(life) = liar.upgrade() {
+                life.kill("it had answered what was not asked");
+            }
+        };
+        spawn("cryptoki-notices", move || told.tell(link, broken))
             .inspect_err(|_| life.kill("no thread"))?;
         Ok(life)
     }
@@ -133,25 +142,24 @@ impl Life {
             let why = format!("{}{why}", program.display());
             Failure::own(Reason::LibraryNotLoaded, why)
         };
-        let hello = if link.wait(FIRST_WORD) {
-            link.receive_with::<Hello>()
-        } else {
-            Err(Broken::Gone)
-        };
+        let hello = link.receive_with::<Hello>().and_then(|(hello, with)| {
+            let ours = self.is_ours(with.sender)?;
+            Ok((hello, ours))
+        });
         match hello {
-            Ok((hello, _with)) if hello != Hello::ours() => {
+            Ok((hello, _ours)) if hello != Hello::ours() => {
                 self.kill("it is of another version");
                 return Err(refused(
                     " is of another version than this library: compile cryptoki again",
                 ));
             }
-            Ok((_hello, with)) if !self.is_ours(with.sender) => {
+            Ok((_hello, false)) => {
                 self.kill("it is another one");
                 return Err(refused(
                     ": what answers is not the process that was started",
                 ));
             }
-            Ok(_) => {}
+            Ok((_hello, true)) => {}
             Err(_) => {
                 self.kill_program();
                 let ended = self.ended("it has not said who it is");
@@ -161,7 +169,10 @@ impl Life {
         // One word after the other: a descriptor comes with the one that it belongs to.
         let started = link.send(start, None);
         match started.and_then(|()| link.receive::<Ready>()) {
-            Ok(Ready { secret }) if secret == start.secret => Ok(()),
+            Ok(Ready { secret }) if secret == start.secret => {
+                self.greeted.store(true, SeqCst);
+                Ok(())
+            }
             Ok(_) => {
                 self.kill("it had not listened");
                 Err(refused(
@@ -172,13 +183,13 @@ impl Life {
         }
     }
 
-    /// Whether it is in the group that was started, and of our user; where the kernel does not say it, it is believed.
-    fn is_ours(&self, sender: Option<channel::Sender>) -> bool {
-        sender.is_none_or(|sender| {
-            // One that has been reaped was ours: it is seen by what it does not say any more.
-            let group = process::group(sender.process).unwrap_or(self.process);
-            (sender.user, group) == (process::user(), self.process)
-        })
+    /// Whether it is in the group that was started, and of our user; where no kernel says it, it is believed.
+    fn is_ours(&self, sender: Option<channel::Sender>) -> std::result::Result<bool, Broken> {
+        let Some(sender) = sender else {
+            return Ok(!channel::SENDERS_ARE_TOLD);
+        };
+        let group = process::group(sender.process).ok_or(Broken::Gone)?;
+        Ok((sender.user, group) == (process::user(), self.process))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -188,10 +199,13 @@ impl Life {
     /// Waits for the end, on a thread of its own; whoever waits for an answer is woken.
     fn watch(&self, alive: Sender<()>) {
         let ended = self.hear_the_end();
-        // Whatever of it is left, and what it has started; its number is nobody else's as long as it is not reaped.
-        process::kill_group(self.process);
+        if ended.is_none() {
+            // Its keeper has not ended what it has started. Where the VM leaves the ends of children to the kernel the number is
+            // free from then on: one that has said how it ended, as all do but who was ended itself, is not followed.
+            process::kill_group(self.process);
+        }
         let mut state = self.lock();
-        state.ended = Some(ended);
+        state.ended = Some(ended.unwrap_or(Ended::Unknown));
         for channel in state.ends.drain(..).filter_map(|channel| channel.upgrade()) {
             channel.end();
         }
@@ -200,21 +214,31 @@ impl Life {
         self.over.notify_all();
     }
 
-    fn hear_the_end(&self) -> Ended {
-        let _ = self.keeper.wait_for_either(&self.killed.0);
+    /// What the keeper says of it; none: it is gone without a word, or says nothing.
+    fn hear_the_end(&self) -> Option<Ended> {
+        let ended = self
+            .keeper
+            .wait_for_either(&self.killed.0, Some(FIRST_WORD));
+        if !ended.unwrap_or(true) {
+            if !self.greeted.load(SeqCst) {
+                self.kill_program();
+                self.kill("it has not said who it is");
+            }
+            let _ = self.keeper.wait_for_either(&self.killed.0, None);
+        }
         let (mut note, mut heard) = ([0; 5], 0);
         while let Some(room) = note.get_mut(heard..).filter(|room| !room.is_empty()) {
             // A driver, or whoever has stopped it, may keep it from ending: then nobody waits for it any more.
             if !self.keeper.wait(Some(GIVEN_UP)).unwrap_or(true) {
                 self.give_up();
-                return Ended::Unknown;
+                return None;
             }
             match self.keeper.receive(room) {
-                Ok(0) | Err(_) => return Ended::Unknown,
+                Ok(0) | Err(_) => return None,
                 Ok(count) => heard += count,
             }
         }
-        Ended::of(note)
+        Some(Ended::of(note))
     }
 
     fn give_up(&self) {
@@ -290,12 +314,19 @@ impl Life {
                 Failure::own(Reason::InvalidArgument, why)
             }
             Broken::Malformed => {
-                let ended = self.ended("it had sent what cannot be read");
+                // At once: it is not to be given anything by another session.
+                let why = "it had sent what cannot be read";
+                self.kill(why);
+                let ended = self.ended(why);
                 let what = format!("has sent what cannot be read, and {ended}");
                 Failure::misbehaved("the process of the library", &what)
             }
-            Broken::Gone => {
-                let ended = self.ended("it had closed its connection");
+            Broken::Gone | Broken::NoRoom => {
+                let ended = self.ended(if how == Broken::Gone {
+                    "it had closed its connection"
+                } else {
+                    "there was no memory for what it had sent"
+                });
                 Failure::own(
                     Reason::LibraryCrashed,
                     format!("the process of the library {ended}"),

@@ -1,5 +1,7 @@
 //! A connection on which one side asks and the other answers. What comes is bounded, and overwritten when it was read.
 
+pub use crate::process::pieces::Broken;
+
 use crate::process::pieces;
 use cryptoki_ffi::channel::{Channel, With};
 use cryptoki_ffi::values::Secret;
@@ -19,17 +21,6 @@ const BEYOND: usize = 128 << 20;
 const SMALL: usize = 8 << 10;
 /// The length.
 const HEADER: usize = 4;
-
-/// Why there is no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Broken {
-    /// The other side is gone.
-    Gone,
-    /// It sends what cannot be read.
-    Malformed,
-    /// What is to be sent is too long.
-    TooLong,
-}
 
 /// An end of it.
 pub struct Link {
@@ -144,13 +135,9 @@ impl Link {
             self.come[left..left + whole].zeroize();
             return read;
         }
-        let (mut gone, come) = (false, HEADER..std::mem::take(&mut self.filled));
+        let come = HEADER..std::mem::take(&mut self.filled);
         begin_message();
-        pieces::receive(&self.channel, &mut self.come, come, length, &mut gone).ok_or(if gone {
-            Broken::Gone
-        } else {
-            Broken::Malformed
-        })
+        pieces::receive(&self.channel, &mut self.come, come, length)
     }
 }
 

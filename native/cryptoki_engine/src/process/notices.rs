@@ -1,7 +1,7 @@
 //! What a process is told over its first connection, one after the other, and who hears what it says to that.
 
 use crate::process::fitting;
-use crate::process::link::Link;
+use crate::process::link::{Broken, Link};
 use crate::process::wire::{Notice, Noticed};
 use crossbeam_channel::{Receiver, SendError, Sender, unbounded};
 use cryptoki_ffi::channel::Channel;
@@ -129,8 +129,8 @@ impl Notices {
 }
 
 impl Told {
-    /// Tells it; gone, the process ends.
-    pub fn tell(self, mut link: Link) {
+    /// Tells it; gone, the process ends. `broken` is called when it answers what was not asked.
+    pub fn tell(self, mut link: Link, broken: impl FnOnce()) {
         while let Ok(Notification { notice, with, hear }) = self.queue.recv() {
             *lock(&self.asked) = Some(Instant::now());
             let answer = link
@@ -139,8 +139,15 @@ impl Told {
                 .and_then(|noticed| fitting::of_notice(&notice, &noticed).map(|()| noticed));
             *lock(&self.asked) = None;
             drop(with);
-            let Ok(answer) = answer else { break };
-            hear.told(Ok(answer));
+            match answer {
+                Ok(answer) => hear.told(Ok(answer)),
+                Err(how) => {
+                    if how == Broken::Malformed {
+                        broken();
+                    }
+                    break;
+                }
+            }
         }
     }
 }
@@ -182,7 +189,7 @@ mod tests {
     fn who_asks_one_that_is_silent_is_refused_until_it_answers() {
         let (notices, told) = Notices::new();
         let (ours, theirs) = Channel::pair().unwrap();
-        let telling = std::thread::spawn(move || told.tell(Link::asking(ours)));
+        let telling = std::thread::spawn(move || told.tell(Link::asking(ours), || ()));
         let (hear, hears) = heard();
         assert_eq!(notices.ask(Notice::Inside, hear), Ok(()));
         while notices.silent() < SILENT {

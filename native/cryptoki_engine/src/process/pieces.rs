@@ -12,6 +12,19 @@ use zeroize::{Zeroize, Zeroizing};
 /// Memory for more is taken as it comes: what is announced may not come. Most of the large ones have a mebibyte of data.
 const STEP: usize = 2 << 20;
 
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The other side is gone.
+    Gone,
+    /// It sends what cannot be read.
+    Malformed,
+    /// What is to be sent is too long.
+    TooLong,
+    /// What has come is more than there is memory for. It was received, and is gone; what comes next is not.
+    NoRoom,
+}
+
 /// Sends something of so many bytes behind its header: what is small is put together, what is large goes by itself.
 pub fn send<T: Serialize>(
     channel: &Channel,
@@ -77,27 +90,30 @@ impl postcard::ser_flavors::Flavor for Outgoing<'_> {
     }
 }
 
-/// What a message of `length` bytes stands for, of which `come` is the beginning; none: it is not all there, or it cannot
-/// be read. The room of `come` is used for the rest of it, and overwritten. `gone` is set when no more comes.
+/// What a message of `length` bytes stands for, of which `come` is the beginning. The room of `come` is used for the rest of
+/// it, and overwritten.
 pub fn receive<T: DeserializeOwned>(
     channel: &Channel,
     room: &mut [u8],
     come: std::ops::Range<usize>,
     length: usize,
-    gone: &mut bool,
-) -> Option<T> {
+) -> Result<T, Broken> {
+    let mut broken = None;
     let incoming = Incoming {
         channel,
         room,
         come,
         left: length,
-        gone,
+        broken: &mut broken,
         last: Secret::default(),
     };
     let mut reader = postcard::Deserializer::from_flavor(incoming);
     let value = T::deserialize(&mut reader);
-    let left = reader.finalize().ok()?;
-    value.ok().filter(|_| left == 0)
+    let left = reader.finalize();
+    match (value, left, broken) {
+        (Ok(value), Ok(0), None) => Ok(value),
+        (_, _, broken) => Err(broken.unwrap_or(Broken::Malformed)),
+    }
 }
 
 struct Incoming<'l> {
@@ -107,7 +123,8 @@ struct Incoming<'l> {
     come: std::ops::Range<usize>,
     /// What of the message was not read yet.
     left: usize,
-    gone: &'l mut bool,
+    /// Why no more can be read.
+    broken: &'l mut Option<Broken>,
     /// What was read last, when it was too much for the room.
     last: Secret,
 }
@@ -140,11 +157,25 @@ impl Incoming<'_> {
     fn some(&mut self, count: std::io::Result<usize>) -> postcard::Result<usize> {
         match count {
             Ok(count) if count > 0 => Ok(count),
-            _ => {
-                *self.gone = true;
-                Err(Error::DeserializeUnexpectedEnd)
-            }
+            _ => Err(self.breaks(Broken::Gone)),
         }
+    }
+
+    fn breaks(&mut self, how: Broken) -> Error {
+        self.broken.get_or_insert(how);
+        Error::DeserializeUnexpectedEnd
+    }
+
+    /// The rest of the message, of which so many bytes are left, comes and is gone.
+    fn discard(&mut self, mut left: usize) -> postcard::Result<()> {
+        let come = self.come(left);
+        left -= come.len();
+        while left > 0 {
+            let most = left.min(self.room.len());
+            let count = self.channel.receive(&mut self.room[..most]);
+            left -= self.some(count)?;
+        }
+        Ok(())
     }
 
     /// So many, where they stay.
@@ -152,7 +183,10 @@ impl Incoming<'_> {
         let mut piece = Secret::default();
         while piece.len() < length {
             let next = (length - piece.len()).min(piece.len().max(STEP));
-            grow(&mut piece, next)?;
+            if !grow(&mut piece, next) {
+                self.discard(length - piece.len() + self.left)?;
+                return Err(self.breaks(Broken::NoRoom));
+            }
             let enough = piece.len() + next;
             let come = self.come(next);
             piece.extend_from_slice(&self.room[come.clone()]);
@@ -209,16 +243,16 @@ impl<'l> postcard::de_flavors::Flavor<'l> for Incoming<'l> {
     }
 }
 
-/// Room for more; what is copied on the way is overwritten where it was.
-fn grow(piece: &mut Secret, by: usize) -> postcard::Result<()> {
+/// Room for more, where there is any; what is copied on the way is overwritten where it was.
+fn grow(piece: &mut Secret, by: usize) -> bool {
     if piece.capacity() - piece.len() >= by {
-        return Ok(());
+        return true;
     }
     let mut larger = Vec::new();
-    larger
-        .try_reserve_exact(piece.len() + by)
-        .map_err(|_| Error::DeserializeUnexpectedEnd)?;
-    larger.extend_from_slice(piece);
-    wipe(std::mem::replace(piece, Zeroizing::new(larger)));
-    Ok(())
+    let there_is = larger.try_reserve_exact(piece.len() + by).is_ok();
+    if there_is {
+        larger.extend_from_slice(piece);
+        wipe(std::mem::replace(piece, Zeroizing::new(larger)));
+    }
+    there_is
 }

@@ -110,13 +110,17 @@ impl Away {
         }
         self.is(answered.open);
         self.in_operation = answered.in_operation;
+        let mut reopened = None;
         for news in answered.news {
             match news {
-                // All else is for this side to say: it closes what it says is over.
-                News::Told(event @ Event::Reopened(_)) => self.status.tell(event),
+                // All else is for this side to say: it closes what it says is over. Of many it is the last that is so.
+                News::Told(event @ Event::Reopened(_)) => reopened = Some(event),
                 News::Told(_) => {}
                 News::Counted(works, failure) => self.status.count(works, failure.as_ref()),
             }
+        }
+        if let Some(event) = reopened {
+            self.status.tell(event);
         }
         self.fate = answered.fate.map(|fate| match fate {
             wire::Fate::Over(end) => Fate::Over(end),

@@ -127,7 +127,8 @@ impl Worker {
             *starting = Arc::downgrade(life);
         };
         let life = Life::begin(program, &settings.environment, &start, begun)?;
-        let link = life.connect(Notice::Control)?;
+        let link = life.connect(Notice::Control);
+        let link = link.inspect_err(|_| life.kill("it could not be given orders"))?;
         seat.now = Some((life.clone(), link));
         let opened = self.order(seat, &Order::Open(settings.clone()));
         if let Err(failure) = opened {

@@ -2,7 +2,10 @@
 
 use crate::isolated::{Isolated, process_limit, why};
 use cryptoki_engine::library::lanes::STACK;
+use cryptoki_engine::operation::operation::Operation;
 use cryptoki_ffi::failure::Reason;
+use cryptoki_ffi::values::{Data, Mechanism, Parameter};
+use cryptoki_sys::CKM_SHA256;
 
 /// The least that can be asked for.
 const MEMORY: u64 = 32 << 20;
@@ -22,6 +25,26 @@ fn stacks_are_no_part_of_the_memory_that_a_library_may_have() {
     while limit() != MEMORY + (1 + 4) * STACK as u64 {
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn what_is_more_than_there_is_memory_for_is_refused_and_the_others_go_on() {
+    let Some(world) = Isolated::ready(Some(MEMORY)) else {
+        return;
+    };
+    let _session = world.session().unwrap();
+    let process = world.process_of_library();
+    let much = Operation::digest {
+        mechanism: Mechanism {
+            kind: CKM_SHA256,
+            parameter: Parameter::Raw(Data::default()),
+        },
+        data: Data::copied(&vec![7; 4 * MEMORY as usize]),
+    };
+    let refused = why(world.run(much), Reason::InvalidArgument);
+    assert!(refused.contains("memory:"), "{refused}");
+    assert!(world.signs());
+    assert_eq!(process, world.process_of_library());
 }
 
 #[test]

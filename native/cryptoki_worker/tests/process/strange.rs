@@ -22,7 +22,7 @@ use cryptoki_engine::session::status::{End, Event, Owner, Status};
 use cryptoki_engine::session::work::{Fate, Work};
 use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
-use cryptoki_ffi::process::{Ended, leave, take_standard_channels};
+use cryptoki_ffi::process::{Ended, leave, take_standard_channels, user};
 use cryptoki_ffi::values::Handle;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,12 @@ static BEGIN: extern "C" fn() = {
             }
             Ok("parrot") => liar(Hello::ours(), |_secret| [7; 32]),
             Ok("stranger") => another("liar"),
+            Ok("other user") => {
+                // SAFETY: changes the user of this process, which has one thread.
+                unsafe { libc::setuid(NOBODY) };
+                liar(Hello::ours(), |secret| secret)
+            }
+            Ok("stutter") => stutter(),
             Ok("no thread") => leave(i32::from(!nothing_is_left_where_there_is_no_thread())),
             _ => {}
         }
@@ -64,6 +70,17 @@ enum Lie {
     Length,
     Kind,
     More,
+}
+
+const NOBODY: u32 = 65_534;
+
+/// Half a word, and no more.
+fn stutter() -> ! {
+    let (first, keeper) = take_standard_channels().unwrap();
+    first.send(&[9, 0, 0], None).unwrap();
+    let _ = keeper.receive(&mut [0]);
+    let _ = keeper.receive(&mut [0]);
+    leave(6)
 }
 
 /// Another process answers, in a group of its own.
@@ -99,9 +116,12 @@ fn liar(hello: Hello, hears: fn([u8; 32]) -> [u8; 32]) -> ! {
                 _ => session(connection, epoch),
             });
         }
-        link.send(&noticed, None).unwrap();
+        let _ = link.send(&noticed, None);
     }
-    leave(0)
+    // It stays, unless it is ended.
+    loop {
+        std::thread::park();
+    }
 }
 
 fn control(mut link: Link, epoch: u64) {
@@ -270,7 +290,12 @@ fn who_is_of_another_version_or_another_one_is_told_nothing() {
         ("other version", "of another version"),
         ("stranger", "not the process that was started"),
         ("parrot", "says what another has said"),
+        ("other user", "not the process that was started"),
+        ("stutter", "it has not said who it is"),
     ] {
+        if task == "other user" && user() != 0 {
+            continue;
+        }
         let Err(Failure::Own { reason, detail }) = launch(task) else {
             panic!("it was started")
         };
