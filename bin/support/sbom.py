@@ -1,7 +1,7 @@
 """What a crate is made of, as CycloneDX 1.5: sbom.py CRATE TIMESTAMP < `cargo metadata`, in the folder of Cargo.lock.
 
 The crates that are linked into it, with their licences and the checksums of Cargo.lock; not those that only build or
-test it. The same lock file gives the same bytes.
+test it, as macros do, which run in the compiler, with all that they need. The same lock file gives the same bytes.
 """
 import json
 import re
@@ -22,10 +22,16 @@ with open("Cargo.lock") as lock:
     }
 
 
+def macro(package):
+    return any("proc-macro" in target["kind"] for target in packages[package]["targets"])
+
+
 def linked(package):
     """The crates that one needs when it runs."""
     return [
-        other["pkg"] for other in nodes[package]["deps"] if any(kind["kind"] is None for kind in other["dep_kinds"])
+        other["pkg"]
+        for other in nodes[package]["deps"]
+        if any(kind["kind"] is None for kind in other["dep_kinds"]) and not macro(other["pkg"])
     ]
 
 
