@@ -216,6 +216,36 @@ defmodule Cryptoki.BuildTest do
     assert message == "the native library /nowhere.so cannot be read: no such file or directory"
   end
 
+  # The same with a cargo that only says so: test/ready_made_test.exs.
+  test "what a release has and cannot be had is built by cargo", context do
+    %{project: project, folder: folder} = context
+    {:ok, target} = Cryptoki.Build.Target.find()
+    checksums = Path.join(project, "checksums.txt")
+    none = String.duplicate("0", 64)
+    version = Mix.Project.config()[:version]
+    names = ["cryptoki_nif-#{version}-#{target}.so", "cryptoki_worker-#{version}-#{target}"]
+    File.write!(checksums, for(name <- names, do: "#{none}  #{name}\n"))
+    File.rm_rf!(folder)
+    source(project, exported(5))
+    empty = Path.join(project, "cache")
+    nowhere = [{"CRYPTOKI_BASE_URL", "http://127.0.0.1:9"}, {"CRYPTOKI_CACHE", empty}]
+    assert {text, 0} = mix(project, "Mix.Task.run(:compile)", nowhere)
+
+    for name <- names,
+        do: assert(text =~ ~r/the ready-made #{name} is not in .*Building with cargo/)
+
+    assert File.read!(library(folder)) == File.read!(built(project, ""))
+    assert System.cmd(worker(folder), []) == {"a worker\n", 0}
+    # Asked again, it has what it wants.
+    assert {:noop, []} = result(project, [], nowhere)
+
+    File.rm_rf!(folder)
+    assert {:ok, []} = result(project, [], nowhere)
+    assert File.read!(library(folder)) == File.read!(built(project, ""))
+  after
+    File.rm!(Path.join(context.project, "checksums.txt"))
+  end
+
   test "a ready-made worker goes with a ready-made library, and none without it", context do
     %{project: project, folder: folder} = context
     build(project)

@@ -85,6 +85,7 @@ defmodule Cryptoki.ReleaseTest do
     end
 
     assert components["cryptoki_ffi"]
+
     # The model checker of the tests is in none of it, and what runs in the compiler is not linked.
     refute components["loom"]
     for name <- ~w(syn quote proc-macro2 unicode-ident heck), do: refute(components[name], name)
