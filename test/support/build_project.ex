@@ -4,8 +4,6 @@ defmodule Cryptoki.Test.BuildProject do
 
   alias Cryptoki.Test.SoftHSM
 
-  @root File.cwd!()
-
   @doc "A new one, with Cargo.toml for the two crates that are installed, the worker in the least form."
   @spec directory(String.t()) :: Path.t()
   def directory(name) do
@@ -14,9 +12,9 @@ defmodule Cryptoki.Test.BuildProject do
     for folder <- folders, do: File.mkdir_p!(Path.join(project, folder))
 
     for file <- ~w(mix.exs build),
-        do: File.cp_r!(Path.join(@root, file), Path.join(project, file))
+        do: File.cp_r!(Path.join(File.cwd!(), file), Path.join(project, file))
 
-    cargo = File.read!(Path.join(@root, "Cargo.toml"))
+    cargo = File.read!(Path.join(File.cwd!(), "Cargo.toml"))
 
     members = ~s(members = ["native/cryptoki_nif", "native/cryptoki_worker"])
 
