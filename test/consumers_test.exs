@@ -5,7 +5,7 @@ defmodule Cryptoki.ConsumersTest do
   # its release; each asks the token's library for its slots. The crates that are not ours come from
   # the cargo cache of this project.
 
-  alias Cryptoki.Test.SoftHSM
+  alias Cryptoki.Test.{Package, SoftHSM}
 
   @root File.cwd!()
   @moduletag timeout: 1_800_000
@@ -88,6 +88,32 @@ defmodule Cryptoki.ConsumersTest do
              System.cmd(command, ["foreground"], Keyword.put(options, :env, environment))
 
     assert text =~ "embedded: works", text
+  end
+
+  test "by package: the fault module, with the command of guides/testing.md", context do
+    project = Path.join(context.directory, "by_package")
+    tarball = Package.make(Path.join(context.directory, "package"), "")
+    Package.unpack(tarball, Path.join(project, "deps/cryptoki"))
+    guide = File.read!("guides/testing.md")
+    [_, command] = Regex.run(~r/^\$ (cargo build .*-p faulty_module)$/m, guide)
+    [_, built] = Regex.run(~r/^  @built "(.+)"$/m, guide)
+    environment = [{"CARGO_NET_OFFLINE", "true"} | clean_environment()]
+    options = [cd: project, env: environment, stderr_to_stdout: true]
+    assert {text, 0} = System.cmd("sh", ["-ec", command], options)
+    assert text =~ "Compiling faulty_module", text
+
+    # As the page uses it: a copy, with its settings beside it.
+    library = Path.join(project, "faulty.so")
+    File.cp!(Path.join(project, built), library)
+    softhsm = SoftHSM.library_copy()
+    control = library <> ".control"
+    File.write!(library <> ".env", "FAULTY_TARGET=#{softhsm}\nFAULTY_CONTROL=#{control}\n")
+    assert {:ok, [_ | _]} = Cryptoki.slots(library: library)
+    File.write!(control, "C_GetSlotList rv=0x30\n")
+    assert {:error, %{reason: :device_error}} = Cryptoki.slots(library: library)
+
+    readme = File.read!(Path.join(project, "deps/cryptoki/native/faulty_module/README.md"))
+    assert readme =~ "FAULTY_CONTROL"
   end
 
   # Typed into it once the applications run.
