@@ -94,15 +94,20 @@ defmodule Cryptoki.DistributionTest do
   # What the guide has, with the names of the test.
   defp node!(%{directory: directory}, certificate, key \\ nil) do
     config = Path.join(directory, "#{System.unique_integer([:positive])}.conf")
+    guide = File.read!("guides/tls.md")
+    [_, file] = Regex.run(~r/^```erlang\n(.*?)^```/ms, guide)
 
-    File.write!(config, """
-    'Elixir.Cryptoki.SSL':'distribution!'(
-        '#{@name}', \#{label => <<"#{key || certificate}">>},
-        \#{certfile => "#{directory}/#{certificate}.pem", cacertfile => <<"#{directory}/ca.pem">>}).
-    """)
+    names = [
+      {"'Elixir.MyApp.HSM'", "'#{@name}'"},
+      {~s(<<"node">>), ~s(<<"#{key || certificate}">>)},
+      {"/etc/acme/node.pem", "#{directory}/#{certificate}.pem"},
+      {"/etc/acme/ca.pem", "#{directory}/ca.pem"}
+    ]
 
-    flags =
-      ~w(-proto_dist inet_tls -ssl_dist_optfile #{config} -setcookie #{Node.get_cookie()} -kernel net_setuptime 120)
+    File.write!(config, Enum.reduce(names, file, &replace/2))
+    [_, flags] = Regex.run(~r/flags `(-proto_dist .*? FILE)`/, guide)
+    flags = String.split(replace({"FILE", config}, flags))
+    flags = flags ++ ~w(-setcookie #{Node.get_cookie()} -kernel net_setuptime 120)
 
     paths = for path <- :code.get_path(), do: [~c"-pa", to_charlist(path)]
 
@@ -120,6 +125,11 @@ defmodule Cryptoki.DistributionTest do
     {:ok, _} = :peer.call(peer, :application, :ensure_all_started, [:cryptoki], 120_000)
     :ok = :peer.call(peer, :logger, :set_primary_config, [:level, :none], 120_000)
     {peer, node}
+  end
+
+  defp replace({name, own}, text) do
+    assert [_before, _behind] = String.split(text, name)
+    String.replace(text, name, own)
   end
 
   defp stop(peer) do
@@ -147,8 +157,11 @@ defmodule Cryptoki.DistributionTest do
     test "are those of both sides", %{directory: directory} do
       own = [ssl: [verify_fun: {&__MODULE__.any/3, nil}, versions: [:"tlsv1.2"]]]
 
+      # As strings of Erlang, too.
+      options = Keyword.update!(options(directory), :certfile, &to_charlist/1)
+
       assert {:ok, [server: server, client: client]} =
-               SSL.distribution(@name, [label: "ec"], options(directory) ++ own)
+               SSL.distribution(@name, [label: "ec"], options ++ own)
 
       assert server[:fail_if_no_peer_cert]
       refute Keyword.has_key?(client, :fail_if_no_peer_cert)
