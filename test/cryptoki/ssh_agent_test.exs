@@ -373,6 +373,34 @@ defmodule Cryptoki.SSHAgentTest do
     GenServer.stop(again)
   end
 
+  test "its supervisor starts it again, on the same socket", %{path: path} = context do
+    keys = [{context.hsm, context.keys.ed25519}]
+    spec = Agent.child_spec(path: path, keys: keys, ask: fn _ -> true end)
+    start = {__MODULE__, :told, [self(), spec.start]}
+    {:ok, supervisor} = Supervisor.start_link([%{spec | start: start}], strategy: :one_for_one)
+    assert_receive {:started, {:ok, pid}}
+    assert {_, 0} = run("ssh-add", ["-L"], context)
+    # With a client that stays.
+    socket = connect(context)
+    assert {:ok, <<12, _::binary>>} = ask(socket, <<11>>)
+
+    Process.exit(pid, :kill)
+    assert_receive {:started, answer}, 30_000
+    assert {:ok, again} = answer
+    assert again != pid
+    assert {text, 0} = run("ssh-add", ["-L"], context)
+    assert text =~ "ssh-ed25519"
+    Supervisor.stop(supervisor)
+    refute File.exists?(path)
+  end
+
+  @doc false
+  def told(test, {module, name, arguments}) do
+    answer = apply(module, name, arguments)
+    send(test, {:started, answer})
+    answer
+  end
+
   test "keys whose token is not there are not listed", %{keys: keys, path: path} = context do
     log =
       capture_log(fn ->
