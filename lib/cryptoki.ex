@@ -689,6 +689,12 @@ defmodule Cryptoki do
   """
   @type importable ::
           binary
+          | {:"ML-DSAPrivateKey" | :"ML-KEMPrivateKey", algorithm :: atom, seed :: binary,
+             expanded :: binary}
+          | {:"SLH-DSAPrivateKey", algorithm :: atom, binary}
+          | {:"ML-DSAPublicKey" | :"ML-KEMPublicKey" | :"SLH-DSAPublicKey", algorithm :: atom,
+             binary}
+          | {:SubjectPublicKeyInfo, algorithm :: tuple, binary}
           | {:aes | :hmac | :generic_secret, binary}
           | {:pkcs12, der :: binary}
           | :public_key.private_key()
@@ -704,7 +710,7 @@ defmodule Cryptoki do
   | the file of a public key, DER, PEM (of PKCS #1 too) or JWK | the public key |
   | `{:pkcs12, File.read!("key.p12")}` (RFC 7292), with `password:` | `{key, certificates}`: the private key, its public key beside it, and DER: its own certificate first, then that of its issuer and so on |
   | `{:aes, bytes}`, `{:hmac, bytes}`, `{:generic_secret, bytes}`; a JWK with `"kty": "oct"` | the secret key |
-  | a record of `:public_key` (`RSAPrivateKey`, `ECPrivateKey`, a public key), a JWK that was decoded | as that of a file |
+  | a record of `:public_key` (`RSAPrivateKey`, `ECPrivateKey`, those of ML-DSA, ML-KEM and SLH-DSA of OTP 29, a public key), a JWK that was decoded | as that of a file |
 
   RSA with two primes, elliptic curves by their names, Ed25519, Ed448, X25519, X448; ML-DSA (RFC 9881), ML-KEM (RFC 9935)
   and SLH-DSA (RFC 9909), of the first two the seed, the expanded key or both, as the file has it. PKCS #8 may be
@@ -715,7 +721,7 @@ defmodule Cryptoki do
   24 that it has by itself are a second or two); they count for `timeout:`, and when it is over then nothing is made.
 
   What the template says wins over `private: true, sensitive: true, extractable: false`, `sign: true`
-  for the private half (`derive: true` for X25519 and X448) and `verify: true` for the public one; for an AES key
+  for the private half (`derive: true` for X25519 and X448) and `verify: true` for the public one (of ML-KEM `decapsulate: true` and `encapsulate: true`); for an AES key
   `encrypt: true, decrypt: true`, for other secret keys `sign: true, verify: true`. The
   public key is stored beside the private one, with what the template says for both (`label:`, `id:`, `token:` ...);
   `public: [...]` and `private: [...]` are for one half only, as in `generate_key_pair/4`, and `public: false`

@@ -251,6 +251,19 @@ defmodule Cryptoki.ImportPostQuantumTest do
     refute Enum.any?(calls, fn {name, _, _} -> name == "C_SignInit" end)
   end
 
+  test "a public key of which the token shows another is taken away", context do
+    %{hsm: hsm, faulty: module, label: label} = context
+    {public, _expanded} = PostQuantum.keygen(:ml_dsa_44, :crypto.strong_rand_bytes(32))
+    info = DER.sequence([DER.sequence([DER.oid(@oids.ml_dsa_44)]), DER.bit_string(public)])
+    # CKA_VALUE
+    FaultyModule.control(module, "attribute 0x11 class=2 value=00")
+    answer = Cryptoki.import_key(hsm, info, label: label, token: true)
+    FaultyModule.control(module, "")
+    assert {:error, %Error{reason: :module_misbehaved, executed: false}} = answer
+    assert Cryptoki.find!(hsm, label: label) == []
+    assert {:ok, %Key{}} = Cryptoki.import_key(hsm, info, label: label)
+  end
+
   test "ML-KEM that agrees on another secret is taken away", %{
     hsm: hsm,
     faulty: module,

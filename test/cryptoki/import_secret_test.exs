@@ -200,6 +200,25 @@ defmodule Cryptoki.ImportSecretTest do
     end
   end
 
+  describe "a public key that agrees" do
+    for name <- ["openssl genpkey, X25519 in DER", "openssl genpkey, X448"] do
+      test "is that of its file: #{name}", %{hsm: hsm, label: label} do
+        made = KeyFiles.make(unquote(name))
+        {:ok, private} = Cryptoki.PrivateKey.File.read(made.file)
+        {:ok, jwk} = Cryptoki.JWK.from_public_key(private.public)
+        # SoftHSM has one type for all keys of RFC 8410.
+        type = if MainToken.name() == :softhsm2, do: [key_type: :ec_edwards], else: []
+
+        for given <- [made.public, private.public, jwk] do
+          template = [label: label, token: true] ++ type
+          assert {:ok, %Key{class: :public_key} = key} = Cryptoki.import_key(hsm, given, template)
+          assert Cryptoki.public_key(hsm, key) == {:ok, private.public}
+          :ok = Cryptoki.destroy(hsm, key)
+        end
+      end
+    end
+  end
+
   describe "a check value" do
     test "is what OpenSSL computes", %{hsm: hsm, label: label} do
       for size <- [16, 32] do

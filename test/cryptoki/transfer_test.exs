@@ -159,7 +159,7 @@ defmodule Cryptoki.TransferTest do
   defp written(kind, set, size, label) do
     seed = :crypto.strong_rand_bytes(size)
     {public, _private} = PostQuantum.keygen(set, seed)
-    {:ok, key} = PrivateKey.PostQuantum.of_seed(set, seed, public)
+    {:ok, key} = PrivateKey.PostQuantum.of_parts(set, [seed: seed], public)
     algorithm = DER.sequence([DER.oid(PrivateKey.PostQuantum.oid(set))])
     info = DER.sequence([algorithm, DER.bit_string(public)])
     use = if kind == :ml_kem, do: [decapsulate: true], else: [sign: true]

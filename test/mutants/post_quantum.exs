@@ -1,5 +1,13 @@
 # Keys and signatures that OTP does not know, and keys without a token.
 [
+  {"a public key that a token was given is the one that it shows",
+   "lib/cryptoki/verbs/import/public.ex",
+   "do: Map.take(read, names) == Map.new(key.public_attributes),", "do: true,",
+   "test/cryptoki/import_post_quantum_test.exs"},
+  {"a record of OTP 29 is of the set that its name says",
+   "lib/cryptoki/formats/private_key/post_quantum.ex",
+   "if(type(set) == type, do: {:ok, set}, else: :error)", "{:ok, set}",
+   "test/cryptoki/post_quantum_files_test.exs"},
   {"a parameter set is that of the key and of the signature", "lib/cryptoki/x509/signature.ex",
    "do: PostQuantum.named(oid) == {:ok, set}",
    "do: match?({:ok, _}, PostQuantum.named(oid)) and set != nil",

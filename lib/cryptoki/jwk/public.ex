@@ -95,21 +95,6 @@ defmodule Cryptoki.JWK.Public do
     end
   end
 
-  defp key(%{"kty" => "AKP", "alg" => name} = jwk) when is_map_key(@sets, name) do
-    set = @sets[name]
-
-    with {:ok, bytes} <- Base64URL.decode(jwk["pub"]),
-         {:ok, key} <- PostQuantum.key(set, bytes) do
-      {:ok, key}
-    else
-      :error ->
-        no(
-          :invalid_argument,
-          ~s(its "pub" is not #{PostQuantum.key_size(set)} bytes in base64url)
-        )
-    end
-  end
-
   # Without a member of a private one it is none.
   defp key(jwk), do: with({:ok, given} <- PrivateKey.JWK.read(jwk), do: {:ok, given.public})
 

@@ -3,7 +3,7 @@ defmodule Cryptoki.Transfer.File do
   # The text of a transfer: what it is, one line of JSON, one line with the MAC of both. Read strictly, and what is
   # read is what was written, byte by byte: nothing is taken apart from what the MAC is of. Pure.
 
-  alias Cryptoki.{Error, JSON, PrivateKey}
+  alias Cryptoki.{Error, JSON}
   alias Cryptoki.DER.Reader
   alias Cryptoki.PrivateKey.PostQuantum
   alias Cryptoki.PublicKey.Given
@@ -117,16 +117,12 @@ defmodule Cryptoki.Transfer.File do
   # Curves of Edwards and Montgomery are of either type on old tokens.
   defp public(:private_key, type, text) do
     with {:ok, der} <- base64(text),
-         {:ok, key} <- Reader.read(der, @what, &public_key/1),
+         {:ok, key} <- Reader.read(der, @what, &Given.read/1),
          true <- key.type == type or not PostQuantum.type?(type),
          true <- key.type == type or not PostQuantum.type?(key.type),
          do: {:ok, der},
          else: (_none -> wrong("its public_key is none"))
   end
-
-  @doc "The public key of a text, of any kind that travels."
-  @spec public_key(Reader.t()) :: Given.t() | PrivateKey.t()
-  def public_key(value), do: PostQuantum.of_public(value) || Given.read(value)
 
   defp sealed(members, name) do
     case base64(members[name]) do

@@ -9,6 +9,7 @@ defmodule Cryptoki.Transfer.Travel do
   alias Cryptoki.Call
   alias Cryptoki.DER.Reader
   alias Cryptoki.Import.Made
+  alias Cryptoki.PublicKey.Given
   alias Cryptoki.Transfer.{Attributes, File, Wrapping}
   alias Cryptoki.X509.Extensions
 
@@ -264,12 +265,13 @@ defmodule Cryptoki.Transfer.Travel do
   end
 
   defp proven(_hsm, target, made, file, wished, _call) do
-    {:ok, given} = Reader.read(file.public_key, "", &File.public_key/1)
+    {:ok, given} = Reader.read(file.public_key, "", &Given.read/1)
+    kind = Keyword.delete(given.public_attributes, :value)
 
     key = %PrivateKey{
       type: given.type,
       public: given.public,
-      public_attributes: Keyword.put(given.public_attributes, :key_type, file.key_type),
+      public_attributes: Keyword.put(kind, :key_type, file.key_type),
       attributes: []
     }
 

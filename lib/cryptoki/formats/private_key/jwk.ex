@@ -77,8 +77,13 @@ defmodule Cryptoki.PrivateKey.JWK do
   # RFC 9964: the seed.
   def read(%{"kty" => "AKP", "alg" => alg, "priv" => _} = jwk) when is_map_key(@sets, alg) do
     with {:ok, [public, seed]} <- needed(jwk, ~w[pub priv]),
-         {:error, error} <- PostQuantum.of_seed(@sets[alg], seed, public),
+         {:error, error} <- PostQuantum.of_parts(@sets[alg], [seed: seed], public),
          do: {:error, %{error | detail: @what <> error.detail}}
+  end
+
+  def read(%{"kty" => "AKP", "alg" => alg} = jwk) when is_map_key(@sets, alg) do
+    with {:ok, [bytes]} <- needed(jwk, ~w[pub]),
+         do: public([DER.oid(PostQuantum.oid(@sets[alg]))], bytes)
   end
 
   def read(%{"kty" => "oct"} = jwk) do
@@ -87,6 +92,8 @@ defmodule Cryptoki.PrivateKey.JWK do
 
   def read(%{"kty" => kind}) when kind in ["EC", "OKP"],
     do: unsupported("its curve is not known here")
+
+  def read(%{"kty" => "AKP"}), do: unsupported("its alg is not known here")
 
   def read(%{"keys" => _several}),
     do: wrong("it is a set of keys; give the one that is to be imported")

@@ -28,6 +28,14 @@ defmodule Cryptoki.PrivateKey.PostQuantum do
     {2, 16, 840, 1, 101, 3, 4, 4, 2} => :ml_kem_768,
     {2, 16, 840, 1, 101, 3, 4, 4, 3} => :ml_kem_1024
   }
+  # What OTP calls them.
+  @called Map.merge(
+            Map.new(
+              SignatureAlgorithm.PostQuantum.sets(),
+              &{SignatureAlgorithm.PostQuantum.called(&1), &1}
+            ),
+            %{mlkem512: :ml_kem_512, mlkem768: :ml_kem_768, mlkem1024: :ml_kem_1024}
+          )
 
   @types [:ml_dsa, :ml_kem, :slh_dsa]
 
@@ -39,6 +47,13 @@ defmodule Cryptoki.PrivateKey.PostQuantum do
   @spec named(DER.oid()) :: {:ok, atom} | :error
   def named(oid) do
     with :error <- Map.fetch(@kems, oid), do: SignatureAlgorithm.PostQuantum.named(oid)
+  end
+
+  @doc "The parameter set of a type of keys that OTP calls so."
+  @spec called(term, atom) :: {:ok, atom} | :error
+  def called(name, type) do
+    with {:ok, set} <- Map.fetch(@called, name),
+         do: if(type(set) == type, do: {:ok, set}, else: :error)
   end
 
   @doc "The object identifier of a parameter set."
@@ -58,7 +73,7 @@ defmodule Cryptoki.PrivateKey.PostQuantum do
   end
 
   def read(set, key, public) do
-    size = 2 * SignatureAlgorithm.PostQuantum.key_size(set)
+    size = size(set, :value)
     value = Reader.octets(key)
     if byte_size(value) != size, do: Reader.wrong!(key, "it is no key of #{set}, #{size} bytes")
     set |> made([value: value], public && Reader.bytes(public)) |> read!(public || key)
@@ -84,18 +99,24 @@ defmodule Cryptoki.PrivateKey.PostQuantum do
     bytes
   end
 
-  @doc "A key of a seed, and the public one that is said to be its own."
-  @spec of_seed(atom, binary, binary) :: {:ok, PrivateKey.t()} | {:error, Error.t()}
-  def of_seed(set, seed, public) do
-    {size, _, _, _} = @expanded[set]
-
+  @doc "A key of its `seed:`, of what that is expanded to, `value:`, or of both, and the public one that is said to be its own."
+  @spec of_parts(atom, [{:seed | :value, binary}], binary | nil) ::
+          {:ok, PrivateKey.t()} | {:error, Error.t()}
+  def of_parts(set, parts, public \\ nil) do
     made =
-      if byte_size(seed) == size,
-        do: made(set, [seed: seed], public),
-        else: {:error, "it is not a seed of #{size} bytes"}
+      case Enum.find(parts, fn {name, bytes} -> byte_size(bytes) != size(set, name) end) do
+        nil when parts == [] -> {:error, "there is no key in it"}
+        nil -> made(set, parts, public)
+        {:seed, _} -> {:error, "it is not a seed of #{size(set, :seed)} bytes"}
+        {:value, _} -> {:error, "it is no key of #{set}, #{size(set, :value)} bytes"}
+      end
 
     with {:error, text} <- made, do: {:error, Error.new(:invalid_argument, text)}
   end
+
+  defp size(set, :seed) when is_map_key(@expanded, set), do: elem(@expanded[set], 0)
+  defp size(set, :value) when is_map_key(@expanded, set), do: elem(@expanded[set], 1)
+  defp size(set, :value), do: 2 * SignatureAlgorithm.PostQuantum.key_size(set)
 
   @doc "A key of which only its public half is told, by its `SubjectPublicKeyInfo`; `nil` for one of another kind."
   @spec of_public(Reader.t()) :: PrivateKey.t() | nil
@@ -109,10 +130,7 @@ defmodule Cryptoki.PrivateKey.PostQuantum do
       unless byte_size(bytes) == public_size(set),
         do: Reader.wrong!(bits, "a public key of this kind has #{public_size(set)} bytes")
 
-      %{
-        key(set, [], nil)
-        | public: {:SubjectPublicKeyInfo, {:AlgorithmIdentifier, oid, :asn1_NOVALUE}, bytes}
-      }
+      key(set, [], bytes)
     else
       :error -> nil
     end

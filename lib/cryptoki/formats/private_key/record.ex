@@ -5,13 +5,21 @@ defmodule Cryptoki.PrivateKey.Record do
   alias Cryptoki.{DER, Error, PrivateKey, PublicKey}
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.DER.Reader
-  alias Cryptoki.PrivateKey.Parts
+  alias Cryptoki.PrivateKey.{Parts, PostQuantum}
   alias Cryptoki.PublicKey.OID
 
   @what "private key: "
   @rsa OID.rsa()
   @ec OID.ec()
   @edwards PrivateKey.Elliptic.edwards_oids()
+
+  # Those of OTP 29; public ones of OTP that has none for them are of no kind, as `Cryptoki.public_key/3` answers them.
+  @private %{
+    "ML-DSAPrivateKey": :ml_dsa,
+    "ML-KEMPrivateKey": :ml_kem,
+    "SLH-DSAPrivateKey": :slh_dsa
+  }
+  @public %{"ML-DSAPublicKey": :ml_dsa, "ML-KEMPublicKey": :ml_kem, "SLH-DSAPublicKey": :slh_dsa}
 
   @doc "Whether it is a record that could be a key, by its name and how many fields it has."
   @spec record?(term) :: boolean
@@ -22,6 +30,9 @@ defmodule Cryptoki.PrivateKey.Record do
       {:ECPrivateKey, size} -> size in [5, 6]
       {:RSAPublicKey, 3} -> true
       {{:ECPoint, point}, 2} -> is_binary(point)
+      {:"SLH-DSAPrivateKey", size} -> size == 3
+      {record, 4} -> is_map_key(@private, record)
+      {record, 3} -> is_map_key(@public, record) or record == :SubjectPublicKeyInfo
       _other -> false
     end
   end
@@ -66,7 +77,43 @@ defmodule Cryptoki.PrivateKey.Record do
     end
   end
 
+  def read({record, name, seed, value})
+      when is_map_key(@private, record) and is_binary(seed) and is_binary(value) do
+    post_quantum(
+      record,
+      name,
+      for({part, <<_, _::binary>> = bytes} <- [seed: seed, value: value], do: {part, bytes})
+    )
+  end
+
+  def read({:"SLH-DSAPrivateKey" = record, name, value}) when is_binary(value),
+    do: post_quantum(record, name, value: value)
+
+  def read({record, name, bytes}) when is_map_key(@public, record) and is_binary(bytes) do
+    case PostQuantum.called(name, @public[record]) do
+      {:ok, set} -> public([DER.oid(PostQuantum.oid(set))], bytes)
+      :error -> no_set()
+    end
+  end
+
+  def read({:SubjectPublicKeyInfo, {:AlgorithmIdentifier, oid, :asn1_NOVALUE}, bytes})
+      when is_binary(bytes),
+      do:
+        if(DER.oid?(oid), do: public([DER.oid(oid)], bytes), else: wrong("its algorithm is none"))
+
   def read(_other), do: wrong("its fields are not those of such a record")
+
+  defp post_quantum(record, name, parts) do
+    with {:ok, set} <- PostQuantum.called(name, @private[record]),
+         {:error, error} <- PostQuantum.of_parts(set, parts) do
+      {:error, %{error | detail: @what <> error.detail}}
+    else
+      {:ok, key} -> {:ok, key}
+      :error -> no_set()
+    end
+  end
+
+  defp no_set, do: unsupported("its parameter set is not known here")
 
   defp curve({:namedCurve, name}) when is_atom(name) do
     case Curve.oid(name) do

@@ -4,14 +4,15 @@ defmodule Cryptoki.PublicKey.Given do
 
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.DER.Reader
+  alias Cryptoki.PrivateKey.PostQuantum
   alias Cryptoki.PublicKey.Info
 
   @enforce_keys [:type, :public, :public_attributes]
   defstruct @enforce_keys
 
   @type t :: %__MODULE__{
-          type: :rsa | :ec | :ed25519 | :ed448 | :x25519 | :x448,
-          public: :public_key.public_key(),
+          type: :rsa | :ec | :ed25519 | :ed448 | :x25519 | :x448 | :ml_dsa | :ml_kem | :slh_dsa,
+          public: :public_key.public_key() | tuple,
           public_attributes: keyword
         }
 
@@ -20,6 +21,17 @@ defmodule Cryptoki.PublicKey.Given do
   @doc "The key, held to what is asked of that of a certificate."
   @spec read(Reader.t()) :: t
   def read(value) do
+    case PostQuantum.of_public(value) do
+      nil ->
+        of_numbers(value)
+
+      key ->
+        attributes = key.public_attributes ++ [value: PostQuantum.public(key)]
+        %__MODULE__{type: key.type, public: key.public, public_attributes: attributes}
+    end
+  end
+
+  defp of_numbers(value) do
     info = Info.read(value)
 
     case info.type in [:x25519, :x448] or Info.check(info) do
