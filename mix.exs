@@ -70,7 +70,7 @@ defmodule Cryptoki.MixProject do
       source_ref: "v#{@version}",
       extras: extras(),
       groups_for_extras: [
-        Start: ~r/first_signature|testing|cheatsheet/,
+        Start: ~r/first_signature|install|testing|cheatsheet/,
         Guides: ~r{^guides/(?!(operations|errors|telemetry|#{@tested})\.)|erlang},
         Operation: ~r{^guides/(?!(#{@tested})\.)},
         "What was tested": ~r{^guides/},
@@ -112,7 +112,7 @@ defmodule Cryptoki.MixProject do
   # In the order in which to read them; those that are not named come last.
   defp guides do
     first =
-      ~w(first_signature.md first_signature.livemd testing.md cheatsheet.cheatmd keys_and_uris.md sessions.md iex.md command_line.md)
+      ~w(first_signature.md first_signature.livemd install.md testing.md cheatsheet.cheatmd keys_and_uris.md sessions.md iex.md command_line.md)
 
     first = for name <- first, do: "guides/" <> name
     all = first ++ (Path.wildcard("guides/*.{md,cheatmd,livemd}") -- first)

@@ -69,22 +69,55 @@ defmodule Cryptoki.DocsTest do
       end
     end
 
-    test "stands nowhere else" do
-      ours =
-        ~r{(?:github\.com|gitlab\.com|codeberg\.org)/[\w.-]+/cryptoki\b|hex(?:docs)?\.pm/(?:packages/)?cryptoki\b}
+    test "is the one that examples depend on, and stands nowhere else" do
+      assert wrong(Mix.Project.config()[:source_url], sources()) == []
+    end
 
-      address = Mix.Project.config()[:source_url]
+    # Who fills it in is told by RELEASE.md where, and by this test what was forgotten.
+    test "is filled in as RELEASE.md says" do
+      files = sources()
+      named = for {file, text} <- files, text =~ dependency(), do: file
+      assert length(named) == 4
+      [_, step, _] = String.split(File.read!("RELEASE.md"), ~r/^[12]\. /m, parts: 3)
+      for file <- named, do: assert(step =~ "`#{file}`")
 
-      {files, 0} =
-        System.cmd(
-          "git",
-          ~w(ls-files -- *.md *.ex *.exs *.erl *.src *.toml *.config *.script *.livemd *.cheatmd)
-        )
-
-      for file <- String.split(files), file != "mix.exs", text = File.read!(file) do
-        refute text =~ ours, "#{file} names an address of the repository"
-        refute address && text =~ address, "#{file} names the address of the repository"
+      for address <- ["https://other.test/c", "https://github.com/somebody/cryptoki"] do
+        as_said = &Regex.replace(dependency(), &1, ~s("#{address}.git"))
+        filled = for {file, text} <- files, do: {file, as_said.(text)}
+        if Mix.Project.config()[:source_url] == nil, do: assert(wrong(address, files) == named)
+        assert wrong(address, filled) == []
+        more = {"more.md", "See #{address}/issues, or https://github.com/me/cryptoki"}
+        assert wrong(address, [more | filled]) == ["more.md"]
       end
+
+      said = "It is not on Hex yet"
+      if File.read!("README.md") =~ said, do: assert(step =~ said)
+    end
+
+    # What a dependency by git says, here and in rebar.config.
+    defp dependency, do: ~r{"https://[^"\s]+\.git"(?=,)}
+
+    defp ours do
+      ~r{(?:github\.com|gitlab\.com|codeberg\.org)/[\w.-]+/cryptoki\b|hex(?:docs)?\.pm/(?:packages/)?cryptoki\b}
+    end
+
+    defp wrong(address, files) do
+      right = ~s("#{address || "https://example.org/cryptoki"}.git")
+
+      for {file, text} <- files,
+          rest = Regex.replace(dependency(), text, ""),
+          Enum.any?(Regex.scan(dependency(), text), &(&1 != [right])) or rest =~ ours() or
+            (address != nil and rest =~ address),
+          do: file
+    end
+
+    defp sources do
+      kinds = ~w(*.md *.ex *.exs *.erl *.src *.toml *.config *.script *.livemd *.cheatmd)
+      {files, 0} = System.cmd("git", ["ls-files", "--" | kinds])
+
+      for file <- String.split(files),
+          file not in ~w(mix.exs test/docs_test.exs),
+          do: {file, File.read!(file)}
     end
 
     # The project of another mix.exs, under another name: what it says without being loaded as the project.
@@ -113,6 +146,35 @@ defmodule Cryptoki.DocsTest do
         in_it = for {group, members} <- groups, member?(module, id, members), do: group
         assert [_one] = in_it, "#{id} is in #{inspect(in_it)}"
       end
+    end
+
+    test "are in the groups in which people look for them" do
+      docs = Mix.Project.config()[:docs].()
+
+      # As ExDoc does: the first that fits.
+      grouped =
+        Enum.group_by(
+          docs[:extras],
+          fn extra ->
+            Enum.find_value(docs[:groups_for_extras], fn {group, pattern} ->
+              file(extra) =~ pattern && group
+            end)
+          end,
+          &Path.basename(file(&1))
+        )
+
+      assert grouped[nil] == ["README.md"]
+
+      start =
+        ~w(first_signature.md first_signature.livemd install.md testing.md cheatsheet.cheatmd)
+
+      assert grouped[:Start] == start
+      assert Enum.sort(grouped[:Operation]) == ~w(errors.md operations.md telemetry.md)
+      assert "erlang_modules.md" in grouped[:Guides] and "signing.md" in grouped[:Guides]
+      refute Enum.any?(grouped[:Project], &File.exists?(Path.join("guides", &1)))
+
+      assert Enum.sort(Map.keys(grouped) -- [nil]) ==
+               Enum.sort(Keyword.keys(docs[:groups_for_extras]))
     end
 
     test "have what mix.exs names" do

@@ -33,6 +33,17 @@ defmodule Cryptoki.PagesTest do
     end
   end
 
+  test "install.md: what it was tested with has a version" do
+    rows =
+      Regex.scan(
+        ~r/^\| (?:PKCS #11 libraries|OpenSSL[^|]*) \| ([^;|]+)/m,
+        File.read!("guides/install.md")
+      )
+
+    assert length(rows) == 2
+    for [_, row] <- rows, name <- String.split(row, ","), do: assert(name =~ ~r/\d+\.\d+/, name)
+  end
+
   test "install.md: what CI keeps belongs to the releases that have compiled it" do
     [yaml] = blocks("yaml")
     assert [_setup | caches] = String.split(yaml, "- uses: actions/cache@")
