@@ -2,7 +2,7 @@ defmodule Cryptoki.Test.KeyFiles do
   @moduledoc false
   # Private keys as other programs write them, each with the public key that OpenSSL says it has.
 
-  alias Cryptoki.Test.{OpenSSL, Scratch}
+  alias Cryptoki.Test.{MainToken, OpenSSL, Scratch}
 
   @type made :: %{kind: atom, file: binary, public: String.t()}
 
@@ -59,12 +59,22 @@ defmodule Cryptoki.Test.KeyFiles do
     "keytool, Ed25519" => {:ed25519, "keytool", :keytool, "Ed25519"}
   }
 
+  # Which not every token has.
+  @curves ~w(secp224r1 secp256k1 brainpoolP256r1 brainpoolP384r1 brainpoolP512r1)a
+  @more for curve <- @curves,
+            commands =
+              "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:#{curve} -out $OUT",
+            into: @forms,
+            do: {"openssl genpkey, #{curve}", {:ec, "openssl", commands}}
+
   @doc "What they are called, with the kind of the key and why one cannot be made here."
   @spec all :: [{String.t(), atom, false | String.t()}]
   def all do
-    for {name, form} <- Enum.sort(@forms) do
+    for {name, form} <- Enum.sort(@more) do
       program = elem(form, 1)
-      {name, elem(form, 0), !System.find_executable(program) && "there is no #{program}"}
+      curve = Enum.find(@curves, &String.ends_with?(name, ", #{&1}"))
+      missing = !System.find_executable(program) && "there is no #{program}"
+      {name, elem(form, 0), missing || MainToken.lacks_key(curve)}
     end
   end
 
@@ -73,7 +83,7 @@ defmodule Cryptoki.Test.KeyFiles do
   def make(name) do
     Scratch.within("key-file", fn directory ->
       out = Path.join(directory, "key")
-      form = Map.fetch!(@forms, name)
+      form = Map.fetch!(@more, name)
       {_text, 0} = sh(commands(form), out)
       form_of_points = if elem(form, 0) == :ec, do: ~w(-ec_conv_form uncompressed), else: []
       {public, 0} = OpenSSL.openssl(~w(pkey -in #{out} -pubout) ++ form_of_points)

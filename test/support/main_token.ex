@@ -78,8 +78,8 @@ defmodule Cryptoki.Test.MainToken do
   @spec apart(name, String.t()) :: false | String.t()
   def apart(name, why), do: lacks(name, why) && apart(why)
 
-  # Kryoptic has the curves of NIST and those of Edwards and Montgomery.
-  @kryoptic_lacks ~w(secp256k1 brainpoolP256r1 brainpoolP384r1 brainpoolP512r1)a
+  # Kryoptic has the curves of NIST from 256 bits on and those of Edwards and Montgomery.
+  @kryoptic_lacks ~w(secp224r1 secp256k1 brainpoolP256r1 brainpoolP384r1 brainpoolP512r1)a
 
   @doc "The same for the kind of a key, as KeyPairs.make/2 has them."
   @spec lacks_key(atom) :: false | String.t()
