@@ -5,6 +5,9 @@ defmodule Cryptoki.Build.Download do
   #     HTTPS_PROXY, NO_PROXY       or in lower case
   #     HEX_CACERTS_PATH            a file of certificates in the place of the system's
   #
+  # and where they say nothing with what OTP is told: the proxy of httpc's default profile, and the certificates of
+  # public_key, which are the system's unless others were loaded.
+  #
   # http only at this machine itself, as for a mirror behind a tunnel. Who calls compares the checksum.
 
   alias Cryptoki.Build.Target
@@ -120,12 +123,28 @@ defmodule Cryptoki.Build.Download do
   defp proxy(uri) do
     proxy = variable("HTTPS_PROXY")
 
-    with false <- is_nil(proxy) or loopback?(uri.host) or direct?(uri.host),
-         %URI{host: host, port: port, userinfo: userinfo} when is_binary(host) <-
-           URI.parse(if proxy =~ "://", do: proxy, else: "http://" <> proxy) do
-      {[https_proxy: {{to_charlist(host), port || 80}, []}], proxy_password(userinfo)}
-    else
-      _ -> {[], []}
+    cond do
+      loopback?(uri.host) or direct?(uri.host) -> {[], []}
+      proxy -> named_proxy(proxy)
+      true -> {otp_proxy(), []}
+    end
+  end
+
+  # The default profile has its own list of hosts without one.
+  defp otp_proxy do
+    case :httpc.get_options([:https_proxy], :default) do
+      {:ok, [https_proxy: {{_host, _port}, _direct}] = options} -> options
+      _ -> []
+    end
+  end
+
+  defp named_proxy(proxy) do
+    case URI.parse(if proxy =~ "://", do: proxy, else: "http://" <> proxy) do
+      %URI{host: host, port: port, userinfo: userinfo} when is_binary(host) ->
+        {[https_proxy: {{to_charlist(host), port || 80}, []}], proxy_password(userinfo)}
+
+      _ ->
+        {[], []}
     end
   end
 

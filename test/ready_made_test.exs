@@ -367,6 +367,27 @@ defmodule Cryptoki.ReadyMadeTest do
       refute_received {:connected, _, _}
     end
 
+    test "is the one that OTP is told: httpc's proxy, and certificates that were loaded",
+         context do
+      url = FileServer.folder(context.published, certificate(context, "DNS:releases.test"))
+
+      code = fn direct ->
+        """
+        {:ok, _} = Application.ensure_all_started(:inets)
+        proxy = {{~c"127.0.0.1", #{FileServer.proxy(url)}}, #{inspect(direct)}}
+        :ok = :httpc.set_options(https_proxy: proxy)
+        :ok = :public_key.cacerts_load(#{inspect(to_charlist(context.authority <> "/ca.pem"))})
+        {:ok, []} = Mix.Task.run("compile.cryptoki_native", [])
+        """
+      end
+
+      environment = environment(context, [{"CRYPTOKI_BASE_URL", "https://releases.test"}])
+      assert {text, 1} = mix(context.project, code.([~c"releases.test"]), environment)
+      assert text =~ "there is no such host"
+      assert {_, 0} = mix(context.project, code.([]), environment)
+      assert_received {:connected, "releases.test:443", _}
+    end
+
     test "is bounded: a file that is larger than any library is given up", context do
       large = :binary.copy(<<0>>, 65 * 1024 * 1024)
       url = FileServer.serve(fn _path -> {200, [], large} end)
