@@ -25,6 +25,13 @@ defmodule Cryptoki.Test.Jose do
     end
   end
 
+  @doc "Why it judges nothing, for `@tag skip:`."
+  @spec lacks_node() :: false | String.t()
+  def lacks_node,
+    do:
+      !node_folder() &&
+        "node's jose is not there: bin/setup installs it where node 20 and npm are"
+
   @doc "What node's jose answers to each request; see jose.mjs."
   @spec node_jose([map]) :: [term]
   def node_jose(requests), do: run("node", ["test/support/jose.mjs", node_folder()], requests)
