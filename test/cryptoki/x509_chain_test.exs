@@ -109,6 +109,27 @@ defmodule Cryptoki.X509ChainTest do
     assert <<_::binary>> = certify(context, :rsa, root, :secp384r1, options)
   end
 
+  # By the signature alone.
+  test "the same where no certificate says which key it is" do
+    directory = Scratch.directory("rollover")
+    openssl = &({_, 0} = System.cmd("openssl", &1, cd: directory, stderr_to_stdout: true))
+    none = "subjectKeyIdentifier=none\nauthorityKeyIdentifier=none\n"
+    File.write!(Path.join(directory, "ca"), "basicConstraints=critical,CA:TRUE\n" <> none)
+    ec = ~w(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=root)
+    for name <- ~w(old new), do: openssl.(~w(req -keyout #{name}.key -out #{name}.csr) ++ ec)
+
+    issue = fn name, by, out ->
+      openssl.(~w(x509 -req -days 2 -extfile ca -in #{name}.csr -out #{out}) ++ by)
+      [{:Certificate, der, _}] = :public_key.pem_decode(File.read!(Path.join(directory, out)))
+      der
+    end
+
+    root = issue.("old", ~w(-signkey old.key), "root.pem")
+    rolled = issue.("new", ~w(-CA root.pem -CAkey old.key -CAcreateserial), "rolled.pem")
+    new = issue.("new", ~w(-signkey new.key), "new.pem")
+    assert [true, false, true] = Enum.map([root, rolled, new], &Chain.root?/1)
+  end
+
   # Qualified authorities have such certificates. OTP verifies them from release 29 on.
   test "certificates signed with PSS, by keys for both and for PSS alone", context do
     directory = Scratch.directory("pss")
