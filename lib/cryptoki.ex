@@ -708,7 +708,7 @@ defmodule Cryptoki do
   |---|---|
   | a file, `File.read!("key.pem")`: PKCS #8 (RFC 5958), PKCS #1, SEC 1, in DER or PEM; OpenSSH's own form; a JWK in JSON | the private key, its public key beside it |
   | the file of a public key, DER, PEM (of PKCS #1 too) or JWK | the public key |
-  | `{:pkcs12, File.read!("key.p12")}` (RFC 7292), with `password:` | `{key, certificates}`: the private key, its public key beside it, and DER: its own certificate first, then that of its issuer and so on |
+  | `{:pkcs12, File.read!("key.p12")}` (RFC 7292), with `password:` where it has one | `{key, certificates}`: the private key, its public key beside it, and DER: its own certificate first, then that of its issuer and so on |
   | `{:aes, bytes}`, `{:hmac, bytes}`, `{:generic_secret, bytes}`; a JWK with `"kty": "oct"` | the secret key |
   | a record of `:public_key` (`RSAPrivateKey`, `ECPrivateKey`, those of ML-DSA, ML-KEM and SLH-DSA of OTP 29, a public key), a JWK that was decoded | as that of a file |
 

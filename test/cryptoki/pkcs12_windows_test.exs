@@ -3,6 +3,7 @@ defmodule Cryptoki.PKCS12WindowsTest do
   use ExUnit.Case, async: true
 
   alias Cryptoki.{Error, PKCS12, X509}
+  alias Cryptoki.Test.{MainToken, OpenSSL}
 
   @windows "test/vectors/windows"
 
@@ -14,6 +15,20 @@ defmodule Cryptoki.PKCS12WindowsTest do
     assert subject =~ "Windows Azure Tools"
     assert {:error, %Error{detail: text}} = PKCS12.read(der, "x")
     assert text =~ "not authentic with this password"
+  end
+
+  test "the key of one on a token, which signs as its certificate says" do
+    hsm = start_supervised!({Cryptoki, MainToken.own(sessions: 1)})
+    file = {:pkcs12, File.read!("#{@windows}/azure_tools.p12")}
+    template = [label: "azure", token: true]
+
+    assert {:ok, {key, [certificate]}} = Cryptoki.import_key(hsm, file, template)
+
+    public = X509.certificate!(certificate).public_key
+    assert Cryptoki.public_key(hsm, key) == {:ok, public}
+    signature = Cryptoki.sign!(hsm, key, :sha256_rsa_pkcs, "a text")
+    pem = :public_key.pem_encode([:public_key.pem_entry_encode(:SubjectPublicKeyInfo, public)])
+    assert OpenSSL.valid?(pem, signature, {:rsa_pkcs1, :sha256}, "a text")
   end
 
   test "no password, written as two zeros" do

@@ -4,7 +4,7 @@ defmodule Cryptoki.PrivateKeyAdviceTest do
 
   @compile {:no_warn_undefined, :ssh_file}
 
-  alias Cryptoki.{DER, Error, PEM, PrivateKey}
+  alias Cryptoki.{DER, Error, PEM, PKCS12, PrivateKey}
   alias Cryptoki.Test.{KeyFiles, TLS}
 
   setup_all do: TLS.start(:ssh)
@@ -22,6 +22,44 @@ defmodule Cryptoki.PrivateKeyAdviceTest do
     file = KeyFiles.changed("", "openssl genpkey -algorithm RSA-PSS -out $OUT")
     assert {:error, %Error{detail: text}} = PrivateKey.File.read(file)
     assert text =~ "`openssl rsa -in FILE -traditional -outform DER -out PLAIN`"
+  end
+
+  test "what the sentences about other encryption say does it" do
+    key = "openssl genpkey -algorithm RSA -out $OUT.key"
+    sealed = "#{key}; openssl pkcs8 -topk8 -scrypt -in $OUT.key -passout pass:geheim"
+
+    for form <- ~w(PEM DER) do
+      file = KeyFiles.changed("", "#{sealed} -outform #{form} -out $OUT")
+
+      assert {:error, %Error{reason: :unsupported, detail: text}} =
+               PrivateKey.File.read(file, "geheim")
+
+      [command | _] = said(text)
+      command = changed(command, FILE: "$IN -passin pass:geheim", PLAIN: "$OUT")
+      assert {:ok, %{type: :rsa}} = PrivateKey.File.read(KeyFiles.changed(file, command))
+    end
+
+    rc4 = "-legacy -keypbe PBE-SHA1-RC4-128 -certpbe PBE-SHA1-RC4-128 -passout pass:geheim"
+
+    certificate =
+      "openssl req -x509 -newkey rsa:2048 -nodes -keyout $OUT.key -out $OUT.crt -subj /CN=a"
+
+    made = "#{certificate}; openssl pkcs12 -export #{rc4} -inkey $OUT.key -in $OUT.crt -out $OUT"
+    file = KeyFiles.changed("", made)
+    assert {:error, %Error{reason: :unsupported, detail: text}} = PKCS12.read(file, "geheim")
+    [first, second, legacy] = said(text)
+    first = changed(first, FILE: "$IN -passin pass:geheim", PEM: "$OUT.pem #{legacy}")
+    second = changed(second, PEM: "$OUT.pem -passout pass:geheim", NEW: "$OUT")
+    file = KeyFiles.changed(file, "#{first}; #{second}")
+    assert {:ok, {%{type: :rsa}, [_certificate]}} = PKCS12.read(file, "geheim")
+  end
+
+  defp said(text), do: for([_, command] <- Regex.scan(~r/`([^`]+)`/, text), do: command)
+
+  defp changed(command, places) do
+    for {place, file} <- places, reduce: command do
+      command -> String.replace(command, ~r/\b#{place}\b/, file)
+    end
   end
 
   test "public keys of PKCS #1, and what is said of their DER" do

@@ -27,15 +27,23 @@ defmodule Cryptoki.PKCS12 do
     {1, 2, 840, 113_549, 1, 12, 10, 1, 6} => :safe
   }
 
-  @unknown "it is encrypted in a way that is not read here; #{@anew}"
+  @unknown "it is encrypted in a way that is not read here; #{@anew} (RC4 with `-legacy` in the first)"
   @needed "it wants its password; say password:"
+  @another "it is not authentic with this password: another was meant, or it was changed"
   @by_keys "it is protected by keys and not by a password, which is not read here"
   @no_mac "it has no MAC, so that nobody can tell whose it is; #{@anew}"
 
   @doc "The private key in a file, and its certificates: its own first, and those above it."
   @spec read(binary, password :: binary | nil) ::
           {:ok, {PrivateKey.t(), [binary]}} | {:error, Error.t()}
-  def read(_der, nil), do: {:error, Error.new(:unsupported, @what <> @needed)}
+  # Windows writes some without one.
+  def read(bytes, nil) do
+    with {:error, %Error{reason: :invalid_argument, detail: detail}} = error <- read(bytes, "") do
+      if String.ends_with?(detail, @another),
+        do: {:error, Error.new(:unsupported, @what <> @needed)},
+        else: error
+    end
+  end
 
   def read(bytes, _password) when byte_size(bytes) > @most,
     do: {:error, Error.new(:invalid_argument, "#{@what}it is longer than #{@most} bytes")}
@@ -50,6 +58,11 @@ defmodule Cryptoki.PKCS12 do
       {:error, text} -> {:error, Error.new(:invalid_argument, @what <> text)}
     end
   end
+
+  @doc "Whether a password is wanted to read it."
+  @spec encrypted?(binary) :: boolean
+  def encrypted?(bytes),
+    do: match?({:error, %Error{detail: @what <> @needed}}, read(bytes, nil))
 
   # GnuTLS writes it as text where it is not told otherwise.
   defp binary(<<0x30, _::binary>> = bytes), do: {:ok, bytes}
@@ -98,8 +111,7 @@ defmodule Cryptoki.PKCS12 do
         {der(bytes), written}
 
       :error ->
-        text = "it is not authentic with this password: another was meant, or it was changed"
-        Reader.wrong!(bytes, text)
+        Reader.wrong!(bytes, @another)
     end
   end
 

@@ -7,8 +7,7 @@ defmodule Mix.Tasks.Cryptoki.Import do
       [in: :string, type: :string, for: :string, attribute: :keep, how: :string] ++
         Secrets.switches([:password])
 
-  alias Cryptoki.{Error, PEM, PrivateKey, X509}
-  alias Cryptoki.PKCS12.Chain
+  alias Cryptoki.{Error, PEM, PKCS12, PrivateKey, X509}
   alias Mix.Cryptoki.{Files, Place, Words}
 
   @shortdoc "Takes a key, a certificate or data into a token"
@@ -124,7 +123,7 @@ defmodule Mix.Tasks.Cryptoki.Import do
   end
 
   defp made("pkcs12", file, template, options) do
-    with {:ok, password} <- password(true, options) do
+    with {:ok, password} <- password(PKCS12.encrypted?(file), options) do
       make = fn hsm ->
         with {:ok, {key, certificates}} <-
                Cryptoki.import_key(hsm, {:pkcs12, file}, template, password ++ how(options)),
@@ -149,7 +148,7 @@ defmodule Mix.Tasks.Cryptoki.Import do
     named = Keyword.take(template, [:label, :id, :token])
 
     with {:ok, public} <- Cryptoki.public_key(hsm, key),
-         own = Enum.find(certificates, &Chain.of?(&1, public)),
+         own = Enum.find(certificates, &PKCS12.Chain.of?(&1, public)),
          {:ok, stored} <- if(own, do: X509.store(hsm, own, named), else: {:ok, nil}) do
       more = length(certificates) - if(own, do: 1, else: 0)
       if more > 0, do: IO.puts(:stderr, "certificates of the file that are not stored: #{more}")
