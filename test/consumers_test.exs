@@ -2,20 +2,24 @@ defmodule Cryptoki.ConsumersTest do
   use ExUnit.Case, async: true
 
   # Somebody else's project that depends on this one, by path and by git, in dev, test and prod, and
-  # its release; each asks the token's library for its slots. The crates that are not ours come from
-  # the cargo cache of this project.
+  # its release; each asks the token's library for its slots, and in a process of its own for random bytes. The crates
+  # that are not ours come from the cargo cache of this project.
 
   alias Cryptoki.Test.{Package, SoftHSM}
 
   @root File.cwd!()
   @moduletag timeout: 1_800_000
 
-  @question "{:ok, [_ | _]} = Cryptoki.slots(library: #{inspect(SoftHSM.library())})"
+  @question "{:ok, [_ | _]} = Cryptoki.slots(library: #{inspect(SoftHSM.library())}); " <>
+              "{:ok, apart} = Cryptoki.start_link(uri: System.fetch_env!(\"HSM_URI\"), " <>
+              "isolation: :process, timeout: 60_000); {:ok, <<_::64>>} = Cryptoki.random(apart, 8)"
 
   setup_all do
     directory = Path.join(SoftHSM.directory(), "consumers")
     File.mkdir_p!(directory)
     on_exit(fn -> File.rm_rf!(directory) end)
+    System.put_env("HSM_URI", SoftHSM.uri(SoftHSM.create("consumer")))
+    on_exit(fn -> System.delete_env("HSM_URI") end)
     %{directory: directory, repository: repository(directory)}
   end
 
@@ -79,7 +83,9 @@ defmodule Cryptoki.ConsumersTest do
     File.rm_rf!(Path.join(project, "_build/default/lib"))
 
     code =
-      ~s|{ok, _} = signer:sign("text"), io:format("~p: works", [code:get_mode()]), init:stop().|
+      ~s|{ok, _} = signer:sign("text"), {ok, Apart} = cryptoki:start_link(| <>
+        ~s|\#{uri => os:getenv("HSM_URI"), isolation => process, timeout => 60000}), | <>
+        ~s|{ok, <<_:64>>} = cryptoki:random(Apart, 8), io:format("~p: works", [code:get_mode()]), init:stop().|
 
     environment = [{"ERL_FLAGS", "-eval '#{code}'"} | environment]
     command = Path.join(moved, "bin/signer")
