@@ -1,5 +1,5 @@
 defmodule Cryptoki.PKCS12WindowsTest do
-  # PKCS #12 that Windows wrote, out of the tests of Go's golang.org/x/crypto: test/vectors/windows/README.md.
+  # PKCS #12 that Windows wrote, out of the tests of two packages of Go: test/vectors/windows/README.md.
   use ExUnit.Case, async: true
 
   alias Cryptoki.{Error, PKCS12, X509}
@@ -17,18 +17,29 @@ defmodule Cryptoki.PKCS12WindowsTest do
     assert text =~ "not authentic with this password"
   end
 
-  test "the key of one on a token, which signs as its certificate says" do
-    hsm = start_supervised!({Cryptoki, MainToken.own(sessions: 1)})
-    file = {:pkcs12, File.read!("#{@windows}/azure_tools.p12")}
-    template = [label: "azure", token: true]
+  describe "the key of one on a token signs as its certificate says:" do
+    for {name, password} <- [{"azure_tools", nil}, {"aes256_sha256", "password"}] do
+      test name do
+        hsm = start_supervised!({Cryptoki, MainToken.own(sessions: 1)})
+        file = {:pkcs12, File.read!("#{@windows}/#{unquote(name)}.p12")}
+        password = unquote(password)
+        opts = if password, do: [password: password], else: []
+        template = [label: unquote(name), token: true]
 
-    assert {:ok, {key, [certificate]}} = Cryptoki.import_key(hsm, file, template)
+        assert {:ok, {key, [certificate]}} = Cryptoki.import_key(hsm, file, template, opts)
+        public = X509.certificate!(certificate).public_key
+        assert Cryptoki.public_key(hsm, key) == {:ok, public}
+        signature = Cryptoki.sign!(hsm, key, :sha256_rsa_pkcs, "a text")
 
-    public = X509.certificate!(certificate).public_key
-    assert Cryptoki.public_key(hsm, key) == {:ok, public}
-    signature = Cryptoki.sign!(hsm, key, :sha256_rsa_pkcs, "a text")
-    pem = :public_key.pem_encode([:public_key.pem_entry_encode(:SubjectPublicKeyInfo, public)])
-    assert OpenSSL.valid?(pem, signature, {:rsa_pkcs1, :sha256}, "a text")
+        pem =
+          :public_key.pem_encode([:public_key.pem_entry_encode(:SubjectPublicKeyInfo, public)])
+
+        assert OpenSSL.valid?(pem, signature, {:rsa_pkcs1, :sha256}, "a text")
+
+        if password,
+          do: assert({:error, %Error{reason: :unsupported}} = Cryptoki.import_key(hsm, file, []))
+      end
+    end
   end
 
   test "no password, written as two zeros" do
