@@ -259,7 +259,7 @@ defmodule Cryptoki.PinLeakTest do
     for {table, info} <- tables do
       rows = rows(table)
       shows = for row <- rows, shown = shown(row), shown =~ SoftHSM.pin(), do: shown
-      assert shows == [], "in #{info[:name]} of #{inspect(Process.info(info[:owner]))}"
+      assert shows == [], "in #{info[:name]} of #{inspect(info[:owner])}: #{shows}"
       rows
     end
   end

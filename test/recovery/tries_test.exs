@@ -317,8 +317,14 @@ defmodule Cryptoki.Recovery.TriesTest do
       mod: {UsersApplication, opts}
     ]
 
-    _ = Application.stop(app)
-    _ = Application.unload(app)
+    unload = fn ->
+      _ = Application.stop(app)
+      _ = Application.unload(app)
+    end
+
+    unload.()
+    # Its PIN is among what the application controller has: no other test is to find it there.
+    on_exit(unload)
     :ok = :application.load({:application, app, properties})
     Application.put_env(app, :timeout, 500)
     :ok = Application.start(app)
