@@ -271,7 +271,8 @@ pub fn kill(child: u32) {
     unsafe { libc::kill(child as libc::pid_t, libc::SIGKILL) };
 }
 
-/// Ends what is left of the group that a child of ours leads. The child was not reaped, so the number is nobody else's.
+/// Ends what is left of the group that a child of ours leads. The number is the group's as long as the child was not reaped,
+/// or another one is in it: where the kernel reaps, as for a VM, it may be somebody else's once all have ended.
 pub fn kill_group(leader: u32) {
     // SAFETY: sends a signal.
     unsafe { libc::kill(-(leader as libc::pid_t), libc::SIGKILL) };
