@@ -177,7 +177,7 @@ defmodule Cryptoki.Recovery.HangTest do
     SessionServer.close(server)
     assert_receive {:DOWN, ^ended, :process, ^server, _reason}
     # Its place is taken meanwhile.
-    status(hsm, &match?(%{open: 2, overdue: 1}, &1.sessions))
+    status(hsm, &match?(%{open: 3, overdue: 1}, &1.sessions))
     FaultyModule.control(context.module, "")
     status(hsm, &match?(%{open: 2, overdue: 0}, &1.sessions))
   end
