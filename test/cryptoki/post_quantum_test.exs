@@ -15,9 +15,7 @@ defmodule Cryptoki.PostQuantumTest do
   @sets ~w[ml_dsa_44 ml_dsa_65 ml_dsa_87 slh_dsa_sha2_128f slh_dsa_shake_128f]a
 
   setup_all do
-    library = Path.join(SoftHSM.directory(), "post-quantum-kryoptic.so")
-    Token.copy_kryoptic(library)
-    token = Token.kryoptic(library, "post-quantum")
+    token = Token.own_kryoptic("post-quantum")
     hsm = start_supervised!({Cryptoki, Token.options(token, sessions: 2)})
 
     for set <- @sets, do: pair(hsm, set)

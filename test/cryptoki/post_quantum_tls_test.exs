@@ -7,7 +7,7 @@ defmodule Cryptoki.PostQuantumTLSTest do
 
   alias Cryptoki.{Error, SSL, X509}
   alias Cryptoki.SignatureAlgorithm.PostQuantum
-  alias Cryptoki.Test.{Scratch, SoftHSM, TLS, Token}
+  alias Cryptoki.Test.{Scratch, TLS, Token}
 
   @sets ~w[ml_dsa_44 ml_dsa_65 ml_dsa_87 slh_dsa_sha2_128f]a
 
@@ -23,9 +23,7 @@ defmodule Cryptoki.PostQuantumTLSTest do
   known = known?.()
 
   setup_all do
-    library = Path.join(SoftHSM.directory(), "post-quantum-tls-kryoptic.so")
-    Token.copy_kryoptic(library)
-    token = Token.kryoptic(library, "post-quantum-tls")
+    token = Token.own_kryoptic("post-quantum-tls")
     hsm = start_supervised!({Cryptoki, Token.options(token, sessions: 2)})
 
     for set <- @sets do

@@ -63,9 +63,7 @@ defmodule Cryptoki.TransferKindsTest do
   end
 
   defp kryoptic(name) do
-    library = Path.join(SoftHSM.directory(), "#{name}.so")
-    Token.copy_kryoptic(library)
-    options = Token.options(Token.kryoptic(library, name), sessions: 2, timeout: 20_000)
+    options = Token.options(Token.own_kryoptic(name), sessions: 2, timeout: 20_000)
     hsm = start_supervised!({Cryptoki, options}, id: name)
     {:ok, _key} = kek(hsm)
     hsm

@@ -6,20 +6,14 @@ defmodule Cryptoki.PKI.ImportTest do
   # were made once, in test/cryptoki/post_quantum_files_test.exs.
 
   alias Cryptoki.SignatureAlgorithm.PostQuantum
-  alias Cryptoki.Test.{Scratch, SoftHSM, Token}
-  alias Cryptoki.Test.PKI.{Programs, Requests}
+  alias Cryptoki.Test.{Scratch, Token}
+  alias Cryptoki.Test.PKI.Programs
 
   @moduletag timeout: :infinity
-  @moduletag skip:
-               (!Requests.all?() && "only with bin/test --pki") ||
-                 (!Token.library(:kryoptic) && "Kryoptic is not built: bin/test --tokens kryoptic") ||
-                 (Programs.post_quantum() == [] &&
-                    "no OpenSSL 3.5: bin/support/otp 27 makes a Debian that has it")
+  @moduletag skip: Programs.lacks_post_quantum()
 
   setup_all do
-    library = Path.join(SoftHSM.directory(), "pki-import-kryoptic.so")
-    Token.copy_kryoptic(library)
-    token = Token.kryoptic(library, "pki-import")
+    token = Token.own_kryoptic("pki-import")
 
     %{
       hsm: start_supervised!({Cryptoki, Token.options(token, sessions: 2)}),

@@ -7,23 +7,17 @@ defmodule Cryptoki.PKI.PostQuantumTest do
 
   alias Cryptoki.{CMS, PEM, X509}
   alias Cryptoki.SignatureAlgorithm.PostQuantum
-  alias Cryptoki.Test.{Recorded, Referee, Scratch, SoftHSM, Token}
-  alias Cryptoki.Test.PKI.{Programs, Requests}
+  alias Cryptoki.Test.{Recorded, Referee, Scratch, Token}
+  alias Cryptoki.Test.PKI.Programs
 
   @lattices ~w[ml_dsa_44 ml_dsa_65 ml_dsa_87]a
   @hashes PostQuantum.sets() -- @lattices
 
   @moduletag timeout: :infinity
-  @moduletag skip:
-               (!Requests.all?() && "only with bin/test --pki") ||
-                 (!Token.library(:kryoptic) && "Kryoptic is not built: bin/test --tokens kryoptic") ||
-                 (Programs.post_quantum() == [] &&
-                    "no OpenSSL 3.5: bin/support/otp 27 makes a Debian that has it")
+  @moduletag skip: Programs.lacks_post_quantum()
 
   setup_all do
-    library = Path.join(SoftHSM.directory(), "pki-post-quantum-kryoptic.so")
-    Token.copy_kryoptic(library)
-    token = Token.kryoptic(library, "pki-post-quantum")
+    token = Token.own_kryoptic("pki-post-quantum")
     hsm = start_supervised!({Cryptoki, Token.options(token, sessions: 2)})
 
     for set <- PostQuantum.sets() do

@@ -116,8 +116,7 @@ defmodule Cryptoki.Test.MainToken do
     do: kryoptic("own-#{System.unique_integer([:positive])}", [label])
 
   defp kryoptic(name, labels) do
-    library = Path.join(SoftHSM.directory(), "#{name}-kryoptic.so")
-    Token.copy_kryoptic(library)
-    [library: library, init_args: Token.kryoptic(library, name, labels).init_args]
+    %{library: library, init_args: init_args} = Token.own_kryoptic(name, labels)
+    [library: library, init_args: init_args]
   end
 end

@@ -170,6 +170,14 @@ defmodule Cryptoki.Test.Token do
   # OTP 27 has more of its own than one of 25.
   @kryoptic_limit 240
 
+  @doc "Tokens of Kryoptic with a directory, and a copy of the library, of their own."
+  @spec own_kryoptic(String.t(), [String.t() | nil]) :: t
+  def own_kryoptic(name, labels \\ [@label]) do
+    library = Path.join(SoftHSM.directory(), "#{name}-kryoptic.so")
+    copy_kryoptic(library)
+    kryoptic(library, name, labels)
+  end
+
   @doc "Puts a copy of Kryoptic's library there, as long as this VM has room for one more."
   @spec copy_kryoptic(Path.t()) :: :ok
   def copy_kryoptic(to) do

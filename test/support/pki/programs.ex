@@ -2,7 +2,8 @@ defmodule Cryptoki.Test.PKI.Programs do
   @moduledoc false
   # Judges that are commands: OpenSSL, GnuTLS and NSS. Each answers what it finds wrong.
 
-  alias Cryptoki.Test.Scratch
+  alias Cryptoki.Test.{Scratch, Token}
+  alias Cryptoki.Test.PKI.Requests
 
   @doc "Every OpenSSL says that the chain is one, and that nothing in it is revoked."
   @spec openssl(map) :: [String.t()]
@@ -34,6 +35,17 @@ defmodule Cryptoki.Test.PKI.Programs do
       [_, release] = Regex.run(~r/^OpenSSL (\d+\.\d+\.\d+)/, text)
       Version.match?(release, ">= 3.5.0")
     end)
+  end
+
+  @doc "Why nothing of theirs is tested on Kryoptic, or false."
+  @spec lacks_post_quantum :: String.t() | false
+  def lacks_post_quantum do
+    cond do
+      !Requests.all?() -> "only with bin/test --pki"
+      !Token.library(:kryoptic) -> "Kryoptic is not built: bin/test --tokens kryoptic"
+      post_quantum() == [] -> "no OpenSSL 3.5: bin/support/otp 27 makes a Debian that has it"
+      true -> false
+    end
   end
 
   @doc "What one of them says of a chain and its lists."
