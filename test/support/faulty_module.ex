@@ -81,7 +81,7 @@ defmodule Cryptoki.Test.FaultyModule do
     FAULTY_CONTROL=#{module.control}
     FAULTY_JOURNAL=#{module.journal}
     FAULTY_LOAD=#{opts[:load]}
-    SOFTHSM2_CONF=#{module.configuration}
+    #{if module.configuration, do: "SOFTHSM2_CONF=#{module.configuration}"}
     """)
 
     module

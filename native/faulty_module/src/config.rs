@@ -68,7 +68,7 @@ pub struct Config {
     pub journal: Option<PathBuf>,
     /// Faults at load.
     pub load: Load,
-    /// What the target finds in the environment in C_Initialize.
+    /// What the target finds in its environment before that of the process.
     pub environment: HashMap<String, String>,
 }
 

@@ -7,7 +7,7 @@
 use crate::call::{self, Buffer, Call, Claim, Handles, Scope};
 use crate::subject::Subject;
 use crate::target::real;
-use crate::{attribute, handles, iv, signature, text, token, two_layers, values};
+use crate::{attribute, environment, handles, iv, signature, text, token, two_layers, values};
 use cryptoki_sys::*;
 use std::ffi::c_void;
 
@@ -244,7 +244,7 @@ macro_rules! functions {
 }
 
 functions! {
-    C_Initialize(pointer) by token::initialize;
+    C_Initialize(pointer) by environment::initialize;
     C_Finalize(pointer) by token::finalize;
     C_GetInfo(info) by text::get_info;
     C_GetSlotList(present -> slots len) by token::get_slot_list;

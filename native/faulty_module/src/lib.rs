@@ -10,6 +10,7 @@ pub mod attribute;
 pub mod call;
 pub mod config;
 pub mod control;
+pub mod environment;
 pub mod functions;
 pub mod handles;
 pub mod iv;

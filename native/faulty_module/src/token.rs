@@ -197,30 +197,6 @@ pub(crate) unsafe fn get_token_info(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) 
     Ok(rv)
 }
 
-/// C_Initialize: with the environment that the file beside the library wants, and the old one after it:
-/// other libraries in the process read theirs.
-pub(crate) unsafe fn initialize(pointer: *mut c_void) -> Answer {
-    let wanted = &crate::config::config().environment;
-    let before: Vec<_> = wanted
-        .keys()
-        .map(|name| (name, std::env::var_os(name)))
-        .collect();
-    for (name, value) in wanted {
-        // SAFETY: a test library; tests initialise one library at a time.
-        unsafe { std::env::set_var(name, value) };
-    }
-    let answer = real!(C_Initialize(pointer));
-    for (name, value) in before {
-        match value {
-            // SAFETY: as above.
-            Some(value) => unsafe { std::env::set_var(name, value) },
-            // SAFETY: as above.
-            None => unsafe { std::env::remove_var(name) },
-        }
-    }
-    answer
-}
-
 /// C_OpenSession: refuses more sessions than the slot takes, and remembers those it opens.
 pub(crate) unsafe fn open_session(
     slot: CK_SLOT_ID,

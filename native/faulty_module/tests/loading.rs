@@ -160,3 +160,30 @@ fn libraries_that_are_none() {
     // SAFETY: as above.
     assert!(unsafe { linked.get::<CK_C_GetFunctionList>(b"C_GetFunctionList") }.is_ok());
 }
+
+/// Whatever else is initialised meanwhile reads it.
+#[test]
+fn leaves_the_environment_of_the_process_as_it_is() {
+    let Some(inner) = Module::open("") else {
+        return;
+    };
+    token(&inner.dir);
+    let dir = Module::copy("").unwrap();
+    let (own, target) = (dir.join("target.so"), inner.dir.join("faulty.so"));
+    let env = std::fs::read_to_string(dir.join("faulty.so.env")).unwrap();
+    let env = env.replace(own.to_str().unwrap(), target.to_str().unwrap());
+    std::fs::write(dir.join("faulty.so.env"), env + "ELSEWHERE=1\n").unwrap();
+    // SAFETY: the library under test.
+    let library = unsafe { libloading::Library::new(dir.join("faulty.so")) }.unwrap();
+    let outer = Module { dir, library };
+    inner.control("C_Initialize hang");
+    std::thread::scope(|scope| {
+        let list = outer.list().unwrap();
+        let started = scope.spawn(|| ck!(list.C_Initialize(std::ptr::null_mut())));
+        inner.await_noted("C_Initialize hangs");
+        let seen = std::env::var_os("ELSEWHERE");
+        inner.control("");
+        assert_eq!(started.join().unwrap(), CKR_OK);
+        assert_eq!(seen, None);
+    });
+}

@@ -5,7 +5,6 @@
 use cryptoki_sys::*;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -60,9 +59,6 @@ impl Module {
 
     /// Opened and initialised, with its function list and a token.
     pub fn ready() -> Option<(Module, &'static CK_FUNCTION_LIST)> {
-        // The environment is one for all; SoftHSM2 reads it in C_Initialize.
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _guard = ONE_AT_A_TIME.lock();
         let module = Module::open("")?;
         token(&module.dir);
         let list = module.list().unwrap();
