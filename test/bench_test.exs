@@ -6,6 +6,8 @@ defmodule Cryptoki.BenchTest do
   for part <- ~w(program measure calls world picture waits),
       do: Code.require_file("bench/parts/#{part}.exs")
 
+  :ok = Cryptoki.Test.TLS.start(:xmerl)
+
   alias Bench.{Measure, Picture, Waits}
 
   @curve %{

@@ -373,6 +373,7 @@ defmodule Cryptoki.ReadyMadeTest do
 
       code = fn direct ->
         """
+        if function_exported?(Mix, :ensure_application!, 1), do: apply(Mix, :ensure_application!, [:inets])
         {:ok, _} = Application.ensure_all_started(:inets)
         proxy = {{~c"127.0.0.1", #{FileServer.proxy(url)}}, #{inspect(direct)}}
         :ok = :httpc.set_options(https_proxy: proxy)

@@ -1,35 +1,22 @@
 //! The queue of an instance: what its callers ask for, its session threads take.
 
-use crate::operation::answer::Answer;
-use crate::operation::operation::Operation;
 use crate::place::Place;
 use crate::request::hand::Hand;
-use crate::request::lease::Lease;
 use crate::request::pace::Pace;
-use crate::request::request::{Cancel, Request, Served};
+use crate::request::queue::Queue;
+use crate::request::request::{Cancel, Served};
 use crate::session::counters::Counters;
 use crate::session::spread::Spread;
+use crate::session::told::{Next, SessionRequest};
 use crate::session::unheard::Unheard;
 use crate::site::State;
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// So many times the limit of cancelled requests may stand in the queue while somebody takes them out.
 const SWEPT_LATE: isize = 4;
-
-/// What a session thread can be asked to do.
-pub enum SessionJob {
-    /// Run one operation.
-    Run(Operation),
-    /// Serve only these requests until the sender is gone; where it is told why, when that is not the sender's doing.
-    Lease(Lease<SessionRequest>, Arc<OnceLock<Failure>>),
-}
-
-/// A request for a session thread.
-pub type SessionRequest = Arc<Request<SessionJob, Answer>>;
 
 /// One instance.
 pub struct Instance {
@@ -45,8 +32,8 @@ pub struct Instance {
     pub pace_of_leases: Pace,
     limit: usize,
     state: AtomicU8,
-    sender: Sender<SessionRequest>,
-    receiver: Receiver<SessionRequest>,
+    /// Where the session threads take requests from.
+    pub queue: Queue<SessionRequest, Next>,
     /// Of the thread that looks for requests.
     pub hand: Hand<SessionRequest>,
     /// Where its threads work.
@@ -60,7 +47,6 @@ impl Instance {
     /// An instance without a token.
     pub fn new(place: Place, queue_limit: usize) -> Self {
         let limit = queue_limit.max(1);
-        let (sender, receiver) = unbounded();
         Self {
             counters: place.counters(),
             unheard: place.unheard(),
@@ -69,8 +55,7 @@ impl Instance {
             pace_of_leases: Pace::default(),
             limit,
             state: AtomicU8::new(State::Absent as u8),
-            sender,
-            receiver,
+            queue: Queue::default(),
             hand: Hand::default(),
             spread: Spread::default(),
             tombstones: Arc::default(),
@@ -83,22 +68,17 @@ impl Instance {
         self.tombstones.clone()
     }
 
-    /// Where the session threads take requests from.
-    pub fn queue(&self) -> &Receiver<SessionRequest> {
-        &self.receiver
-    }
-
     /// Requests that wait.
     pub fn waiting(&self) -> usize {
         let dead = self.tombstones.load(SeqCst).max(0).cast_unsigned();
-        self.receiver.len().saturating_sub(dead)
+        self.queue.len().saturating_sub(dead)
     }
 
     /// Until when a caller may look for its answer, if that is likely to come soon: nobody is before it.
     pub fn callers_look(&self) -> Option<Instant> {
         let counters = &self.counters;
         let free = counters.busy.load(SeqCst) < counters.sessions.load(SeqCst);
-        if free && self.receiver.is_empty() {
+        if free && self.queue.is_empty() {
             self.pace.callers_look()
         } else {
             None
@@ -114,7 +94,7 @@ impl Instance {
     pub fn set_state(self: &Arc<Self>, state: State) {
         self.state.store(state as u8, SeqCst);
         self.place.set_state(state);
-        if state != State::Ready && !self.receiver.is_empty() {
+        if state != State::Ready && !self.queue.is_empty() {
             // Not here: messages cannot be sent from a scheduler in the name of another thread.
             self.elsewhere("cryptoki-drain", Self::drain);
         }
@@ -138,15 +118,11 @@ impl Instance {
     }
 
     fn drain(&self) {
-        while let Ok(request) = self.receiver.try_recv() {
-            let refusal = match self.state().refusal() {
-                Some(refusal) => refusal,
-                None => match self.sender.try_send(request.clone()) {
-                    Ok(()) => return,
-                    Err(_) => queue_full(),
-                },
-            };
-            self.served(request.refuse(refusal));
+        while let Some(request) = self.queue.pop() {
+            match self.state().refusal() {
+                Some(refusal) => self.served(request.refuse(refusal)),
+                None => return self.queue.put(request),
+            }
         }
     }
 
@@ -165,7 +141,9 @@ impl Instance {
         if dead >= self.limit.cast_signed() && !self.sweeping.swap(true, SeqCst) {
             self.elsewhere("cryptoki-sweep", Self::sweep);
         }
-        self.put(request.clone())?;
+        if let Err(request) = self.hand.give(request.clone()) {
+            self.queue.put(request);
+        }
         // The state may have changed in between, and nobody would come for the request.
         match self.state().refusal() {
             Some(refusal) if request.withdraw() => Err(refusal),
@@ -173,19 +151,9 @@ impl Instance {
         }
     }
 
-    /// Into the hand of a thread that looks, or into the queue.
-    fn put(&self, request: SessionRequest) -> Result<()> {
-        match self.hand.give(request) {
-            Ok(()) => Ok(()),
-            Err(request) => self.sender.try_send(request).map_err(|_| queue_full()),
-        }
-    }
-
     /// Back into the queue, for whoever is free. From a thread of ours.
     pub fn put_back(&self, request: SessionRequest) {
-        if let Err(full) = self.sender.try_send(request) {
-            full.into_inner().refuse(queue_full());
-        }
+        self.queue.put(request);
         // What was out of the queue for a moment may have been missed by who drained it.
         if self.state() != State::Ready {
             self.drain();
@@ -201,14 +169,14 @@ impl Instance {
 
     /// Takes the tombstones out of the queue.
     fn sweep(&self) {
-        for _ in 0..self.receiver.len() {
-            let Ok(request) = self.receiver.try_recv() else {
+        for _ in 0..self.queue.len() {
+            let Some(request) = self.queue.pop() else {
                 break;
             };
             if request.is_cancelled() {
                 self.tombstones.fetch_sub(1, SeqCst);
-            } else if self.sender.try_send(request).is_err() {
-                break;
+            } else {
+                self.queue.put(request);
             }
         }
         self.sweeping.store(false, SeqCst);

@@ -2,47 +2,26 @@
 //! them by the recovery table, and serves one caller alone for as long as that has a lease.
 
 use crate::inject;
-use crate::instance::{Instance, SessionJob, SessionRequest};
+use crate::instance::Instance;
 use crate::library::lanes::STACK;
 use crate::library::token_in_slot::TokenInSlot;
 use crate::operation::answer::Answer;
 use crate::place::Place;
+use crate::request::queue::Seat;
 use crate::request::request::{Cancel, Request, Served, panic_failure};
 use crate::session::spread;
 use crate::session::status::{End, Event, Owner, Status};
+use crate::session::told::{Close, Closer, Next, SessionJob, SessionRequest};
 use crate::session::work::{Fate, Work};
-use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select_biased, unbounded};
+use crossbeam_channel::{Receiver, never, select_biased, unbounded};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
 use std::sync::Arc;
 
-/// A request to close a session: the answer comes when it is closed, also by a thread that was ending when it was asked.
-pub struct Close(Option<Arc<Request<(), ()>>>);
-
-impl Close {
-    /// That of whoever waits for it.
-    pub fn of(request: Arc<Request<(), ()>>) -> Self {
-        Self(Some(request))
-    }
-
-    /// It was not handed over: whoever has asked is told otherwise.
-    pub fn take_back(mut self) {
-        self.0.take();
-    }
-}
-
-impl Drop for Close {
-    fn drop(&mut self) {
-        if let Some(request) = self.0.take() {
-            request.serve(None, |()| Ok(()));
-        }
-    }
-}
-
 /// How a session is reached.
 pub struct Reach {
     /// Closes it.
-    pub close: Sender<Close>,
+    pub closer: Closer,
     /// What may be known of it.
     pub status: Arc<Status>,
 }
@@ -64,22 +43,26 @@ pub fn spawn(
                 site.follow(&whereabouts);
             }
             whereabouts.follow();
-            let (close, commands) = unbounded();
+            let (told, mailbox) = unbounded();
             let unheard = instance.unheard.clone();
             let session = instance.place.session(status.clone(), unheard, token);
             let mut thread = Thread {
                 place: instance.spread.join(),
+                seat: instance.queue.seat(told.clone()),
+                sits: false,
+                later: Vec::new(),
                 instance,
                 status: status.clone(),
                 session,
                 end: never(),
-                commands,
+                mailbox,
             };
             // With the status: an owner who gives up marks it overdue, and it counts as one.
             let served = request.serve(Some(&status.clone()), |()| {
                 thread.session.open()?;
                 thread.end = thread.session.end();
-                Ok(Reach { close, status })
+                let closer = Closer::new(told);
+                Ok(Reach { closer, status })
             });
             if served == Served::Answered && thread.session.is_open() {
                 let last = guarded(|| thread.serve()).unwrap_or(Last::panicked());
@@ -115,18 +98,6 @@ impl Last {
     }
 }
 
-/// What a thread is given to do.
-enum Next {
-    /// A request.
-    Request(SessionRequest),
-    /// The session is to be closed; none: nobody holds it any more.
-    Close(Option<Close>),
-    /// There will be no more requests.
-    Nothing,
-    /// The session is over, though nobody has asked for anything.
-    End,
-}
-
 /// The thread.
 struct Thread {
     instance: Arc<Instance>,
@@ -135,7 +106,12 @@ struct Thread {
     session: Box<dyn Work>,
     /// Of what its session is in.
     end: Receiver<()>,
-    commands: Receiver<Close>,
+    mailbox: Receiver<Next>,
+    /// Where requests are put into the mailbox, while it sits.
+    seat: Seat<Next>,
+    sits: bool,
+    /// Who wants it closed while it ends: they are answered when it has.
+    later: Vec<Next>,
 }
 
 /// What those are told who come to a lease that has ended: with its process nothing of theirs was begun.
@@ -151,9 +127,8 @@ fn lease_ended(fate: Option<&Fate>) -> Failure {
 
 impl Thread {
     fn serve(&mut self) -> Last {
-        let queue = self.instance.queue().clone();
         loop {
-            let request = match self.next(&queue) {
+            let request = match self.next() {
                 Next::Request(request) => request,
                 Next::Close(request) => return Last::closed(request),
                 Next::Nothing => return Last::closed(None),
@@ -177,11 +152,11 @@ impl Thread {
     }
 
     /// What comes next out of the queue. Whoever has just served looks for it a while before it sleeps.
-    fn next(&self, queue: &Receiver<SessionRequest>) -> Next {
+    fn next(&mut self) -> Next {
         let instance = &self.instance;
         let look = || {
-            self.command()
-                .or_else(|| queue.try_recv().ok().map(Next::Request))
+            let told = self.mailbox.try_recv().ok();
+            told.or_else(|| instance.queue.pop().map(Next::Request))
         };
         look()
             .or_else(|| {
@@ -199,16 +174,7 @@ impl Thread {
                     (found, last) => found.or(last.map(Next::Request)),
                 }
             })
-            .unwrap_or_else(|| self.wait(queue))
-    }
-
-    /// What its owner wants; a session that nobody holds any more serves nobody.
-    fn command(&self) -> Option<Next> {
-        match self.commands.try_recv() {
-            Ok(command) => Some(Next::Close(Some(command))),
-            Err(TryRecvError::Disconnected) => Some(Next::Close(None)),
-            Err(TryRecvError::Empty) => None,
-        }
+            .unwrap_or_else(|| self.wait())
     }
 
     fn note_end(&mut self) -> Last {
@@ -220,10 +186,59 @@ impl Thread {
         }
     }
 
-    fn wait(&self, requests: &Receiver<SessionRequest>) -> Next {
+    fn wait(&mut self) -> Next {
+        self.place.rest();
+        if let Some(request) = self.instance.queue.pop_or_sit(&self.seat) {
+            return Next::Request(request);
+        }
+        self.sits = true;
+        let next = select_biased! {
+            recv(self.mailbox) -> told => told.unwrap_or(Next::Nothing),
+            recv(self.end) -> _ => Next::End,
+        };
+        match next {
+            Next::Request(_) => self.sits = false,
+            _ => self.rise(),
+        }
+        next
+    }
+
+    /// It takes no more requests; what was given to it meanwhile is for whoever is free.
+    fn rise(&mut self) {
+        if !std::mem::take(&mut self.sits) || self.instance.queue.rise(&self.seat) {
+            return;
+        }
+        while let Ok(next) = self.mailbox.recv() {
+            match next {
+                Next::Request(request) => return self.instance.put_back(request),
+                next => self.later.push(next),
+            }
+        }
+    }
+
+    /// What comes next from the one caller that it serves, looked for in the same way.
+    fn next_leased(&mut self, requests: &Receiver<SessionRequest>) -> Next {
+        let instance = &self.instance;
+        let look = || {
+            let told = self.mailbox.try_recv().ok();
+            told.or_else(|| requests.try_recv().ok().map(Next::Request))
+        };
+        let found = look().or_else(|| {
+            if !instance.pace_of_leases.threads_look() || !instance.hand.keep_shut() {
+                return None;
+            }
+            let found = instance.pace_of_leases.find(look);
+            let nothing = instance.hand.close();
+            debug_assert!(nothing.is_none());
+            found
+        });
+        found.unwrap_or_else(|| self.wait_leased(requests))
+    }
+
+    fn wait_leased(&self, requests: &Receiver<SessionRequest>) -> Next {
         self.place.rest();
         select_biased! {
-            recv(self.commands) -> command => Next::Close(command.ok()),
+            recv(self.mailbox) -> told => told.unwrap_or(Next::Nothing),
             recv(self.end) -> _ => Next::End,
             recv(requests) -> request => request.map_or(Next::Nothing, Next::Request),
         }
@@ -279,7 +294,7 @@ impl Thread {
     fn serve_leased(&mut self, requests: &Receiver<SessionRequest>) -> Option<Last> {
         let status = self.status.clone();
         while self.session.fate().is_none() {
-            let request = match self.wait(requests) {
+            let request = match self.next_leased(requests) {
                 Next::Request(request) => request,
                 Next::Close(request) => return Some(Last::closed(request)),
                 Next::Nothing => break,
@@ -327,6 +342,7 @@ impl Thread {
     }
 
     fn finish(&mut self, last: Last) {
+        self.rise();
         self.status.unattended();
         if matches!(last.fate, Fate::Over(End::Overdue | End::Panic)) {
             // Whoever gave up, or panicked, is not alone in having objects here.

@@ -12,7 +12,7 @@ use crate::resources::{
 };
 use crate::terms::{self, token_in_slot};
 use cryptoki_engine::control::login::Credentials;
-use cryptoki_engine::instance::{Instance, SessionJob, SessionRequest};
+use cryptoki_engine::instance::Instance;
 use cryptoki_engine::operation::operation::Operation;
 use cryptoki_engine::operation::read::Term as _;
 use cryptoki_engine::operation::words::Word;
@@ -22,7 +22,8 @@ use cryptoki_engine::request::lease::{Lease, Refused};
 use cryptoki_engine::request::pace::Pace;
 use cryptoki_engine::request::request::{Request, Times};
 use cryptoki_engine::session::status::Event;
-use cryptoki_engine::session_thread::{self, Close};
+use cryptoki_engine::session::told::{Close, SessionJob, SessionRequest};
+use cryptoki_engine::session_thread;
 use cryptoki_engine::site::State;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::values::Secret;
@@ -170,10 +171,10 @@ fn session_close<'a>(env: Env<'a>, reference: Term<'a>, session: Term<'a>) -> En
     guard(env, || {
         let session = resource::<SessionResource>(session)?;
         Some(ask(env, reference, (), |request| {
-            let sent = session.0.close.send(Close::of(request));
+            let sent = session.0.closer.close(Close::of(request));
             sent.map_err(|unsent| {
                 // No thread of the VM delivers an answer.
-                unsent.into_inner().take_back();
+                unsent.take_back();
                 Failure::own(Reason::SessionLost, "the session has ended before")
             })
         }))

@@ -3,11 +3,12 @@
 use crate::inject;
 use crate::owner::tell_from;
 use cryptoki_engine::held::Held;
-use cryptoki_engine::instance::{Instance, SessionRequest};
+use cryptoki_engine::instance::Instance;
 use cryptoki_engine::request::handshake::Cancelled;
 use cryptoki_engine::request::lease::Inbox;
 use cryptoki_engine::request::request::Cancel;
 use cryptoki_engine::session::status::Event;
+use cryptoki_engine::session::told::SessionRequest;
 use cryptoki_engine::session_thread::Reach;
 use cryptoki_ffi::failure::Failure;
 use cryptoki_ffi::panics::guarded;

@@ -2,8 +2,17 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+#[derive(Clone, Copy, PartialEq)]
+enum Looking {
+    Nobody,
+    /// For whatever anybody asks.
+    Openly,
+    /// For what its one caller asks, which comes another way.
+    Alone,
+}
+
 struct Held<T> {
-    looking: bool,
+    looking: Looking,
     given: Option<T>,
 }
 
@@ -13,7 +22,7 @@ pub struct Hand<T>(Mutex<Held<T>>);
 impl<T> Default for Hand<T> {
     fn default() -> Self {
         Self(Mutex::new(Held {
-            looking: false,
+            looking: Looking::Nobody,
             given: None,
         }))
     }
@@ -27,7 +36,7 @@ impl<T> Hand<T> {
     /// Gives something to the thread that looks, or back: nobody looks, or the hand is full.
     pub fn give(&self, what: T) -> Result<(), T> {
         let mut held = self.lock();
-        if !held.looking || held.given.is_some() {
+        if held.looking != Looking::Openly || held.given.is_some() {
             return Err(what);
         }
         held.given = Some(what);
@@ -36,7 +45,21 @@ impl<T> Hand<T> {
 
     /// Begins to look; false when somebody does already.
     pub fn open(&self) -> bool {
-        !std::mem::replace(&mut self.lock().looking, true)
+        self.look(Looking::Openly)
+    }
+
+    /// Begins to look for what comes another way, and is given nothing; false when somebody looks already.
+    pub fn keep_shut(&self) -> bool {
+        self.look(Looking::Alone)
+    }
+
+    fn look(&self, how: Looking) -> bool {
+        let mut held = self.lock();
+        let nobody = held.looking == Looking::Nobody;
+        if nobody {
+            held.looking = how;
+        }
+        nobody
     }
 
     /// What was given.
@@ -48,7 +71,7 @@ impl<T> Hand<T> {
     #[must_use]
     pub fn close(&self) -> Option<T> {
         let mut held = self.lock();
-        held.looking = false;
+        held.looking = Looking::Nobody;
         held.given.take()
     }
 }
@@ -67,6 +90,9 @@ mod tests {
         assert_eq!(hand.give(4), Ok(()));
         assert_eq!(hand.close(), Some(4));
         assert_eq!(hand.give(5), Err(5));
-        assert!(hand.open());
+        assert!(hand.open() && !hand.keep_shut());
+        assert_eq!(hand.close(), None);
+        assert!(hand.keep_shut() && !hand.open());
+        assert_eq!((hand.give(6), hand.close()), (Err(6), None));
     }
 }

@@ -2,7 +2,7 @@
 
 // Where the model checker of the tests has its own.
 mod atomic {
-    pub use std::sync::atomic::{AtomicU8, Ordering};
+    pub use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 }
 mod channel {
     pub use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -15,5 +15,6 @@ pub mod hand;
 pub mod handshake;
 pub mod lease;
 pub mod pace;
+pub mod queue;
 #[allow(clippy::module_inception)]
 pub mod request;

@@ -8,6 +8,7 @@ pub mod recovery;
 pub mod session;
 pub mod spread;
 pub mod status;
+pub mod told;
 pub mod trouble;
 pub mod unheard;
 pub mod work;

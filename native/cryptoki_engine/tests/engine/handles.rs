@@ -4,7 +4,7 @@ use crate::world::*;
 use cryptoki_engine::library::numbers::Standing;
 use cryptoki_engine::library::session_handle::SessionHandle;
 use cryptoki_engine::request::request::Request;
-use cryptoki_engine::session_thread::Close;
+use cryptoki_engine::session::told::Close;
 use cryptoki_sys::*;
 
 #[test]
@@ -54,7 +54,7 @@ fn the_last_user_finalises_and_no_handle_outlives_that() {
     } = world;
     for session in sessions {
         let (request, closed) = request(());
-        session.close.send(Close::of(request)).unwrap();
+        session.closer.close(Close::of(request)).ok().unwrap();
         answer(&closed).unwrap();
     }
     let finalized = module.noted("C_Finalize");
@@ -77,7 +77,7 @@ fn objects_of_a_session_end_with_it_and_those_of_the_token_do_not() {
     let site = world.instance.site();
     assert_eq!(site.standing(&of_session), Standing::Current);
     let (close, closed) = request(());
-    sessions[0].close.send(Close::of(close)).unwrap();
+    sessions[0].closer.close(Close::of(close)).ok().unwrap();
     answer(&closed).unwrap();
     assert_eq!(site.standing(&of_session), Standing::Gone);
     assert_eq!(site.standing(&of_token), Standing::Current);
@@ -93,7 +93,7 @@ fn who_closes_a_session_that_is_ending_is_answered() {
     world.module.control("C_CloseSession hang count=1");
     let closes = [(); 2].map(|()| {
         let (close, closed) = request(());
-        sessions[0].close.send(Close::of(close)).unwrap();
+        sessions[0].closer.close(Close::of(close)).ok().unwrap();
         while hangs() == before {
             std::thread::yield_now();
         }

@@ -1,13 +1,12 @@
 //! What becomes of a session and of what was asked of it, beside the answer.
 
 use crate::world::*;
-use cryptoki_engine::instance::SessionJob;
 use cryptoki_engine::operation::answer::Answer;
 use cryptoki_engine::operation::begun::Begun;
 use cryptoki_engine::operation::login::Login;
 use cryptoki_engine::operation::operation::{Key, Operation};
 use cryptoki_engine::request::request::Request;
-use cryptoki_engine::session_thread::Close;
+use cryptoki_engine::session::told::{Close, SessionJob};
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::values::{Data, Secret, Value};
@@ -159,7 +158,7 @@ fn a_session_is_closed_when_its_owner_is_told_so() {
     };
     let before = world.module.noted("C_CloseSession");
     let (close, closed) = request(());
-    sessions[0].close.send(Close::of(close)).unwrap();
+    sessions[0].closer.close(Close::of(close)).ok().unwrap();
     answer(&closed).unwrap();
     assert_eq!(world.module.noted("C_CloseSession") - before, 1);
 }

@@ -1,7 +1,6 @@
 //! Queues, callers that give up, leases, and answers that are looked for.
 
 use crate::world::*;
-use cryptoki_engine::instance::{SessionJob, SessionRequest};
 use cryptoki_engine::operation::answer::Answer;
 use cryptoki_engine::operation::begun::Begun;
 use cryptoki_engine::operation::login::Login;
@@ -10,6 +9,7 @@ use cryptoki_engine::request::handshake::Cancelled;
 use cryptoki_engine::request::lease::{Inbox, Lease};
 use cryptoki_engine::request::request::{Cancel, Request};
 use cryptoki_engine::session::status::{End, Event};
+use cryptoki_engine::session::told::{SessionJob, SessionRequest};
 use cryptoki_engine::site::State;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
