@@ -278,6 +278,7 @@ impl Thread {
     }
 
     fn judge(&mut self, served: Served) {
+        self.session.rest();
         let refusal = self.session.take_refusal();
         match served {
             Served::Abandoned => *self.session.fate() = Some(Fate::Over(End::Overdue)),

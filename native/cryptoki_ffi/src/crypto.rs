@@ -1,8 +1,9 @@
 //! Signing, verifying, encrypting, decrypting, digesting and random numbers (sections 5.8 to 5.15, 5.19).
 
 use crate::failure::{Failure, Reason, Result};
-use crate::functions::{Functions, OUTPUT_LIMIT, buffer, call, filled, input, ulong, written};
+use crate::functions::{Functions, OUTPUT_LIMIT, buffer, call, input, ulong, written};
 use crate::layout::MechanismMemory;
+use crate::output::{Output, turned};
 use crate::sizes;
 use crate::values::Mechanism;
 use cryptoki_sys::{
@@ -128,12 +129,12 @@ impl Functions {
         mechanism: CK_MECHANISM_TYPE,
         session: CK_SESSION_HANDLE,
         data: &[u8],
-    ) -> Result<Vec<u8>> {
+    ) -> Result<Output> {
         let (bytes, length) = (input(data), ulong(data.len()));
         let (sized, signature) = (sizes::cipher(data.len()), sizes::signature(mechanism));
         macro_rules! single {
             ($name:ident, $expected:expr) => {
-                filled!(self, $expected, |out, room| $name(
+                turned!(self, $expected, |out, room| $name(
                     session, bytes, length, out, room
                 ))
             };
@@ -182,7 +183,7 @@ impl Functions {
         kind: Kind,
         session: CK_SESSION_HANDLE,
         data: &[u8],
-    ) -> Result<Option<Vec<u8>>> {
+    ) -> Result<Option<Output>> {
         let (bytes, length) = (input(data), ulong(data.len()));
         let sized = sizes::cipher(data.len());
         macro_rules! taken {
@@ -190,9 +191,9 @@ impl Functions {
                 call!(self, $name(session, bytes, length)).map(|()| None)
             };
         }
-        macro_rules! turned {
+        macro_rules! given_back {
             ($name:ident) => {
-                filled!(self, sized, |out, room| $name(
+                turned!(self, sized, |out, room| $name(
                     session, bytes, length, out, room
                 ))
                 .map(Some)
@@ -203,8 +204,8 @@ impl Functions {
             Kind::Verify => taken!(C_VerifyUpdate),
             Kind::VerifySignature => taken!(C_VerifySignatureUpdate),
             Kind::Digest => taken!(C_DigestUpdate),
-            Kind::Encrypt => turned!(C_EncryptUpdate),
-            Kind::Decrypt => turned!(C_DecryptUpdate),
+            Kind::Encrypt => given_back!(C_EncryptUpdate),
+            Kind::Decrypt => given_back!(C_DecryptUpdate),
             _ => Err(no_such(kind, "update")),
         }
     }
@@ -216,10 +217,10 @@ impl Functions {
         mechanism: CK_MECHANISM_TYPE,
         session: CK_SESSION_HANDLE,
         held: usize,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<Output> {
         macro_rules! last {
             ($name:ident, $expected:expr) => {
-                filled!(self, $expected, |out, room| $name(session, out, room))
+                turned!(self, $expected, |out, room| $name(session, out, room))
             };
         }
         match kind {
@@ -247,8 +248,7 @@ impl Functions {
             Kind::Find => self.find_final(session),
             Kind::Digest | Kind::Encrypt | Kind::Decrypt if self.list.C_SessionCancel.is_none() => {
                 self.finish(kind, 0, session, sizes::cipher(0))
-                    .map(Zeroizing::new)
-                    .map(drop)
+                    .map(Output::discard)
             }
             Kind::Verify if self.list.C_SessionCancel.is_none() => self.verify_final(session, &[0]),
             // It has no flag of its own in C_SessionCancel, and Kryoptic's CKF_VERIFY leaves it alone.

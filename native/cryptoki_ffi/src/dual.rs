@@ -2,7 +2,8 @@
 
 use crate::crypto::Kind;
 use crate::failure::Result;
-use crate::functions::{Functions, filled, input, ulong};
+use crate::functions::{Functions, input, ulong};
+use crate::output::{Output, turned};
 use crate::sizes;
 use cryptoki_sys::CK_SESSION_HANDLE;
 use serde::{Deserialize, Serialize};
@@ -14,11 +15,11 @@ impl Functions {
         dual: Dual,
         session: CK_SESSION_HANDLE,
         data: &[u8],
-    ) -> Result<Vec<u8>> {
+    ) -> Result<Output> {
         let (bytes, length) = (input(data), ulong(data.len()));
         macro_rules! update {
             ($name:ident) => {
-                filled!(self, sizes::cipher(data.len()), |out, room| $name(
+                turned!(self, sizes::cipher(data.len()), |out, room| $name(
                     session, bytes, length, out, room
                 ))
             };

@@ -2,15 +2,16 @@
 
 use crate::crypto::{Kind, no_such};
 use crate::failure::Result;
-use crate::functions::{Functions, call, filled, input, ulong};
+use crate::functions::{Functions, call, input, ulong};
 use crate::layout::ParameterMemory;
+use crate::output::{Output, turned};
 use crate::sizes;
 use crate::values::{Parameter, Secret};
 use cryptoki_sys::{CK_FLAGS, CK_MECHANISM_TYPE, CK_SESSION_HANDLE, CKF_END_OF_MESSAGE};
 use std::ptr::null_mut;
 
 /// What a message call gave, and what it wrote into its parameter (an IV or a tag made by the token).
-pub type Message = (Vec<u8>, Vec<Secret>);
+pub type Message = (Output, Vec<Secret>);
 
 impl Functions {
     /// `C_EncryptMessage` and its kin (3.0). `extra` is the associated data of a cipher and the
@@ -31,7 +32,7 @@ impl Functions {
         let (sized, signature) = (sizes::cipher(data.len()), sizes::signature(mechanism));
         macro_rules! cipher {
             ($name:ident) => {
-                filled!(self, sized, |out, room| $name(
+                turned!(self, sized, |out, room| $name(
                     session,
                     parameter,
                     size,
@@ -47,14 +48,14 @@ impl Functions {
         let result = match kind {
             Kind::MessageEncrypt => cipher!(C_EncryptMessage),
             Kind::MessageDecrypt => cipher!(C_DecryptMessage),
-            Kind::MessageSign => filled!(self, signature, |out, room| C_SignMessage(
+            Kind::MessageSign => turned!(self, signature, |out, room| C_SignMessage(
                 session, parameter, size, bytes, length, out, room
             )),
             Kind::MessageVerify => call!(
                 self,
                 C_VerifyMessage(session, parameter, size, bytes, length, more, more_length)
             )
-            .map(|()| Vec::new()),
+            .map(|()| Vec::new().into()),
             _ => Err(no_such(kind, "message")),
         }?;
         Ok((result, memory.written()))
@@ -109,7 +110,7 @@ impl Functions {
         let (sized, signature) = (sizes::cipher(data.len()), sizes::signature(mechanism));
         macro_rules! cipher {
             ($name:ident) => {
-                filled!(self, sized, |out, room| $name(
+                turned!(self, sized, |out, room| $name(
                     session, parameter, size, bytes, length, out, room, flags
                 ))
             };
@@ -119,7 +120,7 @@ impl Functions {
             (Kind::MessageDecrypt, _) => cipher!(C_DecryptMessageNext),
             // Only the last part has room for the signature: that is what makes it the last.
             (Kind::MessageSign, Some(_)) => {
-                filled!(self, signature, |out, room| C_SignMessageNext(
+                turned!(self, signature, |out, room| C_SignMessageNext(
                     session, parameter, size, bytes, length, out, room
                 ))
             }
@@ -129,7 +130,7 @@ impl Functions {
                     self,
                     C_SignMessageNext(session, parameter, size, bytes, length, none, nowhere)
                 )
-                .map(|()| Vec::new())
+                .map(|()| Vec::new().into())
             }
             (Kind::MessageVerify, last) => {
                 let signed = last.map_or(null_mut(), input);
@@ -146,7 +147,7 @@ impl Functions {
                         signed_length
                     )
                 )
-                .map(|()| Vec::new())
+                .map(|()| Vec::new().into())
             }
             _ => Err(no_such(kind, "message next")),
         }?;

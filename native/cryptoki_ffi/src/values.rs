@@ -1,7 +1,8 @@
 //! Owned forms of what crosses the border: mechanisms, templates, handles. Safe, no pointers.
 
+use crate::shared::Lent;
 pub use crate::wire::LEVELS;
-use crate::wire::{Many, in_one_piece, nested, piece};
+use crate::wire::{Many, Piece, in_one_piece, nested, piece};
 use bytes::Bytes;
 use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RV, CK_ULONG};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -71,7 +72,17 @@ impl Serialize for Data {
 
 impl<'de> Deserialize<'de> for Data {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        piece(from).map(|bytes| Self::owned(Copied(bytes)))
+        piece(from)
+    }
+}
+
+impl Piece for Data {
+    fn of(bytes: Secret) -> Self {
+        Self::owned(Copied(bytes))
+    }
+
+    fn lent(bytes: Lent) -> Option<Self> {
+        Some(Self::owned(bytes))
     }
 }
 

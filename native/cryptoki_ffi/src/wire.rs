@@ -1,6 +1,9 @@
 //! How values are written down for another process, and read again: bytes in one piece, nothing so deep in each other
 //! that whoever walks it later, or drops it, runs out of stack, and no list that takes much more than was sent.
 
+pub use crate::shared::LARGE;
+
+use crate::shared::Lent;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serializer};
 use std::cell::{Cell, RefCell};
@@ -88,14 +91,12 @@ fn room<T>(items: &mut Vec<T>) -> Option<()> {
     Some(())
 }
 
-/// So many bytes, and more, are no part of a message that is put together: they are sent from where they are.
-pub const LARGE: usize = 64 << 10;
-
 /// Whether somebody reads bytes that it keeps, and bytes that were received for it already.
 enum Kept {
     Nobody,
     Wanted,
     Received(Zeroizing<Vec<u8>>),
+    Lent(Lent),
 }
 
 thread_local! {
@@ -112,33 +113,66 @@ pub fn hand_over(bytes: Zeroizing<Vec<u8>>) {
     KEPT.set(Kept::Received(bytes));
 }
 
-/// Reads bytes that are kept: they are copied, unless they were handed over.
-pub fn piece<'de, D: Deserializer<'de>>(from: D) -> Result<Zeroizing<Vec<u8>>, D::Error> {
-    struct Copied;
+/// The same with bytes that lie where they may be used.
+pub fn lend(bytes: Lent) {
+    KEPT.set(Kept::Lent(bytes));
+}
 
-    impl Visitor<'_> for Copied {
-        type Value = Zeroizing<Vec<u8>>;
+/// Reads bytes that are kept: they are copied, unless they were handed over.
+pub fn piece<'de, D: Deserializer<'de>, T: Piece>(from: D) -> Result<T, D::Error> {
+    struct Copied<T>(PhantomData<T>);
+
+    impl<T: Piece> Visitor<'_> for Copied<T> {
+        type Value = T;
 
         fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(to, "bytes")
         }
 
-        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, E> {
-            if let Kept::Received(bytes) = KEPT.replace(Kept::Nobody) {
-                return Ok(bytes);
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<T, E> {
+            match KEPT.replace(Kept::Nobody) {
+                Kept::Received(bytes) => Some(T::of(bytes)),
+                Kept::Lent(bytes) => T::lent(bytes),
+                Kept::Nobody | Kept::Wanted => copy(bytes).map(T::of),
             }
-            let mut copy = Vec::new();
-            let full = |_| E::custom("no memory");
-            copy.try_reserve_exact(bytes.len()).map_err(full)?;
-            copy.extend_from_slice(bytes);
-            Ok(Zeroizing::new(copy))
+            .ok_or_else(|| E::custom("no memory"))
         }
     }
 
     KEPT.set(Kept::Wanted);
-    let bytes = from.deserialize_byte_buf(Copied);
+    let bytes = from.deserialize_byte_buf(Copied(PhantomData));
     KEPT.set(Kept::Nobody);
     bytes
+}
+
+fn copy(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len()).ok()?;
+    copy.extend_from_slice(bytes);
+    Some(Zeroizing::new(copy))
+}
+
+/// What bytes are read into.
+pub trait Piece: Sized {
+    /// It.
+    fn of(bytes: Zeroizing<Vec<u8>>) -> Self;
+
+    /// The same of bytes that are somebody else's; none: there is no memory for a copy.
+    fn lent(bytes: Lent) -> Option<Self> {
+        copy(bytes.as_ref()).map(Self::of)
+    }
+}
+
+impl Piece for Zeroizing<Vec<u8>> {
+    fn of(bytes: Zeroizing<Vec<u8>>) -> Self {
+        bytes
+    }
+}
+
+impl Piece for Vec<u8> {
+    fn of(mut bytes: Zeroizing<Vec<u8>>) -> Self {
+        std::mem::take(&mut *bytes)
+    }
 }
 
 /// Bytes in one piece, in the place of one number after the other.
@@ -152,24 +186,6 @@ pub mod in_one_piece {
 
     /// Reads them.
     pub fn deserialize<'de, D: Deserializer<'de>, T: Piece>(from: D) -> Result<T, D::Error> {
-        piece(from).map(T::of)
-    }
-
-    /// What bytes are read into.
-    pub trait Piece {
-        /// It.
-        fn of(bytes: Zeroizing<Vec<u8>>) -> Self;
-    }
-
-    impl Piece for Zeroizing<Vec<u8>> {
-        fn of(bytes: Zeroizing<Vec<u8>>) -> Self {
-            bytes
-        }
-    }
-
-    impl Piece for Vec<u8> {
-        fn of(mut bytes: Zeroizing<Vec<u8>>) -> Self {
-            std::mem::take(&mut *bytes)
-        }
+        piece(from)
     }
 }

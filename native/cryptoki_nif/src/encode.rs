@@ -120,8 +120,8 @@ fn answer(env: Env<'_>, answer: Answer) -> Result<Option<Term<'_>>> {
     Ok(Some(match answer {
         Answer::Done => return Ok(None),
         Answer::OwnIv => atoms::own_iv().encode(env),
-        Answer::Bytes(bytes) => owned(env, BytesResource::Open(bytes)),
-        Answer::Secret(bytes) => owned(env, BytesResource::Secret(bytes)),
+        Answer::Bytes(bytes) => owned(env, BytesResource::Open(bytes.own())),
+        Answer::Secret(bytes) => owned(env, BytesResource::Secret(bytes.own())),
         Answer::With(result, written) => {
             let result = self::answer(env, *result)?;
             (result, binaries(env, &written)).encode(env)

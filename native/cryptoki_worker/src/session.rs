@@ -12,6 +12,7 @@ use cryptoki_engine::session::session::Session;
 use cryptoki_engine::session::status::{End, Status};
 use cryptoki_engine::session::work::{Fate, Work};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
+use cryptoki_ffi::output::Output;
 use cryptoki_ffi::panics::guarded;
 use cryptoki_ffi::values::wipe;
 use std::sync::Arc;
@@ -48,14 +49,17 @@ pub fn serve(inside: &Inside, mut link: Link) {
     let mut session = None;
     while let Some(ask) = next(&mut link, &pace) {
         let outcome = match &ask {
-            Ok(ask) => guarded(|| answer(inside, &log, &mut session, ask, &Asker(&link))),
+            Ok(ask) => guarded(|| {
+                link.make_room();
+                answer(inside, &log, &mut session, ask, &Asker(&link))
+            }),
             Err(failure) => Some(Err(failure.clone())),
         };
         let answer = after(inside, &log, &mut session, outcome);
         let sent = link.send(&answer, None);
         // Overwriting much takes its time, for which nobody waits.
         drop(ask);
-        if let Ok(Answer::Secret(bytes)) = answer.outcome {
+        if let Ok(Answer::Secret(Output::Own(bytes))) = answer.outcome {
             wipe(bytes);
         }
         match sent {

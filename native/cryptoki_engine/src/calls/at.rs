@@ -10,10 +10,10 @@ use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::failure::Result;
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::layout::MechanismMemory;
+use cryptoki_ffi::output::Output;
 use cryptoki_ffi::values::{Handle, Mechanism, Secret, Template};
 use cryptoki_sys as ck;
 use cryptoki_sys::{CK_OBJECT_HANDLE, CK_SESSION_HANDLE};
-use zeroize::Zeroizing;
 
 /// A session, and who waits for the operation that it runs.
 pub struct At<'s> {
@@ -122,9 +122,9 @@ impl At<'_> {
     }
 
     /// What an operation gave.
-    pub fn result(&self, kind: Kind, bytes: Vec<u8>) -> Answer {
+    pub fn result(&self, kind: Kind, bytes: Output) -> Answer {
         match kind {
-            Kind::Decrypt | Kind::MessageDecrypt => Answer::Secret(Zeroizing::new(bytes)),
+            Kind::Decrypt | Kind::MessageDecrypt => Answer::Secret(bytes.secret()),
             _ => Answer::Bytes(bytes),
         }
     }

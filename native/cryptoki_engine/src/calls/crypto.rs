@@ -124,7 +124,7 @@ pub fn cancel(at: &mut At, begun: Begun) -> Result<Answer> {
 pub fn save_state(at: &mut At, begun: Begun) -> Result<Answer> {
     at.session.active.expect(begun)?;
     let state = at.call(|functions, session| functions.operation_state(session))?;
-    Ok(Answer::Secret(Zeroizing::new(state)))
+    Ok(Answer::Secret(Zeroizing::new(state).into()))
 }
 
 /// `C_SetOperationState`

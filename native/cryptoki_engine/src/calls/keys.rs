@@ -32,7 +32,7 @@ pub fn wrap(at: &mut At, mechanism: &Mechanism, wrapping: Handle, key: Handle) -
     let (wrapped, own_iv) = at.call(|functions, session| {
         functions.wrap_key(session, mechanism, wrapping.number, key.number)
     })?;
-    Ok(with(Answer::Bytes(wrapped), own_iv))
+    Ok(with(Answer::Bytes(wrapped.into()), own_iv))
 }
 
 /// `C_WrapKeyAuthenticated` (3.2)
@@ -47,7 +47,7 @@ pub fn wrap_authenticated(
         let (wrapping, key) = (wrapping.number, key.number);
         functions.wrap_key_authenticated(session, mechanism, wrapping, key, associated)
     })?;
-    Ok(with(Answer::Bytes(wrapped), own_iv))
+    Ok(with(Answer::Bytes(wrapped.into()), own_iv))
 }
 
 /// `C_DeriveKey` with what the mechanism answers in its parameter.

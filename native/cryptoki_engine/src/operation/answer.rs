@@ -2,6 +2,7 @@
 
 use crate::library::info::SessionInfo;
 use cryptoki_ffi::failure::Result;
+use cryptoki_ffi::output::Output;
 use cryptoki_ffi::values::{Handle, Read, Secret};
 use cryptoki_ffi::wire::{Many, in_one_piece, many, nested};
 use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_ULONG};
@@ -28,9 +29,9 @@ pub enum Answer {
     /// An encryption has begun, and the library has taken another IV than it was given.
     OwnIv,
     /// Bytes that everybody may see.
-    Bytes(#[serde(with = "in_one_piece")] Vec<u8>),
+    Bytes(#[serde(with = "in_one_piece")] Output),
     /// Bytes that should not linger in memory.
-    Secret(#[serde(with = "in_one_piece")] Secret),
+    Secret(#[serde(with = "in_one_piece")] Output<Secret>),
     /// The same with what the library has written into the parameter.
     With(
         #[serde(deserialize_with = "nested")] Box<Answer>,

@@ -21,7 +21,7 @@ macro_rules! operations {
             digest(mechanism: Mechanism, data: Data) works [C_DigestInit C_Digest]
                 |at| crypto::single(at, &Crypto { kind: Kind::Digest, mechanism, key: &None, login: &Login::Without }, data);
             random(length: usize) works [C_GenerateRandom]
-                |at| at.call(|functions, session| functions.random(session, *length)).map(Answer::Bytes);
+                |at| at.call(|functions, session| functions.random(session, *length)).map(|bytes| Answer::Bytes(bytes.into()));
             seed_random(seed: Data) works [C_SeedRandom]
                 |at| at.done(|functions, session| functions.seed_random(session, seed));
             sign_recover(mechanism: Mechanism, key: Key, data: Data, login: Login) works [C_SignRecoverInit C_SignRecover]

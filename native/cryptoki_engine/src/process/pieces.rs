@@ -1,12 +1,15 @@
-//! A message whose bytes are many, on its way: they are sent from where they are, and received where they stay.
+//! A message whose bytes are many, on its way: they are sent from where they are, and received where they stay, or lie in
+//! memory that both sides have. Where in it both reckon from the lengths: no place is told.
 
 use cryptoki_ffi::channel::Channel;
+use cryptoki_ffi::shared::{Lent, Memory, Place, Places};
 use cryptoki_ffi::values::{Secret, wipe};
-use cryptoki_ffi::wire::{LARGE, hand_over, is_wanted};
+use cryptoki_ffi::wire::{LARGE, begin_message, hand_over, is_wanted, lend};
 use postcard::Error;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Memory for more is taken as it comes: what is announced may not come. Most of the large ones have a mebibyte of data.
@@ -25,12 +28,58 @@ pub enum Broken {
     NoRoom,
 }
 
-/// Sends something of so many bytes behind its header: what is small is put together, what is large goes by itself.
+/// The memory that both sides have, as one message uses it.
+pub struct Shared {
+    /// It.
+    pub memory: Arc<Memory>,
+    /// What of it is used.
+    pub places: Places,
+    /// Whether the other side is believed: what is large is used where it lies, in place of a copy.
+    pub believes: bool,
+}
+
+/// How many bytes of something go over the channel, and what of the memory it takes.
+pub fn measure<T: Serialize>(
+    what: &T,
+    places: Option<Places>,
+) -> postcard::Result<(usize, Option<Places>)> {
+    postcard::serialize_with_flavor(what, Measured { length: 0, places })
+}
+
+struct Measured {
+    length: usize,
+    places: Option<Places>,
+}
+
+impl postcard::ser_flavors::Flavor for Measured {
+    type Output = (usize, Option<Places>);
+
+    fn try_push(&mut self, _byte: u8) -> postcard::Result<()> {
+        self.length += 1;
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        let places = self.places.as_mut();
+        if places.and_then(|places| places.next(bytes.len())).is_none() {
+            self.length += bytes.len();
+        }
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Self::Output> {
+        Ok((self.length, self.places))
+    }
+}
+
+/// Sends something of so many bytes behind its header: what is small is put together, what is large goes by itself, or lies
+/// in the memory before it is spoken of.
 pub fn send<T: Serialize>(
     channel: &Channel,
     with: Option<BorrowedFd>,
     header: &[u8],
     length: usize,
+    shared: Option<Shared>,
     what: &T,
 ) -> postcard::Result<()> {
     let room = LARGE.min(header.len() + length);
@@ -42,6 +91,7 @@ pub fn send<T: Serialize>(
             channel,
             with,
             together,
+            shared,
         },
     )
 }
@@ -51,6 +101,7 @@ struct Outgoing<'c> {
     with: Option<BorrowedFd<'c>>,
     /// No more than its first room, which is never moved.
     together: Secret,
+    shared: Option<Shared>,
 }
 
 impl Outgoing<'_> {
@@ -74,6 +125,12 @@ impl postcard::ser_flavors::Flavor for Outgoing<'_> {
     }
 
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        if let Some(shared) = &mut self.shared
+            && let Some(place) = shared.places.next(bytes.len())
+        {
+            shared.memory.write(place, bytes);
+            return Ok(());
+        }
         if self.together.len() + bytes.len() > LARGE {
             self.flush()?;
         }
@@ -97,7 +154,9 @@ pub fn receive<T: DeserializeOwned>(
     room: &mut [u8],
     come: std::ops::Range<usize>,
     length: usize,
+    shared: Option<&mut Shared>,
 ) -> Result<T, Broken> {
+    begin_message();
     let mut broken = None;
     let incoming = Incoming {
         channel,
@@ -106,6 +165,7 @@ pub fn receive<T: DeserializeOwned>(
         left: length,
         broken: &mut broken,
         last: Secret::default(),
+        shared,
     };
     let mut reader = postcard::Deserializer::from_flavor(incoming);
     let value = T::deserialize(&mut reader);
@@ -127,6 +187,7 @@ struct Incoming<'l> {
     broken: &'l mut Option<Broken>,
     /// What was read last, when it was too much for the room.
     last: Secret,
+    shared: Option<&'l mut Shared>,
 }
 
 impl Incoming<'_> {
@@ -178,6 +239,34 @@ impl Incoming<'_> {
         Ok(())
     }
 
+    /// What lies in the memory, for whoever wants it.
+    fn lying(&mut self, place: Place) -> postcard::Result<()> {
+        let Some(shared) = &self.shared else {
+            return Ok(());
+        };
+        if shared.believes && is_wanted() {
+            lend(Lent::of(&shared.memory, place));
+            return Ok(());
+        }
+        let mut piece = Secret::default();
+        if !grow(&mut piece, place.length()) {
+            self.discard(self.left)?;
+            return Err(self.breaks(Broken::NoRoom));
+        }
+        shared.memory.read(place, &mut piece);
+        self.keep(piece);
+        Ok(())
+    }
+
+    /// For whoever wants it, or to be looked at.
+    fn keep(&mut self, piece: Secret) {
+        if is_wanted() {
+            hand_over(piece);
+        } else {
+            wipe(std::mem::replace(&mut self.last, piece));
+        }
+    }
+
     /// So many, where they stay.
     fn piece(&mut self, length: usize) -> postcard::Result<Secret> {
         let mut piece = Secret::default();
@@ -218,6 +307,11 @@ impl<'l> postcard::de_flavors::Flavor<'l> for Incoming<'l> {
     where
         'l: 'a,
     {
+        let shared = self.shared.as_mut();
+        if let Some(place) = shared.and_then(|shared| shared.places.next(count)) {
+            self.lying(place)?;
+            return Ok(&self.last);
+        }
         let left = self.left.checked_sub(count);
         let left = left.ok_or(Error::DeserializeUnexpectedEnd)?;
         if count <= self.room.len() {
@@ -228,11 +322,7 @@ impl<'l> postcard::de_flavors::Flavor<'l> for Incoming<'l> {
         }
         self.left = left;
         let piece = self.piece(count)?;
-        if is_wanted() {
-            hand_over(piece);
-            return Ok(&[]);
-        }
-        wipe(std::mem::replace(&mut self.last, piece));
+        self.keep(piece);
         Ok(&self.last)
     }
 

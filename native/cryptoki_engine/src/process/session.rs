@@ -196,6 +196,12 @@ impl Work for Away {
         }
     }
 
+    fn rest(&mut self) {
+        if let Some((_life, link)) = &mut self.link {
+            link.overwrite();
+        }
+    }
+
     fn is_in_operation(&self) -> bool {
         self.in_operation
     }

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Changes when anything here does.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The first word of a worker.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -30,6 +30,9 @@ pub trait Work: Send {
     /// Runs one operation by the recovery table.
     fn perform(&mut self, operation: &Operation, caller: &dyn Cancel) -> Result<Answer>;
 
+    /// Whoever has asked has the answer: what takes its time may be done now.
+    fn rest(&mut self) {}
+
     /// Whether it is in an operation.
     fn is_in_operation(&self) -> bool;
 

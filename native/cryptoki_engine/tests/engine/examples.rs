@@ -245,9 +245,9 @@ each! { Read {
 each! { Answer {
     Answer::Done => Answer::Done,
     Answer::OwnIv => Answer::OwnIv,
-    Answer::Bytes(_) => Answer::Bytes(vec![7; 300]),
-    Answer::Secret(_) => Answer::Secret(secret()),
-    Answer::With(..) => Answer::With(Box::new(Answer::Bytes(vec![1])), vec![secret()]),
+    Answer::Bytes(_) => Answer::Bytes(vec![7; 300].into()),
+    Answer::Secret(_) => Answer::Secret(secret().into()),
+    Answer::With(..) => Answer::With(Box::new(Answer::Bytes(vec![1].into())), vec![secret()]),
     Answer::Written(_) => Answer::Written(vec![secret(), Secret::new(vec![])]),
     Answer::Otp(_) => Answer::Otp(vec![(1, b"123456".to_vec())]),
     Answer::Number(_) => Answer::Number(CK_ULONG::MAX),

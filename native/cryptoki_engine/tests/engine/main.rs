@@ -12,4 +12,5 @@ mod handles;
 mod perform;
 mod recovery;
 mod requests;
+mod shared;
 mod wire;

@@ -127,7 +127,7 @@ fn what_is_nested_deeper_than_any_mechanism_is_refused() {
 #[test]
 fn half_of_something_and_more_than_something_are_nothing() {
     let answered = Answered {
-        outcome: Ok(Answer::Bytes(vec![7; 300])),
+        outcome: Ok(Answer::Bytes(vec![7; 300].into())),
         news: vec![News::Counted(true, None)],
         epoch: 9,
         open: true,
@@ -154,7 +154,7 @@ fn half_of_something_and_more_than_something_are_nothing() {
 fn large_ones_arrive_and_too_large_ones_are_not_waited_for() {
     let (one, other) = Channel::pair().unwrap();
     let (mut ask, mut answer) = (Link::asking(one), Link::new(other));
-    let sent = vec![Answer::Bytes(vec![5; 3 << 20]), Answer::Done];
+    let sent = vec![Answer::Bytes(vec![5; 3 << 20].into()), Answer::Done];
     let again = sent.clone();
     let sending = std::thread::spawn(move || {
         for answer in &again {

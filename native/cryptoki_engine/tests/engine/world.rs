@@ -247,7 +247,7 @@ pub fn object(answer: Result<Answer>) -> Handle {
 
 pub fn bytes(answer: Result<Answer>) -> Vec<u8> {
     match answer.unwrap() {
-        Answer::Bytes(bytes) => bytes,
+        Answer::Bytes(bytes) => bytes.own(),
         other => panic!("{other:?}"),
     }
 }

@@ -4,6 +4,7 @@ use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::dual::Dual;
 use cryptoki_ffi::failure::{Failure, Reason};
 use cryptoki_ffi::functions::Functions;
+use cryptoki_ffi::output::Output;
 use cryptoki_sys::*;
 
 fn bytes(text: &str) -> Vec<u8> {
@@ -46,7 +47,7 @@ fn single_parts() {
         (Kind::VerifyRecover, "C_VerifyRecover"),
     ] {
         asks(&format!("{name} 7 data room"), bytes(name), |f| {
-            f.single(kind, CKM_RSA_PKCS, S, b"data")
+            f.single(kind, CKM_RSA_PKCS, S, b"data").map(Output::own)
         });
     }
     asks("C_Verify 7 data mark", (), |f| {
@@ -72,7 +73,7 @@ fn pieces() {
         (Kind::Decrypt, "C_DecryptUpdate"),
     ] {
         asks(&format!("{name} 7 data room"), Some(bytes(name)), |f| {
-            f.update(kind, S, b"data")
+            Ok(f.update(kind, S, b"data")?.map(Output::own))
         });
     }
     for (kind, name) in [
@@ -82,7 +83,7 @@ fn pieces() {
         (Kind::Decrypt, "C_DecryptFinal"),
     ] {
         asks(&format!("{name} 7 room"), bytes(name), |f| {
-            f.finish(kind, CKM_RSA_PKCS, S, 0)
+            f.finish(kind, CKM_RSA_PKCS, S, 0).map(Output::own)
         });
     }
     asks("C_VerifyFinal 7 mark", (), |f| f.verify_final(S, b"mark"));
@@ -116,7 +117,7 @@ fn two_operations_at_once() {
         ),
     ] {
         asks(&format!("{name} 7 data room"), bytes(name), |f| {
-            f.dual_update(dual, S, b"data")
+            f.dual_update(dual, S, b"data").map(Output::own)
         });
         assert_eq!(dual.kinds(), kinds);
     }

@@ -18,7 +18,7 @@ fn parameter() -> Parameter {
 }
 
 fn message(text: &str) -> Message {
-    (text.as_bytes().to_vec(), vec![])
+    (text.as_bytes().to_vec().into(), vec![])
 }
 
 #[test]

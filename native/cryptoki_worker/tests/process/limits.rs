@@ -1,6 +1,7 @@
 //! What a process may have, and what it says when it has not enough.
 
-use crate::isolated::{Isolated, process_limit, why};
+use crate::isolated::{Isolated, await_that, process_limit, why};
+use crate::world::bytes;
 use cryptoki_engine::library::lanes::STACK;
 use cryptoki_engine::operation::operation::Operation;
 use cryptoki_ffi::failure::Reason;
@@ -62,6 +63,42 @@ fn a_connection_that_does_not_arrive_is_refused_and_the_others_go_on() {
     assert!(world.signs());
     process_limit(process, libc::RLIMIT_NOFILE, Some(before));
     assert!(world.session().is_ok());
+    assert_eq!(process, world.process_of_library());
+}
+
+/// What is large goes over the connection then.
+#[test]
+fn memory_that_does_not_arrive_is_done_without() {
+    let Some(world) = Isolated::ready(None) else {
+        return;
+    };
+    let session = world.session().unwrap();
+    let process = world.process_of_library();
+    let digest = || {
+        bytes(world.run(Operation::digest {
+            mechanism: Mechanism {
+                kind: CKM_SHA256,
+                parameter: Parameter::Absent,
+            },
+            data: Data::copied(&[7; 1 << 20]),
+        }))
+    };
+    let shares = || {
+        let maps = std::fs::read_to_string(format!("/proc/{process}/maps"));
+        maps.unwrap().contains("memfd:cryptoki")
+    };
+    let before = process_limit(process, libc::RLIMIT_NOFILE, None);
+    process_limit(process, libc::RLIMIT_NOFILE, Some(3));
+    let without = digest();
+    process_limit(process, libc::RLIMIT_NOFILE, Some(before));
+    assert!(!shares());
+    drop(session);
+    let session = world.session().unwrap();
+    assert_eq!(digest(), without);
+    assert!(shares() && world.signs());
+    drop(session);
+    // It goes with the session.
+    await_that(|| !shares());
     assert_eq!(process, world.process_of_library());
 }
 

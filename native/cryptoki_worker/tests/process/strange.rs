@@ -148,7 +148,7 @@ fn session(mut link: Link, epoch: u64) {
         };
         if lie > 0 && lie != Lie::Kind as usize {
             let more = usize::from(lie == Lie::More as usize);
-            answered.outcome = Ok(Answer::Bytes(vec![0; lie + more]));
+            answered.outcome = Ok(Answer::Bytes(vec![0; lie + more].into()));
         }
         if lie == Lie::News as usize {
             answered.news = all_news();
