@@ -240,6 +240,10 @@ impl Offer {
     /// New memory.
     pub fn new() -> Result<Self> {
         use std::os::fd::FromRawFd;
+        // Where files have to be smaller the answer would be a signal.
+        if most_of_a_file() < WHOLE as u64 {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
         // Older kernels do not know the first, newer ones may insist on it.
         let flags = [libc::MFD_NOEXEC_SEAL, libc::MFD_ALLOW_SEALING];
         let made = flags.into_iter().find_map(|flags| {
@@ -270,6 +274,18 @@ impl Offer {
             error => Err(Error::from_raw_os_error(error)),
         }
     }
+}
+
+/// How large a file may become.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn most_of_a_file() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the kernel writes there.
+    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
+    limit.rlim_cur
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -11,6 +11,7 @@ use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::shared::{HALF, Memory, Places};
 use cryptoki_ffi::values::{Data, Mechanism, Parameter};
 use cryptoki_ffi::wire::LARGE;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread::{JoinHandle, spawn};
 
@@ -239,4 +240,33 @@ fn who_does_not_take_it_is_sent_all_and_who_says_something_else_is_no_worker() {
         assert_eq!(sent.err(), Some(Broken::Malformed), "{first} {second}");
         other.join().unwrap();
     }
+}
+
+/// In a process of its own, whose files may have no bytes.
+#[test]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn where_no_memory_can_be_had_all_goes_over_the_channel() {
+    const TASK: &str = "CRYPTOKI_TEST_NO_MEMORY";
+    const NAME: &str = "shared::where_no_memory_can_be_had_all_goes_over_the_channel";
+    if std::env::var_os(TASK).is_none() {
+        let limited = "ulimit -f 0; exec \"$0\" --exact \"$1\"";
+        let this = std::env::current_exe().unwrap();
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", limited]).arg(this).arg(NAME);
+        let ended = shell.env(TASK, "1").output().unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+        return;
+    }
+    let (mut link, other) = asked(|channel| {
+        let mut link = Link::new(channel);
+        assert!(*data(&link.receive().unwrap()) == [7; MEBIBYTE]);
+        let answer = Answer::Bytes(vec![8; MEBIBYTE].into());
+        link.send(&answer, None).unwrap();
+        link
+    });
+    link.send(&ask(&[7; MEBIBYTE]), None).unwrap();
+    assert!(matches!(link.receive(), Ok(Answer::Bytes(bytes)) if *bytes == [8; MEBIBYTE]));
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    assert!(!maps.contains("memfd:cryptoki"));
+    drop(other.join());
 }

@@ -23,7 +23,7 @@ use cryptoki_engine::session::work::{Fate, Work};
 use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::process::{Ended, leave, take_standard_channels, user};
-use cryptoki_ffi::values::Handle;
+use cryptoki_ffi::values::{Data, Handle};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -61,7 +61,7 @@ static BEGIN: extern "C" fn() = {
     begin
 };
 
-/// Each operation that asks for so many bytes is answered by another lie.
+/// Each operation that asks for so many bytes is answered by another lie, and one with large data by the last.
 #[derive(Clone, Copy)]
 enum Lie {
     News = 1,
@@ -70,6 +70,7 @@ enum Lie {
     Length,
     Kind,
     More,
+    Beyond,
 }
 
 const NOBODY: u32 = 65_534;
@@ -144,6 +145,7 @@ fn session(mut link: Link, epoch: u64) {
         };
         let lie = match ask {
             Ask::Perform(Operation::random { length }) => length,
+            Ask::Perform(Operation::seed_random { .. }) => Lie::Beyond as usize,
             _ => 0,
         };
         if lie > 0 && lie != Lie::Kind as usize {
@@ -156,6 +158,10 @@ fn session(mut link: Link, epoch: u64) {
             answered.epoch = u64::MAX;
         } else if lie == Lie::Bytes as usize {
             let _ = link.channel().send(&[5, 0, 0, 0, 9, 9, 9, 9, 9], None);
+        } else if lie == Lie::Beyond as usize {
+            // Bytes that lie in the memory of both, as long as it is and one more.
+            let _ = link.channel().send(&[6, 0, 0, 0x80, 0, 2], None);
+            let _ = link.channel().send(&[0x81, 0x80, 0x80, 2], None);
         } else if lie == Lie::Length as usize {
             let _ = link.channel().send(&u32::MAX.to_le_bytes(), None);
         }
@@ -230,8 +236,15 @@ fn told(lie: Lie) -> (Result<Answer>, Vec<Event>, Option<Fate>, Arc<Worker>) {
     let mut session = Away::new(worker.clone(), Arc::new(status), Arc::default(), token());
     session.open().unwrap();
     let (caller, _answer) = request::<(), ()>(());
-    let length = lie as usize;
-    let outcome = session.perform(&Operation::random { length }, &*caller);
+    let operation = match lie {
+        Lie::Beyond => Operation::seed_random {
+            seed: Data::copied(&[7; 1 << 20]),
+        },
+        lie => Operation::random {
+            length: lie as usize,
+        },
+    };
+    let outcome = session.perform(&operation, &*caller);
     let told = std::mem::take(&mut *notes.lock().unwrap());
     (outcome, told, session.fate().take(), worker)
 }
@@ -245,7 +258,8 @@ fn of_what_is_told_of_a_session_only_is_believed_that_it_was_opened_anew() {
 
 #[test]
 fn who_sends_what_cannot_be_read_or_is_no_answer_is_ended() {
-    for lie in [Lie::Epoch, Lie::Bytes, Lie::Length, Lie::Kind, Lie::More] {
+    use Lie::*;
+    for lie in [Epoch, Bytes, Length, Kind, More, Beyond] {
         let (outcome, told, fate, worker) = told(lie);
         let Err(Failure::Own { reason, detail }) = outcome else {
             panic!("{outcome:?}")
