@@ -239,9 +239,10 @@ defmodule Cryptoki.ArchitectureTest do
     assert :digraph_utils.cyclic_strong_components(graph) == []
 
     # Of the tests' own modules, too.
-    # Compiling takes modules away for a moment, under the tests beside this one.
-    cycles = ["graph", "--format", "cycles", "--fail-above", "0", "--no-compile"]
-    assert ExUnit.CaptureIO.capture_io(fn -> Mix.Task.rerun("xref", cycles) end) =~ "No cycles"
+    # In a VM of its own: it takes modules, or under newer releases applications of OTP, from the tests beside this one.
+    cycles = ~w[xref graph --format cycles --fail-above 0 --no-compile]
+    assert {text, 0} = System.cmd("mix", cycles, stderr_to_stdout: true)
+    assert text =~ "No cycles"
   end
 
   # Elixir 1.20 wants a pin there, which 1.14 refuses; so such a size is not written.

@@ -121,7 +121,13 @@ impl Instance {
         while let Some(request) = self.queue.pop() {
             match self.state().refusal() {
                 Some(refusal) => self.served(request.refuse(refusal)),
-                None => return self.queue.put(request),
+                None => {
+                    self.queue.put(request);
+                    // It may have changed again, when this was not in the queue.
+                    if self.state() == State::Ready {
+                        return;
+                    }
+                }
             }
         }
     }

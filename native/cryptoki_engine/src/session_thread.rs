@@ -13,7 +13,7 @@ use crate::session::spread;
 use crate::session::status::{End, Event, Owner, Status};
 use crate::session::told::{Close, Closer, Next, SessionJob, SessionRequest};
 use crate::session::work::{Fate, Work};
-use crossbeam_channel::{Receiver, never, select_biased, unbounded};
+use crossbeam_channel::{Receiver, TryRecvError, never, select_biased, unbounded};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
 use std::sync::Arc;
@@ -50,7 +50,6 @@ pub fn spawn(
                 place: instance.spread.join(),
                 seat: instance.queue.seat(told.clone()),
                 sits: false,
-                later: Vec::new(),
                 instance,
                 status: status.clone(),
                 session,
@@ -107,11 +106,9 @@ struct Thread {
     /// Of what its session is in.
     end: Receiver<()>,
     mailbox: Receiver<Next>,
-    /// Where requests are put into the mailbox, while it sits.
+    /// Where it is woken, while it sits.
     seat: Seat<Next>,
     sits: bool,
-    /// Who wants it closed while it ends: they are answered when it has.
-    later: Vec<Next>,
 }
 
 /// What those are told who come to a lease that has ended: with its process nothing of theirs was begun.
@@ -131,12 +128,13 @@ impl Thread {
             let request = match self.next() {
                 Next::Request(request) => request,
                 Next::Close(request) => return Last::closed(request),
+                Next::Look => continue,
                 Next::Nothing => return Last::closed(None),
                 Next::End => return self.note_end(),
             };
             match guarded(|| self.serve_one(&request)) {
                 None => {
-                    request.refuse(panic_failure());
+                    self.instance.served(request.refuse(panic_failure()));
                     return Last::panicked();
                 }
                 Some(Some(last)) => return last,
@@ -188,31 +186,31 @@ impl Thread {
 
     fn wait(&mut self) -> Next {
         self.place.rest();
-        if let Some(request) = self.instance.queue.pop_or_sit(&self.seat) {
-            return Next::Request(request);
+        loop {
+            if let Some(request) = self.instance.queue.pop_or_sit(&self.seat) {
+                return Next::Request(request);
+            }
+            self.sits = true;
+            let mut next = select_biased! {
+                recv(self.mailbox) -> told => told.unwrap_or(Next::Nothing),
+                recv(self.end) -> _ => Next::End,
+            };
+            if let Next::Look = next {
+                if let Err(TryRecvError::Empty) = self.end.try_recv() {
+                    self.sits = false;
+                    continue;
+                }
+                next = Next::End;
+            }
+            self.rise();
+            return next;
         }
-        self.sits = true;
-        let next = select_biased! {
-            recv(self.mailbox) -> told => told.unwrap_or(Next::Nothing),
-            recv(self.end) -> _ => Next::End,
-        };
-        match next {
-            Next::Request(_) => self.sits = false,
-            _ => self.rise(),
-        }
-        next
     }
 
-    /// It takes no more requests; what was given to it meanwhile is for whoever is free.
+    /// It takes no more requests.
     fn rise(&mut self) {
-        if !std::mem::take(&mut self.sits) || self.instance.queue.rise(&self.seat) {
-            return;
-        }
-        while let Ok(next) = self.mailbox.recv() {
-            match next {
-                Next::Request(request) => return self.instance.put_back(request),
-                next => self.later.push(next),
-            }
+        if std::mem::take(&mut self.sits) {
+            self.instance.queue.rise(&self.seat);
         }
     }
 
@@ -221,18 +219,29 @@ impl Thread {
         let instance = &self.instance;
         let look = || {
             let told = self.mailbox.try_recv().ok();
-            told.or_else(|| requests.try_recv().ok().map(Next::Request))
+            told.or_else(|| match requests.try_recv() {
+                Ok(request) => Some(Next::Request(request)),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => Some(Next::Nothing),
+            })
         };
         let found = look().or_else(|| {
-            if !instance.pace_of_leases.threads_look() || !instance.hand.keep_shut() {
+            let pace = &instance.pace_of_leases;
+            if !pace.threads_look() || !instance.hand.keep_shut() {
                 return None;
             }
-            let found = instance.pace_of_leases.find(look);
-            let nothing = instance.hand.close();
-            debug_assert!(nothing.is_none());
+            // Whoever looks for what anybody asks goes before.
+            let found = pace.find(|| match instance.hand.is_kept_shut() {
+                true => look(),
+                false => Some(Next::Look),
+            });
+            instance.hand.let_go();
             found
         });
-        found.unwrap_or_else(|| self.wait_leased(requests))
+        match found {
+            Some(Next::Look) | None => self.wait_leased(requests),
+            Some(next) => next,
+        }
     }
 
     fn wait_leased(&self, requests: &Receiver<SessionRequest>) -> Next {
@@ -298,6 +307,7 @@ impl Thread {
             let request = match self.next_leased(requests) {
                 Next::Request(request) => request,
                 Next::Close(request) => return Some(Last::closed(request)),
+                Next::Look => continue,
                 Next::Nothing => break,
                 Next::End => return Some(self.note_end()),
             };

@@ -1,8 +1,8 @@
 //! Every interleaving of callers with threads that take requests, sit down, and are closed: each request is served once,
 //! or waits while no thread is free.
 //!
-//! Seen to fail: when a thread sits down without a second look at what waits, and when one that rises forgets what is on
-//! its way to it.
+//! Seen to fail: when a thread sits down without a second look at what waits, and when one that was woken and is closed
+//! wakes no other.
 
 mod atomic {
     pub use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -15,73 +15,60 @@ mod sync {
 }
 
 #[path = "../src/request/queue.rs"]
-#[allow(dead_code)]
 mod queue;
 
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use loom::sync::mpsc::{Receiver, Sender, channel};
-use loom::thread;
-use queue::{Queue, Seat};
-
-/// How often a request was served.
-type Request = Arc<AtomicUsize>;
+use loom::thread::{self, JoinHandle};
+use queue::{Queue, Wake};
 
 enum Told {
-    Request(Request),
+    Look,
     Close,
 }
 
-impl From<Request> for Told {
-    fn from(request: Request) -> Self {
-        Told::Request(request)
+impl From<Wake> for Told {
+    fn from(_wake: Wake) -> Self {
+        Told::Look
     }
 }
 
-type Requests = Queue<Request, Told>;
+/// A request is where its caller is told that it was served.
+type Requests = Queue<Sender<()>, Told>;
 
-struct Thread {
-    queue: Arc<Requests>,
-    seat: Seat<Told>,
-    mailbox: Receiver<Told>,
+fn serve(request: &Sender<()>) {
+    assert!(request.send(()).is_ok());
 }
 
-impl Thread {
-    fn new(queue: &Arc<Requests>) -> (Self, Sender<Told>) {
-        let (told, mailbox) = channel();
-        let (queue, seat) = (queue.clone(), queue.seat(told.clone()));
-        let thread = Self {
-            queue,
-            seat,
-            mailbox,
-        };
-        (thread, told)
-    }
-
-    /// As session threads do, until it is closed.
-    fn serve(self) {
+/// As session threads do, until it is closed.
+fn thread(queue: &Arc<Requests>) -> (JoinHandle<()>, Sender<Told>) {
+    let (told, mailbox) = channel();
+    let (queue, seat) = (queue.clone(), queue.seat(told.clone()));
+    let serving = thread::spawn(move || {
         loop {
-            if let Some(request) = self.queue.pop_or_sit(&self.seat) {
-                request.fetch_add(1, SeqCst);
+            if let Some(request) = queue.pop_or_sit(&seat) {
+                serve(&request);
                 continue;
             }
-            match self.mailbox.recv() {
-                Ok(Told::Request(request)) => drop(request.fetch_add(1, SeqCst)),
-                Ok(Told::Close) => return self.rise(),
+            match mailbox.recv() {
+                Ok(Told::Look) => {}
+                Ok(Told::Close) => return queue.rise(&seat),
                 Err(_) => unreachable!("its seat has a sender"),
             }
         }
-    }
+    });
+    (serving, told)
+}
 
-    fn rise(self) {
-        if self.queue.rise(&self.seat) {
-            return;
-        }
-        match self.mailbox.recv() {
-            Ok(Told::Request(request)) => self.queue.put(request),
-            _ => unreachable!("it was closed once"),
-        }
-    }
+fn close((serving, told): (JoinHandle<()>, Sender<Told>)) {
+    assert!(told.send(Told::Close).is_ok());
+    assert!(serving.join().is_ok());
+}
+
+fn put(queue: &Requests) -> Receiver<()> {
+    let (request, served) = channel();
+    queue.put(request);
+    served
 }
 
 fn model(body: impl Fn() + Sync + Send + 'static) {
@@ -90,73 +77,51 @@ fn model(body: impl Fn() + Sync + Send + 'static) {
     builder.check(body);
 }
 
-fn requests<const N: usize>() -> [Request; N] {
-    std::array::from_fn(|_| Arc::new(AtomicUsize::new(0)))
-}
-
-#[test]
-fn a_thread_that_is_closed_leaves_to_others_what_it_was_given() {
-    model(|| {
-        let queue = Arc::new(Requests::default());
-        let (thread, told) = Thread::new(&queue);
-        let serving = thread::spawn(move || thread.serve());
-        let all: [Request; 2] = requests();
-        queue.put(all[0].clone());
-        assert!(told.send(Told::Close).is_ok());
-        queue.put(all[1].clone());
-        assert!(serving.join().is_ok());
-        while let Some(request) = queue.pop() {
-            request.fetch_add(1, SeqCst);
-        }
-        assert_eq!(all.map(|request| request.load(SeqCst)), [1, 1]);
-    });
-}
-
-#[test]
-fn two_threads_of_which_one_is_closed() {
-    model(|| {
-        let queue = Arc::new(Requests::default());
-        let (one, tell_one) = Thread::new(&queue);
-        let (other, tell_other) = Thread::new(&queue);
-        let serving = [one, other].map(|thread| thread::spawn(move || thread.serve()));
-        let [request] = requests();
-        queue.put(request.clone());
-        assert!(tell_one.send(Told::Close).is_ok());
-        // Whoever is left has it, or is given it, before it is closed.
-        let [one, other] = serving;
-        assert!(one.join().is_ok());
-        assert!(tell_other.send(Told::Close).is_ok());
-        assert!(other.join().is_ok());
-        assert_eq!(request.load(SeqCst) + queue.len(), 1);
-        assert!(queue.pop().is_none_or(|left| left.load(SeqCst) == 0));
-    });
-}
-
 #[test]
 fn none_waits_while_a_thread_is_free() {
     model(|| {
         let queue = Arc::new(Requests::default());
-        let (thread, told) = Thread::new(&queue);
-        let all: [Request; 2] = requests();
-        let caller = {
-            let (queue, request) = (queue.clone(), all[0].clone());
-            thread::spawn(move || queue.put(request))
+        let only = thread(&queue);
+        let another = {
+            let queue = queue.clone();
+            thread::spawn(move || put(&queue))
         };
-        let serving = thread::spawn(move || {
-            for _ in 0..2 {
-                let request = thread.queue.pop_or_sit(&thread.seat).or_else(|| {
-                    // Nobody would wake it.
-                    match thread.mailbox.recv() {
-                        Ok(Told::Request(request)) => Some(request),
-                        _ => None,
-                    }
-                });
-                assert!(request.is_some_and(|request| request.fetch_add(1, SeqCst) == 0));
-            }
-        });
-        queue.put(all[1].clone());
-        assert!(caller.join().is_ok() && serving.join().is_ok());
-        drop(told);
+        // Where it would not be woken nobody goes on.
+        assert!(put(&queue).recv().is_ok());
+        assert!(another.join().is_ok_and(|served| served.recv().is_ok()));
+        close(only);
         assert!(queue.is_empty());
+    });
+}
+
+#[test]
+fn of_two_threads_the_one_that_is_left_serves() {
+    model(|| {
+        let queue = Arc::new(Requests::default());
+        let (left, (closed, told)) = (thread(&queue), thread(&queue));
+        assert!(told.send(Told::Close).is_ok());
+        let served = put(&queue);
+        assert!(closed.join().is_ok() && served.recv().is_ok());
+        close(left);
+    });
+}
+
+#[test]
+fn what_a_closed_thread_leaves_waits() {
+    model(|| {
+        let queue = Arc::new(Requests::default());
+        let (serving, told) = thread(&queue);
+        let first = put(&queue);
+        assert!(told.send(Told::Close).is_ok());
+        let second = put(&queue);
+        assert!(serving.join().is_ok());
+        while let Some(request) = queue.pop() {
+            serve(&request);
+        }
+        assert_eq!(queue.len(), 0);
+        // Each once: it hears of no other.
+        for served in [first, second] {
+            assert!(served.recv().is_ok());
+        }
     });
 }

@@ -43,23 +43,35 @@ impl<T> Hand<T> {
         Ok(())
     }
 
-    /// Begins to look; false when somebody does already.
+    /// Begins to look; false when somebody does already, but for one who looks alone: that one stops.
     pub fn open(&self) -> bool {
-        self.look(Looking::Openly)
+        let mut held = self.lock();
+        let free = held.looking != Looking::Openly;
+        held.looking = Looking::Openly;
+        free
     }
 
     /// Begins to look for what comes another way, and is given nothing; false when somebody looks already.
     pub fn keep_shut(&self) -> bool {
-        self.look(Looking::Alone)
+        let mut held = self.lock();
+        let free = held.looking == Looking::Nobody;
+        if free {
+            held.looking = Looking::Alone;
+        }
+        free
     }
 
-    fn look(&self, how: Looking) -> bool {
+    /// Whether one who looks alone still may.
+    pub fn is_kept_shut(&self) -> bool {
+        self.lock().looking == Looking::Alone
+    }
+
+    /// Ends that.
+    pub fn let_go(&self) {
         let mut held = self.lock();
-        let nobody = held.looking == Looking::Nobody;
-        if nobody {
-            held.looking = how;
+        if held.looking == Looking::Alone {
+            held.looking = Looking::Nobody;
         }
-        nobody
     }
 
     /// What was given.
@@ -92,7 +104,13 @@ mod tests {
         assert_eq!(hand.give(5), Err(5));
         assert!(hand.open() && !hand.keep_shut());
         assert_eq!(hand.close(), None);
-        assert!(hand.keep_shut() && !hand.open());
-        assert_eq!((hand.give(6), hand.close()), (Err(6), None));
+        assert!(hand.keep_shut() && !hand.keep_shut() && hand.is_kept_shut());
+        assert_eq!(hand.give(6), Err(6));
+        hand.let_go();
+        assert!(!hand.is_kept_shut() && hand.keep_shut());
+        // What anybody asks goes before.
+        assert!(hand.open() && !hand.is_kept_shut());
+        hand.let_go();
+        assert_eq!((hand.give(7), hand.close()), (Ok(()), Some(7)));
     }
 }

@@ -1,5 +1,6 @@
-//! What callers ask for, and the threads that are free for it. A request goes to the thread that sat down last, which is
-//! likeliest to be awake still, and wakes no other: that costs the same with one thread and with hundreds.
+//! What callers ask for, and the threads that are free for it. What comes wakes one of them, mostly the one that sat down
+//! last, which is likeliest to be awake still: that costs the same with one thread and with hundreds. It waits where each
+//! can take it until one does: whoever was woken may have to wait for a processor.
 //!
 //! `tests/queue.rs` checks every interleaving.
 
@@ -8,17 +9,23 @@ use super::channel::Sender;
 use super::sync::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 
-/// Where a thread is given a request, among what else it is told.
+/// One of so many wakes the thread that has sat for longest: a token may end a session that is never used.
+const SELDOM: usize = 64;
+
+/// There may be something to take.
+pub struct Wake;
+
+/// Where a thread is woken, among what else it is told.
 pub struct Seat<M> {
     number: usize,
     mailbox: Sender<M>,
 }
 
 struct Both<R, M> {
-    /// Only while no thread is free.
     waiting: VecDeque<R>,
-    free: Vec<Seat<M>>,
+    free: VecDeque<Seat<M>>,
     seats: usize,
+    wakes: usize,
 }
 
 /// It.
@@ -32,8 +39,9 @@ impl<R, M> Default for Queue<R, M> {
     fn default() -> Self {
         let both = Both {
             waiting: VecDeque::new(),
-            free: Vec::new(),
+            free: VecDeque::new(),
             seats: 0,
+            wakes: 0,
         };
         Self {
             both: Mutex::new(both),
@@ -42,7 +50,7 @@ impl<R, M> Default for Queue<R, M> {
     }
 }
 
-impl<R: Clone, M: From<R>> Queue<R, M> {
+impl<R, M: From<Wake>> Queue<R, M> {
     fn lock(&self) -> MutexGuard<'_, Both<R, M>> {
         match self.both.lock() {
             Ok(guard) => guard,
@@ -58,20 +66,28 @@ impl<R: Clone, M: From<R>> Queue<R, M> {
         Seat { number, mailbox }
     }
 
-    /// Gives a request to a thread that is free, or lets it wait.
+    /// Puts a request in.
     pub fn put(&self, request: R) {
-        loop {
-            let mut both = self.lock();
-            let Some(seat) = both.free.pop() else {
-                both.waiting.push_back(request);
-                self.length.store(both.waiting.len(), SeqCst);
-                return;
-            };
-            // To wake somebody takes a while.
-            drop(both);
-            if seat.mailbox.send(request.clone().into()).is_ok() {
-                return;
-            }
+        let mut both = self.lock();
+        both.waiting.push_back(request);
+        self.length.store(both.waiting.len(), SeqCst);
+        self.wake(both);
+    }
+
+    /// Wakes somebody for what waits.
+    fn wake(&self, mut both: MutexGuard<'_, Both<R, M>>) {
+        if both.waiting.is_empty() {
+            return;
+        }
+        both.wakes = both.wakes.wrapping_add(1);
+        let woken = match both.wakes.is_multiple_of(SELDOM) {
+            true => both.free.pop_front(),
+            false => both.free.pop_back(),
+        };
+        // That takes a while.
+        drop(both);
+        if let Some(seat) = woken {
+            let _ = seat.mailbox.send(Wake.into());
         }
     }
 
@@ -90,23 +106,25 @@ impl<R: Clone, M: From<R>> Queue<R, M> {
         request
     }
 
-    /// The first that waits, or the thread of this seat is free: then it is given one, unless it rises.
+    /// The first that waits, or the thread of this seat is free until it is woken.
     pub fn pop_or_sit(&self, seat: &Seat<M>) -> Option<R> {
         let mut both = self.lock();
         let request = self.first(&mut both);
         if request.is_none() {
             let (number, mailbox) = (seat.number, seat.mailbox.clone());
-            both.free.push(Seat { number, mailbox });
+            both.free.push_back(Seat { number, mailbox });
         }
         request
     }
 
-    /// The thread of this seat is free no more; false when a request is on its way to it.
-    #[must_use]
-    pub fn rise(&self, seat: &Seat<M>) -> bool {
+    /// The thread of this seat takes no more. When it was woken meanwhile somebody else is.
+    pub fn rise(&self, seat: &Seat<M>) {
         let mut both = self.lock();
-        let found = both.free.iter().position(|free| free.number == seat.number);
-        found.map(|at| both.free.remove(at)).is_some()
+        let sits = |free: &Seat<M>| free.number == seat.number;
+        match both.free.iter().position(sits) {
+            Some(at) => drop(both.free.remove(at)),
+            None => self.wake(both),
+        }
     }
 
     /// How many wait.

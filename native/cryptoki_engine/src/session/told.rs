@@ -3,6 +3,7 @@
 use crate::operation::answer::Answer;
 use crate::operation::operation::Operation;
 use crate::request::lease::Lease;
+use crate::request::queue::Wake;
 use crate::request::request::Request;
 use crossbeam_channel::Sender;
 use cryptoki_ffi::failure::Failure;
@@ -25,15 +26,17 @@ pub enum Next {
     Request(SessionRequest),
     /// The session is to be closed; none: nobody holds it any more.
     Close(Option<Close>),
+    /// There may be one.
+    Look,
     /// There will be no more requests.
     Nothing,
     /// The session is over, though nobody has asked for anything.
     End,
 }
 
-impl From<SessionRequest> for Next {
-    fn from(request: SessionRequest) -> Self {
-        Next::Request(request)
+impl From<Wake> for Next {
+    fn from(_wake: Wake) -> Self {
+        Next::Look
     }
 }
 
