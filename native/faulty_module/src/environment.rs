@@ -12,13 +12,14 @@ pub(crate) unsafe fn initialize(pointer: *mut c_void) -> Result<CK_RV, CK_RV> {
     real!(C_Initialize(pointer))
 }
 
-/// The target asks us, when it calls `getenv`.
-#[cfg(target_os = "linux")]
+/// The target asks us, when it calls `getenv`. What it is linked with does not: it has the environment of the process.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod seen {
     use super::{CK_RV, config};
     use cryptoki_sys::CKR_GENERAL_ERROR;
+    use plt_rs::DynamicLibrary;
     use std::collections::HashMap;
-    use std::ffi::{CStr, CString, c_char};
+    use std::ffi::{CStr, CString, c_char, c_void};
     use std::sync::OnceLock;
 
     type Getenv = unsafe extern "C" fn(*const c_char) -> *mut c_char;
@@ -26,34 +27,76 @@ mod seen {
     /// For good.
     pub(super) struct Seen;
 
+    /// At each C_Initialize: another copy of this library may have the same target.
     pub(super) fn by_target() -> Result<Seen, CK_RV> {
-        static REPLACED: OnceLock<Result<(), String>> = OnceLock::new();
-        let replaced = REPLACED.get_or_init(|| match config().environment.is_empty() {
-            true => Ok(()),
-            false => replace(),
-        });
-        replaced.clone().map(|()| Seen).map_err(|error| {
+        static ENTRIES: OnceLock<Result<Vec<usize>, String>> = OnceLock::new();
+        if config().environment.is_empty() {
+            return Ok(Seen);
+        }
+        let entries = ENTRIES.get_or_init(entries).as_ref();
+        let replaced = entries
+            .map_err(Clone::clone)
+            .and_then(|entries| entries.iter().try_for_each(|entry| replace(*entry)));
+        replaced.map(|()| Seen).map_err(|error| {
             eprintln!("faulty_module: the target's environment: {error}");
             CKR_GENERAL_ERROR
         })
     }
 
-    fn replace() -> Result<(), String> {
-        let path = config().target.to_string_lossy();
-        let loaded = plt_rs::collect_modules()
+    /// Where the loader has written the address of getenv for the target: each place from which it is called.
+    fn entries() -> Result<Vec<usize>, String> {
+        stay()?;
+        let initialize = crate::target::functions().C_Initialize;
+        let base =
+            initialize.and_then(|function| Some(place(function as *const c_void)?.dli_fbase));
+        let base = base.ok_or("where it lies is not known")? as usize;
+        let mut loaded = plt_rs::collect_modules().into_iter();
+        let loaded = loaded.find(|module| module.addr() == base);
+        let target = DynamicLibrary::initialize(loaded.ok_or("it is not loaded")?)
+            .map_err(|error| error.to_string())?;
+        let symbols = target.symbols().ok_or("it has no symbols")?;
+        let names = target.string_table();
+        let is_getenv = |entry: &&plt_rs::elf64::DynRela| {
+            let name = symbols.resolve_name(entry.symbol_index() as usize, names);
+            name.is_some_and(|name| name == "getenv" || name == "secure_getenv")
+        };
+        let tables = [target.addend_relocs(), target.plt_rela()];
+        let entries = tables
             .into_iter()
-            .find(|module| module.name() == path)
-            .ok_or("it is loaded under another name")?;
-        let target =
-            plt_rs::DynamicLibrary::initialize(loaded).map_err(|error| error.to_string())?;
-        let entry = target
-            .try_find_function("getenv")
-            .ok_or("it reads none")?
-            .r_offset as usize;
-        let entry = target.base_addr() + entry;
+            .flatten()
+            .flat_map(|table| table.entries());
+        let entries = entries.filter(is_getenv);
+        let entries: Vec<_> = entries
+            .map(|entry| base + entry.r_offset as usize)
+            .collect();
+        match entries.is_empty() {
+            true => Err("it reads none".into()),
+            false => Ok(entries),
+        }
+    }
+
+    fn place(function: *const c_void) -> Option<libc::Dl_info> {
+        // SAFETY: all fields of the structure are pointers, which may be null.
+        let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
+        // SAFETY: any address may be asked about.
+        (unsafe { libc::dladdr(function, &raw mut info) } != 0).then_some(info)
+    }
+
+    /// The target has an address of ours: this library is never unloaded.
+    fn stay() -> Result<(), String> {
+        let here = place(stay as *const c_void).ok_or("where we lie is not known")?;
+        let how = libc::RTLD_NOLOAD | libc::RTLD_NODELETE | libc::RTLD_NOW;
+        // SAFETY: the name is the loader's own.
+        match unsafe { libc::dlopen(here.dli_fname, how) }.is_null() {
+            true => Err("we are not loaded".into()),
+            false => Ok(()),
+        }
+    }
+
+    fn replace(entry: usize) -> Result<(), String> {
         // SAFETY: the size of a page can be asked for at any time.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-        let start = (entry / page * page) as *mut libc::c_void;
+        let start = (entry / page * page) as *mut c_void;
         let writable = libc::PROT_READ | libc::PROT_WRITE;
         // The loader may have made it read-only. It stays writable: something else on the page may have to be.
         // SAFETY: the page is the target's, which is never closed, and keeps what is on it.
@@ -85,7 +128,7 @@ mod seen {
 }
 
 /// Elsewhere in that of the process, for the time of C_Initialize: one library at a time.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 mod seen {
     use super::{CK_RV, config};
     use std::ffi::OsString;
