@@ -232,7 +232,7 @@ defmodule Cryptoki.Recovery.HangTest do
       first = Task.async(fn -> digest(hsm, 60_000) end)
       FaultyModule.await(context.module, ~r/^C_Digest hangs/)
 
-      for _ <- 1..5 do
+      for _ <- 1..50 do
         callers = for _ <- 1..100, do: Task.async(fn -> digest(hsm, 60_000) end)
         status(hsm, &(&1.queue == 100))
         assert {:error, %Error{reason: :busy}} = digest(hsm, 60_000)
@@ -242,7 +242,7 @@ defmodule Cryptoki.Recovery.HangTest do
 
       FaultyModule.control(context.module, "")
       assert {:ok, _} = Task.await(first, 60_000)
-      # Of the five hundred none was executed.
+      # Of the five thousand none was executed.
       assert FaultyModule.count(context.module, ~r/^C_Digest ran/) == 1
       assert %{state: :ready, queue: 0} = Cryptoki.status!(hsm)
     end

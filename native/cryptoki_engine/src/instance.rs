@@ -4,7 +4,7 @@ use crate::place::Place;
 use crate::request::hand::Hand;
 use crate::request::pace::Pace;
 use crate::request::queue::Queue;
-use crate::request::request::{Cancel, Served};
+use crate::request::request::Cancel;
 use crate::session::counters::Counters;
 use crate::session::spread::Spread;
 use crate::session::told::{Next, SessionRequest};
@@ -12,11 +12,11 @@ use crate::session::unheard::Unheard;
 use crate::site::State;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 
 /// So many times the limit of cancelled requests may stand in the queue while somebody takes them out.
-const SWEPT_LATE: isize = 4;
+const SWEPT_LATE: usize = 4;
 
 /// One instance.
 pub struct Instance {
@@ -38,7 +38,7 @@ pub struct Instance {
     pub hand: Hand<SessionRequest>,
     /// Where its threads work.
     pub spread: Spread,
-    tombstones: Arc<AtomicIsize>,
+    waiting: Arc<AtomicUsize>,
     /// Whether somebody takes them out.
     sweeping: AtomicBool,
 }
@@ -58,20 +58,19 @@ impl Instance {
             queue: Queue::default(),
             hand: Hand::default(),
             spread: Spread::default(),
-            tombstones: Arc::default(),
+            waiting: Arc::default(),
             sweeping: AtomicBool::new(false),
         }
     }
 
-    /// The counter of cancelled requests that still stand in the queue.
-    pub fn tombstones(&self) -> Arc<AtomicIsize> {
-        self.tombstones.clone()
+    /// Where requests are counted from being queued until a thread takes them or their callers give up.
+    pub fn waiters(&self) -> Arc<AtomicUsize> {
+        self.waiting.clone()
     }
 
     /// Requests that wait.
     pub fn waiting(&self) -> usize {
-        let dead = self.tombstones.load(SeqCst).max(0).cast_unsigned();
-        self.queue.len().saturating_sub(dead)
+        self.waiting.load(SeqCst)
     }
 
     /// Until when a caller may look for its answer, if that is likely to come soon: nobody is before it.
@@ -120,7 +119,7 @@ impl Instance {
     fn drain(&self) {
         while let Some(request) = self.queue.pop() {
             match self.state().refusal() {
-                Some(refusal) => self.served(request.refuse(refusal)),
+                Some(refusal) => drop(request.refuse(refusal)),
                 None => {
                     self.queue.put(request);
                     // It may have changed again, when this was not in the queue.
@@ -137,15 +136,15 @@ impl Instance {
         if let Some(refusal) = self.state().refusal() {
             return Err(refusal);
         }
-        if self.waiting() >= self.limit {
-            return Err(queue_full());
-        }
-        let dead = self.tombstones.load(SeqCst);
-        if dead >= self.limit.cast_signed().saturating_mul(SWEPT_LATE) {
-            return Err(queue_full());
-        }
-        if dead >= self.limit.cast_signed() && !self.sweeping.swap(true, SeqCst) {
+        // Cancelled requests stand there until they are taken out.
+        let dead = self.queue.len().saturating_sub(self.waiting());
+        if dead >= self.limit && !self.sweeping.swap(true, SeqCst) {
             self.elsewhere("cryptoki-sweep", Self::sweep);
+        }
+        let room = dead < self.limit.saturating_mul(SWEPT_LATE);
+        let one_more = |waiting| (room && waiting < self.limit).then_some(waiting + 1);
+        if self.waiting.fetch_update(SeqCst, SeqCst, one_more).is_err() {
+            return Err(queue_full());
         }
         if let Err(request) = self.hand.give(request.clone()) {
             self.queue.put(request);
@@ -166,25 +165,9 @@ impl Instance {
         }
     }
 
-    /// Bookkeeping for a request taken out of the queue.
-    pub fn served(&self, served: Served) {
-        if served == Served::NotRun {
-            self.tombstones.fetch_sub(1, SeqCst);
-        }
-    }
-
-    /// Takes the tombstones out of the queue.
+    /// Takes out of the queue what was cancelled.
     fn sweep(&self) {
-        for _ in 0..self.queue.len() {
-            let Some(request) = self.queue.pop() else {
-                break;
-            };
-            if request.is_cancelled() {
-                self.tombstones.fetch_sub(1, SeqCst);
-            } else {
-                self.queue.put(request);
-            }
-        }
+        self.queue.sweep(|request| !request.is_cancelled());
         self.sweeping.store(false, SeqCst);
         // What was out of the queue for a moment may have been missed by who drained it.
         if self.state() != State::Ready {

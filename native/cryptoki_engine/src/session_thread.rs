@@ -134,7 +134,7 @@ impl Thread {
             };
             match guarded(|| self.serve_one(&request)) {
                 None => {
-                    self.instance.served(request.refuse(panic_failure()));
+                    request.refuse(panic_failure());
                     return Last::panicked();
                 }
                 Some(Some(last)) => return last,
@@ -268,7 +268,6 @@ impl Thread {
                 Ok(Answer::Done)
             }
         });
-        instance.served(served);
         if served == Served::Answered && leased.is_none() {
             instance.pace.worked(request.times().worked);
         }

@@ -1,8 +1,8 @@
 //! Every interleaving of callers with threads that take requests, sit down, and are closed: each request is served once,
 //! or waits while no thread is free.
 //!
-//! Seen to fail: when a thread sits down without a second look at what waits, and when one that was woken and is closed
-//! wakes no other.
+//! Seen to fail: when a thread sits down without a second look at what waits, when one that was woken and is closed wakes
+//! no other, and when a sweep wakes nobody.
 
 mod atomic {
     pub use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -123,5 +123,20 @@ fn what_a_closed_thread_leaves_waits() {
         for served in [first, second] {
             assert!(served.recv().is_ok());
         }
+    });
+}
+
+#[test]
+fn what_is_swept_is_missed_by_nobody() {
+    model(|| {
+        let queue = Arc::new(Requests::default());
+        let served = put(&queue);
+        let only = thread(&queue);
+        queue.sweep(|_request| true);
+        assert!(served.recv().is_ok());
+        close(only);
+        let _dropped = put(&queue);
+        queue.sweep(|_request| false);
+        assert!(queue.is_empty() && queue.pop().is_none());
     });
 }

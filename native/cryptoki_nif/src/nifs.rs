@@ -30,7 +30,7 @@ use cryptoki_ffi::values::Secret;
 use rustler::schedule::consume_timeslice;
 use rustler::{Encoder, Env, ResourceArc, Term};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 
 mod atoms {
@@ -192,7 +192,7 @@ fn submit<'a>(env: Env<'a>, reference: Term<'a>, target: Term<'a>, operation: Te
             let call = Call {
                 operation,
                 until,
-                tombstones: Some(instance.tombstones()),
+                waiting: Some(instance.waiters()),
             };
             return Some(run(env, reference, &instance.pace, call, put));
         }
@@ -214,7 +214,7 @@ fn submit<'a>(env: Env<'a>, reference: Term<'a>, target: Term<'a>, operation: Te
         let call = Call {
             operation,
             until: pace.callers_look(),
-            tombstones: None,
+            waiting: None,
         };
         Some(run(env, reference, pace, call, put))
     })
@@ -225,7 +225,8 @@ struct Call {
     operation: Operation,
     /// Until when its answer may be looked for.
     until: Option<Instant>,
-    tombstones: Option<Arc<AtomicIsize>>,
+    /// Where it is counted while it waits.
+    waiting: Option<Arc<AtomicUsize>>,
 }
 
 /// Hands an operation over. Where the answer is likely to come soon it is looked for here, for less than a NIF may take,
@@ -240,10 +241,10 @@ fn run<'a>(
     let until = call.until.filter(|_| !call.operation.logs_in());
     let job = SessionJob::Run(call.operation);
     let Some(until) = until else {
-        let request = Request::new(job, Caller::of(env, reference), call.tombstones);
+        let request = Request::new(job, Caller::of(env, reference), call.waiting);
         return asked(env, put(&request), request);
     };
-    let request = Request::looked_for(job, call.tombstones);
+    let request = Request::looked_for(job, call.waiting);
     if let Err(failure) = put(&request) {
         return error(env, &failure);
     }
@@ -270,7 +271,7 @@ fn lease_session<'a>(env: Env<'a>, reference: Term<'a>, instance: Term<'a>) -> E
         let caller = Caller::of(env, reference);
         let why = Arc::default();
         let job = SessionJob::Lease(lease, Arc::clone(&why));
-        let request = Request::new(job, caller, Some(instance.tombstones()));
+        let request = Request::new(job, caller, Some(instance.waiters()));
         let leased = ResourceArc::new(LeaseResource {
             requests,
             why,

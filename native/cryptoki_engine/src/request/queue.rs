@@ -91,6 +91,22 @@ impl<R, M: From<Wake>> Queue<R, M> {
         }
     }
 
+    /// Lets go of what is not to be kept. What comes meanwhile goes behind.
+    pub fn sweep(&self, keep: impl FnMut(&R) -> bool) {
+        let mut kept = std::mem::take(&mut self.lock().waiting);
+        // Of many that takes a while.
+        kept.retain(keep);
+        let mut both = self.lock();
+        kept.append(&mut both.waiting);
+        both.waiting = kept;
+        self.length.store(both.waiting.len(), SeqCst);
+        // Whoever found nothing may sit.
+        for _ in 0..both.free.len().min(both.waiting.len()) {
+            self.wake(both);
+            both = self.lock();
+        }
+    }
+
     /// The first that waits.
     pub fn pop(&self) -> Option<R> {
         if self.is_empty() {

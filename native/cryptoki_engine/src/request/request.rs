@@ -5,7 +5,7 @@ use crate::request::pace::look_until;
 use crate::session::status::Status;
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
-use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,7 @@ pub struct Request<J, A> {
     begun: OnceLock<Instant>,
     payload: Mutex<Payload<J, A>>,
     runner: OnceLock<Arc<Status>>,
-    tombstones: Option<Arc<AtomicIsize>>,
+    waiting: Option<Arc<AtomicUsize>>,
 }
 
 /// How serving a request ended.
@@ -82,25 +82,25 @@ pub trait Cancel: Send + Sync {
 }
 
 impl<J, A> Request<J, A> {
-    /// A request whose answer is delivered. `tombstones` counts cancelled requests left in a queue.
+    /// A request whose answer is delivered. In `waiting` it is counted by whoever queues it, until it is taken or given up.
     pub fn new(
         job: J,
         delivery: Box<dyn Deliver<A>>,
-        tombstones: Option<Arc<AtomicIsize>>,
+        waiting: Option<Arc<AtomicUsize>>,
     ) -> Arc<Self> {
-        Self::with(Handshake::new(), job, Some(delivery), tombstones)
+        Self::with(Handshake::new(), job, Some(delivery), waiting)
     }
 
     /// One whose caller looks for the answer first, and says where it goes to when it stops looking.
-    pub fn looked_for(job: J, tombstones: Option<Arc<AtomicIsize>>) -> Arc<Self> {
-        Self::with(Handshake::looked_for(), job, None, tombstones)
+    pub fn looked_for(job: J, waiting: Option<Arc<AtomicUsize>>) -> Arc<Self> {
+        Self::with(Handshake::looked_for(), job, None, waiting)
     }
 
     fn with(
         handshake: Handshake,
         job: J,
         delivery: Option<Box<dyn Deliver<A>>>,
-        tombstones: Option<Arc<AtomicIsize>>,
+        waiting: Option<Arc<AtomicUsize>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             handshake,
@@ -112,7 +112,7 @@ impl<J, A> Request<J, A> {
                 left: None,
             }),
             runner: OnceLock::new(),
-            tombstones,
+            waiting,
         })
     }
 
@@ -120,11 +120,16 @@ impl<J, A> Request<J, A> {
         work(&mut self.payload.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn waits_no_more(&self) {
+        if let Some(waiting) = &self.waiting {
+            let one_less = |count: usize| count.checked_sub(1);
+            let _ = waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        }
+    }
+
     /// Frees the data of a cancelled request now, not when a thread finds it.
     fn bury(&self) {
-        if let Some(tombstones) = &self.tombstones {
-            tombstones.fetch_add(1, Ordering::Relaxed);
-        }
+        self.waits_no_more();
         let dead = self.payload(|payload| (payload.job.take(), payload.delivery.take()));
         drop(dead);
     }
@@ -154,6 +159,7 @@ impl<J, A> Request<J, A> {
         if !self.handshake.start() {
             return Served::NotRun;
         }
+        self.waits_no_more();
         let Some(job) = self.payload(|payload| payload.job.take()) else {
             return Served::NotRun;
         };

@@ -162,8 +162,8 @@ impl World {
     pub fn send(&self, operation: Operation) -> (SessionRequest, Receiver<Result<Answer>>) {
         let (sender, answer) = channel();
         let job = SessionJob::Run(operation);
-        let tombstones = Some(self.instance.tombstones());
-        let request = Request::new(job, Box::new(Post(sender)), tombstones);
+        let waiting = Some(self.instance.waiters());
+        let request = Request::new(job, Box::new(Post(sender)), waiting);
         self.instance.submit(&request).unwrap();
         (request, answer)
     }

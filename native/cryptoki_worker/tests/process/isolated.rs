@@ -108,8 +108,8 @@ impl Isolated {
     pub fn send(&self, operation: Operation) -> Receiver<Result<Answer>> {
         let (sender, answer) = channel();
         let post = Box::new(crate::world::Post(sender));
-        let tombstones = Some(self.instance.tombstones());
-        let request = Request::new(SessionJob::Run(operation), post, tombstones);
+        let waiting = Some(self.instance.waiters());
+        let request = Request::new(SessionJob::Run(operation), post, waiting);
         self.instance.submit(&request).unwrap();
         answer
     }
