@@ -39,9 +39,10 @@ impl Memory {
         }
         let memory = Self(NonNull::new(at.cast()).ok_or(ErrorKind::OutOfMemory)?);
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        // SAFETY: the mapping of just now; no core is to have it.
+        // SAFETY: the mapping of just now; no core is to have it, and no process that a library makes of itself.
         unsafe {
             libc::madvise(at, WHOLE, libc::MADV_DONTDUMP);
+            libc::madvise(at, WHOLE, libc::MADV_DONTFORK);
         }
         Ok(memory)
     }
@@ -143,6 +144,8 @@ impl Room {
     pub fn take(length: usize) -> Option<Self> {
         let place = Places::of(false).next(length)?;
         let memory = ROOM.take()?;
+        // A library that says that it wrote more than it did hands nobody what was another's.
+        memory.wipe(place);
         Some(Self(Lent { memory, place }))
     }
 
@@ -268,10 +271,13 @@ impl Offer {
             &self.descriptor,
             libc::F_SEAL_FUTURE_WRITE | libc::F_SEAL_SEAL,
         )?;
-        // SAFETY: the descriptor is ours.
-        match unsafe { libc::posix_fallocate(self.descriptor.as_raw_fd(), 0, WHOLE as i64) } {
-            0 => Ok(self.memory),
-            error => Err(Error::from_raw_os_error(error)),
+        loop {
+            // SAFETY: the descriptor is ours.
+            match unsafe { libc::posix_fallocate(self.descriptor.as_raw_fd(), 0, WHOLE as i64) } {
+                0 => return Ok(self.memory),
+                libc::EINTR => {}
+                error => return Err(Error::from_raw_os_error(error)),
+            }
         }
     }
 }
@@ -382,13 +388,15 @@ mod tests {
     }
 
     #[test]
-    fn no_core_has_it() {
+    fn no_core_has_it_and_no_child() {
         let (ours, _theirs, _file) = both();
         let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let begin = format!("{:x}-", ours.0.as_ptr().addr());
         let of_it = &maps[maps.find(&begin).unwrap()..];
         let flags = of_it.lines().find(|line| line.starts_with("VmFlags"));
-        assert!(flags.unwrap().split(' ').any(|flag| flag == "dd"));
+        for wanted in ["dd", "dc"] {
+            assert!(flags.unwrap().split(' ').any(|flag| flag == wanted));
+        }
     }
 
     #[test]
@@ -402,8 +410,11 @@ mod tests {
         };
         let write = || {
             make_room(Some(&theirs));
+            ours.write(place, &[9; 2 * LARGE]);
             let room = Room::take(2 * LARGE).unwrap();
             assert!(Room::take(2 * LARGE).is_none(), "one at a time");
+            // What somebody else has left there is gone.
+            assert_eq!((seen(0), seen(2 * LARGE - 1)), (0, 0));
             // SAFETY: the room is as large.
             unsafe { room.pointer().write_bytes(5, 2 * LARGE) };
             assert_eq!((seen(0), seen(2 * LARGE - 1)), (5, 5));

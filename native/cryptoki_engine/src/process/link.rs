@@ -42,8 +42,8 @@ pub struct Link {
     most: usize,
     /// What both sides have for what is large.
     memory: Option<Arc<Memory>>,
-    /// It was offered.
-    offered: bool,
+    /// It is offered with the first question that is large.
+    offers: bool,
     /// What of it the last question and its answer have taken, of who asks.
     taken: [Option<Place>; 2],
 }
@@ -58,7 +58,7 @@ impl Link {
             asks: false,
             most: BEYOND,
             memory: None,
-            offered: false,
+            offers: false,
             taken: [None; 2],
         }
     }
@@ -71,6 +71,14 @@ impl Link {
         }
     }
 
+    /// Of whoever asks, with memory for what is large, which it overwrites.
+    pub fn sharing(self) -> Self {
+        Self {
+            offers: true,
+            ..self
+        }
+    }
+
     /// The channel.
     pub fn channel(&self) -> &Arc<Channel> {
         &self.channel
@@ -79,7 +87,7 @@ impl Link {
     /// Sends something, and an end of another channel with it.
     pub fn send<T: Serialize>(&mut self, what: &T, with: Option<&Channel>) -> Result<(), Broken> {
         let (mut length, mut taken) = self.measure(what)?;
-        if self.asks && length >= LARGE && !self.offered {
+        if self.offers && length >= LARGE {
             self.offer()?;
             (length, taken) = self.measure(what)?;
         }
@@ -141,7 +149,7 @@ impl Link {
 
     /// Offers memory for what is large, once: without it that goes over the channel.
     fn offer(&mut self) -> Result<(), Broken> {
-        self.offered = true;
+        self.offers = false;
         let Ok(offer) = Offer::new() else {
             return Ok(());
         };

@@ -175,7 +175,7 @@ impl Away {
 impl Work for Away {
     fn open(&mut self) -> Result<()> {
         let life = self.worker.life()?;
-        let link = life.connect(Notice::Session)?;
+        let link = life.connect(Notice::Session)?.sharing();
         self.link = Some((life, link));
         let token = self.token.clone();
         self.done(&Ask::Open(token))

@@ -46,7 +46,7 @@ fn asked<T: Send + 'static>(
     work: impl FnOnce(Channel) -> T + Send + 'static,
 ) -> (Link, JoinHandle<T>) {
     let (one, other) = Channel::pair().unwrap();
-    (Link::asking(one), spawn(move || work(other)))
+    (Link::asking(one).sharing(), spawn(move || work(other)))
 }
 
 #[test]
