@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 
-/// So many times the limit of cancelled requests may stand in the queue while somebody takes them out.
+/// Where so many times the limit of cancelled requests stand in the queue, nobody waits for who is to take them out.
 const SWEPT_LATE: usize = 4;
 
 /// One instance.
@@ -138,11 +138,15 @@ impl Instance {
         }
         // Cancelled requests stand there until they are taken out.
         let dead = self.queue.len().saturating_sub(self.waiting());
-        if dead >= self.limit && !self.sweeping.swap(true, SeqCst) {
+        if dead >= self.limit.saturating_mul(SWEPT_LATE) {
+            self.take_out();
+            if self.state() != State::Ready {
+                self.elsewhere("cryptoki-drain", Self::drain);
+            }
+        } else if dead >= self.limit && !self.sweeping.swap(true, SeqCst) {
             self.elsewhere("cryptoki-sweep", Self::sweep);
         }
-        let room = dead < self.limit.saturating_mul(SWEPT_LATE);
-        let one_more = |waiting| (room && waiting < self.limit).then_some(waiting + 1);
+        let one_more = |waiting| (waiting < self.limit).then_some(waiting + 1);
         if self.waiting.fetch_update(SeqCst, SeqCst, one_more).is_err() {
             return Err(queue_full());
         }
@@ -165,9 +169,13 @@ impl Instance {
         }
     }
 
+    fn take_out(&self) {
+        self.queue.sweep(|request| !request.is_cancelled());
+    }
+
     /// Takes out of the queue what was cancelled.
     fn sweep(&self) {
-        self.queue.sweep(|request| !request.is_cancelled());
+        self.take_out();
         self.sweeping.store(false, SeqCst);
         // What was out of the queue for a moment may have been missed by who drained it.
         if self.state() != State::Ready {
