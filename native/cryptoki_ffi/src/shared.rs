@@ -3,7 +3,7 @@
 //! Whoever has made it believes nothing of it: it only copies, and looks at what it has copied. The other one can neither
 //! cut it off nor make holes in it, by which a copy would be a signal. One half is for what is asked, one for the answers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{Error, ErrorKind, Result};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -129,11 +129,23 @@ impl AsRef<[u8]> for Lent {
 
 thread_local! {
     static ROOM: RefCell<Option<Arc<Memory>>> = const { RefCell::new(None) };
+    /// An output is kept of which nobody was told.
+    static LEFT: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Where the first large output of this thread is written, until there is an answer: it is the first piece of it.
 pub fn make_room(memory: Option<&Arc<Memory>>) {
+    // A library that says that it wrote more than it did would hand it to somebody else.
+    if let Some(memory) = memory.filter(|_| LEFT.take()) {
+        let (begin, length) = (HALF, HALF);
+        memory.wipe(Place { begin, length });
+    }
     ROOM.set(memory.cloned());
+}
+
+/// The output that was kept is sent: whoever has it overwrites it.
+pub fn sent() {
+    LEFT.set(false);
 }
 
 /// Room for an output, which is overwritten unless it is kept.
@@ -144,8 +156,6 @@ impl Room {
     pub fn take(length: usize) -> Option<Self> {
         let place = Places::of(false).next(length)?;
         let memory = ROOM.take()?;
-        // A library that says that it wrote more than it did hands nobody what was another's.
-        memory.wipe(place);
         Some(Self(Lent { memory, place }))
     }
 
@@ -171,6 +181,7 @@ impl Room {
         };
         let memory = self.0.memory.clone();
         self.0.place = rest;
+        LEFT.set(true);
         let place = Place { begin, length };
         Some(Lent { memory, place })
     }
@@ -400,6 +411,25 @@ mod tests {
     }
 
     #[test]
+    fn an_output_that_was_not_sent_is_gone_before_the_next() {
+        let (ours, theirs, _file) = both();
+        let place = Places::of(false).next(LARGE).unwrap();
+        for (told, left) in [(true, 9), (false, 0)] {
+            make_room(Some(&theirs));
+            assert!(Room::take(LARGE).unwrap().keep(LARGE).is_some());
+            theirs.write(place, &[9; LARGE]);
+            if told {
+                sent();
+            }
+            make_room(Some(&theirs));
+            let mut copy = Vec::with_capacity(LARGE);
+            ours.read(place, &mut copy);
+            assert!(copy == vec![left; LARGE]);
+        }
+        make_room(None);
+    }
+
+    #[test]
     fn what_is_not_kept_of_an_output_is_overwritten() {
         let (ours, theirs, _file) = both();
         let place = Places::of(false).next(2 * LARGE).unwrap();
@@ -410,11 +440,8 @@ mod tests {
         };
         let write = || {
             make_room(Some(&theirs));
-            ours.write(place, &[9; 2 * LARGE]);
             let room = Room::take(2 * LARGE).unwrap();
             assert!(Room::take(2 * LARGE).is_none(), "one at a time");
-            // What somebody else has left there is gone.
-            assert_eq!((seen(0), seen(2 * LARGE - 1)), (0, 0));
             // SAFETY: the room is as large.
             unsafe { room.pointer().write_bytes(5, 2 * LARGE) };
             assert_eq!((seen(0), seen(2 * LARGE - 1)), (5, 5));

@@ -14,6 +14,7 @@ use cryptoki_engine::session::work::{Fate, Work};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::output::Output;
 use cryptoki_ffi::panics::guarded;
+use cryptoki_ffi::shared;
 use cryptoki_ffi::values::wipe;
 use std::sync::Arc;
 
@@ -57,6 +58,14 @@ pub fn serve(inside: &Inside, mut link: Link) {
         };
         let answer = after(inside, &log, &mut session, outcome);
         let sent = link.send(&answer, None);
+        if sent.is_ok()
+            && matches!(
+                &answer.outcome,
+                Ok(Answer::Bytes(Output::Lent(_)) | Answer::Secret(Output::Lent(_)))
+            )
+        {
+            shared::sent();
+        }
         // Overwriting much takes its time, for which nobody waits.
         drop(ask);
         if let Ok(Answer::Secret(Output::Own(bytes))) = answer.outcome {
