@@ -440,7 +440,7 @@ defmodule Cryptoki.NodesTest do
             {&:peer.call(one, Cluster, :load, [&1, &2], 60_000), other},
             {&:peer.call(two, Cluster, :load, [&1, &2], 60_000), hsm}
           ],
-          do: Task.async(fn -> load.(hsm, time) end)
+          do: Task.async(fn -> Cluster.until_answered(fn -> load.(hsm, time) end) end)
 
     Cluster.cut(10, {one, first}, {two, second})
 
