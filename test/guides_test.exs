@@ -2,6 +2,8 @@ defmodule Cryptoki.GuidesTest do
   # Alone: each guide has a copy of SoftHSM, and two in one VM undo each other's file locks.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.Test.{FaultyModule, Guide, Jose, MainToken, Nobody, Payments, SoftHSM, TLS}
 
   @library "/usr/lib/softhsm/libsofthsm2.so"
@@ -409,8 +411,6 @@ defmodule Cryptoki.GuidesTest do
       Guide.run(file, replacements)
     end
   end
-
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   test "install.md, for Nerves: a configuration and options that are right" do
     [configuration, children] =

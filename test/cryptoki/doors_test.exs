@@ -2,6 +2,8 @@ defmodule Cryptoki.DoorsTest do
   # What instances are called, and how text is written.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Error, Instances}
   alias Cryptoki.Test.MainToken
 
@@ -127,6 +129,4 @@ defmodule Cryptoki.DoorsTest do
       fn hsm -> Cryptoki.with_session(hsm, fn _ -> flunk("no session") end) end
     ]
   end
-
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 end

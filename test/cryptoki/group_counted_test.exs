@@ -3,6 +3,8 @@ defmodule Cryptoki.GroupCountedTest do
   # success between failures; and what its process remembers, asks and shows.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Cache, Error, Group, Groups, Instances, KeyIdentity}
   alias Cryptoki.ContentKey.{Agreement, Holder, Wrapped}
   alias Cryptoki.Group.{Failure, Key, Look, Member, Server, Slots}
@@ -25,7 +27,6 @@ defmodule Cryptoki.GroupCountedTest do
   end
 
   defp sign(opts \\ []), do: Cryptoki.sign(@group, @names, :sha256_rsa_pkcs, "data", opts)
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   defp members, do: @group |> Groups.get() |> Groups.members() |> Tuple.to_list()
   defp states, do: Enum.map(members(), &Member.state/1)

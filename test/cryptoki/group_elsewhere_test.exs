@@ -3,6 +3,8 @@ defmodule Cryptoki.GroupElsewhereTest do
   # tokens, and connections that are cut.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Error, Group, Operation}
   alias Cryptoki.Test
   alias Cryptoki.Test.{Cluster, MainToken, Panics}
@@ -61,7 +63,6 @@ defmodule Cryptoki.GroupElsewhereTest do
   end
 
   defp empty_mailbox, do: assert({:messages, []} == Process.info(self(), :messages))
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   defp sign(hsm, key \\ @invoice, data \\ "data"),
     do: Cryptoki.sign(hsm, key, :ecdsa_sha256, data, format: :der)

@@ -2,6 +2,8 @@ defmodule Cryptoki.GroupIsolatedTest do
   # Members in processes of their own: what kills their library is one member that is away.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Error, Group}
   alias Cryptoki.Test
   alias Cryptoki.Test.{FaultyModule, Token}
@@ -32,8 +34,6 @@ defmodule Cryptoki.GroupIsolatedTest do
     {:ok, status} = Group.status(@group)
     Test.Group.of(status, member)
   end
-
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   defp both(key) do
     before = {of(@one).calls, of(@two).calls}

@@ -2,6 +2,8 @@ defmodule Cryptoki.GroupKeysTest do
   # What a group knows of its keys when it looks again, and of members that could not be asked then.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Error, Group, Groups}
   alias Cryptoki.Group.{Key, Member}
   alias Cryptoki.Test
@@ -25,8 +27,6 @@ defmodule Cryptoki.GroupKeysTest do
 
   defp sign(key \\ @names, opts \\ [], hsm \\ @group),
     do: Cryptoki.sign(hsm, key, :ecdsa_sha256, "data", [format: :der] ++ opts)
-
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   # As when the proof of it is old, and until that has come to something.
   defp prove_again(pid, selector) do

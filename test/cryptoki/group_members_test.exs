@@ -2,6 +2,8 @@ defmodule Cryptoki.GroupMembersTest do
   # Which member of a group takes a call, and what becomes of one that fails and comes back.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Error, Group}
   alias Cryptoki.Group.{Member, Picking}
   alias Cryptoki.Test
@@ -29,8 +31,6 @@ defmodule Cryptoki.GroupMembersTest do
     {:ok, status} = Group.status(@group)
     Test.Group.of(status, member)
   end
-
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   # Many at once, so that who is slow has something to do when the next call comes.
   defp load(callers, calls, sign \\ &sign/0) do

@@ -2,6 +2,8 @@ defmodule Cryptoki.GroupNodesTest do
   # Members on other nodes, by name and by :pg; nodes that go and come. There is no leader: each node has its group.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Error, Group}
   alias Cryptoki.Test
   alias Cryptoki.Test.{Cluster, MainToken, Panics}
@@ -34,8 +36,6 @@ defmodule Cryptoki.GroupNodesTest do
     {:ok, status} = Group.status(@group)
     Test.Group.of(status, member)
   end
-
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   defp both(member, key) do
     before = {of(@here).calls, of(member).calls}

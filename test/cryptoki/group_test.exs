@@ -2,6 +2,8 @@ defmodule Cryptoki.GroupTest do
   # One name over several instances: which key, which member, and what happens when one fails.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Error, Group}
   alias Cryptoki.Test
   alias Cryptoki.Test.FaultyModule
@@ -111,8 +113,6 @@ defmodule Cryptoki.GroupTest do
       end
     end
   end
-
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   describe "what runs again" do
     setup do

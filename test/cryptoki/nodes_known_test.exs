@@ -2,6 +2,8 @@ defmodule Cryptoki.NodesKnownTest do
   # What is known here of instances of other nodes, and what does not go there.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Elsewhere, Error, Instances}
   alias Cryptoki.Test.{Cluster, FaultyModule, MainToken, Panics}
 
@@ -162,6 +164,4 @@ defmodule Cryptoki.NodesKnownTest do
       refute_received {[:cryptoki, :status], _, _}
     end
   end
-
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 end

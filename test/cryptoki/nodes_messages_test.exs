@@ -3,6 +3,8 @@ defmodule Cryptoki.NodesMessagesTest do
   # who has not, or not any more.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Error, Instances}
   alias Cryptoki.Test.{Cluster, FaultyModule, Panics}
 
@@ -29,7 +31,6 @@ defmodule Cryptoki.NodesMessagesTest do
     :peer.call(peer, Panics, :start, [options], :infinity)
   end
 
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
   defp empty_mailbox, do: assert({:messages, []} == Process.info(self(), :messages))
 
   defp server(peer) do

@@ -2,6 +2,8 @@ defmodule Cryptoki.NodesTest do
   # Instances of other nodes: {name, node} in the place of a name.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Error, Operation}
   alias Cryptoki.Test.{Cluster, MainToken, Panics}
 
@@ -492,6 +494,4 @@ defmodule Cryptoki.NodesTest do
       &Cryptoki.with_session(&1, fn _ -> flunk("no session") end)
     ]
   end
-
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 end

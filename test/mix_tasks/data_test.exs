@@ -2,6 +2,8 @@ defmodule Cryptoki.MixTasks.DataTest do
   # Data and keys through keys, by the Mix tasks, and where what they give goes. OpenSSL judges.
   use ExUnit.Case, async: true
 
+  import Cryptoki.Test.Await
+
   import Cryptoki.Test.MixTasks
 
   alias Cryptoki.Test.MixTasks
@@ -178,8 +180,6 @@ defmodule Cryptoki.MixTasks.DataTest do
     port = Port.open({:spawn_executable, System.find_executable("sh")}, options)
     {port, Port.info(port)[:os_pid]}
   end
-
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   test "what does not decrypt says so", context do
     file(context, "short", "short")

@@ -2,6 +2,8 @@ defmodule Cryptoki.Recovery.BoundsTest do
   # What callers pile up behind a library that does not return has a limit.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.Error
   alias Cryptoki.Test.{FaultyModule, Load, SoftHSM}
 
@@ -91,6 +93,4 @@ defmodule Cryptoki.Recovery.BoundsTest do
     assert {:error, %Error{}} = Cryptoki.unwrap_key(hsm, key, :aes_key_wrap, long, label: long)
     assert {:ok, _bytes} = Cryptoki.random(hsm, 8)
   end
-
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 end

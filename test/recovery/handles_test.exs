@@ -2,6 +2,8 @@ defmodule Cryptoki.Recovery.HandlesTest do
   # A library that gives handles which are none, or finds objects without end.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.Error
   alias Cryptoki.Test.{FaultyModule, Load, MainToken}
 
@@ -169,8 +171,6 @@ defmodule Cryptoki.Recovery.HandlesTest do
       status(hsm, &(&1.sessions == %{wanted: 1, open: 1, busy: 0, overdue: 0}))
     end
   end
-
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   # Asks until it holds; the test's own time limit ends it otherwise.
   defp status(hsm, holds?) do

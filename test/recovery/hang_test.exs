@@ -2,6 +2,8 @@ defmodule Cryptoki.Recovery.HangTest do
   # A library that does not return costs its callers a timeout and us a thread until it does.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Error, Sessions, SessionServer}
   alias Cryptoki.Test.{FaultyModule, Load, MainToken}
 
@@ -304,7 +306,6 @@ defmodule Cryptoki.Recovery.HangTest do
   end
 
   defp reason(hsm, reason), do: status(hsm, &match?(%{reason: %Error{reason: ^reason}}, &1))
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   # Asks until it holds; the test's own time limit ends it otherwise.
   defp status(hsm, holds?) do

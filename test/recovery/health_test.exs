@@ -3,6 +3,8 @@ defmodule Cryptoki.Recovery.HealthTest do
   # a reason that code can match, sentences that are true, a line in the log when it begins and when it ends.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   import ExUnit.CaptureLog
 
   alias Cryptoki.{Error, Instances}
@@ -412,7 +414,6 @@ defmodule Cryptoki.Recovery.HealthTest do
     defp outcome({:error, %Error{reason: reason}}), do: reason
   end
 
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
   defp digest(hsm, timeout), do: Cryptoki.digest(hsm, :sha256, "data", timeout: timeout)
   defp lines(log, text), do: length(String.split(log, text)) - 1
 

@@ -2,6 +2,8 @@ defmodule Cryptoki.Recovery.IsolationLargeTest do
   # `isolation: :process` with large data, which lies in memory that both processes have.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.Error
   alias Cryptoki.Test.{FaultyModule, Workers}
 
@@ -112,12 +114,5 @@ defmodule Cryptoki.Recovery.IsolationLargeTest do
       descriptors: length(File.ls!("/proc/#{worker}/fd")),
       kilobytes: String.to_integer(kilobytes)
     }
-  end
-
-  defp await(fun) do
-    unless fun.() do
-      receive after: (10 -> :ok)
-      await(fun)
-    end
   end
 end

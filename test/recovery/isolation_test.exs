@@ -2,6 +2,8 @@ defmodule Cryptoki.Recovery.IsolationTest do
   # `isolation: :process`: whatever a library does to its process, the VM and its other instances do not notice.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Error, Instances}
   alias Cryptoki.Test.{Crashes, FaultyModule, MainToken, SoftHSM, Workers}
 
@@ -419,13 +421,6 @@ defmodule Cryptoki.Recovery.IsolationTest do
   defp await_status(hsm, fun) do
     status = Cryptoki.status!(hsm)
     if fun.(status), do: status, else: await_status(hsm, fun)
-  end
-
-  defp await(fun) do
-    unless fun.() do
-      receive after: (10 -> :ok)
-      await(fun)
-    end
   end
 
   # The process of the one instance that has one here, or of the youngest.

@@ -3,6 +3,8 @@ defmodule Cryptoki.Recovery.ObjectNumbersTest do
   # are pointers: a key stays what it was found as, or is an error.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Error, Key, Operation}
   alias Cryptoki.Test.{FaultyModule, MainToken}
 
@@ -340,7 +342,6 @@ defmodule Cryptoki.Recovery.ObjectNumbersTest do
 
   # Asks until it holds; the test's own time limit ends it otherwise.
   defp status(hsm, holds?), do: await(fn -> holds?.(Cryptoki.status!(hsm)) end)
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 
   # What is said of keys that are found again rests on this comparison.
   describe "keys that are found anew are told by what is public of them" do

@@ -5,6 +5,8 @@ defmodule Cryptoki.Recovery.PullTest do
   #     CRYPTOKI_CARD_PULLS=1000 bin/support/asan test/recovery/pull_test.exs
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.Error
   alias Cryptoki.Test.{FaultyModule, Load}
 
@@ -81,5 +83,4 @@ defmodule Cryptoki.Recovery.PullTest do
   end
 
   defp status(hsm, holds?), do: await(fn -> holds?.(Cryptoki.status!(hsm)) end)
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 end

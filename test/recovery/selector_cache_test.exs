@@ -2,6 +2,8 @@ defmodule Cryptoki.Recovery.SelectorCacheTest do
   # What a selector has found is remembered: for a few seconds, and for what was asked.
   use ExUnit.Case, async: false
 
+  import Cryptoki.Test.Await
+
   alias Cryptoki.{Cache, Error, HSM, URI}
   alias Cryptoki.Test.{FaultyModule, MainToken}
 
@@ -213,6 +215,4 @@ defmodule Cryptoki.Recovery.SelectorCacheTest do
     for n <- 1..10_001, do: Cache.put_found(target.cache, {n, nil}, {n, n, n}, asked)
     assert :ets.info(target.cache, :size) <= 10_000
   end
-
-  defp await(holds?), do: if(holds?.(), do: :ok, else: await(holds?))
 end
