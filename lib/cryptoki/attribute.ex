@@ -121,12 +121,9 @@ defmodule Cryptoki.Attribute do
 
   @levels 16
 
-  {:ok, ec_params} = Names.code(:attribute, :ec_params)
-  {:ok, key_type} = Names.code(:attribute, :key_type)
-  {:ok, parameter_set} = Names.code(:attribute, :parameter_set)
-  @ec_params ec_params
-  @key_type key_type
-  @parameter_set parameter_set
+  @ec_params Names.code!(:attribute, :ec_params)
+  @key_type Names.code!(:attribute, :key_type)
+  @parameter_set Names.code!(:attribute, :parameter_set)
 
   @doc """
   The template as the native side takes it, in the order given.

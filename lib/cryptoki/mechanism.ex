@@ -20,7 +20,7 @@ defmodule Cryptoki.Mechanism do
     OutOfRange
   }
 
-  alias Cryptoki.{Error, Names, Type}
+  alias Cryptoki.{Each, Error, Names, Type}
 
   @tables [
     RSA,
@@ -227,6 +227,14 @@ defmodule Cryptoki.Mechanism do
     Enum.all?(Map.keys(given), &Encoder.type(structure[:arguments], &1))
   end
 
+  # The structure and what it was given, nil for a mechanism without arguments.
+  defp written(name, arguments) do
+    with [_ | _] = variants <- variants(name_or_code(name)),
+         given = Map.new(arguments),
+         do: {structure(variants, given), given},
+         else: ([] -> nil)
+  end
+
   @doc """
   What comes back in the parameter of a mechanism written like this, or `nil`.
 
@@ -238,17 +246,12 @@ defmodule Cryptoki.Mechanism do
   @spec answer(spec) ::
           {:keys, [atom], [atom]} | {:more_keys, atom} | {:read, atom} | :bytes | nil
   def answer({name, arguments}) when is_proper_list(arguments) or is_map(arguments) do
-    with [_ | _] = variants <- variants(name_or_code(name)) do
-      given = Map.new(arguments)
-      answer = structure(variants, given)[:answer]
-
-      case answer do
-        {:read, argument} -> if given[argument] == :read, do: answer
-        {:more_keys, argument} -> if given[argument] not in [nil, []], do: answer
-        _always_or_never -> answer
+    with {structure, given} <- written(name, arguments) do
+      case structure[:answer] do
+        {:read, argument} = answer -> if given[argument] == :read, do: answer
+        {:more_keys, argument} = answer -> if given[argument] not in [nil, []], do: answer
+        always_or_never -> always_or_never
       end
-    else
-      [] -> nil
     end
   end
 
@@ -264,9 +267,7 @@ defmodule Cryptoki.Mechanism do
   """
   @spec iv(spec) :: struct | nil
   def iv({name, arguments}) when is_proper_list(arguments) or is_map(arguments) do
-    with [_ | _] = variants <- variants(name_or_code(name)),
-         given = Map.new(arguments),
-         structure = structure(variants, given),
+    with {structure, given} <- written(name, arguments),
          own when own != nil <- structure[:iv],
          iv when iv != nil <- Encoder.given(structure[:arguments], own, given) do
       none = Encoder.options(structure[:arguments], own)[:none] == true
@@ -287,16 +288,9 @@ defmodule Cryptoki.Mechanism do
       {8, 24}
   """
   @spec ciphertext(spec) :: {block :: pos_integer, least :: non_neg_integer} | nil
-  def ciphertext({name, arguments} = spec) when is_proper_list(arguments) or is_map(arguments) do
-    tag =
-      with [_ | _] = variants <- variants(name_or_code(name)) do
-        given = Map.new(arguments)
-        variants |> structure(given) |> tag(given)
-      else
-        [] -> nil
-      end
-
-    Ciphertext.rule(name_or_code(spec), tag)
+  def ciphertext({name, arguments}) when is_proper_list(arguments) or is_map(arguments) do
+    tag = with {structure, given} <- written(name, arguments), do: tag(structure, given)
+    Ciphertext.rule(name_or_code(name), tag)
   end
 
   def ciphertext(spec), do: Ciphertext.rule(name_or_code(spec), nil)
@@ -338,15 +332,8 @@ defmodule Cryptoki.Mechanism do
   def resolve_keys({name, arguments}, fun) when is_proper_list(arguments) or is_map(arguments) do
     variants = variants(name_or_code(name))
 
-    result =
-      Enum.reduce_while(arguments, {:ok, []}, fn argument, {:ok, done} ->
-        case resolve(argument, variants, fun) do
-          {:ok, argument} -> {:cont, {:ok, [argument | done]}}
-          {:error, reason} -> {:halt, {:error, reason}}
-        end
-      end)
-
-    with {:ok, arguments} <- result, do: {:ok, {name, Enum.reverse(arguments)}}
+    with {:ok, arguments} <- Each.of(Enum.to_list(arguments), &resolve(&1, variants, fun)),
+         do: {:ok, {name, arguments}}
   end
 
   def resolve_keys(spec, _), do: {:ok, spec}

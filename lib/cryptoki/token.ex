@@ -18,7 +18,7 @@ defmodule Cryptoki.Token do
   slot meanwhile, nothing is done to it: `:token_absent`.
   """
 
-  alias Cryptoki.{Error, Information, Instances, Names, Options, Pin, Tries, URI}
+  alias Cryptoki.{Each, Error, Information, Instances, Names, Options, Pin, Tries, URI}
   alias Cryptoki.Native.Wait
 
   @library [:library, :init_args, :env, :isolation, :memory, :timeout]
@@ -101,7 +101,7 @@ defmodule Cryptoki.Token do
   end
 
   defp hand_over(library, {id, token}, pins, op, deadline) do
-    with {:ok, pins} <- fetch(pins),
+    with {:ok, pins} <- Each.of(pins, &fetch/1),
          {:ok, _now} <- still_there(library, id, token, deadline),
          do: Wait.control(library, op.(id, pins), deadline)
   end
@@ -132,15 +132,7 @@ defmodule Cryptoki.Token do
 
   defp flags(token), do: Names.flags(:token, token.flags)
 
-  defp fetch(pins) do
-    Enum.reduce_while(pins, {:ok, []}, fn pin, {:ok, fetched} ->
-      case Pin.fetch(pin) do
-        {:ok, :protected_path} -> {:cont, {:ok, fetched ++ [nil]}}
-        {:ok, pin} -> {:cont, {:ok, fetched ++ [pin]}}
-        {:error, _error} = error -> {:halt, error}
-      end
-    end)
-  end
+  defp fetch(pin), do: with({:ok, :protected_path} <- Pin.fetch(pin), do: {:ok, nil})
 
   # Another token may have come while somebody typed a PIN.
   defp still_there(_library, _id, nil, _deadline), do: {:ok, nil}
@@ -171,10 +163,6 @@ defmodule Cryptoki.Token do
 
   defp user!(user) when user in [nil, :user], do: nil
 
-  defp user!(:so) do
-    {:ok, code} = Names.code(:user, :so)
-    code
-  end
-
+  defp user!(:so), do: Names.code!(:user, :so)
   defp user!(_other), do: raise(ArgumentError, "user: must be :user or :so")
 end

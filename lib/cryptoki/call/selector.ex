@@ -68,22 +68,17 @@ defmodule Cryptoki.Selector do
   def of_class(%Key{class: class}, class), do: :ok
 
   def of_class(%Key{} = key, class),
-    do: {:error, Error.new(:key_not_found, "#{inspect(key)} is no #{class}", executed: false)}
+    do: {:error, Error.new(:key_not_found, "#{inspect(key)} is no #{class}")}
 
   def of_class(selector, class) do
     with {:search, _template, [other]} <- normalize!(selector, class),
-         false <- other in [class, code(class)] do
+         false <- other in [class, Names.code!(:class, class)] do
       if is_binary(selector) or is_struct(selector),
-        do: {:error, Error.new(:key_not_found, "the URI names no #{class}", executed: false)},
+        do: {:error, Error.new(:key_not_found, "the URI names no #{class}")},
         else: raise(ArgumentError, "class: #{inspect(other)} names no #{class}")
     else
       _of_class_or_of_none -> :ok
     end
-  end
-
-  defp code(class) do
-    {:ok, code} = Names.code(:class, class)
-    code
   end
 
   @doc "The library, slot and token that a URI selector asks for, nil when it asks for none."

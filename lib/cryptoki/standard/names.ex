@@ -147,6 +147,10 @@ defmodule Cryptoki.Names do
   @spec code(kind, atom) :: {:ok, non_neg_integer} | :error
   def code(kind, name) when is_atom(name), do: codes() |> Map.fetch!(kind) |> Map.fetch(name)
 
+  @doc "The number of a name that there is."
+  @spec code!(kind, atom) :: non_neg_integer
+  def code!(kind, name), do: codes() |> Map.fetch!(kind) |> Map.fetch!(name)
+
   @doc "The name of a number in its current spelling, or the number itself."
   @spec name(kind, non_neg_integer) :: name_or_code
   def name(kind, code) when is_integer(code),

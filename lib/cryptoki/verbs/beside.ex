@@ -3,7 +3,7 @@ defmodule Cryptoki.Beside do
   # What some mechanisms answer in their parameter: several keys in the place of one, bytes beside
   # the key, or bytes alone. `answer:` in the tables of `Cryptoki.Mechanism` says which.
 
-  alias Cryptoki.{Error, Keys, Target}
+  alias Cryptoki.{Each, Error, Keys, Target}
 
   @typedoc """
   `{:keys, names, ivs}` a map of keys and IVs, `{:more_keys, argument}` a list of keys, `{:read,
@@ -48,16 +48,6 @@ defmodule Cryptoki.Beside do
   defp value(:version, <<major, minor>>), do: {major, minor}
   defp value(_argument, bytes), do: bytes
 
-  defp made(handles, target) do
-    Enum.reduce_while(Enum.reverse(handles), {:ok, []}, fn
-      nil, {:ok, keys} ->
-        {:cont, {:ok, [nil | keys]}}
-
-      handle, {:ok, keys} ->
-        case Keys.made(target, handle) do
-          {:ok, key} -> {:cont, {:ok, [key | keys]}}
-          {:error, _error} = error -> {:halt, error}
-        end
-    end)
-  end
+  defp made(handles, target),
+    do: Each.of(handles, &if(&1 == nil, do: {:ok, nil}, else: Keys.made(target, &1)))
 end

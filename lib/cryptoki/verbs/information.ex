@@ -43,20 +43,16 @@ defmodule Cryptoki.Information do
   def slots(library, opts) when is_list(library) do
     %{timeout: timeout} = Options.call!(opts, @options)
     library = if timeout, do: Keyword.put(library, :timeout, timeout), else: library
-    library |> library!() |> slots()
+    library |> library!() |> with_library(&read_slots/2)
   end
 
   def slots(hsm, opts) do
-    with {:ok, target} <- target(hsm, opts),
-         {:ok, slots} <- control(target, {:slots}),
-         do: {:ok, Enum.map(slots, &slot/1)}
+    with {:ok, target} <- target(hsm, opts), do: read_slots(target.library, target.deadline)
   end
 
-  defp slots(options) do
-    with_library(options, fn library, deadline ->
-      with {:ok, slots} <- Wait.control(library, {:slots}, deadline),
-           do: {:ok, Enum.map(slots, &slot/1)}
-    end)
+  defp read_slots(library, deadline) do
+    with {:ok, slots} <- Wait.control(library, {:slots}, deadline),
+         do: {:ok, Enum.map(slots, &slot/1)}
   end
 
   @doc "The options for a library alone, without a token, checked as those of an instance are."
@@ -122,10 +118,8 @@ defmodule Cryptoki.Information do
   end
 
   def validation_flags(hsm, opts) do
-    {:ok, kind} = Names.code(:validation_indicator, :last_validation_ok)
-
-    with {:ok, target} <- target(hsm, opts),
-         do: Call.run(target, {:validation_flags, kind})
+    kind = Names.code!(:validation_indicator, :last_validation_ok)
+    with {:ok, target} <- target(hsm, opts), do: Call.run(target, {:validation_flags, kind})
   end
 
   # A name alone, which need not come with its arguments here.

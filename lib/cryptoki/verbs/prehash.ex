@@ -177,7 +177,7 @@ defmodule Cryptoki.Prehash do
 
   defp way(:plain, _target, %{named: named, mechanism: {{_code, parameter}, _keys}}, digest) do
     {plain, hash} = @combined[named]
-    {:ok, code} = Names.code(:mechanism, plain)
+    code = Names.code!(:mechanism, plain)
 
     case plain do
       :rsa_pkcs -> {:ok, {{code, nil}, []}, RSA.digest_info(hash, digest)}
@@ -188,11 +188,8 @@ defmodule Cryptoki.Prehash do
 
   defp way(:raw, target, %{mechanism: {{_code, parameter}, _keys}} = call, digest) do
     with {:rsa, modulus, _exponent} <- Traits.form(target, call.wanted),
-         {:ok, encoded} <- RSA.encode_pss(digest, parameter, modulus) do
-      {:ok, code} = Names.code(:mechanism, :rsa_x_509)
-      {:ok, {{code, nil}, []}, encoded}
-    else
-      _not_here -> :error
-    end
+         {:ok, encoded} <- RSA.encode_pss(digest, parameter, modulus),
+         do: {:ok, {{Names.code!(:mechanism, :rsa_x_509), nil}, []}, encoded},
+         else: (_not_here -> :error)
   end
 end

@@ -2,6 +2,7 @@
 defmodule Cryptoki.Attribute.Curve do
   @moduledoc false
 
+  alias Cryptoki.DER
   alias Cryptoki.DER.Reader
 
   @type name :: atom
@@ -89,30 +90,18 @@ defmodule Cryptoki.Attribute.Curve do
 
   @curves Map.merge(@weierstrass, @little_endian)
 
-  der = fn tag, contents -> <<tag, byte_size(contents)>> <> contents end
+  string = &DER.value(0x13, to_string(&1))
 
-  digits = fn number ->
-    [last | rest] = number |> Integer.digits(128) |> Enum.reverse()
-    for(digit <- Enum.reverse(rest), into: <<>>, do: <<digit + 128>>) <> <<last>>
-  end
-
-  object_identifier = fn oid ->
-    [first, second | rest] = Tuple.to_list(oid)
-    der.(6, Enum.map_join([first * 40 + second | rest], digits))
-  end
-
-  identifiers = Map.new(@curves, fn {name, {oid, _}} -> {name, object_identifier.(oid)} end)
-  strings = Map.new(@printable, fn {name, _} -> {name, der.(0x13, Atom.to_string(name))} end)
-  spelt = Map.new(@curves, fn {name, _} -> {der.(0x13, Atom.to_string(name)), name} end)
+  identifiers = Map.new(@curves, fn {name, {oid, _}} -> {name, DER.oid(oid)} end)
+  strings = Map.new(@printable, fn {name, _} -> {name, string.(name)} end)
+  spelt = Map.new(@curves, fn {name, _} -> {string.(name), name} end)
 
   @encoded Map.merge(identifiers, strings)
   @decoded spelt
            |> Map.merge(Map.new(identifiers, fn {name, bytes} -> {bytes, name} end))
            |> Map.merge(Map.new(strings, fn {name, bytes} -> {bytes, @printable[name]} end))
-           |> Map.merge(Map.new(@spellings, fn {text, name} -> {der.(0x13, text), name} end))
-           |> Map.merge(
-             Map.new(@old_identifiers, fn {oid, name} -> {object_identifier.(oid), name} end)
-           )
+           |> Map.merge(Map.new(@spellings, fn {text, name} -> {string.(text), name} end))
+           |> Map.merge(Map.new(@old_identifiers, fn {oid, name} -> {DER.oid(oid), name} end))
 
   @doc "The names `encode/1` knows."
   @spec names() :: [name]
@@ -184,10 +173,7 @@ defmodule Cryptoki.Attribute.Curve do
 
   @doc "A point as a DER OCTET STRING, the form CKA_EC_POINT has for short Weierstrass curves."
   @spec wrap_point(binary) :: binary
-  def wrap_point(point) when byte_size(point) < 128, do: <<4, byte_size(point), point::binary>>
-
-  def wrap_point(point) when byte_size(point) < 256,
-    do: <<4, 0x81, byte_size(point), point::binary>>
+  def wrap_point(point), do: DER.octet_string(point)
 
   for {name, {_, size}} <- @weierstrass do
     defp point_sizes(unquote(name)), do: [unquote(2 * size + 1), unquote(size + 1)]

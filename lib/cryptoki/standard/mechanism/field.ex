@@ -170,10 +170,8 @@ defmodule Cryptoki.Mechanism.Field do
 
   @doc "The element `{type, pointer, length}` of an array, for a field and the name of its type."
   @spec tagged(Names.kind(), atom, t) :: [t]
-  def tagged(kind, tag, field) do
-    {:ok, code} = Names.code(kind, tag)
-    [{:ulong, code} | pointer_and_size(field)]
-  end
+  def tagged(kind, tag, field),
+    do: [{:ulong, Names.code!(kind, tag)} | pointer_and_size(field)]
 
   @doc "A void pointer and what it points to the length of."
   @spec pointer_and_size(t | [t] | binary | nil) :: [t]
