@@ -21,7 +21,7 @@ defmodule Cryptoki.ContextPin do
   def run(target, %{kind: kind, wanted: wanted}, operation)
       when kind in @private_use and wanted != nil do
     with true <- Traits.always_authenticate?(target, wanted),
-         %Pin{} = pin <- Instances.pin(target.instance),
+         %Pin{} = pin <- Instances.get(target.instance, :pin),
          {:ok, %{logged_in: true, token: token}} <- Instances.facts(target) do
       Pin.hidden(fn ->
         with {:ok, secret} when secret != :none <- Pin.fetch(pin) do

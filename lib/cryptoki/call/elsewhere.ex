@@ -57,12 +57,8 @@ defmodule Cryptoki.Elsewhere do
          {:ok, host} <- host(node, timeout) do
       case taken(host, verb, timeout) do
         {:ok, about} ->
-          target =
-            struct!(
-              Target,
-              Map.merge(%{native: nil, queue: nil, library: nil, cache: nil}, about)
-            )
-
+          # What it has besides is there.
+          target = struct(Target, about)
           {:ok, %Session{owner: self(), target: target, there: host}, fn -> Host.leave(host) end}
 
         {:error, _error} = error ->

@@ -50,16 +50,16 @@ defmodule Cryptoki.HSM do
       {:ok, hsm}
     else
       case group(hsm) do
-        nil -> one_there(address(hsm))
+        nil -> one_there(hsm)
         group -> Router.one(group)
       end
     end
   end
 
-  defp one_there({:ok, name, node}),
-    do: Elsewhere.call(node, name, {__MODULE__, :one_here, [nil, name]})
-
-  defp one_there({:error, _error} = error), do: error
+  defp one_there(hsm) do
+    with {:ok, name, node} <- address(hsm),
+         do: Elsewhere.call(node, name, {__MODULE__, :one_here, [nil, name]})
+  end
 
   @doc "The same for another node, by what it is called there."
   @spec one_here(nil, atom | pid) :: {:ok, t} | {:error, Error.t()}
@@ -126,8 +126,7 @@ defmodule Cryptoki.HSM do
     }
   end
 
-  defp held!(%Session{owner: owner, target: target} = session) when owner == self(),
-    do: %{target | session: session}
+  defp held!(%Session{owner: owner, target: target}) when owner == self(), do: target
 
   defp held!(%Session{owner: owner}) do
     raise ArgumentError,
@@ -166,17 +165,17 @@ defmodule Cryptoki.HSM do
     cond do
       here?(hsm) -> take_here(hsm, options)
       group = group(hsm) -> Router.take(group, {__MODULE__, :take, [hsm, options]}, purpose)
-      true -> take_there(address(hsm), Map.take(options, [:timeout, :metadata]), purpose)
+      true -> take_there(hsm, Map.take(options, [:timeout, :metadata]), purpose)
     end
   end
 
   # What a session needs of the options is no secret.
-  defp take_there({:ok, name, node}, options, purpose) do
-    verb = {__MODULE__, :take_for, [nil, name, options, purpose]}
-    Elsewhere.take(node, name, options, verb, purpose)
+  defp take_there(hsm, options, purpose) do
+    with {:ok, name, node} <- address(hsm) do
+      verb = {__MODULE__, :take_for, [nil, name, options, purpose]}
+      Elsewhere.take(node, name, options, verb, purpose)
+    end
   end
-
-  defp take_there({:error, _error} = error, _options, _purpose), do: error
 
   @doc "A session for a caller of another node, of what has that name here."
   @spec take_for(nil, atom | pid, map, Elsewhere.verb() | nil) ::

@@ -32,15 +32,9 @@ defmodule Cryptoki.Connector do
 
     spawn_link(fn ->
       Process.flag(:sensitive, true)
-      send(owner, {:connector, self(), quietly(job)})
+      result = Pin.quietly("connecting to the token failed unexpectedly", job)
+      send(owner, {:connector, self(), result})
     end)
-  end
-
-  # What was raised, or where, could show a PIN.
-  defp quietly(job) do
-    job.()
-  catch
-    _kind, _reason -> {:error, Error.new(:panic, "connecting to the token failed unexpectedly")}
   end
 
   @doc "Finds the token, logs in and opens sessions."
@@ -185,13 +179,11 @@ defmodule Cryptoki.Connector do
   end
 
   # A slot as a poll shows it.
-  defp presence(%{id: id, token: nil}), do: %{id: id, present: false, serial: nil, label: nil}
+  defp presence(%{id: id, token: %{serial: serial, label: label}}),
+    do: %{id: id, present: true, serial: serial, label: label}
 
-  defp presence(%{id: id, token: {:error, _why}}),
-    do: %{id: id, present: true, serial: nil, label: nil}
-
-  defp presence(%{id: id, token: token}),
-    do: %{id: id, present: true, serial: token.serial, label: token.label}
+  defp presence(%{id: id, token: none_or_error}),
+    do: %{id: id, present: none_or_error != nil, serial: nil, label: nil}
 
   @doc "What subscribers and `status` are told of a token."
   @spec summary(non_neg_integer, map) :: map

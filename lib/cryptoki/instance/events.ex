@@ -5,7 +5,7 @@ defmodule Cryptoki.Events do
 
   require Logger
 
-  alias Cryptoki.{Error, Recovery}
+  alias Cryptoki.{Bytes, Error, Recovery}
   alias Cryptoki.Native.Wait
 
   @doc "Whether anybody can listen."
@@ -46,17 +46,17 @@ defmodule Cryptoki.Events do
   @spec changed(term, {from :: atom, to :: atom}, Error.t() | nil, {integer, integer}) :: :ok
   def changed(instance, {from, to}, reason, sessions) do
     {level, sentence} = change(from, to, reason && Exception.message(reason), sessions)
-    Logger.log(level, fn -> "cryptoki #{inspect(instance)}: #{sentence}" end)
+    log(level, instance, sentence)
     event([:token, to], %{instance: instance, reason: reason && reason.reason})
   end
 
   @doc "Says that the PIN is not used."
   @spec login_not_wanted(term) :: :ok
   def login_not_wanted(instance) do
-    Logger.notice(fn ->
-      "cryptoki #{inspect(instance)}: the token wants no login (CKF_LOGIN_REQUIRED is not set), " <>
-        "it is used without the PIN"
-    end)
+    sentence =
+      "the token wants no login (CKF_LOGIN_REQUIRED is not set), it is used without the PIN"
+
+    log(:notice, instance, sentence)
   end
 
   @doc "Says what has become of an instance's health; `line` is nil where the log has said it already."
@@ -64,7 +64,7 @@ defmodule Cryptoki.Events do
   def health(instance, health, reason, line) do
     with {level, sentence} <- line do
       because = if reason, do: ": " <> Exception.message(reason), else: ""
-      Logger.log(level, fn -> "cryptoki #{inspect(instance)}: #{sentence}#{because}" end)
+      log(level, instance, sentence <> because)
     end
 
     event([:health], %{instance: instance, health: health, reason: reason && reason.reason})
@@ -86,37 +86,32 @@ defmodule Cryptoki.Events do
   @doc "Says that the process of the library is killed, from which nothing has returned for so many milliseconds."
   @spec killed(term, pos_integer) :: :ok
   def killed(instance, milliseconds) do
-    Logger.warning(fn ->
-      "cryptoki #{inspect(instance)}: the process of the library is killed, nothing has returned from it for " <>
-        "#{milliseconds} ms and no session can serve"
-    end)
+    sentence =
+      "the process of the library is killed, nothing has returned from it for #{milliseconds} ms and no " <>
+        "session can serve"
 
+    log(:warning, instance, sentence)
     event([:library, :killed], %{instance: instance})
   end
 
   @doc "Says that the library was initialised anew, or why not; that others use it is news only once."
   @spec reinitialized(term, :ok | {:error, Error.t()}, refused_before :: boolean) :: :ok
-  def reinitialized(instance, {:error, %Error{reason: :library_crashed} = why}, _refused_before) do
-    Logger.warning(fn ->
-      "cryptoki #{inspect(instance)}: the library does not come up again: #{Exception.message(why)}"
-    end)
-
-    event([:library, :reinitialized], %{instance: instance, result: :library_crashed})
-  end
-
   def reinitialized(instance, answer, refused_before) do
     level = if refused_before and outcome(answer) == :busy, do: :debug, else: :warning
-
-    Logger.log(level, fn ->
-      "cryptoki #{inspect(instance)}: " <>
-        case answer do
-          :ok -> "the library was initialised anew, the token is looked for"
-          {:error, why} -> "the library could not be initialised anew: #{Exception.message(why)}"
-        end
-    end)
-
+    log(level, instance, came_up(answer))
     event([:library, :reinitialized], %{instance: instance, result: outcome(answer)})
   end
+
+  defp came_up(:ok), do: "the library was initialised anew, the token is looked for"
+
+  defp came_up({:error, %Error{reason: :library_crashed} = why}),
+    do: "the library does not come up again: #{Exception.message(why)}"
+
+  defp came_up({:error, why}),
+    do: "the library could not be initialised anew: #{Exception.message(why)}"
+
+  defp log(level, instance, sentence),
+    do: Logger.log(level, fn -> "cryptoki #{inspect(instance)}: #{sentence}" end)
 
   defp change(:starting, :ready, nil, _sessions), do: {:debug, "ready"}
   defp change(_from, :ready, nil, _sessions), do: {:notice, "ready again"}
@@ -139,7 +134,8 @@ defmodule Cryptoki.Events do
       fun.()
     catch
       kind, reason ->
-        detail = %{kind: kind, reason: reason, stacktrace: without_data(__STACKTRACE__)}
+        stacktrace = Enum.map(__STACKTRACE__, &Bytes.without_arguments/1)
+        detail = %{kind: kind, reason: reason, stacktrace: stacktrace}
         duration = System.monotonic_time() - start
         metadata = Map.merge(metadata, detail)
         emit([:call, :exception], %{duration: duration}, metadata)
@@ -159,16 +155,6 @@ defmodule Cryptoki.Events do
         )
 
         result
-    end
-  end
-
-  # A stack can carry the arguments of the call that failed.
-  defp without_data(stacktrace) do
-    for {module, function, arity_or_arguments, location} <- stacktrace do
-      arity =
-        if is_list(arity_or_arguments), do: length(arity_or_arguments), else: arity_or_arguments
-
-      {module, function, arity, location}
     end
   end
 

@@ -14,7 +14,7 @@ defmodule Cryptoki.Instances do
 
   require Logger
 
-  alias Cryptoki.{Error, Health, Native, Pin, Recovery, Target, Type}
+  alias Cryptoki.{Error, Health, Native, Recovery, Target, Type}
   alias Cryptoki.Native.Wait
 
   @table __MODULE__
@@ -177,9 +177,8 @@ defmodule Cryptoki.Instances do
     put(instance, :server, self())
   end
 
-  @doc "Of one whose token server has not said anything yet."
-  @spec not_yet() :: {:absent, Health.t(), Error.t()}
-  def not_yet, do: {:absent, :down, Error.new(:token_absent, "it was not reached yet")}
+  # Of one whose token server has not said anything yet.
+  defp not_yet, do: {:absent, :down, Error.new(:token_absent, "it was not reached yet")}
 
   @doc "The state of an instance, its health and the reason for that, as they are now."
   @spec state(Target.t()) :: {state, Health.t(), Error.t() | nil}
@@ -221,10 +220,6 @@ defmodule Cryptoki.Instances do
       facts -> {:ok, facts}
     end
   end
-
-  @doc "Where the PIN of an instance is to be fetched; nil when it does not log in."
-  @spec pin(pid) :: Pin.t() | nil
-  def pin(pid), do: get(pid, :pin)
 
   @doc "Asks the token server of an instance, also while its supervisor starts another one."
   @spec ask(pid, question :: term, Wait.deadline()) :: term | {:error, Error.t()}
@@ -297,7 +292,7 @@ defmodule Cryptoki.Instances do
         {:ok, now}
       else
         detail = "#{inspect(found.label)} was in the slot, now there is #{inspect(now.label)}"
-        {:error, Error.new(:token_absent, detail, executed: false)}
+        {:error, Error.new(:token_absent, detail)}
       end
     end
   end

@@ -70,7 +70,8 @@ defmodule Cryptoki.Login do
     Process.flag(:sensitive, true)
     # Until the PIN is there: somebody may be typing it.
     Process.link(caller)
-    send(caller, {ref, quietly(fn -> with_pin(caller, ref, context, slot, token) end)})
+    job = fn -> with_pin(caller, ref, context, slot, token) end
+    send(caller, {ref, Pin.quietly("the login failed unexpectedly", job)})
   end
 
   @doc "Who insists on a PIN, and is logged in, has the token asked again for each use of a key that wants it."
@@ -93,13 +94,6 @@ defmodule Cryptoki.Login do
   # What the token refused at a use of a key it may take now.
   defp forgive_use(token, user, secret),
     do: Tries.forgive(Instances.identity(token), {:context, user}, secret)
-
-  # What was raised, or where, could show a PIN.
-  defp quietly(job) do
-    job.()
-  catch
-    _kind, _reason -> {:error, Error.new(:panic, "the login failed unexpectedly")}
-  end
 
   defp with_pin(caller, ref, context, slot, token) do
     with {:ok, secret} <- Pin.fetch(Instances.get(context.instance, context.pin)) do
@@ -172,14 +166,8 @@ defmodule Cryptoki.Login do
   defp already?(%Error{reason: reason, function: function}),
     do: reason == :user_already_logged_in and function in [:C_Login, :C_LoginUser]
 
-  defp user(:user), do: {code(:user), nil}
-  defp user(:so), do: {code(:so), nil}
-  defp user({:named, name}), do: {code(:user), name}
-
-  defp code(user) do
-    {:ok, code} = Names.code(:user, user)
-    code
-  end
+  defp user({:named, name}), do: {Names.code!(:user, :user), name}
+  defp user(user), do: {Names.code!(:user, user), nil}
 
   defp tries_left(_flags, _user, true), do: :ok
 

@@ -10,22 +10,21 @@ defmodule Cryptoki.Subscriber do
   @doc "Messages about the token for the calling process."
   @spec subscribe(Target.t()) :: {:ok, reference} | {:error, Error.t()}
   def subscribe(%Target{instance: instance, deadline: deadline}) do
+    ask = &Instances.ask(instance, &1, deadline)
+    subscribed(ask, &Instances.tell(instance, &1), deadline)
+  end
+
+  defp subscribed(ask, tell, deadline) do
     ref = :erlang.alias()
 
-    with {:error, error} <-
-           Instances.ask(instance, {:subscribe, self(), ref, deadline}, deadline) do
-      if error.reason == :timeout, do: give_up(instance, ref)
+    with {:error, error} <- ask.({:subscribe, self(), ref, deadline}) do
+      # Nobody would ever end what comes into being later: it comes right behind.
+      if error.reason == :timeout, do: tell.({:unsubscribe, ref})
       unheard(ref)
       {:error, error}
     else
       :ok -> {:ok, ref}
     end
-  end
-
-  # Nobody would ever end what comes into being later.
-  defp give_up(instance, ref) do
-    with server when is_pid(server) <- Instances.get(instance, :server),
-         do: GenServer.cast(server, {:unsubscribe, ref})
   end
 
   @doc "No message of it comes from now on, and none is left in the mailbox."
@@ -44,18 +43,8 @@ defmodule Cryptoki.Subscriber do
 
   @doc "As `subscribe/1`."
   @spec subscribe_at({pid | nil, timeout}) :: {:ok, reference} | {:error, Error.t()}
-  def subscribe_at({server, _timeout} = asked) do
-    ref = :erlang.alias()
-
-    with {:error, error} <- ask(asked, {:subscribe, self(), ref, :infinity}) do
-      # It comes right behind.
-      if error.reason == :timeout, do: GenServer.cast(server, {:unsubscribe, ref})
-      unheard(ref)
-      {:error, error}
-    else
-      :ok -> {:ok, ref}
-    end
-  end
+  def subscribe_at({server, _timeout} = asked),
+    do: subscribed(&ask(asked, &1), &GenServer.cast(server, &1), :infinity)
 
   @doc "As `unsubscribe/2`."
   @spec unsubscribe_at({pid | nil, timeout}, reference) :: :ok | {:error, Error.t()}

@@ -2,7 +2,7 @@ defmodule Cryptoki.Target do
   @moduledoc false
   # What a call works on: an instance, or a session of it; with the deadline of the call. `Cryptoki.HSM` finds it.
 
-  alias Cryptoki.{Cache, Native, Session}
+  alias Cryptoki.{Cache, Native}
   alias Cryptoki.Native.Wait
 
   @enforce_keys [:instance, :native, :queue, :library, :cache, :timeout]
@@ -14,7 +14,6 @@ defmodule Cryptoki.Target do
     :library,
     :cache,
     :timeout,
-    :session,
     :deadline,
     :mechanism,
     metadata: %{}
@@ -32,7 +31,6 @@ defmodule Cryptoki.Target do
           library: Native.library(),
           cache: Cache.t(),
           timeout: timeout,
-          session: Session.t() | nil,
           deadline: Wait.deadline() | nil,
           mechanism: term,
           metadata: map

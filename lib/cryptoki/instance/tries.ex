@@ -84,11 +84,9 @@ defmodule Cryptoki.Tries do
 
   # "<0.number.serial>", as the VM writes it.
   defp numbers(pid) do
-    ["<0", number, serial] = pid |> inspect_pid() |> String.split(".")
+    ["<0", number, serial] = pid |> :erlang.pid_to_list() |> to_string() |> String.split(".")
     [String.to_integer(number), serial |> String.trim_trailing(">") |> String.to_integer()]
   end
-
-  defp inspect_pid(pid), do: pid |> :erlang.pid_to_list() |> List.to_string()
 
   defp holder(tries) do
     {number, serial} = {:atomics.get(tries, @number), :atomics.get(tries, @serial)}
@@ -168,12 +166,12 @@ defmodule Cryptoki.Tries do
 
   defp refused(code) when code in @pin_codes do
     detail = "the token has refused it before, it was not tried again"
-    Error.new(:pin_incorrect, detail, executed: false)
+    Error.new(:pin_incorrect, detail)
   end
 
   defp refused(0) do
     detail = "the PIN was handed to the token, whose answer is not known; it was not tried again"
-    Error.new(:locked, detail, executed: false)
+    Error.new(:locked, detail)
   end
 
   defp refused(code) do

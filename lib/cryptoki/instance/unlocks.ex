@@ -24,9 +24,7 @@ defmodule Cryptoki.Unlocks do
     do: %{unlocks | waiting: unlocks.waiting ++ [%{from: from, pin: pin, force: force}]}
 
   @doc "The one that is tried next; its caller is served by the job that does."
-  @spec next(t) :: {unlock | nil, t}
-  def next(%__MODULE__{waiting: []} = unlocks), do: {nil, unlocks}
-
+  @spec next(t) :: {unlock, t}
   def next(%__MODULE__{waiting: [unlock | waiting]} = unlocks),
     do: {unlock, %{unlocks | waiting: waiting}}
 

@@ -104,10 +104,6 @@ defmodule Cryptoki.Native.Loader do
   def missing,
     do: %RuntimeError{message: error() || "The native library of cryptoki is not loaded."}
 
-  @doc "The version the library must have: that of mix.exs."
-  @spec version :: binary
-  def version, do: @version
-
   @doc "The file that is loaded, or nil when it is not there."
   @spec path :: binary | nil
   def path do

@@ -65,10 +65,7 @@ defmodule Cryptoki.Recovery do
 
   @doc "The error as users get it: one from looking or preparing has executed nothing."
   @spec error(Cryptoki.Native.failure()) :: Error.t()
-  def error(failure) do
-    error = Error.from_native(failure)
-    if prepares?(error.function), do: %{error | executed: false}, else: error
-  end
+  def error(failure), do: failure |> Error.from_native() |> of_look()
 
   @doc "The same for one that did not come in time."
   @spec of_look(Error.t()) :: Error.t()

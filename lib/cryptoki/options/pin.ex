@@ -77,6 +77,14 @@ defmodule Cryptoki.Pin do
     end
   end
 
+  @doc "Runs the same where it may raise: what was raised, or where, could show the PIN."
+  @spec quietly(String.t(), (() -> result)) :: result | {:error, Error.t()} when result: term
+  def quietly(failure, job) do
+    job.()
+  catch
+    _kind, _reason -> {:error, Error.new(:panic, failure)}
+  end
+
   defp new(given, source) do
     source = if is_function(source), do: source, else: Sealed.seal(source)
     {:ok, %__MODULE__{given: given, source: source}}
