@@ -200,7 +200,7 @@ defmodule Cryptoki.Group do
 
       {nil, nil} ->
         detail = "no group #{inspect(name)} is running on #{node()}"
-        {:error, Error.new(:shutdown, detail, executed: false)}
+        {:error, Error.new(:shutdown, detail)}
     end
   end
 

@@ -34,8 +34,7 @@ defmodule Cryptoki.Group.Away do
 
   def why(group, member, _half_open_or_out) do
     with nil <- Groups.why(group, member) do
-      detail = "the group has not looked at it yet"
-      Error.new(:token_absent, detail, executed: false, member: member.id)
+      Error.new(:token_absent, "the group has not looked at it yet", member: member.id)
     end
   end
 end

@@ -14,7 +14,7 @@ defmodule Cryptoki.Group.Compare do
   @spec compare(Groups.t(), Proofs.selector(), timeout) :: map
   def compare(group, selector, timeout) do
     _ = Keys.wanted!(selector, :find)
-    members = Tuple.to_list(Groups.members(group))
+    members = Groups.list(group)
 
     answers =
       members
@@ -38,7 +38,7 @@ defmodule Cryptoki.Group.Compare do
   defp all(member, selector, timeout) do
     if Member.local?(member) or member.node in Node.list(),
       do: Member.call(member, {Cryptoki.KeyIdentity, :all, [nil, selector, [timeout: timeout]]}),
-      else: {:error, Error.new(:node_down, "#{member.node} is not connected", executed: false)}
+      else: {:error, Error.new(:node_down, "#{member.node} is not connected")}
   end
 
   defp rows(heard) do
@@ -53,12 +53,8 @@ defmodule Cryptoki.Group.Compare do
     |> Enum.group_by(&elem(&1, 0), &{elem(&1, 1), elem(&1, 2)})
     |> Enum.sort()
     |> Enum.map(fn {{class, label, id}, found} ->
-      none = Map.new(ids, &{&1, []})
-
-      by_member =
-        Enum.reduce(found, none, fn {id, one}, all -> Map.update!(all, id, &[one | &1]) end)
-
-      members = Map.new(by_member, fn {id, ones} -> {id, Enum.sort(ones)} end)
+      found = Enum.group_by(found, &elem(&1, 0), &elem(&1, 1))
+      members = Map.new(ids, &{&1, Enum.sort(Map.get(found, &1, []))})
 
       %{
         class: class,

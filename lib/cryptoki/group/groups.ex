@@ -34,7 +34,7 @@ defmodule Cryptoki.Groups do
           writes: Member.id() | nil,
           failover: [atom],
           timeout: timeout,
-          reconnect: keyword,
+          reconnect: %{min: pos_integer, max: pos_integer},
           identity: {module, atom},
           router: module
         }
@@ -80,8 +80,7 @@ defmodule Cryptoki.Groups do
   @doc "How long a call may take: until no other member is asked any more, and as long as the slowest takes."
   @spec patience(t) :: timeout
   def patience(group) do
-    own =
-      for member <- Tuple.to_list(members(group)), about = about(group, member), do: about.timeout
+    own = for member <- list(group), about = about(group, member), do: about.timeout
 
     if :infinity in [group.timeout | own],
       do: :infinity,
@@ -90,12 +89,11 @@ defmodule Cryptoki.Groups do
 
   @doc "Its members; none when its process is gone."
   @spec members(t) :: tuple
-  def members(group) do
-    case lookup(group, :members) do
-      [{:members, members}] -> members
-      [] -> {}
-    end
-  end
+  def members(group), do: value(group, :members, {})
+
+  @doc "The same as a list."
+  @spec list(t) :: [Member.t()]
+  def list(group), do: Tuple.to_list(members(group))
 
   @doc "The rows of a key of its table."
   @spec lookup(t, term) :: [tuple]
@@ -106,21 +104,20 @@ defmodule Cryptoki.Groups do
     ArgumentError -> []
   end
 
-  @doc "Why a member is out, or was, as it was said last."
-  @spec why(t, Member.t()) :: Error.t() | nil
-  def why(group, member) do
-    case lookup(group, {:why, member.numbers}) do
-      [{_key, error}] -> error
-      [] -> nil
+  @doc "The value of a row that has one; `none` when there is no such row."
+  @spec value(t, term, term) :: term
+  def value(group, key, none) do
+    case lookup(group, key) do
+      [{_key, value}] -> value
+      [] -> none
     end
   end
 
+  @doc "Why a member is out, or was, as it was said last."
+  @spec why(t, Member.t()) :: Error.t() | nil
+  def why(group, member), do: value(group, {:why, member.numbers}, nil)
+
   @doc "What its last look has shown of a member."
   @spec about(t, Member.t()) :: map | nil
-  def about(group, member) do
-    case lookup(group, {:about, member.slot}) do
-      [{_key, about}] -> about
-      [] -> nil
-    end
-  end
+  def about(group, member), do: value(group, {:about, member.slot}, nil)
 end

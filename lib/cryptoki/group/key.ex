@@ -28,19 +28,14 @@ defmodule Cryptoki.Group.Key do
 
   @doc "A key is looked for again, for nobody."
   @spec again(map, Proofs.used()) :: map
-  def again(%{group: group} = state, {use, selector} = used) do
+  def again(%{group: group} = state, used) do
     # Until it is answered nobody else needs to ask.
-    :ets.update_element(
-      group.table,
-      {:proof, use, Proofs.row(selector)},
-      {3, Proofs.now() + @asking}
-    )
-
+    :ets.update_element(group.table, proof(used), {3, Proofs.now() + @asking})
     if is_map_key(state.proving, used), do: state, else: question(state, used, [])
   end
 
   defp question(%{group: group} = state, {use, selector} = used, waiting) do
-    members = Tuple.to_list(Groups.members(group))
+    members = Groups.list(group)
     writes = Enum.find(members, &(&1.id == group.writes))
 
     case Enum.reject(members, &(Member.state(&1) == :out)) do
@@ -75,14 +70,14 @@ defmodule Cryptoki.Group.Key do
   @doc "Why no member takes a call."
   @spec nobody(Groups.t(), [Member.t()]) :: Error.t()
   def nobody(_group, []),
-    do: Error.new(:shutdown, "the group has no member for it", executed: false)
+    do: Error.new(:shutdown, "the group has no member for it")
 
   def nobody(group, members) do
     errors = for member <- members, do: Away.why(group, member, Member.state(member))
 
     case Enum.reject(errors, &is_nil/1) do
       [] ->
-        Error.new(:token_absent, "its members were taken out a moment ago", executed: false)
+        Error.new(:token_absent, "its members were taken out a moment ago")
 
       [error | _others] = errors ->
         detail = Enum.map_join(errors, "; ", &"#{inspect(&1.member)}: #{Exception.message(&1)}")
@@ -129,7 +124,7 @@ defmodule Cryptoki.Group.Key do
     # Of names that are none there may be any number.
     if identity != nil do
       :ets.insert(group.table, {{:proven, use, selector}, identity, said})
-      :ets.insert(group.table, {{:proof, use, Proofs.row(selector)}, mask, until(group, proven)})
+      :ets.insert(group.table, {proof(used), mask, until(group, proven)})
     end
 
     {question, proving} = Map.pop(state.proving, used)
@@ -146,11 +141,11 @@ defmodule Cryptoki.Group.Key do
   end
 
   # Those that had it and have not said otherwise: one that is full, or has not answered yet, has its key still.
-  defp unrefuted(group, {use, selector}, identity, outcomes) do
+  defp unrefuted(group, {use, selector} = used, identity, outcomes) do
     with [{_key, ^identity, _said}] <- Groups.lookup(group, {:proven, use, selector}),
-         [{_proof, mask, _until}] <- Groups.lookup(group, {:proof, use, Proofs.row(selector)}) do
+         [{_proof, mask, _until}] <- Groups.lookup(group, proof(used)) do
       for {slot, outcome} <- outcomes, refutes?(outcome, identity), reduce: mask do
-        mask -> Bitwise.band(mask, Bitwise.bnot(Bitwise.bsl(1, slot)))
+        mask -> without(mask, slot)
       end
     else
       _another_or_unknown -> 0
@@ -170,35 +165,25 @@ defmodule Cryptoki.Group.Key do
 
   defp others(group, identity, outcomes) do
     for {slot, {:ok, other, _names}} when other != identity <- outcomes do
-      :ets.insert(
-        group.table,
-        {:others, Bitwise.bor(mask_of_others(group), Bitwise.bsl(1, slot))}
-      )
+      mask = Bitwise.bor(others(group), Bitwise.bsl(1, slot))
+      :ets.insert(group.table, {:others, mask})
     end
 
     :ok
   end
 
-  defp mask_of_others(group) do
-    case Groups.lookup(group, :others) do
-      [{:others, mask}] -> mask
-      [] -> 0
-    end
-  end
+  @doc "The members that have another key under a name that is used, as a mask."
+  @spec others(Groups.t()) :: non_neg_integer
+  def others(group), do: Groups.value(group, :others, 0)
 
   defp none do
     detail = "the members that had the key are away, or have another one of its name"
-    Error.new(:key_not_found, detail, executed: false)
+    Error.new(:key_not_found, detail)
   end
 
   defp until(group, mask) do
     # Those that are out are asked when they come back, and not before.
-    all =
-      for member <- Tuple.to_list(Groups.members(group)),
-          Member.state(member) != :out,
-          reduce: 0,
-          do: (all -> Bitwise.bor(all, Member.bit(member)))
-
+    all = Proofs.members(group, &(Member.state(&1) != :out))
     Proofs.now() + if(Bitwise.band(all, mask) == all, do: @whole, else: @part)
   end
 
@@ -226,27 +211,23 @@ defmodule Cryptoki.Group.Key do
 
   @doc "A member has answered that the others have not waited for."
   @spec also(map, Proofs.used(), non_neg_integer, term) :: map
-  def also(%{group: group} = state, {use, selector}, slot, outcome) do
+  def also(%{group: group} = state, {use, selector} = used, slot, outcome) do
     with [{key, identity, said}] <- Groups.lookup(group, {:proven, use, selector}) do
       others(group, identity, %{slot => outcome})
 
-      :ets.insert(
-        group.table,
-        {key, identity, heard(said, Map.new([said({slot, outcome})]), identity)}
-      )
+      said = heard(said, Map.new([said({slot, outcome})]), identity)
+      :ets.insert(group.table, {key, identity, said})
 
-      with [{proof, mask, until}] <- Groups.lookup(group, {:proof, use, Proofs.row(selector)}) do
-        bit = Bitwise.bsl(1, slot)
-
+      with [{proof, mask, until}] <- Groups.lookup(group, proof(used)) do
         case outcome do
           {:ok, ^identity, names} ->
-            mask = Bitwise.bor(mask, bit)
+            mask = Bitwise.bor(mask, Bitwise.bsl(1, slot))
             :ets.insert(group.table, {{:key, use, Proofs.row(selector), slot}, names})
             :ets.insert(group.table, {proof, mask, until(group, mask)})
 
           outcome ->
             if refutes?(outcome, identity),
-              do: :ets.insert(group.table, {proof, Bitwise.band(mask, Bitwise.bnot(bit)), until})
+              do: :ets.insert(group.table, {proof, without(mask, slot), until})
         end
       end
     end
@@ -256,15 +237,15 @@ defmodule Cryptoki.Group.Key do
 
   @doc "A member has not the key any more that it had."
   @spec lost(map, Proofs.used(), non_neg_integer) :: map
-  def lost(%{group: group} = state, {use, selector} = used, slot) do
-    without(group, Groups.lookup(group, {:proof, use, Proofs.row(selector)}), slot)
+  def lost(%{group: group} = state, used, slot) do
+    doubt(group, Groups.lookup(group, proof(used)), slot)
     again(state, used)
   end
 
   @doc "The same, for somebody who waits for where it is now."
   @spec renew(map, Proofs.used(), non_neg_integer, GenServer.from()) :: map
-  def renew(%{group: group} = state, {use, selector} = used, slot, from) do
-    without(group, Groups.lookup(group, {:proof, use, Proofs.row(selector)}), slot)
+  def renew(%{group: group} = state, used, slot, from) do
+    doubt(group, Groups.lookup(group, proof(used)), slot)
     ask(state, used, from)
   end
 
@@ -276,11 +257,7 @@ defmodule Cryptoki.Group.Key do
         state
 
       {used, question} ->
-        reply(
-          question.waiting,
-          {:error, Error.new(:key_not_found, "no member could be asked", executed: false)}
-        )
-
+        reply(question.waiting, {:error, Error.new(:key_not_found, "no member could be asked")})
         %{state | proving: Map.delete(state.proving, used)}
     end
   end
@@ -289,10 +266,9 @@ defmodule Cryptoki.Group.Key do
 
   @doc "What is known of the keys of a member holds no more."
   @spec forget_member(map, Member.t()) :: map
-  def forget_member(%{group: group} = state, %{slot: slot} = member) do
-    others = Bitwise.band(mask_of_others(group), Bitwise.bnot(Member.bit(member)))
-    :ets.insert(group.table, {:others, others})
-    without(group, :ets.match_object(group.table, {{:proof, :_, :_}, :_, :_}), slot)
+  def forget_member(%{group: group} = state, %{slot: slot}) do
+    :ets.insert(group.table, {:others, without(others(group), slot)})
+    doubt(group, :ets.match_object(group.table, {{:proof, :_, :_}, :_, :_}), slot)
     state
   end
 
@@ -315,14 +291,15 @@ defmodule Cryptoki.Group.Key do
     end)
   end
 
-  defp without(group, rows, slot) do
-    bit = Bitwise.bsl(1, slot)
-
-    # Whoever needs it next has it looked at.
+  # Whoever needs it next has it looked at.
+  defp doubt(group, rows, slot) do
     for {key, mask, _until} <- rows,
-        do:
-          :ets.insert(group.table, {key, Bitwise.band(mask, Bitwise.bnot(bit)), Proofs.now() - 1})
+        do: :ets.insert(group.table, {key, without(mask, slot), Proofs.now() - 1})
   end
+
+  defp without(mask, slot), do: Bitwise.band(mask, Bitwise.bnot(Bitwise.bsl(1, slot)))
+
+  defp proof({use, selector}), do: {:proof, use, Proofs.row(selector)}
 
   # Which key a name stood for goes with it, and is voted on again: a tenth, of those that nobody has used for longest.
   @doc false
@@ -336,7 +313,7 @@ defmodule Cryptoki.Group.Key do
         row = Proofs.row(selector)
         for key <- [{:proof, use, row}, {:proven, use, selector}], do: :ets.delete(table, key)
 
-        for %{slot: slot} <- Tuple.to_list(Groups.members(group)),
+        for %{slot: slot} <- Groups.list(group),
             do: :ets.delete(table, {:key, use, row, slot})
       end
     end
@@ -345,7 +322,7 @@ defmodule Cryptoki.Group.Key do
   end
 
   defp until_of(group, [use, selector]) do
-    case Groups.lookup(group, {:proof, use, Proofs.row(selector)}) do
+    case Groups.lookup(group, proof({use, selector})) do
       [{_proof, _mask, until}] -> until
       [] -> 0
     end

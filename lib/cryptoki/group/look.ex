@@ -22,7 +22,7 @@ defmodule Cryptoki.Group.Look do
   defp result(member, how) do
     Member.call(member, {Cryptoki.Group.Probe, how, [nil, [timeout: @timeout]]})
   rescue
-    error -> {:error, Error.new(:unsupported, Exception.message(error), executed: false)}
+    error -> {:error, Error.new(:unsupported, Exception.message(error))}
   end
 
   @doc "The calls that are counted as being with a member and are not: their callers were killed, say."

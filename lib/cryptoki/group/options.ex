@@ -9,7 +9,7 @@ defmodule Cryptoki.Group.Options do
 
   @options [
     name: [
-      cast: {__MODULE__, :name},
+      cast: :name,
       type: "atom",
       must: "an atom",
       doc: "what the functions of `Cryptoki` know the group by, besides its pid"
@@ -48,7 +48,7 @@ defmodule Cryptoki.Group.Options do
           "member takes as long as its own `timeout:` says"
     ],
     reconnect: [
-      cast: {__MODULE__, :reconnect},
+      cast: {:pauses, @reconnect},
       default: @reconnect,
       type: "[min: pos_integer, max: pos_integer]",
       must: "a keyword list with min: and max:, milliseconds",
@@ -79,7 +79,6 @@ defmodule Cryptoki.Group.Options do
   @spec type() :: Macro.t()
   def type, do: unquote(Macro.escape(Table.type(@options)))
 
-  defp cast({__MODULE__, :name}, name), do: is_atom(name) and not is_boolean(name) and {:ok, name}
   defp cast({__MODULE__, :member}, member), do: member(member)
 
   defp cast({__MODULE__, :members}, {:pg, _group} = pg), do: {:ok, pg}
@@ -101,14 +100,6 @@ defmodule Cryptoki.Group.Options do
     Keyword.keyword?(verbs) and
       Enum.all?(verbs, fn {verb, on} -> verb in @failover and is_boolean(on) end) and
       {:ok, for({verb, true} <- verbs, uniq: true, do: verb)}
-  end
-
-  defp cast({__MODULE__, :reconnect}, times) when is_list(times) or is_map(times) do
-    %{min: min, max: max} = Map.merge(Map.new(@reconnect), Map.new(times))
-    valid? = Enum.all?(times, fn {name, _} -> name in [:min, :max] end)
-
-    valid? and is_integer(min) and is_integer(max) and min in 1..max//1 and max <= 0xFFFFFFFF and
-      {:ok, [min: min, max: max]}
   end
 
   defp cast({__MODULE__, _other}, _value), do: false

@@ -15,6 +15,14 @@ defmodule Cryptoki.Group.Proofs do
   @type selector :: term
   @type used :: {Verbs.use(), selector}
 
+  @doc "The members of which it is so, as a mask."
+  @spec members(Groups.t(), (Member.t() -> boolean)) :: non_neg_integer
+  def members(group, so?) do
+    for member <- Groups.list(group), so?.(member), reduce: 0 do
+      mask -> Bitwise.bor(mask, Member.bit(member))
+    end
+  end
+
   @doc "The members that have all of these keys, as a mask; looked up until the deadline where nobody knows."
   @spec mask(Groups.t(), [used], Wait.deadline() | nil, now :: integer) ::
           {:ok, integer} | {:error, Error.t()}
@@ -26,12 +34,8 @@ defmodule Cryptoki.Group.Proofs do
     with {:ok, mask} <- one(group, used, deadline, now),
          {:ok, others} <- mask(group, more, deadline, now) do
       case Bitwise.band(mask, others) do
-        0 ->
-          {:error,
-           Error.new(:key_not_found, "no member has all keys of the call", executed: false)}
-
-        both ->
-          {:ok, both}
+        0 -> {:error, Error.new(:key_not_found, "no member has all keys of the call")}
+        both -> {:ok, both}
       end
     end
   end
@@ -45,7 +49,7 @@ defmodule Cryptoki.Group.Proofs do
         detail =
           "the member of the group that #{inspect(selector)} belongs to is gone, and the key with it"
 
-        {:error, Error.new(:key_not_found, detail, executed: false)}
+        {:error, Error.new(:key_not_found, detail)}
 
       nil ->
         case Groups.lookup(group, {:proof, use, row(selector)}) do
@@ -74,10 +78,8 @@ defmodule Cryptoki.Group.Proofs do
   @doc "The member that gave a key its handle."
   @spec owner_of(Groups.t(), Key.t()) :: {:ok, Member.t()} | nil
   def owner_of(group, %Key{token_info: %{instance: pid}}) when is_pid(pid) do
-    case Enum.find(Tuple.to_list(Groups.members(group)), &(&1.instance == pid)) do
-      nil -> nil
-      member -> {:ok, member}
-    end
+    with %Member{} = member <- Enum.find(Groups.list(group), &(&1.instance == pid)),
+         do: {:ok, member}
   end
 
   def owner_of(_group, _key), do: nil
@@ -97,7 +99,7 @@ defmodule Cryptoki.Group.Proofs do
        Error.new(:timeout, "no member has said in time whether it has the key", executed: false)}
 
     :exit, _gone ->
-      {:error, Error.new(:shutdown, "the group is stopping", executed: false)}
+      {:error, Error.new(:shutdown, "the group is stopping")}
   end
 
   @doc """

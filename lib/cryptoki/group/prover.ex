@@ -119,7 +119,7 @@ defmodule Cryptoki.Group.Prover do
 
   defp error(:tie, question, _outcomes) do
     detail = "as many members have one key under #{shown(question)} as have another"
-    Error.new(:key_ambiguous, detail, executed: false)
+    Error.new(:key_ambiguous, detail)
   end
 
   defp error(:away, question, outcomes) do
@@ -131,7 +131,7 @@ defmodule Cryptoki.Group.Prover do
         detail =
           "the members that have it under #{shown(question)} are away, and others have another key"
 
-        Error.new(:key_not_found, detail, executed: false)
+        Error.new(:key_not_found, detail)
     end
   end
 
@@ -150,7 +150,7 @@ defmodule Cryptoki.Group.Prover do
 
       {[], _some} ->
         detail = "#{unasked} members are out, and none of the others has #{shown(question)}"
-        Error.new(:token_absent, detail, executed: false)
+        Error.new(:token_absent, detail)
     end
   end
 

@@ -5,7 +5,7 @@ defmodule Cryptoki.Group.Router do
   # What runs again was certainly not executed, or makes no difference (`Cryptoki.Group.Verbs`). An error of a device
   # counts against the member only when another member did better: what every device refuses is the call's fault.
 
-  alias Cryptoki.{Elsewhere, Error, Groups, Session}
+  alias Cryptoki.{Each, Elsewhere, Error, Groups, Session}
 
   alias Cryptoki.Group.{
     Arguments,
@@ -36,7 +36,7 @@ defmodule Cryptoki.Group.Router do
 
   defp refused(function) do
     detail = "#{function} is for one instance: call it with a member of the group"
-    {:error, Error.new(:unsupported, detail, executed: false)}
+    {:error, Error.new(:unsupported, detail)}
   end
 
   @doc "A member for something that has to stay with one."
@@ -65,7 +65,9 @@ defmodule Cryptoki.Group.Router do
           {:ok, Session.t(), (() -> :ok)} | {:error, Error.t()}
   def take(group, {module, function, _arguments} = verb, purpose) do
     row = Verbs.row(module, function, [])
-    call = %{call(group, verb, row) | run: &lease/2, prefer: alike(group), keys: used(purpose)}
+    # Those of which nobody has found that they have another key under a name that is used.
+    alike = Bitwise.bnot(Key.others(group))
+    call = %{call(group, verb, row) | run: &lease/2, prefer: alike, keys: used(purpose)}
 
     with {:ok, %{member: member} = session, give_back} <- next(call) do
       Member.hold(member)
@@ -79,25 +81,11 @@ defmodule Cryptoki.Group.Router do
   defp used({module, function, arguments}),
     do: Arguments.keys(arguments, Verbs.row(module, function, arguments))
 
-  # Those of which nobody has found that they have another key under a name that is used.
-  defp alike(group) do
-    case Groups.lookup(group, :others) do
-      [{:others, mask}] -> Bitwise.bnot(mask)
-      [] -> -1
-    end
-  end
-
-  defp lease(member, {module, function, [_group, given]}) do
+  defp lease(%{name: name} = member, {module, function, [_group, given]}) do
     taken =
       if Member.local?(member),
-        do: apply(module, function, [member.name, given]),
-        else:
-          Elsewhere.take(
-            member.node,
-            member.name,
-            given,
-            {module, function, [member.name, given]}
-          )
+        do: apply(module, function, [name, given]),
+        else: Elsewhere.take(member.node, name, given, {module, function, [name, given]})
 
     with {:ok, session, give_back} <- taken, do: {:ok, %{session | member: member}, give_back}
   end
@@ -125,7 +113,7 @@ defmodule Cryptoki.Group.Router do
         detail =
           "the session is of #{inspect(member.id)}, which has not the key that the group has"
 
-        {:error, Error.new(:key_not_found, detail, executed: false, member: member.id)}
+        {:error, Error.new(:key_not_found, detail, member: member.id)}
     end
   end
 
@@ -267,24 +255,13 @@ defmodule Cryptoki.Group.Router do
 
   defp where(%{group: %{writes: nil}, verb: {{_module, function, _arguments}, _read}}) do
     detail = "#{function} writes, and the group has no member for that: start it with writes:"
-    {:error, Error.new(:unsupported, detail, executed: false)}
+    {:error, Error.new(:unsupported, detail)}
   end
 
   defp where(%{group: group}), do: {:ok, writes(group)}
 
-  defp writes(group) do
-    for %{id: id} = member <- Tuple.to_list(Groups.members(group)),
-        id == group.writes,
-        reduce: 0 do
-      mask -> Bitwise.bor(mask, Member.bit(member))
-    end
-  end
-
-  defp here(group) do
-    for member <- Tuple.to_list(Groups.members(group)), Member.local?(member), reduce: 0 do
-      mask -> Bitwise.bor(mask, Member.bit(member))
-    end
-  end
+  defp writes(group), do: Proofs.members(group, &(&1.id == group.writes))
+  defp here(group), do: Proofs.members(group, &Member.local?/1)
 
   ## On a member
 
@@ -331,15 +308,9 @@ defmodule Cryptoki.Group.Router do
   end
 
   defp named(%{group: group, row: row, keys: keys}, arguments, member) do
-    Enum.reduce_while(keys, {:ok, %{}}, fn used, {:ok, names} ->
-      case Proofs.names(group, used, member) do
-        {:ok, name} -> {:cont, {:ok, Map.put(names, used, name)}}
-        :error -> {:halt, :error}
-      end
-    end)
-    |> case do
-      {:ok, names} -> {:ok, Arguments.put(arguments, row, &Map.fetch!(names, &1))}
-      :error -> :error
+    with {:ok, names} <- Each.of(keys, &Proofs.names(group, &1, member)) do
+      names = Map.new(Enum.zip(keys, names))
+      {:ok, Arguments.put(arguments, row, &Map.fetch!(names, &1))}
     end
   end
 
@@ -443,8 +414,7 @@ defmodule Cryptoki.Group.Router do
   end
 
   defp nobody(%{last: nil, group: group} = call, mask) do
-    members = Tuple.to_list(Groups.members(group))
-    able = for member <- members, Bitwise.band(mask, Member.bit(member)) != 0, do: member
+    able = for one <- Groups.list(group), Bitwise.band(mask, Member.bit(one)) != 0, do: one
     ended(call, {:error, Key.nobody(group, able)})
   end
 

@@ -8,7 +8,7 @@ defmodule Cryptoki.Group.Server do
 
   require Logger
 
-  alias Cryptoki.{Error, Events, Groups}
+  alias Cryptoki.{Bytes, Error, Events, Groups}
   alias Cryptoki.Group.{Away, Failure, Key, Look, Member, Probe, Router, Slots}
   alias Cryptoki.Native.Wait
 
@@ -104,7 +104,7 @@ defmodule Cryptoki.Group.Server do
     do: {:noreply, Key.also(state, used, slot, outcome)}
 
   def handle_info({:nodedown, node}, state) do
-    error = Error.new(:node_down, "#{node}: the connection was lost", executed: false)
+    error = Error.new(:node_down, "#{node}: the connection was lost")
     members = for %{node: ^node} = member <- members(state), do: member
     {:noreply, Enum.reduce(members, state, &out(&2, &1, error))}
   end
@@ -122,7 +122,7 @@ defmodule Cryptoki.Group.Server do
 
   ## Members
 
-  defp members(state), do: Tuple.to_list(Groups.members(state.group))
+  defp members(state), do: Groups.list(state.group)
 
   defp with_member(state, slot, fun) do
     case Enum.find(members(state), &(&1.slot == slot)) do
@@ -283,7 +283,7 @@ defmodule Cryptoki.Group.Server do
   defp wait(%{group: %{reconnect: reconnect}} = state, %{slot: slot}) do
     {delay, _at} = Map.get(state.waits, slot, {0, 0})
     delay = if stayed?(state.came[slot], delay), do: 0, else: delay
-    delay = min(max(delay * 2, reconnect[:min]), reconnect[:max])
+    delay = min(max(delay * 2, reconnect.min), reconnect.max)
     came = Map.delete(state.came, slot)
     %{state | waits: Map.put(state.waits, slot, {delay, now() + delay}), came: came}
   end
@@ -323,7 +323,7 @@ defmodule Cryptoki.Group.Server do
     Map.new(status, fn
       {:state, %{proving: proving} = state} -> {:state, %{state | proving: map_size(proving)}}
       {:message, message} -> {:message, kind(message)}
-      {:reason, {reason, [_ | _] = stack}} -> {:reason, {kind(reason), Enum.map(stack, &place/1)}}
+      {:reason, {reason, [_ | _] = stack}} -> {:reason, {kind(reason), without_arguments(stack)}}
       {:log, log} -> {:log, length(log)}
       other -> other
     end)
@@ -333,8 +333,5 @@ defmodule Cryptoki.Group.Server do
   defp kind(message) when is_tuple(message) and tuple_size(message) > 0, do: elem(message, 0)
   defp kind(message), do: message
 
-  defp place({module, function, arguments, where}) when is_list(arguments),
-    do: {module, function, length(arguments), where}
-
-  defp place(place), do: place
+  defp without_arguments(stack), do: Enum.map(stack, &Bytes.without_arguments/1)
 end

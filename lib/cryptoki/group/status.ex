@@ -21,7 +21,7 @@ defmodule Cryptoki.Group.Status do
   ## As `Cryptoki.status/1` has it
 
   defp like_an_instance(group) do
-    members = Enum.map(list(group), &{&1, Groups.about(group, &1) || %{}})
+    members = Enum.map(Groups.list(group), &{&1, Groups.about(group, &1) || %{}})
     ready = for {member, about} <- members, Member.state(member) != :out, do: about
 
     errors =
@@ -59,7 +59,7 @@ defmodule Cryptoki.Group.Status do
 
   @spec of(Groups.t()) :: map
   def of(group) do
-    members = list(group)
+    members = Groups.list(group)
     calls = members |> Enum.map(&Member.numbers(&1).calls) |> Enum.sum()
     shown = Enum.map(members, &member(group, &1, max(calls, 1)))
     able = Enum.filter(shown, &(&1.state != :out))
@@ -74,8 +74,6 @@ defmodule Cryptoki.Group.Status do
       keys: %{known: length(keys), not_everywhere: Enum.filter(keys, &(&1.not_on != %{}))}
     }
   end
-
-  defp list(group), do: Tuple.to_list(Groups.members(group))
 
   defp member(group, member, all) do
     about = Groups.about(group, member) || %{}

@@ -7,8 +7,6 @@ defmodule Cryptoki.Options do
   alias Cryptoki.{Environment, Pin, URI}
   alias Cryptoki.Options.{FromURI, Table}
 
-  # The longest time that a `receive` can wait.
-  @forever 0xFFFFFFFF
   @reconnect [min: 100, max: 30_000]
   # pcscd looks at its readers every 400 ms: a card that is away for no longer must not be missed.
   @watch [min: 200, max: 500]
@@ -124,7 +122,7 @@ defmodule Cryptoki.Options do
           "times the longest"
     ],
     locking: [
-      cast: {:only, [:os, :serialized], []},
+      cast: {:one_of, [:os, :serialized]},
       type: ":os | :serialized",
       default: :os,
       must: ":os or :serialized",
@@ -142,7 +140,7 @@ defmodule Cryptoki.Options do
           "default the newest of 3.2, 3.0 and 2.40. One for a library in a VM"
     ],
     isolation: [
-      cast: {:only, [:none, :process], []},
+      cast: {:one_of, [:none, :process]},
       type: ":none | :process",
       default: :none,
       must: ":none or :process",
@@ -159,7 +157,7 @@ defmodule Cryptoki.Options do
           "sessions; with `isolation: :process`"
     ],
     kill_after: [
-      cast: {:integer, 1, @forever},
+      cast: :milliseconds,
       type: "pos_integer",
       must: "milliseconds, at least 1",
       doc:
@@ -190,7 +188,7 @@ defmodule Cryptoki.Options do
       doc: "the password of an encrypted file, given in any form that `pin:` may have"
     ],
     how: [
-      cast: {:only, [:auto, :create, :unwrap], []},
+      cast: {:one_of, [:auto, :create, :unwrap]},
       type: ":auto | :create | :unwrap",
       default: :auto,
       must: ":auto, :create or :unwrap",
@@ -206,7 +204,7 @@ defmodule Cryptoki.Options do
       doc: "what the call's telemetry events carry along"
     ],
     format: [
-      cast: {:only, [:raw, :der], []},
+      cast: {:one_of, [:raw, :der]},
       type: ":raw | :der",
       default: :raw,
       must: ":raw or :der",
@@ -362,14 +360,6 @@ defmodule Cryptoki.Options do
 
   # The kinds that only these tables have.
 
-  defp cast(:name, value), do: is_atom(value) and not is_boolean(value) and {:ok, value}
-
-  defp cast({:only, values, later}, value) do
-    if value in later,
-      do: {:error, "#{inspect(value)} is not supported by this version"},
-      else: value in values and {:ok, value}
-  end
-
   defp cast(:password, :protected_path), do: false
   defp cast(:password, source), do: cast(:pin, source)
 
@@ -394,18 +384,6 @@ defmodule Cryptoki.Options do
 
   defp cast(:path, path), do: with({:ok, ""} <- cast(:text, path), do: false)
 
-  defp cast({:pauses, default}, pauses) do
-    with {:ok, pauses} <- pairs(pauses),
-         [] <- Map.keys(pauses) -- [:min, :max],
-         %{min: min, max: max} = pauses <- Map.merge(Map.new(default), pauses),
-         {:ok, _min} <- cast({:integer, 1, @forever}, min),
-         {:ok, _max} <- cast({:integer, min, @forever}, max) do
-      {:ok, pauses}
-    else
-      _wrong -> false
-    end
-  end
-
   defp cast(:uri, %URI{} = uri), do: {:ok, uri}
 
   defp cast(:uri, text) do
@@ -424,7 +402,7 @@ defmodule Cryptoki.Options do
     do: with({:ok, uri} <- cast(:uri, text), do: cast(:token, uri))
 
   defp cast(:token, parts) do
-    with {:ok, parts} <- pairs(parts) do
+    with {:ok, parts} <- Table.cast(:pairs, parts) do
       :ok = known!(parts, Keyword.keys(@token), "part of token:")
       {:ok, URI.new(for {name, value} <- parts, do: {@token[name], part!(name, value)})}
     end
@@ -446,8 +424,6 @@ defmodule Cryptoki.Options do
       _wrong -> raise ArgumentError, "token: #{name}: must be UTF-8 text, got: #{inspect(text)}"
     end
   end
-
-  defp pairs(pairs), do: (is_map(pairs) or Keyword.keyword?(pairs)) and {:ok, Map.new(pairs)}
 
   # What must be known in the end
 

@@ -95,11 +95,27 @@ defmodule Cryptoki.Options.Table do
   def cast(:boolean, value), do: is_boolean(value) and {:ok, value}
   def cast(:map, value), do: is_map(value) and {:ok, value}
   def cast(:pin, source), do: Pin.cast(source)
+  def cast(:name, value), do: is_atom(value) and not is_boolean(value) and {:ok, value}
+  def cast(:milliseconds, value), do: cast({:integer, 1, @forever}, value)
   def cast(:timeout, :infinity), do: {:ok, :infinity}
-  def cast(:timeout, value), do: cast({:integer, 1, @forever}, value)
+  def cast(:timeout, value), do: cast(:milliseconds, value)
   def cast(:datetime, value), do: is_struct(value, DateTime) and {:ok, value}
   def cast({:integer, min, max}, n), do: is_integer(n) and n >= min and n <= max and {:ok, n}
   def cast({:one_of, values}, value), do: value in values and {:ok, value}
+  def cast(:pairs, %{} = pairs), do: {:ok, pairs}
+  def cast(:pairs, pairs), do: Keyword.keyword?(pairs) and {:ok, Map.new(pairs)}
+
+  def cast({:pauses, default}, pauses) do
+    with {:ok, pauses} <- cast(:pairs, pauses),
+         [] <- Map.keys(pauses) -- [:min, :max],
+         %{min: min, max: max} = pauses <- Map.merge(Map.new(default), pauses),
+         {:ok, _min} <- cast(:milliseconds, min),
+         {:ok, _max} <- cast({:integer, min, @forever}, max) do
+      {:ok, pauses}
+    else
+      _wrong -> false
+    end
+  end
 
   # Text in UTF-8 that is not empty and stands on one line.
   def cast(:line, text) do
