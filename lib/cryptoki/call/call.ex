@@ -121,7 +121,7 @@ defmodule Cryptoki.Call do
 
       # By a handle that nobody here can look up again: whoever did so before does it again.
       {:reopened, %{reopened: :look}} ->
-        error = Error.new(:stale_handle, "its session was opened anew", executed: false)
+        error = Error.new(:stale_handle, "its session was opened anew")
         {{:error, error}, call.times}
 
       {{:resolve, limit}, %{resolve: n}} when is_integer(n) and n < limit ->

@@ -14,6 +14,7 @@ defmodule Cryptoki.Keys do
     Attribute,
     Cache,
     Call,
+    Each,
     Error,
     Instances,
     Key,
@@ -180,7 +181,7 @@ defmodule Cryptoki.Keys do
   end
 
   defp gone(key, why),
-    do: {:error, Error.new(:key_not_found, "#{inspect(key)} #{why}", executed: false)}
+    do: {:error, Error.new(:key_not_found, "#{inspect(key)} #{why}")}
 
   # The names of a key that has ended with its session may be those of one on the token. The numbers that another
   # VM has given are those of other objects here.
@@ -253,6 +254,15 @@ defmodule Cryptoki.Keys do
       {:error, _error} = error ->
         error
     end
+  end
+
+  @doc "Attributes of the object that is wanted, by name."
+  @spec attributes(Target.t(), wanted, [Attribute.name()]) :: {:ok, map} | {:error, Error.t()}
+  def attributes(target, wanted, names) do
+    op = fn [handle], nil -> {:attributes, handle, Attribute.types!(names)} end
+
+    with {:ok, answer} <- run(target, :attributes, [wanted], op),
+         do: {:ok, Attribute.decode(answer, names)}
   end
 
   @doc "What was learned of the object that is wanted while it was used."
@@ -398,12 +408,8 @@ defmodule Cryptoki.Keys do
   end
 
   defp find(target, templates, max) do
-    Enum.reduce_while(templates, {:ok, []}, fn template, {:ok, found} ->
-      case Call.run(target, {:find, template, max}) do
-        {:ok, handles} -> {:cont, {:ok, found ++ handles}}
-        {:error, _error} = error -> {:halt, error}
-      end
-    end)
+    with {:ok, found} <- Each.of(templates, &Call.run(target, {:find, &1, max})),
+         do: {:ok, Enum.concat(found)}
   end
 
   # A token that lost the login shows no private objects and calls that success. It may also have

@@ -82,7 +82,7 @@ defmodule Cryptoki.PublicKey do
   defp worse(told, _next), do: told
 
   defp read(:object, target, wanted) do
-    with {:ok, attributes} <- attributes(target, wanted, @attributes),
+    with {:ok, attributes} <- Keys.attributes(target, wanted, @attributes),
          {:ok, attributes} <- with_value(target, wanted, attributes),
          :error <- Decode.attributes(Attribute.readable(attributes)) do
       unsupported("no public key can be made of #{kind(attributes)}")
@@ -97,16 +97,8 @@ defmodule Cryptoki.PublicKey do
     end
   end
 
-  defp attributes(target, wanted, names) do
-    with {:ok, answer} <-
-           Keys.run(target, :attributes, [wanted], fn [handle], nil ->
-             {:attributes, handle, Attribute.types!(names)}
-           end),
-         do: {:ok, Attribute.decode(answer, names)}
-  end
-
   defp with_value(target, wanted, %{class: class} = attributes) when class in @public_value do
-    with {:ok, value} <- attributes(target, wanted, [:value]),
+    with {:ok, value} <- Keys.attributes(target, wanted, [:value]),
          do: {:ok, Map.merge(attributes, value)}
   end
 

@@ -79,16 +79,12 @@ defmodule Cryptoki.Traits do
   @doc "The bytes of r and of s in a signature that a public key is to verify; DER drops leading zeros."
   @spec number_size(Target.t(), Keys.wanted()) :: {:ok, pos_integer} | {:error, Error.t()}
   def number_size(target, wanted) do
-    with {:ok, answer} <-
-           Keys.run(target, :attributes, [wanted], fn [handle], nil ->
-             {:attributes, handle, Attribute.types!([:curve, :ec_point])}
-           end) do
-      %{curve: curve, ec_point: point} = Attribute.decode(answer, [:curve, :ec_point])
-
-      with :error <- order_size(curve), :error <- coordinate_size(point) do
-        detail = "format: :der needs the EC_PARAMS of the public key, which cannot be read"
-        {:error, Error.new(:unsupported, detail)}
-      end
+    with {:ok, %{curve: curve, ec_point: point}} <-
+           Keys.attributes(target, wanted, [:curve, :ec_point]),
+         :error <- order_size(curve),
+         :error <- coordinate_size(point) do
+      detail = "format: :der needs the EC_PARAMS of the public key, which cannot be read"
+      {:error, Error.new(:unsupported, detail)}
     end
   end
 

@@ -63,7 +63,7 @@ defmodule Cryptoki.Dual do
     detail =
       "the token does no two operations at once (#{function} says #{reason}): run one by one"
 
-    Error.new(:unsupported, detail, function: function, executed: false)
+    Error.new(:unsupported, detail, function: function)
   end
 
   defp explained(error), do: error

@@ -71,28 +71,18 @@ defmodule Cryptoki.Import do
   defp told(target, [[_ | _] = form | _forms]), do: told(target, form)
 
   defp told(target, template) do
-    [class | names] = Attribute.types!([:class, :label, :id])
-    asked = for {code, value} <- template, code in [class | names], do: {code, value}
+    [class, label, id] = codes = Attribute.types!([:class, :label, :id])
+    asked = for {code, value} <- template, code in codes, do: {code, value}
+    said = Map.merge(%{label => "", id => ""}, Map.new(asked))
 
-    with true <- Enum.any?(asked, fn {code, value} -> code in names and value != "" end),
+    with true <- said[label] != "" or said[id] != "",
          {:ok, [_ | _]} <- Call.run(target, {:find, asked, 1}) do
       Logger.warning(
-        "cryptoki #{inspect(Target.called(target))}: import_key: there is a #{called(asked)} with the label " <>
-          "#{inspect(label(asked))} and the id of this one already; a selector that says no more finds both"
+        "cryptoki #{inspect(Target.called(target))}: import_key: there is " <>
+          "#{Names.in_words(Names.name(:class, said[class]))} with the label #{inspect(said[label])} " <>
+          "and the id of this one already; a selector that says no more finds both"
       )
     end
-  end
-
-  defp called(asked) do
-    [code] = Attribute.types!([:class])
-    {_code, class} = List.keyfind(asked, code, 0)
-    :class |> Names.name(class) |> to_string() |> String.replace("_", " ")
-  end
-
-  defp label(asked) do
-    [code] = Attribute.types!([:label])
-    {_code, label} = List.keyfind(asked, code, 0, {code, ""})
-    label
   end
 
   ## Making

@@ -2,7 +2,7 @@ defmodule Cryptoki.KeyTransport do
   @moduledoc false
   # The verbs that make keys of other keys: wrapping, deriving, encapsulating.
 
-  alias Cryptoki.{Attribute, Beside, Bytes, Error, Fitting, Keys, Mechanism, Operations, Options}
+  alias Cryptoki.{Attribute, Beside, Bytes, Fitting, Keys, Mechanism, Operations, Options}
   alias Cryptoki.Mechanism.{Ciphertext, IV}
 
   @options [:timeout, :metadata]
@@ -86,13 +86,11 @@ defmodule Cryptoki.KeyTransport do
   def encapsulate_key(hsm, public, mechanism, template, opts) do
     call = call!(:encapsulate, public, mechanism, opts, @options)
     template = Attribute.encode!(template)
+    op = fn [key], mechanism -> {:encapsulate_key, mechanism, key, template} end
 
     with {:ok, target} <- Operations.target(hsm, call),
          {:ok, {ciphertext, handle}} <-
-           Fitting.run(target, :encapsulate_key, [call.wanted], call.mechanism, fn [key],
-                                                                                   mechanism ->
-             {:encapsulate_key, mechanism, key, template}
-           end),
+           Fitting.run(target, :encapsulate_key, [call.wanted], call.mechanism, op),
          {:ok, key} <- Keys.made(target, handle),
          do: {:ok, {ciphertext, key}}
   end
@@ -109,7 +107,7 @@ defmodule Cryptoki.KeyTransport do
 
   defp call!(verb, key, mechanism, opts, options, context \\ [plaintext_size: 0]) do
     options = Options.call!(opts, options)
-    {encoded, refusal} = encoded(mechanism, context)
+    {encoded, refusal} = Operations.encoded(verb, mechanism, context)
 
     %{
       options: options,
@@ -119,13 +117,6 @@ defmodule Cryptoki.KeyTransport do
       iv: Mechanism.iv(mechanism),
       named: Mechanism.name_or_code(mechanism)
     }
-  end
-
-  # What came with a wrapped key is somebody else's.
-  defp encoded(mechanism, context) do
-    {Keys.mechanism!(mechanism, context), nil}
-  rescue
-    error in Error -> {nil, error}
   end
 
   defp run(hsm, call, operation, keys, op) do

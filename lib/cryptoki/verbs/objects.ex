@@ -190,15 +190,11 @@ defmodule Cryptoki.Objects do
   def certificate(hsm, selector, opts) do
     options = Options.call!(opts, @options)
     wanted = Keys.wanted!(selector, :certificate)
-    names = [:class, :value]
 
     with :ok <- Selector.of_class(selector, :certificate),
          {:ok, target} <- HSM.target(hsm, options),
-         {:ok, answer} <-
-           Keys.run(target, :attributes, [wanted], fn [handle], nil ->
-             {:attributes, handle, Attribute.types!(names)}
-           end),
-         do: answer |> Attribute.decode(names) |> der()
+         {:ok, read} <- Keys.attributes(target, wanted, [:class, :value]),
+         do: der(read)
   end
 
   defp der(%{class: :certificate, value: <<_, _::binary>> = der}), do: {:ok, der}

@@ -370,8 +370,9 @@ defmodule Cryptoki.Operations do
     }
   end
 
-  # What is wrong with what came with the data is an error of the call, not of the program.
-  defp encoded(kind, mechanism, context) do
+  @doc "The mechanism; what is wrong with what came with the data is an error of the call, not of the program."
+  @spec encoded(atom, term, keyword) :: {Keys.mechanism(), nil} | {nil, Error.t()}
+  def encoded(kind, mechanism, context) do
     {mechanism!(kind, mechanism, context), nil}
   rescue
     error in Error -> {nil, error}

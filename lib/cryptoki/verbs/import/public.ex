@@ -51,9 +51,12 @@ defmodule Cryptoki.Import.Public do
     proof = {:signed, scheme, data, signature}
     kind = Keyword.put(key.public_attributes, :ec_point, point)
 
-    case verdict(target, kind, proof) do
-      {:ok, :yes} -> {:ok, standard}
-      {:ok, _no} -> other(target, kind, proof, {standard, wrapped})
+    with {:ok, false} <- verifies?(target, kind, proof),
+         kind = Keyword.update!(kind, :ec_point, &Curve.wrap_point/1),
+         {:ok, true} <- verifies?(target, kind, proof) do
+      {:ok, wrapped}
+    else
+      {:ok, _as_it_is_or_neither} -> {:ok, standard}
       {:error, _error} = error -> error
     end
   rescue
@@ -61,30 +64,19 @@ defmodule Cryptoki.Import.Public do
     _not_here -> {:ok, standard}
   end
 
-  defp other(target, kind, proof, {standard, wrapped}) do
-    case verdict(target, Keyword.update!(kind, :ec_point, &Curve.wrap_point/1), proof) do
-      {:ok, :yes} -> {:ok, wrapped}
-      {:ok, _no} -> {:ok, standard}
-      {:error, _error} = error -> error
-    end
-  end
-
-  defp verdict(target, kind, proof) do
+  defp verifies?(target, kind, proof) do
     uses = [class: :public_key, verify: true, token: false, private: false]
 
     case Made.new(target, Attribute.encode!(uses ++ kind)) do
       {:ok, made} ->
         answer = Proof.confirms(target, made.handle, proof)
         _ = Made.undone({:error, Error.new(:unsupported)}, target, made)
-        with verdict when verdict in [:ok, :no, :refused] <- answer, do: {:ok, yes(verdict)}
+        with verdict when verdict in [:ok, :no, :refused] <- answer, do: {:ok, verdict == :ok}
 
       {:error, error} ->
-        if Cryptoki.PublicHalf.Proof.refused?(error), do: {:ok, :no}, else: {:error, error}
+        if Cryptoki.PublicHalf.Proof.refused?(error), do: {:ok, false}, else: {:error, error}
     end
   end
-
-  defp yes(:ok), do: :yes
-  defp yes(other), do: other
 
   defp misbehaved do
     text = "the token took the public key, and shows another one"

@@ -58,8 +58,7 @@ defmodule Cryptoki.Import.Template do
   @doc "The forms of a public key that comes alone."
   @spec public(PublicKey.Given.t(), t) :: forms
   def public(key, %{parts: {common, public, _private}}) do
-    attributes = as_wanted(%{key | public_attributes: key.public_attributes}, common)
-    told = [class: :public_key] ++ attributes
+    told = [class: :public_key] ++ as_wanted(key, common)
     {_private, public} = encoded(key.type, {left(common, told), left(public || [], told), []})
     for form <- forms(told), do: form ++ public
   end

@@ -178,6 +178,6 @@ defmodule Cryptoki.Import.Wrapped do
 
   defp none(why) do
     text = "the key cannot be unwrapped by the token: #{why}"
-    {:error, Error.new(:unsupported, text, executed: false)}
+    {:error, Error.new(:unsupported, text)}
   end
 end
