@@ -6,7 +6,7 @@ defmodule Mix.Cryptoki do
   # Standard output belongs to the result, which may be bytes for another program: everything said to
   # the person goes to standard error.
 
-  alias Cryptoki.Error
+  alias Cryptoki.{Bytes, Error}
   alias Mix.Cryptoki.{Secrets, Words}
 
   @no 1
@@ -122,23 +122,12 @@ defmodule Mix.Cryptoki do
   # A message, or the arguments of a function, may hold a PIN: where it happened is said, and not with what.
   @spec broken!(String.t(), Exception.stacktrace()) :: no_return
   defp broken!(what, stacktrace) do
-    where =
-      for {module, name, arguments, place} <- stacktrace,
-          do: {module, name, arity(arguments), place}
-
-    stop(
-      @failed,
-      "this should not happen, please report it: #{what}\n" <>
-        Exception.format_stacktrace(where)
-    )
+    where = stacktrace |> Enum.map(&Bytes.without_arguments/1) |> Exception.format_stacktrace()
+    stop(@failed, "this should not happen, please report it: #{what}\n" <> where)
   end
 
-  defp arity(arguments) when is_list(arguments), do: length(arguments)
-  defp arity(arity), do: arity
-
-  @doc "Ends the task: it was called in a way that it cannot be."
   @spec usage!(module, String.t()) :: no_return
-  def usage!(task, sentence) do
+  defp usage!(task, sentence) do
     name = Mix.Task.task_name(task)
 
     stop(

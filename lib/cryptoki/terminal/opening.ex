@@ -3,7 +3,7 @@ defmodule Cryptoki.Opening do
   # From what a person types to an instance that is ready: which library, which of its tokens, whether that
   # wants a PIN, and the login.
 
-  alias Cryptoki.{Error, Information, Pin, URI}
+  alias Cryptoki.{Error, Information, Options, Pin, URI}
 
   @typedoc "What was typed as a URI, the token that is meant, and the library as start options."
   @type where :: %{uri: URI.t(), place: URI.t(), library: keyword}
@@ -54,7 +54,7 @@ defmodule Cryptoki.Opening do
   def fitting(slots, place) do
     for %{token: %{} = token} = slot <- slots,
         :token_initialized in token.flags,
-        URI.matches_slot?(place, slot) and URI.matches_token?(place, token),
+        Options.matches_token?(place, slot),
         do: slot
   end
 

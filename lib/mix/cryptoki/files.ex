@@ -22,17 +22,14 @@ defmodule Mix.Cryptoki.Files do
   def input(options, count, size) do
     device = device(options)
 
-    case IO.binread(device, size) do
-      :eof -> {"", ""}
-      {:error, reason} -> unreadable!(options[:in] || "standard input", reason)
+    case read!(device, size, options) do
+      "" -> {"", ""}
       first -> {first, data(device, options, count)}
     end
   end
 
   defp data(device, options, count) do
-    case IO.binread(device, @at_once) do
-      :eof -> ""
-      {:error, reason} -> unreadable!(options[:in] || "standard input", reason)
+    case read!(device, @at_once, options) do
       bytes when byte_size(bytes) < @at_once -> bytes
       bytes -> {:stream, Stream.concat([bytes], IO.binstream(device, @chunk)) |> counted(count)}
     end
@@ -43,8 +40,10 @@ defmodule Mix.Cryptoki.Files do
 
   @doc "The same as a whole, for what is short."
   @spec whole(keyword) :: binary
-  def whole(options) do
-    case IO.binread(device(options), :eof) do
+  def whole(options), do: options |> device() |> read!(:eof, options)
+
+  defp read!(device, count, options) do
+    case IO.binread(device, count) do
       bytes when is_binary(bytes) -> bytes
       :eof -> ""
       {:error, reason} -> unreadable!(options[:in] || "standard input", reason)

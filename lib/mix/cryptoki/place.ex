@@ -71,9 +71,8 @@ defmodule Mix.Cryptoki.Place do
     )
   end
 
-  @doc "Milliseconds."
-  @spec timeout(keyword) :: pos_integer
-  def timeout(options), do: if(options[:timeout], do: options[:timeout] * 1000, else: @timeout)
+  # Milliseconds.
+  defp timeout(options), do: if(options[:timeout], do: options[:timeout] * 1000, else: @timeout)
 
   @doc "The one slot of those; else all are shown."
   @spec one([map], [map]) :: {:ok, map} | {:error, Error.t()}

@@ -56,21 +56,14 @@ defmodule Mix.Cryptoki.Secrets do
 
   @doc "From wherever it is to be had, the person last."
   @spec fetch(kind, keyword, String.t()) :: answer
-  def fetch(kind, options, question) do
-    case named(kind, options) || usual(kind) do
-      nil -> ask(question)
-      source -> {:ok, source}
-    end
-  end
+  def fetch(kind, options, question), do: given(kind, options) || ask(question)
 
   @doc "The same for one that is new: a person types it twice."
   @spec choose(kind, keyword, String.t()) :: answer
-  def choose(kind, options, question) do
-    case named(kind, options) || usual(kind) do
-      nil -> ask_twice(question)
-      source -> {:ok, source}
-    end
-  end
+  def choose(kind, options, question), do: given(kind, options) || ask_twice(question)
+
+  defp given(kind, options),
+    do: if(source = named(kind, options) || usual(kind), do: {:ok, source})
 
   @spec ask(String.t()) :: answer
   def ask(question) do

@@ -5,7 +5,7 @@ defmodule Mix.Tasks.Cryptoki.Init do
     usage: "[URI] --label LABEL [--no-pin] [--yes] [options]",
     switches: [label: :string, no_pin: :boolean, yes: :boolean] ++ Secrets.switches([:so_pin])
 
-  alias Cryptoki.{Error, Listing, Opening, Token, URI}
+  alias Cryptoki.{Error, Listing, Opening, Options, Token, URI}
   alias Mix.Cryptoki.{Files, Place}
 
   @shortdoc "Initialises a token and sets its PINs"
@@ -61,11 +61,7 @@ defmodule Mix.Tasks.Cryptoki.Init do
     fitting =
       if place == %URI{},
         do: present |> Enum.reject(&initialized?/1) |> Enum.take(1),
-        else:
-          Enum.filter(
-            present,
-            &(URI.matches_slot?(place, &1) and URI.matches_token?(place, &1.token))
-          )
+        else: Enum.filter(present, &Options.matches_token?(place, &1))
 
     case fitting do
       [slot] ->

@@ -11,7 +11,17 @@ defmodule Mix.Tasks.Cryptoki.Unwrap do
       attribute: :keep
     ]
 
-  alias Mix.Cryptoki.{Files, Place, Templates, Words, Wrapping}
+  alias Mix.Cryptoki.{Files, Place, Words, Wrapping}
+
+  # name => {class, key type, what such keys are usually for}
+  @types [
+    aes: {:secret_key, :aes, [encrypt: true, decrypt: true]},
+    hmac: {:secret_key, :generic_secret, [sign: true, verify: true]},
+    rsa: {:private_key, :rsa, [sign: true]},
+    ec: {:private_key, :ec, [sign: true]},
+    ed25519: {:private_key, :ec_edwards, [sign: true]},
+    x25519: {:private_key, :ec_montgomery, [derive: true]}
+  ]
 
   @shortdoc "Makes a key of a token of a wrapped one"
 
@@ -23,7 +33,7 @@ defmodule Mix.Tasks.Cryptoki.Unwrap do
       $ mix cryptoki.unwrap "pkcs11:token=other;object=kek" --key "pkcs11:object=archive;id=%03" --type aes --in archive.wrapped
 
     * `--key URI`, `-k`: the label (`object`) and the `id` of the new key
-    * `--type NAME`, `-t`: #{Templates.docs()}
+    * `--type NAME`, `-t`: #{Enum.map_join(@types, ", ", fn {name, _row} -> "`#{name}`" end)}
     * `--in FILE`, `-i`: the wrapped key, standard input when not given
     * #{Words.mechanism_docs()}. #{Wrapping.docs()}
     * #{Words.uses_docs()}; without it
@@ -36,7 +46,7 @@ defmodule Mix.Tasks.Cryptoki.Unwrap do
   defp task(arguments, options) do
     {uri, unwrapping} = Place.key!(arguments, options)
     named = options |> Place.other_key!(:key, uri) |> Keyword.delete(:class)
-    template = Templates.key!(named, options)
+    template = template!(named, options)
     blob = Files.whole(options)
 
     Place.logged_in(uri, options, fn hsm ->
@@ -46,5 +56,29 @@ defmodule Mix.Tasks.Cryptoki.Unwrap do
            {:ok, key} <- Cryptoki.unwrap_key(hsm, unwrapping, mechanism, blob, template),
            do: Place.print_uri(key)
     end)
+  end
+
+  defp template!(named, options) do
+    type = options[:type] || raise ArgumentError, "--type is missing"
+
+    {class, key_type, usual} =
+      @types[Words.name(type)] ||
+        raise ArgumentError, "--type #{type} is none of #{Enum.join(Keyword.keys(@types), ", ")}"
+
+    kept = [token: true, private: true, sensitive: true, extractable: false]
+
+    ([class: class, key_type: key_type] ++ kept)
+    |> Keyword.merge(named)
+    |> Keyword.merge(uses(options, usual, class))
+    |> Keyword.merge(Words.template!(options, :attribute))
+  end
+
+  # A private key does not verify, encrypt or wrap: tokens refuse these attributes for it.
+  defp uses(options, usual, class) do
+    case Words.uses!(options) do
+      [] -> usual
+      uses when class == :private_key -> Keyword.take(uses, [:sign, :decrypt, :unwrap, :derive])
+      uses -> uses
+    end
   end
 end

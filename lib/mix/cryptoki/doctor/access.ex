@@ -96,7 +96,7 @@ defmodule Mix.Cryptoki.Doctor.Access do
         [{:wrong, "the PIN was not tried: it is the last try", []}]
 
       true ->
-        slot |> on(uri) |> Place.logged_in(options, &{:ok, objects(&1, uri)}) |> answered()
+        slot |> Token.uri(uri) |> Place.logged_in(options, &{:ok, objects(&1, uri)}) |> answered()
     end
   end
 
@@ -105,10 +105,6 @@ defmodule Mix.Cryptoki.Doctor.Access do
     :user_pin_locked in flags or
       (:login_required in flags and :user_pin_initialized not in flags)
   end
-
-  # The PIN of the URI, and no other token, whatever comes meanwhile.
-  defp on(slot, %URI{} = uri),
-    do: %{uri | token: slot.token.label, serial: slot.token.serial}
 
   defp answered({:ok, findings}), do: findings
   defp answered({:error, %Error{} = error}), do: [{:wrong, Exception.message(error), []}]

@@ -2,7 +2,7 @@ defmodule Mix.Cryptoki.Doctor.Mechanisms do
   @moduledoc false
   # Whether the token has the mechanisms that somebody wants, or what comes in their place.
 
-  alias Cryptoki.{Error, Names, Opening, Prehash, URI}
+  alias Cryptoki.{Error, Names, Prehash, URI}
   alias Mix.Cryptoki.{Doctor, Place, Words}
   alias Mix.Cryptoki.Doctor.Token
 
@@ -35,16 +35,8 @@ defmodule Mix.Cryptoki.Doctor.Mechanisms do
   end
 
   # Without a login: the list is public.
-  defp mechanisms(slot, uri, options) do
-    with {:ok, %{library: library}} <- Place.where(uri, options),
-         {:ok, hsm, _status} <- Opening.start(slot, nil, [sessions: 1] ++ library) do
-      try do
-        Cryptoki.mechanisms(hsm)
-      after
-        Cryptoki.stop(hsm)
-      end
-    end
-  end
+  defp mechanisms(slot, uri, options),
+    do: slot |> Token.uri(uri) |> Place.public(options, &Cryptoki.mechanisms/1)
 
   defp judged({:ok, mechanisms}, names, slot), do: Enum.map(names, &judge(&1, mechanisms, slot))
 

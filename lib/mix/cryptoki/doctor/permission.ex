@@ -21,9 +21,8 @@ defmodule Mix.Cryptoki.Doctor.Permission do
     end
   end
 
-  @doc "Whether the user is in the group of a file, and may what others may not."
-  @spec joining(File.Stat.t()) :: [String.t()]
-  def joining(stat) do
+  # Whether the user is in the group of a file, and may what others may not.
+  defp joining(stat) do
     group = name("group", stat.gid)
 
     cond do
@@ -52,9 +51,8 @@ defmodule Mix.Cryptoki.Doctor.Permission do
     end)
   end
 
-  @doc "The name of the user that this VM runs as."
-  @spec user() :: String.t()
-  def user do
+  # The name of the user that this VM runs as.
+  defp user do
     with {name, 0} <- System.cmd("id", ["-un"], stderr_to_stdout: true) do
       String.trim(name)
     else

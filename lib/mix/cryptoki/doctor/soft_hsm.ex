@@ -100,13 +100,8 @@ defmodule Mix.Cryptoki.Doctor.SoftHSM do
         []
 
       file ->
-        [
-          Permission.denied(
-            "the token in #{Path.join(path, file)}",
-            Path.join(path, file),
-            "be read"
-          )
-        ]
+        path = Path.join(path, file)
+        [Permission.denied("the token in #{path}", path, "be read")]
     end
   end
 end

@@ -82,6 +82,10 @@ defmodule Mix.Cryptoki.Doctor.Token do
       else: "'" <> String.replace(text, "'", "'\\''") <> "'"
   end
 
+  @doc "The token of a slot with the PIN of the URI: no other, whatever comes meanwhile."
+  @spec uri(map, URI.t()) :: URI.t()
+  def uri(%{token: token}, %URI{} = uri), do: %{uri | token: token.label, serial: token.serial}
+
   ## What its flags say
 
   @doc "What its flags say: of its state, and of the tries that are left."
