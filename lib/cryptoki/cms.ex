@@ -1,5 +1,5 @@
 defmodule Cryptoki.CMS do
-  alias Cryptoki.{Bytes, CallOptions, Certificates, Chunks, DER, Error, PEM, Pin, X509}
+  alias Cryptoki.{Bytes, CallOptions, Certificates, Chunks, DER, Each, Error, PEM, Pin, X509}
   alias Cryptoki.CMS.{Enveloped, Opener, Options, Sealer, SignedData, Signer, Verifier}
   alias Cryptoki.ContentKey.Holder
   alias Cryptoki.Options.Table
@@ -66,11 +66,11 @@ defmodule Cryptoki.CMS do
     signers = [{hsm, key, certificate, "certificate"} | Enum.map(own[:signers], &signer(hsm, &1))]
     :ok = look!(signers, own[:chain])
 
-    with {:ok, signers} <- each(signers, &Signer.fetch(&1, own)),
+    with {:ok, signers} <- Each.of(signers, &Signer.fetch(&1, own)),
          {:ok, chain} <- chain(hsm, own[:chain]),
          :ok <- each_is_of_its_key(signers),
          digests = Chunks.digests(Enum.uniq(for(signer <- signers, do: signer.hash)), data),
-         {:ok, infos} <- each(signers, &Signer.info(&1, digests, @data, own, call)) do
+         {:ok, infos} <- Each.of(signers, &Signer.info(&1, digests, @data, own, call)) do
       certificates = Enum.uniq(Enum.flat_map(signers, & &1.certificates) ++ chain)
       content = if detached?, do: nil, else: data
       algorithms = for signer <- signers, do: signer.digest_algorithm
@@ -112,13 +112,13 @@ defmodule Cryptoki.CMS do
   defp lists([]), do: {:ok, []}
 
   defp lists(lists) do
-    with {:ok, ders} <- each(binaries!(lists, "crls"), &list/1),
+    with {:ok, ders} <- Each.of(binaries!(lists, "crls"), &list/1),
          do: {:ok, Enum.uniq(Enum.concat(ders))}
   end
 
   defp list(bytes) do
     with {:ok, ders} <- PEM.ders(bytes, :crl),
-         {:ok, _read} <- each(ders, &X509.revocation_list/1) do
+         {:ok, _read} <- Each.of(ders, &X509.revocation_list/1) do
       {:ok, ders}
     else
       {:error, %Error{} = error} -> {:error, %{error | detail: "crls: #{error.detail}"}}
@@ -321,20 +321,6 @@ defmodule Cryptoki.CMS do
     Enum.find_value(signers, :ok, fn signer ->
       with :ok <- Certificates.same_key(signer.hsm, signer.key, signer.public), do: nil
     end)
-  end
-
-  defp each(items, fun) do
-    items
-    |> Enum.reduce_while({:ok, []}, fn item, {:ok, done} ->
-      case fun.(item) do
-        {:ok, value} -> {:cont, {:ok, [value | done]}}
-        {:error, _error} = error -> {:halt, error}
-      end
-    end)
-    |> case do
-      {:ok, values} -> {:ok, Enum.reverse(values)}
-      error -> error
-    end
   end
 
   defp chain(_hsm, []), do: {:ok, []}

@@ -1,5 +1,5 @@
 defmodule Cryptoki.JWK do
-  alias Cryptoki.{Base64URL, CallOptions, Error, JSON, Keys}
+  alias Cryptoki.{Base64URL, CallOptions, Each, Error, JSON, Keys}
   alias Cryptoki.JWK.Public
   alias Cryptoki.Options.Table
 
@@ -86,18 +86,8 @@ defmodule Cryptoki.JWK do
       do: raise(ArgumentError, "keys: must be a list of what names keys")
 
     for key <- keys, do: Keys.wanted!(key, :public_key)
-
-    keys
-    |> Enum.reduce_while({:ok, []}, fn key, {:ok, done} ->
-      case public(hsm, key, [kid: :thumbprint] ++ members ++ call) do
-        {:ok, jwk} -> {:cont, {:ok, [jwk | done]}}
-        {:error, error} -> {:halt, {:error, error}}
-      end
-    end)
-    |> case do
-      {:ok, jwks} -> {:ok, %{"keys" => Enum.reverse(jwks)}}
-      error -> error
-    end
+    opts = [kid: :thumbprint] ++ members ++ call
+    with {:ok, jwks} <- Each.of(keys, &public(hsm, &1, opts)), do: {:ok, %{"keys" => jwks}}
   end
 
   bang(set(hsm, keys :: [key], opts) :: t)

@@ -3,7 +3,7 @@ defmodule Cryptoki.CMS.Opener do
   # From what is encrypted to its content. Which recipient is meant is public, and told; from there on all is
   # done for whatever comes, and what went wrong is not told: who learns it can decrypt with it.
 
-  alias Cryptoki.{Error, KeyWrap}
+  alias Cryptoki.{Each, Error, KeyWrap}
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.CMS.{Cipher, Enveloped, Password}
   alias Cryptoki.ContentKey.{Agreement, Derivation, Holder, Transport, Wrapped}
@@ -146,12 +146,7 @@ defmodule Cryptoki.CMS.Opener do
   defp keys(recipients, holder, size) do
     recipients
     |> Enum.filter(&known?(&1, holder))
-    |> Enum.reduce_while({:ok, []}, fn recipient, {:ok, keys} ->
-      case key(recipient, holder, size) do
-        {:ok, key} -> {:cont, {:ok, keys ++ [key]}}
-        {:error, _error} = error -> {:halt, error}
-      end
-    end)
+    |> Each.of(&key(&1, holder, size))
   end
 
   defp key(%{kind: :transport} = recipient, holder, size),

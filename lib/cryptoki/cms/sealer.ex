@@ -2,7 +2,7 @@ defmodule Cryptoki.CMS.Sealer do
   @moduledoc false
   # EnvelopedData and AuthEnvelopedData, encrypted here for public keys. Pure, but for what is random.
 
-  alias Cryptoki.{Certificates, DER, Error, KeyWrap}
+  alias Cryptoki.{Certificates, DER, Each, Error, KeyWrap}
   alias Cryptoki.Attribute.Curve
   alias Cryptoki.CMS.{Cipher, Recipient}
   alias Cryptoki.ContentKey.{Agreement, Derivation}
@@ -19,7 +19,9 @@ defmodule Cryptoki.CMS.Sealer do
   def seal(certificates, data, options) do
     {cipher, key} = Cipher.new(options[:cipher])
 
-    with {:ok, recipients} <- recipients(certificates, key, options[:padding]) do
+    recipients = Each.of(Enum.uniq(certificates), &recipient(&1, key, options[:padding]))
+
+    with {:ok, recipients} <- recipients do
       {ciphertext, tag} = Cipher.seal(cipher, key, data)
 
       content =
@@ -38,17 +40,6 @@ defmodule Cryptoki.CMS.Sealer do
   defp content(recipients, content, tag) do
     parts = [DER.integer(0), DER.set_of(recipients), content, DER.octet_string(tag)]
     {@auth_enveloped, DER.sequence(parts)}
-  end
-
-  defp recipients(certificates, key, padding) do
-    certificates
-    |> Enum.uniq()
-    |> Enum.reduce_while({:ok, []}, fn certificate, {:ok, done} ->
-      case recipient(certificate, key, padding) do
-        {:ok, recipient} -> {:cont, {:ok, [recipient | done]}}
-        {:error, _error} = error -> {:halt, error}
-      end
-    end)
   end
 
   defp recipient(certificate, key, padding) do

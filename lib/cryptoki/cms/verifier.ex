@@ -2,7 +2,7 @@ defmodule Cryptoki.CMS.Verifier do
   @moduledoc false
   # Whether signed data of others holds: every signer's signature, and the certificate it is verified with. Pure.
 
-  alias Cryptoki.{Chunks, DER, Error}
+  alias Cryptoki.{Chunks, DER, Each, Error}
   alias Cryptoki.CMS.{Form, SignedData}
   alias Cryptoki.DER.Reader
   alias Cryptoki.X509.{Chain, Extensions, Fields}
@@ -57,18 +57,7 @@ defmodule Cryptoki.CMS.Verifier do
 
   defp signers(%{signers: signers} = signed, content, trusted, others) do
     pool = signed.certificates ++ others
-
-    signers
-    |> Enum.reduce_while({:ok, []}, fn signer, {:ok, done} ->
-      case signer(signer, signed.type, content, pool, trusted) do
-        {:ok, shown} -> {:cont, {:ok, [shown | done]}}
-        {:error, _error} = error -> {:halt, error}
-      end
-    end)
-    |> case do
-      {:ok, signers} -> {:ok, Enum.reverse(signers)}
-      error -> error
-    end
+    Each.of(signers, &signer(&1, signed.type, content, pool, trusted))
   end
 
   defp signer(signer, type, content, pool, trusted) do

@@ -3,7 +3,7 @@ defmodule Cryptoki.JWE.Message do
   # A JWE as it came (RFC 7516, section 7), compact or JSON: all of it may be from anybody, so nothing in it raises,
   # and nothing is believed. Pure.
 
-  alias Cryptoki.{Base64URL, Error, JSON}
+  alias Cryptoki.{Base64URL, Each, Error, JSON}
   alias Cryptoki.JWE.Encryption
   alias Cryptoki.JWS.Algorithm
 
@@ -104,28 +104,14 @@ defmodule Cryptoki.JWE.Message do
         malformed("it has 1 to #{@recipients} recipients")
 
       true ->
-        each_recipient(list, parts, protected)
+        Each.of(list, &recipient(&1, parts, protected))
     end
   end
 
   defp recipients(%{"recipients" => _other}, _protected),
     do: malformed("its recipients are no list")
 
-  defp recipients(parts, protected), do: each_recipient([parts], parts, protected)
-
-  defp each_recipient(list, parts, protected) do
-    list
-    |> Enum.reduce_while({:ok, []}, fn recipient, {:ok, done} ->
-      case recipient(recipient, parts, protected) do
-        {:ok, recipient} -> {:cont, {:ok, [recipient | done]}}
-        error -> {:halt, error}
-      end
-    end)
-    |> case do
-      {:ok, recipients} -> {:ok, Enum.reverse(recipients)}
-      error -> error
-    end
-  end
+  defp recipients(parts, protected), do: Each.of([parts], &recipient(&1, parts, protected))
 
   # No name twice, in whichever of them (section 7.2.1).
   defp recipient(recipient, parts, protected) when is_map(recipient) do

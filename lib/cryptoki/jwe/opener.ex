@@ -4,7 +4,7 @@ defmodule Cryptoki.JWE.Opener do
   # the keys is not.
 
   alias Cryptoki.ContentKey.{Agreement, Derivation, Holder, Transport, Wrapped}
-  alias Cryptoki.{Error, KeyWrap}
+  alias Cryptoki.{Each, Error, KeyWrap}
   alias Cryptoki.JWE.{Algorithm, Encryption, Message}
   alias Cryptoki.JWS
 
@@ -16,7 +16,7 @@ defmodule Cryptoki.JWE.Opener do
   def open(holder, message, expected) do
     with {:ok, recipients} <- recipients(message, holder, expected),
          {:ok, ways} <- ways(recipients, message, holder),
-         {:ok, opened} <- each(ways, &content(&1, message, holder)) do
+         {:ok, opened} <- Each.of(ways, &opened(&1, message, holder)) do
       case Enum.find(opened, &match?({:ok, _content}, &1)) do
         {:ok, content} -> {:ok, content}
         nil -> Message.fault("it is for another key, or was changed")
@@ -79,13 +79,11 @@ defmodule Cryptoki.JWE.Opener do
 
   ## The content
 
-  defp each(ways, fun) do
-    Enum.reduce_while(ways, {:ok, []}, fn way, {:ok, done} ->
-      case fun.(way) do
-        {:error, _error} = error -> {:halt, error}
-        opened -> {:cont, {:ok, done ++ [opened]}}
-      end
-    end)
+  defp opened(way, message, holder) do
+    case content(way, message, holder) do
+      {:error, _error} = error -> error
+      found -> {:ok, found}
+    end
   end
 
   defp content({:direct, ""}, %{sealed: sealed}, holder),

@@ -1,7 +1,7 @@
 defmodule Cryptoki.SSH.Agent do
   use GenServer
 
-  alias Cryptoki.{Certificates, Error, Options}
+  alias Cryptoki.{Certificates, Each, Error, Options}
   alias Cryptoki.Options.Table
   alias Cryptoki.SSH.Agent.{Connection, Socket}
 
@@ -103,13 +103,7 @@ defmodule Cryptoki.SSH.Agent do
 
   @doc false
   def keys(keys) do
-    is_list(keys) and keys != [] and not List.improper?(keys) and
-      Enum.reduce_while(keys, {:ok, []}, fn key, {:ok, done} ->
-        case key(key) do
-          {:ok, key} -> {:cont, {:ok, done ++ [key]}}
-          other -> {:halt, other}
-        end
-      end)
+    is_list(keys) and keys != [] and not List.improper?(keys) and Each.of(keys, &key/1)
   end
 
   defp key({hsm, key}), do: key({hsm, key, []})

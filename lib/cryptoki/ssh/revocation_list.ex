@@ -3,6 +3,7 @@ defmodule Cryptoki.SSH.RevocationList do
   # Keys and certificates that OpenSSH no longer takes (its PROTOCOL.krl): what `RevokedKeys` of sshd and
   # `RevokedHostKeys` of ssh name. Pure.
 
+  alias Cryptoki.Each
   alias Cryptoki.Options.Table
   alias Cryptoki.SSH.Wire
 
@@ -62,20 +63,12 @@ defmodule Cryptoki.SSH.RevocationList do
 
     parts = for one <- revoked, do: part!(one)
 
-    keys =
-      Enum.reduce_while(Keyword.get_values(parts, :key), {:ok, []}, fn key, {:ok, done} ->
-        case read.(key) do
-          {:ok, %{blob: blob}} -> {:cont, {:ok, [blob | done]}}
-          error -> {:halt, error}
-        end
-      end)
-
-    with {:ok, keys} <- keys do
+    with {:ok, keys} <- parts |> Keyword.get_values(:key) |> Each.of(read) do
       {:ok,
        %{
          ranges: parts |> Keyword.get_values(:range) |> Enum.sort() |> joined(),
          key_ids: values(parts, :key_id),
-         keys: Enum.sort(Enum.uniq(keys)),
+         keys: keys |> Enum.map(& &1.blob) |> Enum.uniq() |> Enum.sort(),
          fingerprints: values(parts, :fingerprint)
        }}
     end

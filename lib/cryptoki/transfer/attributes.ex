@@ -3,7 +3,7 @@ defmodule Cryptoki.Transfer.Attributes do
   # The attributes that travel with a key: its names, what it may do, how it is kept. As JSON: a label is a string,
   # an id hexadecimal, a date as ISO 8601 has it, mechanisms are numbers. Pure.
 
-  alias Cryptoki.{Error, Names}
+  alias Cryptoki.{Each, Error, Names}
 
   @flags ~w[sign verify sign_recover encrypt decrypt wrap unwrap derive decapsulate private sensitive extractable
             wrap_with_trusted always_authenticate modifiable copyable]a
@@ -75,12 +75,11 @@ defmodule Cryptoki.Transfer.Attributes do
 
     members
     |> Enum.sort()
-    |> Enum.reduce_while({:ok, []}, fn {name, value}, {:ok, done} ->
-      with {:ok, known} <- Map.fetch(names, name), {:ok, value} <- value(known, value) do
-        {:cont, {:ok, [{known, value} | done]}}
-      else
-        :error -> {:halt, wrong(name)}
-      end
+    |> Each.of(fn {name, value} ->
+      with {:ok, known} <- Map.fetch(names, name),
+           {:ok, value} <- value(known, value),
+           do: {:ok, {known, value}},
+           else: (:error -> wrong(name))
     end)
   end
 

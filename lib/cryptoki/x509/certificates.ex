@@ -5,7 +5,7 @@ defmodule Cryptoki.Certificates do
 
   require Cryptoki.HSM
 
-  alias Cryptoki.{DER, Error, HSM, Keys, Mechanism, PublicHalf, SignatureAlgorithm}
+  alias Cryptoki.{DER, Each, Error, HSM, Keys, Mechanism, PublicHalf, SignatureAlgorithm}
   alias Cryptoki.Certificates.ByToken
   alias Cryptoki.DER.Reader
   alias Cryptoki.PublicKey.{Decode, Info}
@@ -61,12 +61,8 @@ defmodule Cryptoki.Certificates do
   def fetch(_hsm, _other, argument), do: no_source!(argument)
 
   defp each(hsm, list, argument) do
-    Enum.reduce_while(list, {:ok, []}, fn item, {:ok, before} ->
-      case fetch(hsm, item, argument) do
-        {:ok, certificates} -> {:cont, {:ok, before ++ certificates}}
-        {:error, _error} = error -> {:halt, error}
-      end
-    end)
+    with {:ok, found} <- Each.of(list, &fetch(hsm, &1, argument)),
+         do: {:ok, Enum.concat(found)}
   end
 
   # What lies on a token may be anything: it is looked at as the bytes of a file are, but for PEM, which

@@ -2,7 +2,7 @@ defmodule Cryptoki.X509.OnToken do
   @moduledoc false
   # The certificates that lie on a token: all of them, that of a key, and those above it.
 
-  alias Cryptoki.{Certificates, Error, Key, PublicKey, SignatureAlgorithm}
+  alias Cryptoki.{Certificates, Each, Error, Key, PublicKey, SignatureAlgorithm}
   alias Cryptoki.Certificates.ByToken
   alias Cryptoki.X509.{Certificate, Chain, Fields}
 
@@ -15,29 +15,19 @@ defmodule Cryptoki.X509.OnToken do
   def list(hsm, selector, call) do
     wanted = selector |> Map.new() |> Map.put(:class, :certificate) |> Map.to_list()
 
-    with {:ok, objects} <- Cryptoki.find(hsm, wanted, call) do
-      Enum.reduce_while(objects, {:ok, []}, fn object, {:ok, list} ->
-        case value(hsm, object, call) do
-          {:ok, der} -> {:cont, {:ok, [{object, der} | list]}}
-          :none -> {:cont, {:ok, list}}
-          {:error, _error} = error -> {:halt, error}
-        end
-      end)
-    end
-    |> in_order()
+    with {:ok, objects} <- Cryptoki.find(hsm, wanted, call),
+         {:ok, found} <- Each.of(objects, &certificate(hsm, &1, call)),
+         do: {:ok, Enum.concat(found)}
   end
 
-  defp in_order({:ok, list}), do: {:ok, Enum.reverse(list)}
-  defp in_order(error), do: error
-
-  # A token may keep certificates elsewhere, and others may take one away meanwhile.
-  defp value(hsm, object, call) do
+  # One or none: a token may keep certificates elsewhere, and others may take one away meanwhile.
+  defp certificate(hsm, object, call) do
     with {:ok, der} <- Cryptoki.certificate(hsm, object, call),
          {:fields, {:ok, _fields}} <- {:fields, Fields.read(der)} do
-      {:ok, der}
+      {:ok, [{object, der}]}
     else
-      {:fields, _none} -> :none
-      {:error, %Error{reason: reason}} when reason in [:unsupported, :key_not_found] -> :none
+      {:fields, _none} -> {:ok, []}
+      {:error, %Error{reason: reason}} when reason in [:unsupported, :key_not_found] -> {:ok, []}
       {:error, _error} = error -> error
     end
   end
