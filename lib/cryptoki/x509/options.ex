@@ -1,9 +1,9 @@
 defmodule Cryptoki.X509.Options do
   @moduledoc false
-  # The tables of the options of `Cryptoki.X509`: what is checked and documented comes from here. What
+  # The tables of the options of `Cryptoki.X509`: what is checked, and of extensions what is documented. What
   # several options say together is looked at in `Extensions.check!/1` and in `Validity`. Pure.
 
-  alias Cryptoki.{CallOptions, DER}
+  alias Cryptoki.{CallOptions, DER, SignatureAlgorithm}
   alias Cryptoki.Options.Table
   alias Cryptoki.X509.{AltName, Extensions, NameConstraints, Policies}
   alias Cryptoki.X509.Extensions.{Names, URLs, Usage}
@@ -93,121 +93,35 @@ defmodule Cryptoki.X509.Options do
     ]
   ]
 
-  @subject [
-    subject: [
-      cast: :any,
-      type: "Cryptoki.X509.name()",
-      doc: "whom it is for"
-    ]
+  # What these are is documented where the functions are.
+  @subject [subject: [cast: :any]]
+  @copy [
+    copy: [cast: &__MODULE__.copy/1, must: "true, false, or a list of kinds of alternative names"]
   ]
-
-  @signing [
-    hash: [
-      cast: {:one_of, [:sha256, :sha384, :sha512]},
-      type: ":sha256 | :sha384 | :sha512",
-      must: ":sha256, :sha384 or :sha512",
-      doc: "by default what goes with the key"
-    ],
-    padding: [
-      cast: {:one_of, [:pkcs1, :pss]},
-      type: ":pkcs1 | :pss",
-      must: ":pkcs1 or :pss",
-      doc: "`:pkcs1` unless it is said, for RSA keys"
-    ]
-  ]
+  @signing SignatureAlgorithm.options()
+  @time [cast: :datetime, must: "a DateTime"]
+  @days [cast: {:integer, 1, 3_652_059}, must: "1 to 3652059"]
 
   @validity [
-    days: [
-      cast: {:integer, 1, 3_652_059},
-      type: "pos_integer",
-      must: "1 to 3652059",
-      doc: "how long it is valid"
-    ],
-    not_before: [
-      cast: :datetime,
-      type: "DateTime.t()",
-      must: "a DateTime",
-      doc: "from when (now)"
-    ],
-    not_after: [
-      cast: :datetime,
-      type: "DateTime.t()",
-      must: "a DateTime",
-      doc: "until when, in place of `days:`"
-    ],
-    serial: [
-      cast: &__MODULE__.serial/1,
-      type: "pos_integer",
-      must: "a positive number",
-      doc: "a positive number of at most 20 bytes. Default: 16 bytes by chance"
-    ]
-  ]
-
-  @copy [
-    copy: [
-      cast: &__MODULE__.copy/1,
-      type: "boolean | [atom]",
-      must: "true, false, or a list of kinds of alternative names",
-      doc: "the kinds of alternative names that are taken from the request"
-    ]
+    days: @days,
+    not_before: @time,
+    not_after: @time,
+    serial: [cast: &__MODULE__.serial/1, must: "a positive number"]
   ]
 
   @list [
-    days: [
-      cast: {:integer, 1, 3_652_059},
-      type: "pos_integer",
-      must: "1 to 3652059",
-      doc: "how many days until the next list (7)"
-    ],
-    this_update: [
-      cast: :datetime,
-      type: "DateTime.t()",
-      must: "a DateTime",
-      doc: "when it is from (now)"
-    ],
-    next_update: [
-      cast: :datetime,
-      type: "DateTime.t()",
-      must: "a DateTime",
-      doc: "when the next comes at the latest, in place of `days:`"
-    ],
-    number: [
-      cast: &__MODULE__.number/1,
-      type: "non_neg_integer",
-      must: "0 or more, of at most 20 bytes",
-      doc: "of the list"
-    ],
-    previous: [
-      cast: &__MODULE__.previous/1,
-      type: "binary",
-      must: "the list before, DER or PEM",
-      doc: "the list before, whose number is less"
-    ],
-    delta: [
-      cast: &__MODULE__.delta/1,
-      type: "binary | non_neg_integer",
-      must: "the whole list before, DER or PEM, or its number",
-      doc: "the list that this one says what is new since"
-    ],
+    days: @days,
+    this_update: @time,
+    next_update: @time,
+    number: [cast: &__MODULE__.number/1, must: "0 or more, of at most 20 bytes"],
+    previous: [cast: &__MODULE__.previous/1, must: "the list before, DER or PEM"],
+    delta: [cast: &__MODULE__.delta/1, must: "the whole list before, DER or PEM, or its number"],
     crl_urls: @extensions[:crl_urls],
     delta_crl_urls: @extensions[:delta_crl_urls],
     ca_issuers_url: @extensions[:ca_issuers_url]
   ]
 
-  @answer [
-    this_update: [
-      cast: :datetime,
-      type: "DateTime.t()",
-      must: "a DateTime",
-      doc: "when what is said was known to be so (now)"
-    ],
-    next_update: [
-      cast: :datetime,
-      type: "DateTime.t()",
-      must: "a DateTime",
-      doc: "until when it holds"
-    ]
-  ]
+  @answer [this_update: @time, next_update: @time]
 
   @tables %{
     csr: @subject ++ @extensions ++ @signing,
