@@ -74,12 +74,7 @@ defmodule Cryptoki.X509.Authority do
   @doc "Whether it may issue certificates with these options at all, whoever they are for."
   @spec issues(t, keyword) :: :ok | {:error, Error.t()}
   def issues(%__MODULE__{} = authority, options) do
-    with :ok <-
-           signs(
-             authority,
-             &Read.authority/1,
-             "the issuer's certificate is not that of an authority"
-           ),
+    with :ok <- signs(authority, &Read.authority/1),
          {:ok, length} = Read.authority(authority.extensions),
          nil <- too_deep(options, length),
          nil <- for_another_purpose(authority, options),
@@ -94,12 +89,7 @@ defmodule Cryptoki.X509.Authority do
   @doc "Whether it may sign lists of revoked certificates."
   @spec revokes(t) :: :ok | {:error, Error.t()}
   def revokes(%__MODULE__{} = authority) do
-    with :ok <-
-           signs(
-             authority,
-             &Read.basic_constraints/1,
-             "the issuer's certificate is not that of an authority"
-           ) do
+    with :ok <- signs(authority, &Read.basic_constraints/1) do
       if Read.revokes?(authority.extensions),
         do: :ok,
         else:
@@ -109,13 +99,7 @@ defmodule Cryptoki.X509.Authority do
 
   @doc "Whether it may answer for its certificates: any authority may (RFC 6960, section 4.2.2.2)."
   @spec answers(t) :: :ok | {:error, Error.t()}
-  def answers(%__MODULE__{} = authority) do
-    signs(
-      authority,
-      &Read.basic_constraints/1,
-      "the issuer's certificate is not that of an authority"
-    )
-  end
+  def answers(%__MODULE__{} = authority), do: signs(authority, &Read.basic_constraints/1)
 
   @doc "Whether a certificate, that of an authority or another, holds now."
   @spec now(t) :: :ok | {:error, Error.t()}
@@ -130,12 +114,12 @@ defmodule Cryptoki.X509.Authority do
   end
 
   # What holds for whatever it signs, now.
-  defp signs(authority, constraints, otherwise) do
+  defp signs(authority, constraints) do
     critical = for {oid, {true, _der}} <- authority.extensions, oid not in @understood, do: oid
 
     cond do
       constraints.(authority.extensions) == :error ->
-        invalid(otherwise)
+        invalid("the issuer's certificate is not that of an authority")
 
       authority.subject == @nobody ->
         invalid("the issuer's certificate has no subject, which would be the issuer's name")

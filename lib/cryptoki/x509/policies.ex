@@ -5,7 +5,7 @@ defmodule Cryptoki.X509.Policies do
 
   alias Cryptoki.DER
   alias Cryptoki.DER.Reader
-  alias Cryptoki.X509.Extensions.{Names, URLs}
+  alias Cryptoki.X509.Extensions.{Names, Read, URLs}
 
   @any {2, 5, 29, 32, 0}
   @cps {1, 3, 6, 1, 5, 5, 7, 2, 1}
@@ -88,8 +88,8 @@ defmodule Cryptoki.X509.Policies do
     asked = Enum.map(policies, &elem(&1, 0))
 
     with {:ok, allowed} <- allowed(extensions),
-         {:ok, explicit} <- skip(extensions, :policy_constraints),
-         {:ok, any} <- skip(extensions, :inhibit_any_policy) do
+         {:ok, explicit} <- skip(extensions, :policy_constraints, &explicit/1),
+         {:ok, any} <- skip(extensions, :inhibit_any_policy, &Read.positive/1) do
       cond do
         asked == [] and explicit <= if(options[:ca] == true, do: 0, else: 1) ->
           "policies: the issuer's certificate wants them in all that it issues (policy constraints)"
@@ -133,31 +133,21 @@ defmodule Cryptoki.X509.Policies do
   end
 
   # How many certificates may follow before it holds; never is more than any number.
-  defp skip(extensions, :inhibit_any_policy),
-    do: with({:ok, nil} <- read(extensions, :inhibit_any_policy, &skip!/1), do: {:ok, :never})
-
-  defp skip(extensions, :policy_constraints) do
-    first = fn value ->
-      [explicit, _mapping] =
-        Reader.fields(Reader.is!(value, 0x30), [{:maybe, 0x80}, {:maybe, 0x81}])
-
-      explicit && skip!(%{explicit | tag: 2})
-    end
-
-    with {:ok, nil} <- read(extensions, :policy_constraints, first), do: {:ok, :never}
+  defp skip(extensions, name, read) do
+    with {:ok, nil} <- read(extensions, name, read), do: {:ok, :never}
   end
 
-  defp skip!(value) do
-    number = Reader.integer(value)
-    if number < 0, do: Reader.wrong!(value, "it is less than 0"), else: number
+  defp explicit(constraints) do
+    [explicit, _mapping] =
+      Reader.fields(Reader.is!(constraints, 0x30), [{:maybe, 0x80}, {:maybe, 0x81}])
+
+    explicit && Read.positive(%{explicit | tag: 2})
   end
 
   defp read(extensions, name, fun) do
-    with {_critical, der} <- extensions[Names.oid(name)],
-         {:ok, value} <- Reader.read(der, "", fun) do
-      {:ok, value}
-    else
-      nil -> {:ok, nil}
+    case Read.ask(extensions, Names.oid(name), fun) do
+      {:ok, value} -> {:ok, value}
+      :absent -> {:ok, nil}
       {:error, _unreadable} -> :error
     end
   end
