@@ -94,7 +94,7 @@
    "true <- names == Enum.uniq(names) and is_binary(key),",
    "true <- is_list(names) and is_binary(key),", "test/cryptoki/jwe_test.exs"},
   {"what is critical is protected", "lib/cryptoki/jwe/message.ex",
-   ~S|is_map_key(protected, "crit") and strings?(names)|, "is_map(protected) and strings?(names)",
+   ~S|is_map_key(protected, "crit") and JWS|, "is_map(protected) and JWS",
    "test/cryptoki/jwe_test.exs"},
   {"content of a JWE in CBC mode has its tag", "lib/cryptoki/jwe/encryption.ex",
    "if :crypto.hash_equals(tag(hash, mac, sealed, div(size, 2)), sealed.tag) do",

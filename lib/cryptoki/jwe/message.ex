@@ -5,7 +5,7 @@ defmodule Cryptoki.JWE.Message do
 
   alias Cryptoki.{Base64URL, Each, Error, JSON}
   alias Cryptoki.JWE.Encryption
-  alias Cryptoki.JWS.Algorithm
+  alias Cryptoki.JWS
 
   # Chains of certificates fit into a header.
   @header 48 * 1024
@@ -144,22 +144,15 @@ defmodule Cryptoki.JWE.Message do
 
   # Only what is protected counts (section 4.1.13).
   defp crit?(%{"crit" => names}, protected, understood) do
-    is_map_key(protected, "crit") and strings?(names) and names != [] and
-      Enum.uniq(names) == names and
-      Enum.all?(
-        names,
-        &(is_map_key(protected, &1) and &1 in understood and &1 not in @registered)
-      )
+    is_map_key(protected, "crit") and JWS.Options.critical?(names, protected, @registered) and
+      names -- understood == []
   end
 
   defp crit?(_header, _protected, _understood), do: true
 
-  defp strings?([text | rest]) when is_binary(text), do: strings?(rest)
-  defp strings?(rest), do: rest == []
-
-  @doc "Whether names may be those of extensions."
-  @spec extensions?([String.t()]) :: boolean
-  def extensions?(names), do: strings?(names) and Enum.all?(names, &(&1 not in @registered))
+  @doc "The names of members that are those of no extension."
+  @spec registered() :: [String.t()]
+  def registered, do: @registered
 
   ## Content
 
@@ -171,7 +164,7 @@ defmodule Cryptoki.JWE.Message do
       {:ok, encryption}
     else
       {:expected, false, name} ->
-        fault("its encryption is #{Algorithm.quoted(name)}, which is not expected")
+        fault("its encryption is #{JWS.Algorithm.quoted(name)}, which is not expected")
 
       :error ->
         fault("its encryption is none that is here")

@@ -3,13 +3,13 @@ defmodule Cryptoki.JWE.Options do
   # The options of `Cryptoki.JWE`, as tables. Pure.
 
   alias Cryptoki.JWE.{Encryption, Message}
-  alias Cryptoki.{JSON, Options.Table}
+  alias Cryptoki.{JSON, JWS, Options.Table}
 
   @doc "Of `decrypt/4`."
   @spec decrypt() :: Table.t()
   def decrypt do
     expected = [
-      cast: &strings/1,
+      cast: &JWS.Options.strings/1,
       must: "a string, or a list of these",
       type: "String.t() | [String.t(), ...]"
     ]
@@ -23,7 +23,7 @@ defmodule Cryptoki.JWE.Options do
           ],
       enc: expected ++ [doc: "the same of the content"],
       crit: [
-        cast: &extensions/1,
+        cast: &JWS.Options.extensions(&1, Message.registered()),
         must: "names of extensions, none that RFC 7516 defines itself",
         type: "String.t() | [String.t()]",
         default: [],
@@ -60,16 +60,6 @@ defmodule Cryptoki.JWE.Options do
       ]
     ]
   end
-
-  defp strings(text) when is_binary(text), do: strings([text])
-
-  defp strings(texts) do
-    texts != [] and is_list(texts) and not List.improper?(texts) and
-      Enum.all?(texts, &is_binary/1) and {:ok, texts}
-  end
-
-  defp extensions(name) when is_binary(name), do: extensions([name])
-  defp extensions(names), do: Message.extensions?(names) and {:ok, names}
 
   @ours ~w[alg enc epk zip crit iv tag]
 

@@ -51,7 +51,7 @@ defmodule Cryptoki.JWS.Options do
   def verify do
     [
       alg: [
-        cast: &algorithms/1,
+        cast: &strings/1,
         must: "a string, or a list of these",
         type: "String.t() | [String.t(), ...]",
         doc:
@@ -76,11 +76,14 @@ defmodule Cryptoki.JWS.Options do
     ]
   end
 
-  @doc "Whether a `crit` is one that RFC 7515 (section 4.1.11) allows in this header."
-  @spec critical?(term, map) :: boolean
-  def critical?(crit, header) do
+  @doc """
+  Whether a `crit` is one that RFC 7515 (section 4.1.11) allows in this header. Names that are registered are none of
+  extensions; JWE has more of them.
+  """
+  @spec critical?(term, map, [String.t()]) :: boolean
+  def critical?(crit, header, registered \\ @registered) do
     strings?(crit) and crit != [] and Enum.uniq(crit) == crit and
-      Enum.all?(crit, &(is_map_key(header, &1) and &1 not in @registered))
+      Enum.all?(crit, &(is_map_key(header, &1) and &1 not in registered))
   end
 
   # As JSON has it: that it can be written is known before a key is asked for.
@@ -111,13 +114,18 @@ defmodule Cryptoki.JWS.Options do
   @spec most() :: pos_integer
   def most, do: 48 * 1024
 
-  defp algorithms(alg) when is_binary(alg), do: algorithms([alg])
-  defp algorithms(algs), do: algs != [] and strings?(algs) and {:ok, algs}
+  @doc "A string or a list of these, at least one."
+  @spec strings(term) :: Table.casted()
+  def strings(text) when is_binary(text), do: {:ok, [text]}
+  def strings(texts), do: texts != [] and strings?(texts) and {:ok, texts}
 
-  defp extensions(name) when is_binary(name), do: extensions([name])
+  @doc "Names of extensions, one or a list."
+  @spec extensions(term, [String.t()]) :: Table.casted()
+  def extensions(names, registered \\ @registered)
+  def extensions(name, registered) when is_binary(name), do: extensions([name], registered)
 
-  defp extensions(names),
-    do: strings?(names) and Enum.all?(names, &(&1 not in @registered)) and {:ok, names}
+  def extensions(names, registered),
+    do: strings?(names) and Enum.all?(names, &(&1 not in registered)) and {:ok, names}
 
   defp payload({:stream, chunks} = payload),
     do: Chunks.enumerable?(chunks) and {:ok, payload}
