@@ -2,7 +2,7 @@ defmodule Cryptoki.SSL do
   require Cryptoki.HSM
 
   alias Cryptoki.{CallOptions, Certificates, Error, HSM, Keys, Options, SignatureAlgorithm}
-  alias Cryptoki.{Traits}
+  alias Cryptoki.{Prehash, Traits}
   alias Cryptoki.SignatureAlgorithm.PostQuantum
   alias Cryptoki.SSL.{Distribution, SignFun}
   alias Cryptoki.X509.OnToken
@@ -33,19 +33,9 @@ defmodule Cryptoki.SSL do
   @ed25519 {1, 3, 101, 112}
   @ed448 {1, 3, 101, 113}
 
-  # Of each hash the mechanisms that take data, what those that take a digest want to know, and what
-  # PKCS #1 puts before a digest (RFC 8017, section 9.2, note 1).
-  @hashes for {hash, name, own, mgf, info} <- [
-                {:sha, "sha1", :sha_1, :mgf1_sha1, "3021300906052B0E03021A05000414"},
-                {:sha224, "sha224", :sha224, :mgf1_sha224,
-                 "302D300D06096086480165030402040500041C"},
-                {:sha256, "sha256", :sha256, :mgf1_sha256,
-                 "3031300D060960864801650304020105000420"},
-                {:sha384, "sha384", :sha384, :mgf1_sha384,
-                 "3041300D060960864801650304020205000430"},
-                {:sha512, "sha512", :sha512, :mgf1_sha512,
-                 "3051300D060960864801650304020305000440"}
-              ],
+  # Of each hash the mechanisms that take data, and what those that take a digest want to know.
+  @sha2 for hash <- ~w[sha224 sha256 sha384 sha512]a, do: {hash, hash, hash}
+  @hashes for {hash, name, own} <- [{:sha, :sha1, :sha_1} | @sha2],
               into: %{},
               do:
                 {hash,
@@ -54,8 +44,7 @@ defmodule Cryptoki.SSL do
                    pss: :"#{name}_rsa_pkcs_pss",
                    ecdsa: :"ecdsa_#{name}",
                    hash: own,
-                   mgf: mgf,
-                   info: Base.decode16!(info)
+                   mgf: :"mgf1_#{name}"
                  }}
 
   @type hsm :: Cryptoki.hsm()
@@ -308,7 +297,10 @@ defmodule Cryptoki.SSL do
 
   # What TLS 1.0 and 1.1 sign has no name of a hash before it.
   defp pkcs1({:digest, digest}, :md5sha), do: {:rsa_pkcs, digest}
-  defp pkcs1({:digest, digest}, hash), do: {:rsa_pkcs, hash!(hash).info <> digest}
+
+  defp pkcs1({:digest, digest}, hash) when is_map_key(@hashes, hash),
+    do: {:rsa_pkcs, Prehash.RSA.digest_info(hash, digest)}
+
   defp pkcs1(data, hash), do: {hash!(hash).rsa, data}
 
   defp pss(data, hash, modulus, options) do

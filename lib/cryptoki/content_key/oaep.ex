@@ -3,7 +3,7 @@ defmodule Cryptoki.ContentKey.OAEP do
   # RSA-OAEP (RFC 8017, section 7.1.2): as a mechanism, and taken off here, for tokens that have it with other
   # hashes only. Pure.
 
-  alias Cryptoki.Mechanism
+  alias Cryptoki.{Mechanism, Prehash}
 
   @typedoc "The hashes as `:crypto` has them."
   @type t :: %{hash: atom, mgf: atom, label: binary}
@@ -33,10 +33,10 @@ defmodule Cryptoki.ContentKey.OAEP do
     else
       <<first, masked::binary>> = :binary.copy(<<0>>, size - byte_size(raw)) <> raw
       {seed, block} = :erlang.split_binary(masked, length)
-      seed = :crypto.exor(seed, mask(mgf, block, length))
+      seed = :crypto.exor(seed, Prehash.RSA.mask(mgf, block, length))
 
-      {found, rest} =
-        block |> :crypto.exor(mask(mgf, seed, byte_size(block))) |> :erlang.split_binary(length)
+      mask = Prehash.RSA.mask(mgf, seed, byte_size(block))
+      {found, rest} = block |> :crypto.exor(mask) |> :erlang.split_binary(length)
 
       {bad, at} = separator(rest, 0, 0, 0, 0)
       bad = first |> Bitwise.bor(bad) |> Bitwise.bor(difference(found, digest))
@@ -62,12 +62,5 @@ defmodule Cryptoki.ContentKey.OAEP do
 
   defp difference(a, b) do
     a |> :crypto.exor(b) |> :binary.bin_to_list() |> Enum.reduce(0, &Bitwise.bor/2)
-  end
-
-  # MGF1 (RFC 8017, section B.2.1).
-  defp mask(hash, seed, size) do
-    blocks = div(size - 1, :crypto.hash_info(hash).size)
-    bytes = for n <- 0..blocks, into: <<>>, do: :crypto.hash(hash, [seed, <<n::32>>])
-    binary_part(bytes, 0, size)
   end
 end

@@ -4,32 +4,20 @@ defmodule Cryptoki.Prehash.RSA do
   # sections 9.2 and 9.1.1). Pure, but for the salt.
 
   alias Cryptoki.{DER, Names}
+  alias Cryptoki.SignatureAlgorithm.Identifier
 
-  @nist {2, 16, 840, 1, 101, 3, 4, 2}
-  @numbers %{
-    sha256: 1,
-    sha384: 2,
-    sha512: 3,
-    sha224: 4,
-    sha3_224: 7,
-    sha3_256: 8,
-    sha3_384: 9,
-    sha3_512: 10
-  }
+  @sha2_and_3 ~w[sha224 sha256 sha384 sha512 sha3_224 sha3_256 sha3_384 sha3_512]a
 
   # As :crypto names them.
-  @hashes %{sha_1: :sha} |> Map.merge(Map.new(Map.keys(@numbers), &{&1, &1}))
-  @generators %{mgf1_sha1: :sha} |> Map.merge(Map.new(Map.keys(@numbers), &{:"mgf1_#{&1}", &1}))
+  @hashes Map.new(@sha2_and_3, &{&1, &1}) |> Map.put(:sha_1, :sha)
+  @generators Map.new(@sha2_and_3, &{:"mgf1_#{&1}", &1}) |> Map.put(:mgf1_sha1, :sha)
 
   @doc "The DigestInfo of a digest by this hash, as `:crypto` names it."
   @spec digest_info(atom, binary) :: DER.t()
   def digest_info(hash, digest) do
-    algorithm = DER.sequence([DER.oid(oid(hash)), DER.null()])
+    algorithm = DER.sequence([DER.oid(Identifier.hash_oid(hash)), DER.null()])
     DER.sequence([algorithm, DER.octet_string(digest)])
   end
-
-  defp oid(:sha), do: {1, 3, 14, 3, 2, 26}
-  defp oid(hash), do: Tuple.insert_at(@nist, tuple_size(@nist), Map.fetch!(@numbers, hash))
 
   @doc """
   The encoded message of a digest, as long as the modulus, with the hash, the mask generation function and
@@ -47,7 +35,7 @@ defmodule Cryptoki.Prehash.RSA do
       salt = :crypto.strong_rand_bytes(salt_size)
       seed = :crypto.hash(hash, [<<0::64>>, digest, salt])
       block = <<0::unit(8)-size(padding), 1, salt::binary>>
-      mask = mask(generator, seed, byte_size(block), 0, [])
+      mask = mask(generator, seed, byte_size(block))
       masked = block |> :crypto.exor(mask) |> without_bits(8 * size - bits)
       encoded = <<masked::binary, seed::binary, 0xBC>>
       # One byte less than the modulus, when that begins with a bit alone.
@@ -74,7 +62,7 @@ defmodule Cryptoki.Prehash.RSA do
          encoded = :binary.copy(<<0>>, missing) <> encoded,
          {masked, rest} = :erlang.split_binary(encoded, block_size),
          {seed, <<0xBC>>} <- :erlang.split_binary(rest, hash_size(hash)) do
-      mask = mask(generator, seed, block_size, 0, [])
+      mask = mask(generator, seed, block_size)
       masked |> :crypto.exor(mask) |> without_bits(8 * size - bits) |> without_padding()
     else
       _no_encoded_message -> :error
@@ -91,14 +79,11 @@ defmodule Cryptoki.Prehash.RSA do
 
   defp hash_size(hash), do: :crypto.hash_info(hash).size
 
-  # MGF1 (RFC 8017, section B.2.1).
-  defp mask(_hash, _seed, size, _counter, done) when size <= 0 do
-    bytes = IO.iodata_to_binary(Enum.reverse(done))
-    binary_part(bytes, 0, byte_size(bytes) + size)
-  end
-
-  defp mask(hash, seed, size, counter, done) do
-    part = :crypto.hash(hash, [seed, <<counter::32>>])
-    mask(hash, seed, size - byte_size(part), counter + 1, [part | done])
+  @doc "MGF1 (RFC 8017, section B.2.1): so many bytes, one at least."
+  @spec mask(atom, binary, pos_integer) :: binary
+  def mask(hash, seed, size) do
+    blocks = div(size - 1, hash_size(hash))
+    bytes = for n <- 0..blocks, into: <<>>, do: :crypto.hash(hash, [seed, <<n::32>>])
+    binary_part(bytes, 0, size)
   end
 end
