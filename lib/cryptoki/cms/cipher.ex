@@ -4,6 +4,7 @@ defmodule Cryptoki.CMS.Cipher do
 
   alias Cryptoki.DER
   alias Cryptoki.DER.Reader
+  alias Cryptoki.PrivateKey.Encryption
   alias Cryptoki.SignatureAlgorithm.Identifier
 
   @typedoc "A cipher of `:crypto`, and what it is told besides the key; `tag` in bytes."
@@ -89,26 +90,12 @@ defmodule Cryptoki.CMS.Cipher do
     end
   end
 
-  def open(%{mode: :cbc, iv: iv, name: name}, key, {ciphertext, nil, ""})
-      when ciphertext != "" and rem(byte_size(ciphertext), byte_size(iv)) == 0 do
-    name
-    |> :crypto.crypto_one_time(key, iv, ciphertext, encrypt: false, padding: :none)
-    |> without_padding(byte_size(iv))
-  rescue
-    # What this OpenSSL does not have: the trace would have the key.
-    _error -> :error
+  # Of a cipher that this OpenSSL does not have nothing opens.
+  def open(%{mode: :cbc, iv: iv, name: name}, key, {ciphertext, nil, ""}) do
+    with :unknown <- Encryption.cbc(name, key, iv, ciphertext, byte_size(iv)), do: :error
   end
 
   def open(_cipher, _key, _of_another_length), do: :error
-
-  defp without_padding(text, block) do
-    count = :binary.last(text)
-    {content, padding} = :erlang.split_binary(text, byte_size(text) - min(max(count, 1), block))
-
-    if count in 1..block and padding == :binary.copy(<<count>>, count),
-      do: {:ok, content},
-      else: :error
-  end
 
   @doc "A key by chance, with its cipher, for content to be written."
   @spec new(atom) :: {t, key :: binary}

@@ -2,6 +2,8 @@ defmodule Cryptoki.JWE.Encryption do
   @moduledoc false
   # How the content of a JWE is encrypted (RFC 7518, section 5). Pure, but for what is random.
 
+  alias Cryptoki.PrivateKey
+
   # Name, cipher of :crypto, bytes of the key, and the hash where there are two keys in it.
   @ciphers [
     {"A128GCM", :aes_128_gcm, 16, nil},
@@ -57,9 +59,8 @@ defmodule Cryptoki.JWE.Encryption do
     {mac, key} = :erlang.split_binary(key, div(size, 2))
 
     if :crypto.hash_equals(tag(hash, mac, sealed, div(size, 2)), sealed.tag) do
-      cipher
-      |> :crypto.crypto_one_time(key, sealed.iv, sealed.ciphertext, encrypt: false, padding: :none)
-      |> without_padding()
+      with :unknown <- PrivateKey.Encryption.cbc(cipher, key, sealed.iv, sealed.ciphertext, 16),
+           do: :error
     else
       :error
     end
@@ -68,16 +69,6 @@ defmodule Cryptoki.JWE.Encryption do
   defp tag(hash, mac, %{aad: aad} = sealed, size) do
     data = [aad, sealed.iv, sealed.ciphertext, <<bit_size(aad)::64>>]
     binary_part(:crypto.mac(:hmac, hash, mac, data), 0, size)
-  end
-
-  defp without_padding(text) do
-    count = :binary.last(text)
-
-    with true <- count in 1..16,
-         {content, padding} = :erlang.split_binary(text, byte_size(text) - count),
-         true <- padding == :binary.copy(<<count>>, count),
-         do: {:ok, content},
-         else: (_no_padding -> :error)
   end
 
   @doc "Content, encrypted with a key."
