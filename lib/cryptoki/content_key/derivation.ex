@@ -8,31 +8,25 @@ defmodule Cryptoki.ContentKey.Derivation do
   @doc "So many bytes of a secret and of what else is in them."
   @spec derive(kdf, binary, iodata, pos_integer) :: binary
   def derive({:x963, hash}, secret, info, size),
-    do: blocks(size, &:crypto.hash(hash, [secret, <<&1::32>>, info]))
+    do: blocks(size, fn n, _before -> :crypto.hash(hash, [secret, <<n::32>>, info]) end)
 
   def derive({:concat, hash}, secret, info, size),
-    do: blocks(size, &:crypto.hash(hash, [<<&1::32>>, secret, info]))
+    do: blocks(size, fn n, _before -> :crypto.hash(hash, [<<n::32>>, secret, info]) end)
 
   # Without a salt, which is zeros then.
   def derive({:hkdf, hash}, secret, info, size) do
     zeros = <<0::unit(8)-size(:crypto.hash_info(hash).size)>>
-    expand(hash, :crypto.mac(:hmac, hash, zeros, secret), info, size, "", 1, [])
+    key = :crypto.mac(:hmac, hash, zeros, secret)
+    blocks(size, fn n, before -> :crypto.mac(:hmac, hash, key, [before, info, n]) end)
   end
 
-  defp expand(hash, key, info, size, before, counter, done) do
-    block = :crypto.mac(:hmac, hash, key, [before, info, counter])
-    done = [done, block]
+  # Each by its number and the one before it.
+  defp blocks(size, block, number \\ 1, before \\ "", done \\ "") do
+    made = block.(number, before)
+    done = done <> made
 
-    if IO.iodata_length(done) >= size,
-      do: binary_part(IO.iodata_to_binary(done), 0, size),
-      else: expand(hash, key, info, size, block, counter + 1, done)
-  end
-
-  defp blocks(size, block, counter \\ 1, done \\ []) do
-    done = [done, block.(counter)]
-
-    if IO.iodata_length(done) >= size,
-      do: binary_part(IO.iodata_to_binary(done), 0, size),
-      else: blocks(size, block, counter + 1, done)
+    if byte_size(done) >= size,
+      do: binary_part(done, 0, size),
+      else: blocks(size, block, number + 1, made, done)
   end
 end

@@ -61,25 +61,17 @@ defmodule Cryptoki.Envelope.Box do
   ## Whole
 
   @spec seal(binary, data_key, binary) :: [binary, ...]
-  def seal(text, key, aad), do: seal(text, key, aad, 0)
-
-  defp seal(<<chunk::binary-size(@chunk), rest::binary>>, key, aad, number) when rest != "",
-    do: [sealed(chunk, key, aad, number, 0) | seal(rest, key, aad, number + 1)]
-
-  defp seal(chunk, key, aad, number), do: [sealed(chunk, key, aad, number, 1)]
-
-  @spec open(binary, data_key, binary) :: {:ok, binary} | {:error, Error.t()}
-  def open(bytes, key, aad), do: open(bytes, key, aad, 0, [])
-
-  defp open(<<chunk::binary-size(@sealed_chunk), rest::binary>>, key, aad, number, done)
-       when rest != "" do
-    with {:ok, text} <- opened(chunk, key, aad, number, 0),
-         do: open(rest, key, aad, number + 1, [done, text])
+  def seal(text, key, aad) do
+    {:ok, chunks, state} = chunks(:seal, text, 0, key, aad, [])
+    {:ok, last} = last(:seal, state, key, aad)
+    chunks ++ [last]
   end
 
-  defp open(chunk, key, aad, number, done) do
-    with {:ok, text} <- opened(chunk, key, aad, number, 1),
-         do: {:ok, IO.iodata_to_binary([done, text])}
+  @spec open(binary, data_key, binary) :: {:ok, binary} | {:error, Error.t()}
+  def open(bytes, key, aad) do
+    with {:ok, texts, state} <- chunks(:open, bytes, 0, key, aad, []),
+         {:ok, last} <- last(:open, state, key, aad),
+         do: {:ok, IO.iodata_to_binary([texts, last])}
   end
 
   ## In pieces
@@ -112,7 +104,7 @@ defmodule Cryptoki.Envelope.Box do
 
   @spec last(:seal | :open, state, data_key, binary) :: {:ok, binary} | {:error, Error.t()}
   def last(:seal, {held, number}, key, aad),
-    do: {:ok, IO.iodata_to_binary(sealed(held, key, aad, number, 1))}
+    do: {:ok, sealed(held, key, aad, number, 1)}
 
   def last(:open, {held, number}, key, aad), do: opened(held, key, aad, number, 1)
 
