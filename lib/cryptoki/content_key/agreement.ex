@@ -4,7 +4,7 @@ defmodule Cryptoki.ContentKey.Agreement do
   # functions that make keys of it are of CMS and JOSE, and few tokens have them.
 
   alias Cryptoki.ContentKey.Holder
-  alias Cryptoki.{Error, HSM, KeyTransport, Options}
+  alias Cryptoki.Error
   alias Cryptoki.PublicKey.Info
 
   @montgomery %{x25519: 32, x448: 56}
@@ -30,41 +30,15 @@ defmodule Cryptoki.ContentKey.Agreement do
 
   @doc "The secret; the point is one of the curve."
   @spec secret(Holder.t(), binary) :: {:ok, binary} | {:error, Error.t()}
-  def secret(%Holder{hsm: hsm, key: key, curve: curve} = holder, point) do
-    call = Keyword.take(holder.call, [:timeout, :metadata])
+  def secret(%Holder{curve: curve} = holder, point) do
     size = size(curve, point)
-    kind = [class: :secret_key, key_type: :generic_secret, token: false, private: false]
-    readable = [sensitive: false, extractable: true, value_len: size]
-
     derive = {:ecdh1_derive, kdf: :null, public: point}
 
-    template = kind ++ readable
-
-    # One session for the whole life of what is readable.
-    HSM.with_session(
-      hsm,
-      Options.call!(Keyword.take(call, [:timeout]), [:timeout]),
-      fn session ->
-        with {:ok, derived} <- Cryptoki.derive_key(session, key, derive, template, call),
-             read = Cryptoki.attributes(session, derived, [:value], call),
-             _ = Cryptoki.destroy(session, derived, call),
-             {:ok, %{value: value}} <- read,
-             do: value(value, size)
-      end,
-      {KeyTransport, :derive_key, [hsm, key, derive, template, call]}
-    )
-  end
-
-  defp value(value, size) when is_binary(value) and byte_size(value) == size, do: {:ok, value}
-
-  defp value({:error, reason}, _size) do
-    text = "what this key agrees on cannot be read: the token answers #{reason}"
-    {:error, Error.new(:unsupported, text)}
-  end
-
-  defp value(_other, _size) do
-    text = "what the key agreed on has another length than the curve"
-    {:error, Error.new(:module_misbehaved, text, function: :C_DeriveKey)}
+    with {:ok, secret} when byte_size(secret) != size <-
+           Holder.made(holder, :derive_key, [derive], value_len: size) do
+      text = "what the key agreed on has another length than the curve"
+      {:error, Error.new(:module_misbehaved, text, function: :C_DeriveKey)}
+    end
   end
 
   defp size(curve, _point) when is_map_key(@montgomery, curve), do: @montgomery[curve]

@@ -5,7 +5,7 @@ defmodule Cryptoki.ContentKey.Holder do
 
   require Cryptoki.HSM
 
-  alias Cryptoki.{Attribute, Error, HSM, Keys, Options}
+  alias Cryptoki.{Attribute, Error, HSM, Keys, KeyTransport, Options}
 
   @enforce_keys [:hsm, :key, :call, :class, :key_type]
   defstruct @enforce_keys ++ [:curve, :size]
@@ -42,6 +42,39 @@ defmodule Cryptoki.ContentKey.Holder do
         {:attributes, handle, Attribute.types!(@attributes)}
       end)
     end
+  end
+
+  @readable [class: :secret_key, key_type: :generic_secret, token: false, private: false] ++
+              [sensitive: false, extractable: true]
+  @does %{derive_key: "agrees on", unwrap_key: "unwraps"}
+
+  @doc "The bytes of a secret key that a verb makes with this one, by its other arguments and what else its template has."
+  @spec made(t, :derive_key | :unwrap_key, [term], keyword) ::
+          {:ok, binary} | {:error, Error.t()}
+  def made(%__MODULE__{hsm: hsm} = holder, verb, arguments, template \\ []) do
+    call = Keyword.take(holder.call, [:timeout, :metadata])
+    arguments = [holder.key] ++ arguments ++ [@readable ++ template, call]
+
+    # One session for the whole life of what is readable.
+    HSM.with_session(
+      hsm,
+      Options.call!(Keyword.take(call, [:timeout]), [:timeout]),
+      fn session ->
+        with {:ok, made} <- apply(Cryptoki, verb, [session | arguments]),
+             read = Cryptoki.attributes(session, made, [:value], call),
+             _ = Cryptoki.destroy(session, made, call),
+             {:ok, %{value: value}} <- read,
+             do: shown(value, verb)
+      end,
+      {KeyTransport, verb, [hsm | arguments]}
+    )
+  end
+
+  defp shown(value, _verb) when is_binary(value), do: {:ok, value}
+
+  defp shown({:error, reason}, verb) do
+    text = "what this key #{@does[verb]} cannot be read: the token answers #{reason}"
+    {:error, Error.new(:unsupported, text)}
   end
 
   defp holder(hsm, key, call, attributes) do

@@ -3,33 +3,13 @@ defmodule Cryptoki.ContentKey.Wrapped do
   # A content key that a secret key of the token has wrapped: with AES key wrap, or AES-GCM.
 
   alias Cryptoki.ContentKey.{Failure, Holder}
-  alias Cryptoki.{Error, HSM, KeyTransport, Options}
+  alias Cryptoki.Error
 
   @doc "The content key of so many bytes; `:none` for what is not wrapped so."
   @spec open(Holder.t(), :key_wrap | {:gcm, binary, binary}, binary, pos_integer) ::
           {:ok, binary} | :none | {:error, Error.t()}
-  def open(holder, :key_wrap, wrapped, size) do
-    call = Keyword.take(holder.call, [:timeout, :metadata])
-    kind = [class: :secret_key, key_type: :generic_secret, token: false, private: false]
-    template = kind ++ [sensitive: false, extractable: true]
-
-    # One session for the whole life of what is readable.
-    HSM.with_session(
-      holder.hsm,
-      Options.call!(Keyword.take(call, [:timeout]), [:timeout]),
-      fn session ->
-        with {:ok, key} <-
-               Cryptoki.unwrap_key(session, holder.key, :aes_key_wrap, wrapped, template, call),
-             read = Cryptoki.attributes(session, key, [:value], call),
-             _ = Cryptoki.destroy(session, key, call),
-             {:ok, %{value: value}} <- read,
-             do: value(value)
-      end,
-      {KeyTransport, :unwrap_key,
-       [holder.hsm, holder.key, :aes_key_wrap, wrapped, template, call]}
-    )
-    |> of_size(size)
-  end
+  def open(holder, :key_wrap, wrapped, size),
+    do: holder |> Holder.made(:unwrap_key, [:aes_key_wrap, wrapped]) |> of_size(size)
 
   def open(holder, {:gcm, iv, tag}, wrapped, size),
     do: holder |> decrypt(iv, "", wrapped, tag) |> of_size(size)
@@ -46,13 +26,6 @@ defmodule Cryptoki.ContentKey.Wrapped do
           {:ok, binary} | :none | {:error, Error.t()}
   def content(holder, iv, aad, ciphertext, tag),
     do: holder |> decrypt(iv, aad, ciphertext, tag) |> untold()
-
-  defp value(value) when is_binary(value), do: {:ok, value}
-
-  defp value({:error, reason}) do
-    text = "what this key unwraps cannot be read: the token answers #{reason}"
-    {:error, Error.new(:unsupported, text)}
-  end
 
   defp of_size({:ok, key}, size), do: if(byte_size(key) == size, do: {:ok, key}, else: :none)
   defp of_size({:error, _error} = error, _size), do: untold(error)
