@@ -17,6 +17,7 @@ defmodule Cryptoki.SSH.Wire do
   # The types whose fields are a curve's name and a point of it.
   @named_curve for({type, oid, _curve, _otp, _size} <- @curves, into: %{}, do: {type, oid})
                |> Map.put("sk-ecdsa-sha2-nistp256@openssh.com", {1, 2, 840, 10045, 3, 1, 7})
+  @types ["ssh-rsa", "ssh-ed25519", "sk-ssh-ed25519@openssh.com" | Map.keys(@named_curve)]
 
   # What OpenSSH takes by default, and the most that it reads of a number.
   @least_modulus 1024
@@ -144,64 +145,44 @@ defmodule Cryptoki.SSH.Wire do
 
   ## The fields of each type
 
-  defp check("ssh-rsa", <<_::binary>> = fields) do
-    case strings(fields) do
-      [exponent, modulus] -> check_rsa(number(exponent), number(modulus))
-      _other -> malformed("ssh-rsa")
+  defp check(type, fields) do
+    case fits(type, strings(fields)) do
+      true -> :ok
+      false -> wrong("the fields of this public key are not those of #{type}")
+      error -> error
     end
   end
 
-  defp check("ssh-ed25519", fields) do
-    case strings(fields) do
-      [point] -> ed25519(point, "ssh-ed25519")
-      _other -> malformed("ssh-ed25519")
-    end
-  end
+  defp fits("ssh-rsa", [exponent, modulus]), do: rsa(number(exponent), number(modulus))
+  defp fits("ssh-ed25519", [point]), do: ed25519?(point)
 
-  defp check("sk-ssh-ed25519@openssh.com" = type, fields) do
-    case strings(fields) do
-      [point, application] ->
-        if text?(application), do: ed25519(point, type), else: malformed(type)
+  defp fits("sk-ssh-ed25519@openssh.com", [point, application]),
+    do: text?(application) and ed25519?(point)
 
-      _other ->
-        malformed(type)
-    end
-  end
-
-  defp check("sk-ecdsa-sha2-nistp256@openssh.com" = type, fields) do
-    case strings(fields) do
-      ["nistp256", point, application] ->
-        if on_curve?(point, :secp256r1, 32) and text?(application), do: :ok, else: malformed(type)
-
-      _other ->
-        malformed(type)
-    end
-  end
+  defp fits("sk-ecdsa-sha2-nistp256@openssh.com", ["nistp256", point, application]),
+    do: on_curve?(point, :secp256r1, 32) and text?(application)
 
   for {type, _oid, curve, otp, size} <- @curves do
-    defp check(unquote(type), fields) do
-      with [unquote(curve), point] <- strings(fields),
-           true <- on_curve?(point, unquote(otp), unquote(size)),
-           do: :ok,
-           else: (_other -> malformed(unquote(type)))
-    end
+    defp fits(unquote(type), [unquote(curve), point]),
+      do: on_curve?(point, unquote(otp), unquote(size))
   end
 
-  defp check(type, _fields),
+  defp fits(type, _others) when type in @types, do: false
+
+  defp fits(type, _fields),
     do: unsupported("there are no keys of type #{inspect(type, printable_limit: 60)} here")
 
-  defp check_rsa(exponent, modulus) when is_integer(exponent) and is_integer(modulus) do
+  defp rsa(exponent, modulus) when is_integer(exponent) and is_integer(modulus) do
     bits = Info.bit_length(modulus)
 
     cond do
-      exponent not in 3..@most_exponent -> malformed("ssh-rsa")
+      exponent not in 3..@most_exponent -> false
       bits not in @least_modulus..@most_modulus -> size(bits)
-      rem(exponent, 2) == 0 or rem(modulus, 2) == 0 -> malformed("ssh-rsa")
-      true -> :ok
+      true -> rem(exponent, 2) == 1 and rem(modulus, 2) == 1
     end
   end
 
-  defp check_rsa(_exponent, _modulus), do: malformed("ssh-rsa")
+  defp rsa(_exponent, _modulus), do: false
 
   @doc "An mpint that is more than 0, in the one form that it has (RFC 4251, section 5)."
   @spec number(binary) :: pos_integer | :error
@@ -220,10 +201,8 @@ defmodule Cryptoki.SSH.Wire do
   defp on_curve?(_other, _curve, _size), do: false
 
   # OpenSSH takes any 32 bytes; with the few points of small order everybody can sign.
-  defp ed25519(point, type),
-    do: if(Edwards.check(:ed25519, point) == :ok, do: :ok, else: malformed(type))
+  defp ed25519?(point), do: Edwards.check(:ed25519, point) == :ok
 
-  defp malformed(type), do: wrong("the fields of this public key are not those of #{type}")
   defp wrong(text), do: {:error, Error.new(:invalid_argument, text)}
   defp unsupported(text), do: {:error, Error.new(:unsupported, text)}
 
