@@ -18,16 +18,9 @@ defmodule Cryptoki.CMS.Enveloped do
           sealed: {binary, binary | nil, binary}
         }
 
-  @what "this is no encrypted message: "
-
   @doc "What stands in DER, BER or PEM."
   @spec read(binary) :: {:ok, t} | {:error, Error.t()}
-  def read(bytes) do
-    case Form.der(bytes) do
-      {:ok, der} -> Reader.read(der, @what, &content_info/1, :infinity)
-      {:error, text} -> {:error, Error.new(:invalid_argument, @what <> text)}
-    end
-  end
+  def read(bytes), do: Form.read(bytes, "this is no encrypted message: ", &content_info/1)
 
   @doc "Whether it has a tag, where that is asked for."
   @spec authenticated(t, boolean) :: :ok | {:error, Error.t()}

@@ -2,7 +2,8 @@ defmodule Cryptoki.CMS.Form do
   @moduledoc false
   # The forms in which messages come: DER, BER, PEM; and what other things are taken for one. Pure.
 
-  alias Cryptoki.{BER, DER, PEM}
+  alias Cryptoki.{BER, DER, Error, PEM}
+  alias Cryptoki.DER.Reader
 
   @labels ["CMS", "PKCS7"]
   # What is looked at of a text that is neither.
@@ -23,9 +24,18 @@ defmodule Cryptoki.CMS.Form do
   @spec called(DER.oid()) :: String.t()
   def called(oid), do: Map.get(@called, oid, "content of the type #{DER.dotted(oid)}")
 
-  @doc "The DER, or what is wrong with it."
-  @spec der(binary) :: {:ok, binary} | {:error, String.t()}
-  def der(bytes) do
+  @doc "What `fun` makes of the value in one, as `Cryptoki.DER.Reader.read/4` has it."
+  @spec read(binary, String.t(), (Reader.t() -> made), pos_integer | :infinity) ::
+          {:ok, made} | {:error, Error.t()}
+        when made: term
+  def read(bytes, what, fun, most \\ :infinity) do
+    case der(bytes) do
+      {:ok, der} -> Reader.read(der, what, fun, most)
+      {:error, text} -> {:error, Error.new(:invalid_argument, what <> text)}
+    end
+  end
+
+  defp der(bytes) do
     with {:ok, ber} <- unarmored(bytes), {:ok, der} <- BER.padded_to_der(ber) do
       case PEM.label(der) do
         {:ok, label} -> but([{label, der}])

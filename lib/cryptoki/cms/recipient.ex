@@ -221,9 +221,8 @@ defmodule Cryptoki.CMS.Recipient do
     end
   end
 
-  @doc "ECC-CMS-SharedInfo (RFC 5753, section 7.2), of the algorithm that wraps as it stands there."
-  @spec shared_info(DER.t(), binary | nil, pos_integer) :: DER.t()
-  def shared_info(wrap, ukm, size) do
+  # ECC-CMS-SharedInfo (RFC 5753, section 7.2), of the algorithm that wraps as it stands there.
+  defp shared_info(wrap, ukm, size) do
     ukm = if ukm, do: [DER.explicit(0, DER.octet_string(ukm))], else: []
     DER.sequence([wrap | ukm] ++ [DER.explicit(2, DER.octet_string(<<8 * size::32>>))])
   end

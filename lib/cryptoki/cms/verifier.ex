@@ -14,17 +14,10 @@ defmodule Cryptoki.CMS.Verifier do
   @spec verify(binary, [DER.t()] | :any, [DER.t()], iodata | {:stream, Enumerable.t()} | nil) ::
           {:ok, map} | {:error, Error.t()}
   def verify(bytes, trusted, others, given) do
-    with {:ok, signed} <- read(bytes),
+    with {:ok, signed} <- Form.read(bytes, @what, &SignedData.Read.content_info/1),
          {:ok, content} <- content(signed, given),
          {:ok, signers} <- signers(signed, content, trusted, others) do
       {:ok, %{content: signed.content, type: signed.type, signers: signers}}
-    end
-  end
-
-  defp read(bytes) do
-    case Form.der(bytes) do
-      {:ok, der} -> Reader.read(der, @what, &SignedData.Read.content_info/1, :infinity)
-      {:error, text} -> {:error, Error.new(:invalid_argument, @what <> text)}
     end
   end
 

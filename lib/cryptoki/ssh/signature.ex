@@ -200,10 +200,7 @@ defmodule Cryptoki.SSH.Signature do
 
   defp shown(bytes), do: inspect(bytes, printable_limit: 60, limit: 60)
 
-  @doc "The error, with what it is about."
-  @spec in_signature(Error.t()) :: Error.t()
-  def in_signature(error), do: %{error | detail: "signature: #{error.detail}"}
-
+  defp in_signature(error), do: %{error | detail: "signature: #{error.detail}"}
   defp wrong(text), do: {:error, in_signature(Error.new(:invalid_argument, text))}
   defp unsupported(text), do: {:error, in_signature(Error.new(:unsupported, text))}
   defp invalid(text), do: {:error, in_signature(Error.new(:signature_invalid, text))}

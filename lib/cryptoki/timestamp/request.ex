@@ -22,7 +22,6 @@ defmodule Cryptoki.Timestamp.Request do
           certificates?: boolean,
           extensions?: boolean
         }
-  @type failure :: :bad_alg | :bad_request | :bad_data_format
 
   @doc "The hashes that are stamped: others are broken, or unknown here."
   @spec hashes() :: [atom]
@@ -44,7 +43,7 @@ defmodule Cryptoki.Timestamp.Request do
     DER.sequence([algorithm, DER.octet_string(digest)])
   end
 
-  @doc "Reads a request; what can be read and cannot be answered has the reason of `failure/1`."
+  @doc "Reads a request."
   @spec read(binary) :: {:ok, t} | {:error, Error.t()}
   def read(bytes), do: Reader.read(bytes, "this is no time stamp request: ", &request/1, @most)
 

@@ -37,18 +37,13 @@ defmodule Cryptoki.Timestamp.Token do
   def type, do: @info
 
   @what "this is no time stamp: "
+  @most 1_048_576
 
   @doc "The token in an answer, or in itself. Authorities write BER too, as CMS allows."
   @spec read(binary) :: {:ok, t} | {:error, Error.t()}
   def read(bytes) do
-    with {:ok, der} <- Form.der(bytes),
-         {:ok, {:refused, error}} <- Reader.read(der, @what, &answer/1) do
-      {:error, error}
-    else
-      {:ok, token} -> {:ok, token}
-      {:error, %Error{} = error} -> {:error, error}
-      {:error, text} -> {:error, Error.new(:invalid_argument, @what <> text)}
-    end
+    with {:ok, {:refused, error}} <- Form.read(bytes, @what, &answer/1, @most),
+         do: {:error, error}
   end
 
   defp answer(answer) do

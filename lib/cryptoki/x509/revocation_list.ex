@@ -199,14 +199,6 @@ defmodule Cryptoki.X509.RevocationList do
           asked :: non_neg_integer | nil,
           SignatureAlgorithm.elsewhere()
         ) :: {:ok, t} | {:error, Error.t()}
-  def after_previous(
-        list,
-        previous,
-        authority,
-        asked,
-        elsewhere \\ &SignatureAlgorithm.nowhere/3
-      )
-
   def after_previous(list, nil, _authority, _asked, _elsewhere), do: {:ok, list}
 
   def after_previous(list, previous, authority, asked, elsewhere) do

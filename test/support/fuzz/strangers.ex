@@ -19,7 +19,7 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
     PrivateKey
   }
 
-  alias Cryptoki.{PKCS12, PublicKey, SecretKey, SSH, Transfer, X509}
+  alias Cryptoki.{PKCS12, PublicKey, SecretKey, SignatureAlgorithm, SSH, Transfer, X509}
   alias Cryptoki.CMS.{Cipher, Enveloped}
   alias Cryptoki.ContentKey.Holder
   alias Cryptoki.DER.Reader
@@ -139,10 +139,11 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
       {:ok, previous} = RevocationList.given(bytes, "previous")
       {:ok, next} = RevocationList.new([], [], previous)
 
-      follows(
-        RevocationList.after_previous(next, previous, authority(previous.issuer), nil),
-        list
-      )
+      elsewhere = &SignatureAlgorithm.nowhere/3
+
+      next
+      |> RevocationList.after_previous(previous, authority(previous.issuer), nil, elsewhere)
+      |> follows(list)
 
       given =
         for {n, at, reason} when n >= 0 and reason != :remove_from_crl <- list.revoked,
@@ -191,8 +192,8 @@ defmodule Cryptoki.Test.Fuzz.Strangers do
 
   # The bytes in a file of OpenSSH's own, behind what all of them begin with.
   def run(:openssh, bytes) do
-    private(PrivateKey.OpenSSH.read(bytes))
-    private(PrivateKey.OpenSSH.read("openssh-key-v1" <> <<0>> <> bytes))
+    private(PrivateKey.OpenSSH.read(bytes, nil))
+    private(PrivateKey.OpenSSH.read("openssh-key-v1" <> <<0>> <> bytes, nil))
 
     # With its password one in 20 that has one round: each is a twentieth of a second.
     if bytes =~ ~r/bcrypt\0\0\0.\0\0\0\x10.{16}\0\0\0\x01/s and :erlang.phash2(bytes, 20) == 0,

@@ -414,10 +414,6 @@ defmodule Cryptoki.DER.Reader do
     end
   end
 
-  @doc "Whether a tag is that of a string of characters."
-  @spec string?(byte) :: boolean
-  def string?(tag), do: tag in @strings
-
   @doc "The text in a string of characters, of whichever type."
   @spec string(t) :: String.t()
   def string(%__MODULE__{tag: tag} = value) do

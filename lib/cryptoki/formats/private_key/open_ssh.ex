@@ -16,8 +16,6 @@ defmodule Cryptoki.PrivateKey.OpenSSH do
 
   @doc "The one key in the bytes of such a file, which a password opens when it is encrypted."
   @spec read(binary, password :: binary | nil) :: {:ok, PrivateKey.t()} | {:error, Error.t()}
-  def read(bytes, password \\ nil)
-
   def read(@magic <> rest, password) do
     with {:ok, [cipher, kdf, options], rest} <- strings(rest, 3),
          {:ok, encryption} <- Encryption.read(cipher, kdf, options, password),
