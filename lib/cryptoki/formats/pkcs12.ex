@@ -97,7 +97,7 @@ defmodule Cryptoki.PKCS12 do
     {bytes, password} =
       authentic(content(safe), mac || Reader.refuse!(:unsupported, @what <> @no_mac), password)
 
-    safes = for safe <- inside(bytes, "authSafe", "safe"), do: safe(safe)
+    safes = for safe <- bytes |> inside("authSafe") |> numbered("safe"), do: safe(safe)
     left = spent(Password.most(), for({:sealed, algorithm, _} <- safes, do: algorithm))
     bags = Enum.flat_map(safes, &bags(&1, password))
 
@@ -198,21 +198,18 @@ defmodule Cryptoki.PKCS12 do
 
   defp none(text), do: "with this password it is none: #{text}"
 
-  # The values of a SEQUENCE, which itself is the contents of a string of bytes.
-  defp inside(bytes, name, each) do
-    sequence = bytes |> Reader.within() |> Reader.name(name) |> Reader.is!(0x30)
+  # The SEQUENCE that the contents of a string of bytes are.
+  defp inside(bytes, name), do: bytes |> Reader.within() |> Reader.name(name)
+
+  defp numbered(value, each) do
+    sequence = Reader.is!(value, 0x30)
     Reader.map(sequence, fn value, number -> Reader.name(value, "#{each} #{number}") end, @parts)
   end
 
   defp safe_contents(%{tag: 4} = bytes, depth),
-    do: bytes |> inside("safeContents", "bag") |> each_bag(depth)
+    do: bytes |> inside("safeContents") |> numbered("bag") |> each_bag(depth)
 
-  defp safe_contents(value, depth) do
-    value
-    |> Reader.is!(0x30)
-    |> Reader.map(fn value, number -> Reader.name(value, "bag #{number}") end, @parts)
-    |> each_bag(depth)
-  end
+  defp safe_contents(value, depth), do: value |> numbered("bag") |> each_bag(depth)
 
   defp each_bag([first | _], 0), do: Reader.wrong!(first, "safes stand in each other too deep")
   defp each_bag(bags, depth), do: Enum.flat_map(bags, &bag(&1, depth))

@@ -291,11 +291,7 @@ defmodule Cryptoki.X509.AltName do
   defp parse(%{tag: 0x81, contents: text}), do: {:email, text}
   defp parse(%{tag: 0x82, contents: text}), do: {:dns, text}
   defp parse(%{tag: 0x86, contents: text}), do: {:uri, text}
-  defp parse(%{tag: 0x87, contents: <<a, b, c, d>>}), do: {:ip, ntoa({a, b, c, d})}
-
-  defp parse(%{tag: 0x87, contents: <<bytes::binary-size(16)>>}),
-    do: {:ip, ntoa(List.to_tuple(for <<n::16 <- bytes>>, do: n))}
-
+  defp parse(%{tag: 0x87, contents: ip}) when byte_size(ip) in [4, 16], do: {:ip, address(ip)}
   defp parse(%{tag: 0x88} = name), do: {:rid, Reader.oid(%{name | tag: 6})}
 
   defp parse(%{tag: 0xA4} = name) do
@@ -317,6 +313,11 @@ defmodule Cryptoki.X509.AltName do
   end
 
   defp parse(name), do: {:other, name.der}
+
+  @doc "The text of an address of four or sixteen bytes."
+  @spec address(binary) :: String.t()
+  def address(<<a, b, c, d>>), do: ntoa({a, b, c, d})
+  def address(<<_::128>> = bytes), do: ntoa(List.to_tuple(for <<n::16 <- bytes>>, do: n))
 
   # The same on every OTP: addresses that hold one of IPv4 are written as they are, too.
   defp ntoa(address), do: address |> :inet.ntoa() |> to_string()

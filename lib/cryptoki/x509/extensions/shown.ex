@@ -136,10 +136,7 @@ defmodule Cryptoki.X509.Extensions.Shown do
     size = length(bits)
 
     if mask == <<-1::size(size), 0::size(bit_size(mask) - size)>>,
-      do: {:ip, "#{:inet.ntoa(tuple(address))}/#{size}"},
+      do: {:ip, "#{AltName.address(address)}/#{size}"},
       else: {:other, name.der}
   end
-
-  defp tuple(<<_::32>> = address), do: List.to_tuple(:binary.bin_to_list(address))
-  defp tuple(address), do: List.to_tuple(for <<part::16 <- address>>, do: part)
 end

@@ -5,7 +5,7 @@ defmodule Cryptoki.X509.NameConstraints.Subtree do
 
   alias Cryptoki.{DER, Error}
   alias Cryptoki.DER.Reader
-  alias Cryptoki.X509.Name
+  alias Cryptoki.X509.{AltName, Name}
 
   @common_name {2, 5, 4, 3}
   @email_address {1, 2, 840, 113_549, 1, 9, 1}
@@ -166,13 +166,7 @@ defmodule Cryptoki.X509.NameConstraints.Subtree do
 
   @doc "A name in a sentence."
   @spec text(named) :: String.t()
-  def text({:ip, <<a, b, c, d>>}), do: ~s({:ip, "#{:inet.ntoa({a, b, c, d})}"})
-
-  def text({:ip, <<bytes::binary-size(16)>>}) do
-    address = List.to_tuple(for <<n::16 <- bytes>>, do: n)
-    ~s({:ip, "#{:inet.ntoa(address)}"})
-  end
-
+  def text({:ip, ip}) when byte_size(ip) in [4, 16], do: inspect({:ip, AltName.address(ip)})
   def text({:dir_name, _parts}), do: "its subject or a directory name"
   def text(named), do: inspect(named)
 end
