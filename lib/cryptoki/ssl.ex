@@ -152,7 +152,7 @@ defmodule Cryptoki.SSL do
     :ok = Certificates.selector!(key, :sign, "key")
 
     with :ok <- release(),
-         {:ok, chain} <- Distribution.chain(own[:certfile]),
+         {:ok, chain} <- Distribution.certificates(own[:certfile], "certfile"),
          {:ok, _trusted} <- Distribution.certificates(own[:cacertfile], "cacertfile"),
          {:ok, public} <- Certificates.public_key(hd(chain), "certfile"),
          {:ok, algorithm, kind} <- kind(public) do

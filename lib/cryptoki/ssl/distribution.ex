@@ -49,10 +49,7 @@ defmodule Cryptoki.SSL.Distribution do
           "name: must be that of an instance of this node, an atom: it is looked for by each signature"
   end
 
-  @doc "The certificates of a key, as DER."
-  @spec chain(Path.t()) :: {:ok, [binary, ...]} | {:error, Error.t()}
-  def chain(path), do: certificates(path, "certfile")
-
+  @doc "The certificates of a file, as DER; the argument names it in errors."
   @spec certificates(Path.t(), String.t()) :: {:ok, [binary, ...]} | {:error, Error.t()}
   def certificates(path, argument) do
     with {:ok, bytes} <- read(path, argument),

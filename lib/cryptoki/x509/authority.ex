@@ -195,7 +195,7 @@ defmodule Cryptoki.X509.Authority do
           {:ok, {DateTime.t(), DateTime.t()}} | {:error, Error.t()}
   def within(%__MODULE__{not_after: last} = authority, {from, to}, options) do
     asked? = options[:days] != nil or options[:not_after] != nil
-    from = if options[:not_before], do: from, else: Enum.max([from, authority.not_before], DateTime)
+    from = if options[:not_before], do: from, else: latest(from, authority.not_before)
 
     cond do
       DateTime.compare(from, last) != :lt ->
@@ -214,6 +214,8 @@ defmodule Cryptoki.X509.Authority do
         {:ok, {from, last}}
     end
   end
+
+  defp latest(one, other), do: if(DateTime.compare(one, other) == :lt, do: other, else: one)
 
   defp invalid(text), do: {:error, Error.new(:invalid_argument, text)}
 end

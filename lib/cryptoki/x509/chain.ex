@@ -86,9 +86,7 @@ defmodule Cryptoki.X509.Chain do
   end
 
   # The first reason is that of the shortest way.
-  defp search([], _pool, _trusted, _left, nil), do: {:error, @nobody}
-
-  defp search([], _pool, _trusted, _left, reason), do: {:error, reason}
+  defp search([], _pool, _trusted, _left, reason), do: {:error, reason || @nobody}
 
   defp search([[last | _] = path | others], pool, trusted, left, reason) do
     {anchors, left} = issuers(last, trusted, &SignatureAlgorithm.nowhere/3, left)

@@ -9,15 +9,7 @@ defmodule Cryptoki.PKCS12.Password do
   @most 2_000_000
   @most_in_all 6_000_000
 
-  # Bytes of the digest and of a block.
-  @hashes %{
-    sha: {20, 64},
-    sha224: {28, 64},
-    sha256: {32, 64},
-    sha384: {48, 128},
-    sha512: {64, 128}
-  }
-  @oids Map.new(Map.keys(@hashes), &{Identifier.hash_oid(&1), &1})
+  @oids Map.new(~w[sha sha224 sha256 sha384 sha512]a, &{Identifier.hash_oid(&1), &1})
   @ids %{key: 1, iv: 2, mac: 3}
 
   @typedoc "An empty password is written as two zeros, or as nothing, which is `:none`; one file keeps to one way."
@@ -41,10 +33,8 @@ defmodule Cryptoki.PKCS12.Password do
 
   @doc "The key of a MAC."
   @spec mac_key(atom, t, binary, pos_integer) :: binary
-  def mac_key(hash, password, salt, count) do
-    {size, _block} = @hashes[hash]
-    derived(hash, :mac, text(password), salt, count, size)
-  end
+  def mac_key(hash, password, salt, count),
+    do: derived(hash, :mac, text(password), salt, count, :crypto.hash_info(hash).size)
 
   @doc "How many rounds a field asks for."
   @spec count(Reader.t()) :: pos_integer
@@ -77,7 +67,7 @@ defmodule Cryptoki.PKCS12.Password do
   end
 
   defp derived(hash, purpose, password, salt, count, size) do
-    {length, block} = @hashes[hash]
+    %{size: length, block_size: block} = :crypto.hash_info(hash)
     diversifier = :binary.copy(<<@ids[purpose]>>, block)
 
     filled(
