@@ -20,7 +20,7 @@ defmodule Cryptoki.JWS.Options do
             "RSA and secret keys it must be given"
       ],
       header: [
-        cast: &header/1,
+        cast: fn header -> header(header, &wrong/2) end,
         must: "a map",
         type: "map",
         default: %{},
@@ -86,29 +86,33 @@ defmodule Cryptoki.JWS.Options do
       Enum.all?(crit, &(is_map_key(header, &1) and &1 not in registered))
   end
 
-  # As JSON has it: that it can be written is known before a key is asked for.
-  defp header(header) when is_map(header) and not is_struct(header) do
+  @doc """
+  A header as JSON has it, unless `wrong` has a sentence about it and its text: that it can be written is known before a
+  key is asked for.
+  """
+  @spec header(term, (map, String.t() -> String.t() | nil)) :: Table.casted()
+  def header(header, wrong) when is_map(header) and not is_struct(header) do
     text = JSON.encode!(header)
     header = Map.new(header, fn {name, value} -> {to_string(name), value} end)
-
-    cond do
-      is_map_key(header, "alg") -> {:error, "alg is set by the option alg:"}
-      is_map_key(header, "b64") -> {:error, "b64 is set by the option b64:"}
-      not is_map_key(header, "crit") -> fits(text, header)
-      critical?(header["crit"], header) -> fits(text, header)
-      true -> {:error, "crit lists extensions that are in the header"}
-    end
+    if sentence = wrong.(header, text), do: {:error, sentence}, else: {:ok, header}
   rescue
     error in ArgumentError -> {:error, String.replace_prefix(error.message, "JSON: ", "")}
   end
 
-  defp header(_other), do: false
+  def header(_other, _wrong), do: false
 
-  defp fits(text, header) do
-    if byte_size(text) <= most(),
-      do: {:ok, header},
-      else: {:error, "has more than #{most()} bytes"}
+  defp wrong(header, text) do
+    cond do
+      is_map_key(header, "alg") -> "alg is set by the option alg:"
+      is_map_key(header, "b64") -> "b64 is set by the option b64:"
+      wrong_crit?(header) -> "crit lists extensions that are in the header"
+      byte_size(text) > most() -> "has more than #{most()} bytes"
+      true -> nil
+    end
   end
+
+  defp wrong_crit?(header),
+    do: is_map_key(header, "crit") and not critical?(header["crit"], header)
 
   @doc "The most bytes of a header: chains of certificates fit, and no more is read of strangers."
   @spec most() :: pos_integer
