@@ -1,8 +1,10 @@
 /* The limit: the same library in a loop, with as many threads as sessions and nothing between.
  *
  *   limit LIBRARY LABEL PIN           then one line a measurement:
- *   CASE THREADS MILLISECONDS SIZE    answers "OPERATIONS NANOSECONDS"; SIZE is of what is hashed or encrypted, in bytes
- *   processors 2 MILLISECONDS 0       answers "ONE TWO ROUND": work of one thread, of two, nanoseconds of a futex round trip
+ *   CASE THREADS MILLISECONDS SIZE    answers "OPERATIONS NANOSECONDS TENTH"; SIZE is of what is hashed or encrypted, in bytes,
+ *                                     TENTH the nanoseconds that a tenth of the operations of one thread do not exceed
+ *   processors 2 MILLISECONDS 0       answers "ONE TWO ROUND STOPS LOST": work of one thread, of two, nanoseconds of a futex round
+ *                                     trip, how often a thread that reads the clock stood for a microsecond or more, and for how long
  *   objects 1 0 COUNT                 has so many data objects of the session, for `find`
  */
 #define _GNU_SOURCE
@@ -25,6 +27,7 @@
 #define SESSIONS 256
 #define CHUNK (64 << 10)
 #define LARGE (16 << 20)
+#define TIMED (1 << 20)
 
 static CK_FUNCTION_LIST_PTR p11;
 static CK_SLOT_ID slot;
@@ -61,13 +64,23 @@ struct worker {
   long long until;
   CK_ULONG size;
   long operations;
+  long long last;
+  unsigned *took;
 };
+
+/* Whether there is time for one more; how long the last one took is noted where somebody wants to know. */
+static int goes_on(struct worker *w) {
+  long long time = now();
+  if (w->took && w->operations && w->operations <= TIMED) w->took[w->operations - 1] = time - w->last;
+  w->last = time;
+  return time < w->until;
+}
 
 static void sign(struct worker *w, CK_MECHANISM_TYPE type, CK_OBJECT_CLASS class, const char *label) {
   CK_MECHANISM mechanism = {type, NULL, 0};
   CK_OBJECT_HANDLE k = key(w->session, class, label);
   unsigned char data[32] = {7}, out[512];
-  while (now() < w->until) {
+  while (goes_on(w)) {
     CK_ULONG length = sizeof out;
     OK(p11->C_SignInit(w->session, &mechanism, k));
     OK(p11->C_Sign(w->session, data, sizeof data, out, &length));
@@ -99,7 +112,7 @@ static void find(struct worker *w) {
       }
     } while (count);
     OK(p11->C_FindObjectsFinal(w->session));
-  } while (now() < w->until);
+  } while (goes_on(w));
 }
 
 static void objects(long wanted) {
@@ -125,7 +138,7 @@ static void gcm(struct worker *w) {
   CK_MECHANISM mechanism = {CKM_AES_GCM, &parameters, sizeof parameters};
   CK_OBJECT_HANDLE k = key(w->session, CKO_SECRET_KEY, "bench aes");
   unsigned char *out = malloc(w->size + 64);
-  while (now() < w->until) {
+  while (goes_on(w)) {
     CK_ULONG length = w->size + 64;
     OK(p11->C_EncryptInit(w->session, &mechanism, k));
     OK(p11->C_Encrypt(w->session, large, w->size, out, &length));
@@ -155,7 +168,7 @@ static void cbc(struct worker *w) {
 static void digest(struct worker *w) {
   CK_MECHANISM mechanism = {CKM_SHA256, NULL, 0};
   unsigned char out[32];
-  while (now() < w->until) {
+  while (goes_on(w)) {
     CK_ULONG length = sizeof out;
     OK(p11->C_DigestInit(w->session, &mechanism));
     OK(p11->C_Digest(w->session, large, w->size, out, &length));
@@ -165,7 +178,7 @@ static void digest(struct worker *w) {
 
 static void random_bytes(struct worker *w) {
   unsigned char out[32];
-  while (now() < w->until) {
+  while (goes_on(w)) {
     OK(p11->C_GenerateRandom(w->session, out, sizeof out));
     w->operations++;
   }
@@ -185,19 +198,33 @@ static void *work(void *argument) {
   return NULL;
 }
 
-static long long measure(const char *what, int threads, long milliseconds, CK_ULONG size, long *operations) {
+static int shorter(const void *one, const void *other) {
+  unsigned a = *(const unsigned *)one, b = *(const unsigned *)other;
+  return (a > b) - (a < b);
+}
+
+static unsigned tenth(struct worker *w) {
+  long count = w->operations < TIMED ? w->operations : TIMED;
+  if (count) qsort(w->took, count, sizeof *w->took, shorter);
+  return count ? w->took[count / 10] : 0;
+}
+
+static long long measure(const char *what, int threads, long milliseconds, CK_ULONG size, long *operations, unsigned *least) {
   static struct worker workers[SESSIONS];
+  static unsigned took[TIMED];
   pthread_t ids[SESSIONS];
   for (; opened < threads; opened++)
     OK(p11->C_OpenSession(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL, &sessions[opened]));
   long long begun = now();
   for (int n = 0; n < threads; n++) {
-    workers[n] = (struct worker){sessions[n], what, begun + milliseconds * 1000000LL, size, 0};
+    workers[n] = (struct worker){sessions[n], what, begun + milliseconds * 1000000LL, size, 0, 0, n ? NULL : took};
     pthread_create(&ids[n], NULL, work, &workers[n]);
   }
   *operations = 0;
   for (int n = 0; n < threads; n++) pthread_join(ids[n], NULL), *operations += workers[n].operations;
-  return now() - begun;
+  long long taken = now() - begun;
+  *least = tenth(&workers[0]);
+  return taken;
 }
 
 static int turn;
@@ -241,7 +268,12 @@ static void processors(long milliseconds) {
   pthread_create(&b, NULL, ping, &turn);
   long rounds = (long)ping(NULL);
   pthread_join(b, &other);
-  printf("%ld %ld %lld\n", (long)one, both, milliseconds * 1000000LL / (rounds ? rounds : 1));
+  long stops = 0;
+  long long lost = 0, last = now();
+  until = last + milliseconds * 1000000LL;
+  for (long long time = last; time < until; last = time)
+    if ((time = now()) - last >= 1000) stops++, lost += time - last;
+  printf("%ld %ld %lld %ld %lld\n", (long)one, both, milliseconds * 1000000LL / (rounds ? rounds : 1), stops, lost);
 }
 
 int main(int argc, char **argv) {
@@ -277,10 +309,11 @@ int main(int argc, char **argv) {
       continue;
     }
     long operations = 0;
+    unsigned least = 0;
     long long taken = now();
     if (!strcmp(what, "objects")) objects(size), taken = now() - taken;
-    else taken = measure(what, threads, milliseconds, size, &operations);
-    printf("%ld %lld\n", operations, taken);
+    else taken = measure(what, threads, milliseconds, size, &operations, &least);
+    printf("%ld %lld %u\n", operations, taken, least);
   }
   return 0;
 }

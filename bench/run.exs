@@ -19,7 +19,7 @@ for part <- parts do
   since = System.monotonic_time(:millisecond)
 
   case part do
-    "cases" -> Report.cases(report, &Cases.run(world, &1))
+    "cases" -> Report.cases(report, &Cases.run(world, &1), Cases.undisturbed(world))
     "curves" -> Report.curves(report, &Curves.run(world, &1))
     "costs" -> Report.costs(report, &Costs.run(world, &1))
     "sizes" -> Report.sizes(report, Sizes.run(world, first_start))

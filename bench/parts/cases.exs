@@ -19,6 +19,9 @@ defmodule Bench.Cases do
           reached: boolean | nil
         }
 
+  @typedoc "What a tenth of the calls of one caller do not exceed, in microseconds."
+  @type undisturbed :: {case :: String.t(), of_the_loop :: float, ours :: float}
+
   # {callers, sessions, threads of the loop, case, at least of the loop, or at most so many microseconds a call}
   @wanted [
     {1, 1, 1, "ecdsa", {:of_limit, 0.90}},
@@ -43,6 +46,22 @@ defmodule Bench.Cases do
   def run(world, told) do
     measured = for wanted <- @wanted, row <- tell(told, case_rows(world, wanted)), do: row
     measured ++ tell(told, stream_rows(world)) ++ tell(told, find_rows(world))
+  end
+
+  @doc "Of the cases of one caller."
+  @spec undisturbed(World.t()) :: [undisturbed]
+  def undisturbed(world) do
+    for {1, 1, 1, case, _wanted} <- @wanted do
+      World.with_instance(world, :uri, [sessions: 1], fn hsm ->
+        call = Calls.of(hsm, case)
+        loop = fn -> Program.tenth(world.limit, case, Measure.turn(), 1_048_576) end
+
+        [{_, loops}, {_, ours}] =
+          Measure.rounds([{"loop in C", loop}, {"cryptoki", fn -> Measure.tenth(call) end}])
+
+        {case, Measure.median(loops), Measure.median(ours)}
+      end)
+    end
   end
 
   defp tell(told, rows) do

@@ -67,6 +67,24 @@ defmodule Bench.Measure do
     end
   end
 
+  @doc "Microseconds that a tenth of the calls of one process do not exceed."
+  @spec tenth((() -> term)) :: float
+  def tenth(call) do
+    begun = System.monotonic_time()
+    until = begun + System.convert_time_unit(turn(), :millisecond, :native)
+    took = fn -> each(call, begun, until, []) end
+    nanoseconds = took |> Task.async() |> Task.await(turn() + @patience) |> quantile(0.1)
+    System.convert_time_unit(nanoseconds, :native, :nanosecond) / 1000
+  end
+
+  defp each(call, since, until, took) when since < until do
+    call.()
+    now = System.monotonic_time()
+    each(call, now, until, [now - since | took])
+  end
+
+  defp each(_call, _since, _until, took), do: took
+
   @spec seconds_since(integer) :: float
   def seconds_since(begun) do
     taken = System.monotonic_time() - begun

@@ -30,8 +30,15 @@ defmodule Bench.Program do
   @doc "Operations a second; where there was time for none, as if it were one."
   @spec rate(port, binary, pos_integer, non_neg_integer, non_neg_integer) :: float
   def rate(port, case, threads, milliseconds, size \\ 0) do
-    [operations, nanoseconds] = ask(port, case, threads, milliseconds, size)
+    [operations, nanoseconds | _] = ask(port, case, threads, milliseconds, size)
     max(operations, 1) * 1.0e9 / nanoseconds
+  end
+
+  @doc "Microseconds that a tenth of the operations of one thread do not exceed."
+  @spec tenth(port, binary, non_neg_integer, non_neg_integer) :: float
+  def tenth(port, case, milliseconds, size) do
+    [_, _, nanoseconds] = ask(port, case, 1, milliseconds, size)
+    nanoseconds / 1000
   end
 
   @doc "Ends it, and waits for that."

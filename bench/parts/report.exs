@@ -6,6 +6,8 @@ defmodule Bench.Report do
 
   @type t :: Path.t()
 
+  # Milliseconds for each thing that is asked of the processors.
+  @looked_at 500
   # Of the loop in C, or of sessions / latency where that is less.
   @latency_wanted %{1 => 0.95, 10 => 0.97}
   # Below this part of sessions / latency the loop itself has no processor left.
@@ -34,7 +36,7 @@ defmodule Bench.Report do
 
   @spec machine(t, Bench.World.t()) :: :ok
   def machine(report, world) do
-    [single, both, ping] = Program.ask(world.limit, "processors", 2, 500, 0)
+    [single, both, ping, stops, lost] = Program.ask(world.limit, "processors", 2, @looked_at, 0)
 
     processor =
       with {:ok, text} <- File.read("/proc/cpuinfo"),
@@ -45,15 +47,16 @@ defmodule Bench.Report do
 
     Written by `bin/bench --write` on #{List.last(processor)}, #{System.schedulers_online()} schedulers, OTP #{System.otp_release()},
     Elixir #{System.version()}. Two threads do #{decimals(both / single, 2)} of what one does; two that wake each other take
-    #{decimals(ping / 1000, 1)} us a round. Medians of #{Measure.times()} rounds in which all take their turn; spread is that of the
+    #{decimals(ping / 1000, 1)} us a round; one that only reads the clock stands still for a microsecond or more #{div(1000 * stops, @looked_at)} times a second,
+    for #{decimals(lost / (10_000 * @looked_at), 1)} % of the time. Medians of #{Measure.times()} rounds in which all take their turn; spread is that of the
     rounds. Numbers are in `bench/results`.
     """)
   end
 
   ## Cases
 
-  @spec cases(t, ((list -> term) -> [Bench.Cases.row()])) :: :ok
-  def cases(report, run) do
+  @spec cases(t, ((list -> term) -> [Bench.Cases.row()]), [Bench.Cases.undisturbed()]) :: :ok
+  def cases(report, run, undisturbed) do
     say(report, """
 
     ## Calls beside a loop in C
@@ -88,6 +91,22 @@ defmodule Bench.Report do
     )
 
     verdict(report, for(%{reached: reached} when reached != nil <- rows, do: reached))
+    undisturbed(report, undisturbed)
+  end
+
+  @doc "What calls take where the machine lets them be."
+  @spec undisturbed(t, [Bench.Cases.undisturbed()]) :: :ok
+  def undisturbed(report, rows) do
+    say(report, """
+
+    What a tenth of the calls of one caller do not exceed: those in which nothing else happened on either of the two processors.
+
+    | case | us in the loop | us a call | of the loop |
+    |---|---|---|---|
+    #{for {case, loop, ours} <- rows, do: table_row([case, decimals(loop, 1), decimals(ours, 1), decimals(loop / ours, 2)])}\
+    """)
+
+    numbers(report, "undisturbed", ~w(case loop_us us), Enum.map(rows, &Tuple.to_list/1))
   end
 
   defp case_row(row) do

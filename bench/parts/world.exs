@@ -43,7 +43,7 @@ defmodule Bench.World do
   # A login writes to the token: another process that begins to read it in that moment is told of an error by SoftHSM.
   defp ready(world) do
     programs = [world.limit, world.slow.limit | List.wrap(world.python)]
-    for program <- programs, do: [_, _] = Program.ask(program, "random", 1, 1, 0)
+    for program <- programs, do: [_, _ | _] = Program.ask(program, "random", 1, 1, 0)
     world
   end
 
@@ -53,7 +53,7 @@ defmodule Bench.World do
   @spec limit(t) :: port
   def limit(world) do
     limit = Program.start(fetch!("LIMIT"), [world.library, "bench", world.pin])
-    [_, _] = Program.ask(limit, "random", 1, 1, 0)
+    [_, _ | _] = Program.ask(limit, "random", 1, 1, 0)
     limit
   end
 
