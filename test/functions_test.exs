@@ -69,9 +69,11 @@ defmodule Cryptoki.FunctionsTest do
     List.flatten(functions)
   end
 
+  @operations "native/cryptoki_engine/src/operation/table.rs"
+
   # The table of operations is in Rust; Elixir sends tuples of a name, often that of a verb in a variable, and arguments.
   test "each operation of the native table is sent from lib, with as many arguments" do
-    table = File.read!("native/cryptoki_engine/src/operation/table.rs")
+    table = File.read!(@operations)
     rows = Regex.scan(~r/^ +(\w+)\(([^)]*)\)\s+(?:looks|works|makes|step)\s/m, table)
     assert length(rows) > 40
 
@@ -89,6 +91,20 @@ defmodule Cryptoki.FunctionsTest do
       assert {name, arity} in sent or ({:variable, arity} in sent and name in words),
              "nobody sends #{name} with #{arity} arguments"
     end
+  end
+
+  # Each side has to know without the other: a step that is lost is not begun anew, here as there.
+  test "a step is one on both sides" do
+    [steps] =
+      Regex.run(~r/@steps ~w\[([^\]]*)\]a/, File.read!("lib/cryptoki/call/call.ex"),
+        capture: :all_but_first
+      )
+
+    rows =
+      Regex.scan(~r/^ +(\w+)\([^)]*\)\s+step\s/m, File.read!(@operations), capture: :all_but_first)
+
+    assert Enum.sort(String.split(steps)) ==
+             rows |> List.flatten() |> Enum.map(&String.trim_trailing(&1, "_")) |> Enum.sort()
   end
 
   defp tuples(code) do

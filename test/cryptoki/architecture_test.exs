@@ -180,12 +180,35 @@ defmodule Cryptoki.ArchitectureTest do
     for {name, where} <- Enum.reverse(rows), do: {name, Enum.map(where, &List.last/1)}
   end
 
+  test "who looks for a public module finds it by its name, and nothing else beside it", %{
+    calls: calls
+  } do
+    for module <- Map.keys(calls), file = file(module), not String.starts_with?(file, "mix/") do
+      words = file |> Path.rootname() |> String.replace("_", "")
+      named? = words == module |> inspect() |> String.downcase() |> String.replace(".", "/")
+      assert named? or private?(module), "#{inspect(module)} is public, in #{file}"
+      top? = length(Path.split(file)) <= 2
+
+      refute top? and private?(module) and not within_file?(module),
+             "#{inspect(module)} is private, in #{file}"
+    end
+  end
+
+  defp private?(module), do: match?({:docs_v1, _, _, _, :hidden, _, _}, Code.fetch_docs(module))
+
+  # Of a public module, in its file: `Cryptoki.Error.Text` in error.ex.
+  defp within_file?(module), do: length(Module.split(module)) > 2
+
+  defp file(module),
+    do:
+      module.module_info(:compile)[:source] |> to_string() |> String.split("/lib/") |> List.last()
+
   # The floor of a module, by its file.
   defp floor(module, floors) do
-    source = to_string(module.module_info(:compile)[:source])
+    source = file(module)
 
     place =
-      case source |> String.split("/lib/") |> List.last() |> Path.split() do
+      case Path.split(source) do
         ["cryptoki.ex"] -> "cryptoki.ex"
         ["cryptoki", file] -> file
         ["cryptoki", folder | _file] -> folder <> "/"

@@ -113,7 +113,7 @@ fn model(body: impl Fn() + Sync + Send + 'static) {
     builder.check(body);
 }
 
-/// As `Session::serve_pinned`; `limit` is how many it serves before its own fate ends it.
+/// As `Thread::serve_leased`; `limit` is how many it serves before its own fate ends it.
 fn serve(lease: Lease<Request>, limit: usize) {
     for _ in 0..limit {
         match lease.requests.recv() {
