@@ -11,6 +11,7 @@ defmodule Cryptoki.Elsewhere do
 
   alias Cryptoki.{Chunks, Error, Groups, Instances, Session, Target}
   alias Cryptoki.Elsewhere.{Host, Secrets}
+  alias Cryptoki.Group.Verbs
   alias Cryptoki.Native.Wait
 
   @type verb :: {module, atom, [term]}
@@ -238,26 +239,13 @@ defmodule Cryptoki.Elsewhere do
   # The `timeout:` of a call, which is the last of its arguments, or of the operation that is its first.
   defp given(arguments) do
     options =
-      case {hd(arguments), List.last(arguments)} do
-        {%{session: _, options: %{} = options}, _data} ->
-          options
+      with %{session: _, options: %{} = options} <- hd(arguments),
+           do: options,
+           else: (_hsm -> List.last(arguments))
 
-        {_hsm, %{} = options} when not is_struct(options) ->
-          options
-
-        {_hsm, [{name, _} | _] = options} when is_atom(name) ->
-          if Keyword.keyword?(options), do: Map.new(options), else: %{}
-
-        _none ->
-          %{}
-      end
-
-    case options do
-      %{timeout: timeout} when timeout == :infinity or (is_integer(timeout) and timeout > 0) ->
-        timeout
-
-      _none ->
-        nil
+    case Verbs.option(options, :timeout) do
+      timeout when timeout == :infinity or (is_integer(timeout) and timeout > 0) -> timeout
+      _none -> nil
     end
   end
 

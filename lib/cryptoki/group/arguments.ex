@@ -15,17 +15,8 @@ defmodule Cryptoki.Group.Arguments do
   def keys(_arguments, {_where, _again, [], nil}), do: []
 
   def keys(arguments, {_where, _again, keys, mechanism}) do
-    named(keys, arguments) ++
-      inner(mechanism && at(arguments, mechanism)) ++ second(arguments, keys)
-  end
-
-  defp named([], _arguments), do: []
-
-  defp named([{at, use} | rest], arguments) do
-    case at(arguments, at) do
-      nil -> named(rest, arguments)
-      selector -> [{use, selector} | named(rest, arguments)]
-    end
+    named = for {at, use} <- keys, selector = at(arguments, at), do: {use, selector}
+    named ++ inner(mechanism && at(arguments, mechanism)) ++ second(arguments, keys)
   end
 
   defp at([argument | _rest], 0), do: argument
