@@ -240,11 +240,9 @@ defmodule Cryptoki.IEx do
 
   # `pin: nil` is no login, and not a PIN that is missing.
   defp pin(options, slot, uri) do
-    case Keyword.fetch(options, :pin) do
-      {:ok, nil} -> {:ok, nil}
-      {:ok, pin} -> Opening.pin(slot, uri, %{given: pin, usual: nil, ask: &ask/1})
-      :error -> Opening.pin(slot, uri, %{given: nil, usual: nil, ask: &ask/1})
-    end
+    if Keyword.fetch(options, :pin) == {:ok, nil},
+      do: {:ok, nil},
+      else: Opening.pin(slot, uri, %{given: options[:pin], usual: nil, ask: &ask/1})
   end
 
   defp ask(slot) do

@@ -36,13 +36,8 @@ defmodule Cryptoki.URI.Syntax do
     type: "one of public, private, cert, secret-key, data",
     vendor: "a list of {name, value}, with names that the RFC does not define"
   }
-  @types [
-    {"public", :public},
-    {"private", :private},
-    {"cert", :cert},
-    {"secret-key", :secret_key},
-    {"data", :data}
-  ]
+  in_elixir = &String.to_atom(String.replace(&1, "-", "_"))
+  @types for name <- ~w[public private cert secret-key data], do: {name, in_elixir.(name)}
 
   # What may stand as it is.
   @unreserved Enum.concat([?A..?Z, ?a..?z, ?0..?9, ~c"-._~"])
@@ -51,8 +46,7 @@ defmodule Cryptoki.URI.Syntax do
 
   @attributes for {part, rows} <- [path: @path, query: @query],
                   {name, kind} <- rows,
-                  field = String.to_atom(String.replace(name, "-", "_")),
-                  do: {part, name, field, kind}
+                  do: {part, name, in_elixir.(name), kind}
   @by_name Map.new(@attributes, fn {part, name, field, kind} -> {name, {part, field, kind}} end)
   @by_field for({_part, _name, field, kind} <- @attributes, into: %{}, do: {field, kind})
             |> Map.merge(%{vendor: :vendor, vendor_query: :vendor})
