@@ -115,16 +115,10 @@ impl Channel {
                 at.write_unaligned(descriptor.as_raw_fd());
             }
         }
-        loop {
-            // SAFETY: what the message points to is there until the call is over.
-            let sent = unsafe {
-                libc::sendmsg(self.0.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)
-            };
-            match again(sent) {
-                Some(outcome) => return outcome,
-                None => continue,
-            }
-        }
+        // SAFETY: what the message points to is there until the call is over.
+        counted(|| unsafe {
+            libc::sendmsg(self.0.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)
+        })
     }
 
     /// Receives what there is, up to the size of the room: zero is the end. Waits for it.
@@ -145,30 +139,21 @@ impl Channel {
     pub fn receive_more(&self, bytes: &mut Vec<u8>, most: usize) -> Result<usize> {
         let room = bytes.spare_capacity_mut();
         let most = most.min(room.len());
-        loop {
-            // SAFETY: the spare room is as large as is told, and is only written to.
-            let count =
-                unsafe { libc::recv(self.0.as_raw_fd(), room.as_mut_ptr().cast(), most, 0) };
-            if let Some(outcome) = again(count) {
-                let count = outcome?;
-                // SAFETY: so many bytes behind the others were written just now.
-                unsafe { bytes.set_len(bytes.len() + count) };
-                return Ok(count);
-            }
-        }
+        // SAFETY: the spare room is as large as is told, and is only written to.
+        let count = counted(|| unsafe {
+            libc::recv(self.0.as_raw_fd(), room.as_mut_ptr().cast(), most, 0)
+        })?;
+        // SAFETY: so many bytes behind the others were written just now.
+        unsafe { bytes.set_len(bytes.len() + count) };
+        Ok(count)
     }
 
     fn receive_some(&self, room: &mut [u8], flags: libc::c_int) -> Result<usize> {
-        loop {
-            // SAFETY: the room is as large as is told.
-            let count = unsafe {
-                let at = room.as_mut_ptr().cast();
-                libc::recv(self.0.as_raw_fd(), at, room.len(), flags)
-            };
-            if let Some(outcome) = again(count) {
-                return outcome;
-            }
-        }
+        // SAFETY: the room is as large as is told.
+        counted(|| unsafe {
+            let at = room.as_mut_ptr().cast();
+            libc::recv(self.0.as_raw_fd(), at, room.len(), flags)
+        })
     }
 
     /// Has the kernel say of each message from now on who sends it; systems without that say nothing.
@@ -190,14 +175,10 @@ impl Channel {
         message.msg_iovlen = 1;
         message.msg_control = control.0.as_mut_ptr().cast();
         message.msg_controllen = control.0.len() as _;
-        let count = loop {
-            // SAFETY: what the message points to is there until the call is over.
-            let count =
-                unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut message, CLOSE_ON_EXEC) };
-            if let Some(outcome) = again(count) {
-                break outcome?;
-            }
-        };
+        // SAFETY: what the message points to is there until the call is over.
+        let count = counted(|| unsafe {
+            libc::recvmsg(self.0.as_raw_fd(), &raw mut message, CLOSE_ON_EXEC)
+        })?;
         let mut received = With::default();
         // SAFETY: walks the headers that the kernel has written into the room.
         unsafe {
@@ -277,22 +258,21 @@ fn poll<const N: usize>(ends: [&Channel; N], milliseconds: libc::c_int) -> Resul
         events: libc::POLLIN,
         revents: 0,
     });
-    loop {
-        // SAFETY: as many descriptors as is told.
-        let ready = unsafe { libc::poll(descriptors.as_mut_ptr(), N as _, milliseconds) };
-        if let Some(outcome) = again(ready as isize) {
-            return outcome.map(|ready| ready > 0);
-        }
-    }
+    // SAFETY: as many descriptors as is told.
+    let ready =
+        counted(|| unsafe { libc::poll(descriptors.as_mut_ptr(), N as _, milliseconds) as isize });
+    ready.map(|ready| ready > 0)
 }
 
-/// What a call has counted; none: a signal interrupted it.
-fn again(count: isize) -> Option<Result<usize>> {
-    match usize::try_from(count) {
-        Ok(count) => Some(Ok(count)),
-        Err(_) => {
-            let error = Error::last_os_error();
-            (error.kind() != ErrorKind::Interrupted).then_some(Err(error))
+/// What a call has counted, made again when a signal interrupts it.
+fn counted(mut call: impl FnMut() -> isize) -> Result<usize> {
+    loop {
+        if let Ok(count) = usize::try_from(call()) {
+            return Ok(count);
+        }
+        let error = Error::last_os_error();
+        if error.kind() != ErrorKind::Interrupted {
+            return Err(error);
         }
     }
 }
