@@ -2,7 +2,7 @@
 
 pub use crate::attributes::wanted::Wanted;
 use crate::attributes::wanted::{
-    FUNCTION, TEMPLATES, is_plain, length, question, taken, with_room,
+    FUNCTION, TEMPLATES, is_plain, is_public, length, question, taken, with_room,
 };
 use crate::failure::{Class, Failure, Result};
 use crate::functions::{Functions, buffer, call, refuses_the_question, ulong};
@@ -20,25 +20,9 @@ const SPARE: usize = 1 << 10;
 
 /// From so many on it is worth a question more to learn whether a library has looked at all of them.
 const MANY: usize = 8;
-/// What no token keeps to itself: the reason why there is none of it is that the object has none.
-const PUBLIC: &[CK_ATTRIBUTE_TYPE] = &[
-    ck::CKA_CLASS,
-    ck::CKA_KEY_TYPE,
-    ck::CKA_LABEL,
-    ck::CKA_ID,
-    ck::CKA_UNIQUE_ID,
-    ck::CKA_TOKEN,
-    ck::CKA_MODULUS,
-    ck::CKA_PUBLIC_EXPONENT,
-    ck::CKA_EC_PARAMS,
-    ck::CKA_EC_POINT,
-    ck::CKA_PRIME,
-    ck::CKA_SUBPRIME,
-    ck::CKA_BASE,
-    ck::CKA_PARAMETER_SET,
-    ck::CKA_PUBLIC_KEY_INFO,
-    ck::CKA_CHECK_VALUE,
-];
+
+/// The attributes of an object.
+pub type Attributes = Vec<(CK_ATTRIBUTE_TYPE, Read)>;
 
 /// What is known of attributes, in the order asked; none of what only asking for it alone explains.
 type Known = Vec<Option<Read>>;
@@ -103,7 +87,7 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         object: CK_OBJECT_HANDLE,
         kinds: &[CK_ATTRIBUTE_TYPE],
-    ) -> Result<Vec<(CK_ATTRIBUTE_TYPE, Read)>> {
+    ) -> Result<Attributes> {
         self.attributes_of(session, object, &mut Wanted::new(kinds)?)
     }
 
@@ -113,20 +97,38 @@ impl Functions {
         session: CK_SESSION_HANDLE,
         object: CK_OBJECT_HANDLE,
         wanted: &mut Wanted,
-    ) -> Result<Vec<(CK_ATTRIBUTE_TYPE, Read)>> {
-        if let Some(read) = self.like_those_before(session, object, wanted)? {
+    ) -> Result<Attributes> {
+        let seen = Seen {
+            functions: self,
+            session,
+            object,
+        };
+        seen.attributes(wanted)
+    }
+}
+
+/// An object as a session sees it.
+struct Seen<'f> {
+    functions: &'f Functions,
+    session: CK_SESSION_HANDLE,
+    object: CK_OBJECT_HANDLE,
+}
+
+impl Seen<'_> {
+    fn attributes(&self, wanted: &mut Wanted) -> Result<Attributes> {
+        if let Some(read) = self.like_those_before(wanted)? {
             return Ok(read);
         }
         let kinds = wanted.kinds;
-        let together = match self.in_one_call(session, object, wanted)? {
-            None if is_plain(kinds) => self.lengths_then_values(session, object, kinds)?,
+        let together = match self.in_one_call(wanted)? {
+            None if is_plain(kinds) => self.lengths_then_values(kinds)?,
             together => together,
         };
         let known = together.unwrap_or_else(|| vec![None; kinds.len()]);
         let mut read = Vec::with_capacity(kinds.len());
         let mut first = None;
         for (kind, known) in kinds.iter().zip(known) {
-            let value = known.map_or_else(|| self.one(session, object, *kind), Ok);
+            let value = known.map_or_else(|| self.one(*kind), Ok);
             match value {
                 Ok(value) => read.push((*kind, value)),
                 Err(failure) => {
@@ -144,26 +146,17 @@ impl Functions {
         }
     }
 
-    fn get(
-        &self,
-        session: CK_SESSION_HANDLE,
-        object: CK_OBJECT_HANDLE,
-        asked: &mut [CK_ATTRIBUTE],
-    ) -> Result<()> {
+    fn get(&self, asked: &mut [CK_ATTRIBUTE]) -> Result<()> {
+        let (all, count) = (asked.as_mut_ptr(), ulong(asked.len()));
         call!(
-            self,
-            C_GetAttributeValue(session, object, asked.as_mut_ptr(), ulong(asked.len()))
+            self.functions,
+            C_GetAttributeValue(self.session, self.object, all, count)
         )
     }
 
     /// One call for an object that is taken to have what those before had: each is asked for once, with room or for its
     /// length. `None` where it is another one, or not known to be like them.
-    fn like_those_before(
-        &self,
-        session: CK_SESSION_HANDLE,
-        object: CK_OBJECT_HANDLE,
-        wanted: &mut Wanted,
-    ) -> Result<Option<Vec<(CK_ATTRIBUTE_TYPE, Read)>>> {
+    fn like_those_before(&self, wanted: &mut Wanted) -> Result<Option<Attributes>> {
         let (kinds, asked) = (wanted.kinds, &mut wanted.asked);
         let (Some(room), Some(there)) = (&mut wanted.room, wanted.before.expected()) else {
             return Ok(None);
@@ -182,7 +175,7 @@ impl Functions {
         } else {
             asked.push(question(ck::CKA_CLASS));
         }
-        let none = match self.get(session, object, asked) {
+        let none = match self.get(asked) {
             Ok(()) => Some(false),
             Err(failure) if failure.is(ck::CKR_ATTRIBUTE_TYPE_INVALID) => Some(true),
             Err(failure) if partial(&failure) || of_attribute(&failure).is_some() => None,
@@ -215,12 +208,7 @@ impl Functions {
 
     /// One call for everything. Each is asked for with room, and for its length, which tells what is too long from what
     /// is not there. `None` where the answers do not fit each other, or the library wants to be asked in another way.
-    fn in_one_call(
-        &self,
-        session: CK_SESSION_HANDLE,
-        object: CK_OBJECT_HANDLE,
-        wanted: &mut Wanted,
-    ) -> Result<Option<Known>> {
+    fn in_one_call(&self, wanted: &mut Wanted) -> Result<Option<Known>> {
         let kinds = wanted.kinds;
         let Some(room) = &mut wanted.room else {
             return Ok(None);
@@ -231,7 +219,7 @@ impl Functions {
         asked.extend(kinds.iter().zip(room.chunks_exact_mut(each)).map(with_room));
         asked.extend(lengths.iter().map(|kind| question(*kind)));
         asked.push(question(ck::CKA_CLASS));
-        let told = self.get(session, object, asked);
+        let told = self.get(asked);
         let (with, without) = asked.split_at(kinds.len());
         let complete = match &told {
             Ok(()) => true,
@@ -251,7 +239,7 @@ impl Functions {
             } else {
                 None
             };
-            let public = PUBLIC.contains(&with.type_);
+            let public = is_public(with.type_);
             match (length(with), without) {
                 // Who writes no length leaves that of the room.
                 (Some(written), None) if written < room.len() => Some(Some(taken(room, written))),
@@ -277,23 +265,18 @@ impl Functions {
     }
 
     /// Two calls for everything: how long, then what. `None` where that tells nothing.
-    fn lengths_then_values(
-        &self,
-        session: CK_SESSION_HANDLE,
-        object: CK_OBJECT_HANDLE,
-        kinds: &[CK_ATTRIBUTE_TYPE],
-    ) -> Result<Option<Known>> {
+    fn lengths_then_values(&self, kinds: &[CK_ATTRIBUTE_TYPE]) -> Result<Option<Known>> {
         let mut asked: Vec<CK_ATTRIBUTE> = kinds.iter().map(|kind| question(*kind)).collect();
         if kinds.len() >= MANY {
             // Every object has one: a library that tells its length has gone on to the end.
             asked.push(question(ck::CKA_CLASS));
         }
-        let told = self.get(session, object, &mut asked);
+        let told = self.get(&mut asked);
         let last = asked.split_off(kinds.len());
         match told {
             Ok(()) => {}
             Err(failure) if went_on(&failure, &last) => {
-                return self.those_there(session, object, kinds, asked, &failure);
+                return self.those_there(kinds, asked, &failure);
             }
             Err(failure) if alone(&failure, kinds) || refuses_the_question(&failure) => {
                 return Ok(None);
@@ -303,53 +286,42 @@ impl Functions {
         if asked.iter().any(|attribute| length(attribute).is_none()) {
             return Ok(None);
         }
-        let values = self.values(session, object, asked)?;
+        let values = self.values(asked)?;
         Ok(values.map(|values| values.into_iter().map(Some).collect()))
     }
 
     /// Where only some have a length: the values of those, and of the others why there is none, as far as that is certain.
     fn those_there(
         &self,
-        session: CK_SESSION_HANDLE,
-        object: CK_OBJECT_HANDLE,
         kinds: &[CK_ATTRIBUTE_TYPE],
         asked: Vec<CK_ATTRIBUTE>,
         failure: &Failure,
     ) -> Result<Option<Known>> {
         let there: Vec<bool> = asked.iter().map(|one| length(one).is_some()).collect();
         let asked = asked.into_iter().filter(|one| length(one).is_some());
-        let Some(values) = self.values(session, object, asked.collect())? else {
+        let Some(values) = self.values(asked.collect())? else {
             return Ok(None);
         };
         let mut values = values.into_iter();
         let none = failure.is(ck::CKR_ATTRIBUTE_TYPE_INVALID);
         let known = kinds.iter().zip(there).map(|(kind, there)| match there {
             true => values.next(),
-            false if none && PUBLIC.contains(kind) => Some(Read::Nothing(NoValue::TypeInvalid)),
+            false if none && is_public(*kind) => Some(Read::Nothing(NoValue::TypeInvalid)),
             false => None,
         });
         Ok(Some(known.collect()))
     }
 
     /// The values of attributes whose lengths were told; `None` when they are not given together.
-    fn values(
-        &self,
-        session: CK_SESSION_HANDLE,
-        object: CK_OBJECT_HANDLE,
-        mut asked: Vec<CK_ATTRIBUTE>,
-    ) -> Result<Option<Vec<Read>>> {
+    fn values(&self, mut asked: Vec<CK_ATTRIBUTE>) -> Result<Option<Vec<Read>>> {
         if asked.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        let mut values = Vec::with_capacity(asked.len());
-        for attribute in &mut asked {
-            let Some(value) = room(attribute)? else {
-                return Ok(None);
-            };
-            values.push(value);
-        }
+        let Some(values) = rooms(&mut asked)? else {
+            return Ok(None);
+        };
         let kinds: Vec<_> = asked.iter().map(|attribute| attribute.type_).collect();
-        match self.get(session, object, &mut asked) {
+        match self.get(&mut asked) {
             Ok(()) => {}
             Err(failure) if alone(&failure, &kinds) => return Ok(None),
             Err(failure) => return Err(failure),
@@ -359,14 +331,9 @@ impl Functions {
         read.map(Some)
     }
 
-    fn one(
-        &self,
-        session: CK_SESSION_HANDLE,
-        object: CK_OBJECT_HANDLE,
-        kind: CK_ATTRIBUTE_TYPE,
-    ) -> Result<Read> {
+    fn one(&self, kind: CK_ATTRIBUTE_TYPE) -> Result<Read> {
         let mut asked = [question(kind)];
-        match self.get(session, object, &mut asked) {
+        match self.get(&mut asked) {
             Ok(()) => {}
             // Taken for a buffer that is too small: the length may have been told with it.
             Err(failure) if refuses_the_question(&failure) => {
@@ -376,7 +343,7 @@ impl Functions {
             Err(failure) => return Err(failure),
         }
         if TEMPLATES.contains(&kind) {
-            return self.template(session, object, kind, asked[0].ulValueLen);
+            return self.template(kind, asked[0].ulValueLen);
         }
         let mut told = asked[0].ulValueLen != 0;
         loop {
@@ -384,7 +351,7 @@ impl Functions {
                 return Ok(Read::Nothing(NoValue::Unavailable));
             };
             let given = value.len();
-            match self.get(session, object, &mut asked) {
+            match self.get(&mut asked) {
                 Ok(()) => return cut(&asked[0], value),
                 Err(failure) if failure.is(ck::CKR_BUFFER_TOO_SMALL) && !told => {
                     let more = given.saturating_mul(64).min(LIMIT);
@@ -398,13 +365,7 @@ impl Functions {
     }
 
     /// An array of attributes: its size, then the types and lengths, then the values.
-    fn template(
-        &self,
-        session: CK_SESSION_HANDLE,
-        object: CK_OBJECT_HANDLE,
-        kind: CK_ATTRIBUTE_TYPE,
-        size: CK_ULONG,
-    ) -> Result<Read> {
+    fn template(&self, kind: CK_ATTRIBUTE_TYPE, size: CK_ULONG) -> Result<Read> {
         if size == ck::CK_UNAVAILABLE_INFORMATION {
             return Ok(Read::Nothing(NoValue::Unavailable));
         }
@@ -424,17 +385,13 @@ impl Functions {
             pValue: inner.as_mut_ptr().cast(),
             ulValueLen: size,
         }];
-        self.get(session, object, &mut outer)?;
-        let mut values: Vec<Secret> = Vec::with_capacity(count);
-        for attribute in &mut inner {
-            let Some(value) = room(attribute)? else {
-                return Ok(Read::Nothing(NoValue::Unavailable));
-            };
-            values.push(value);
-        }
+        self.get(&mut outer)?;
+        let Some(values) = rooms(&mut inner)? else {
+            return Ok(Read::Nothing(NoValue::Unavailable));
+        };
         outer[0].pValue = inner.as_mut_ptr().cast();
         outer[0].ulValueLen = size;
-        self.get(session, object, &mut outer)?;
+        self.get(&mut outer)?;
         let mut read = Vec::with_capacity(count);
         for (attribute, value) in inner.iter().zip(values) {
             read.push((attribute.type_, cut(attribute, value)?));
@@ -458,6 +415,11 @@ fn room(attribute: &mut CK_ATTRIBUTE) -> Result<Option<Secret>> {
     attribute.pValue = value.as_mut_ptr().cast();
     attribute.ulValueLen = ulong(length);
     Ok(Some(value))
+}
+
+/// The same for several; `None` when one of them has no value.
+fn rooms(attributes: &mut [CK_ATTRIBUTE]) -> Result<Option<Vec<Secret>>> {
+    attributes.iter_mut().map(room).collect()
 }
 
 fn cut(attribute: &CK_ATTRIBUTE, mut value: Secret) -> Result<Read> {

@@ -1,15 +1,13 @@
 //! What operations answer.
 
 use crate::library::info::SessionInfo;
+use cryptoki_ffi::attributes::Attributes;
 use cryptoki_ffi::failure::Result;
 use cryptoki_ffi::output::Output;
-use cryptoki_ffi::values::{Handle, Read, Secret};
+use cryptoki_ffi::values::{Handle, Secret};
 use cryptoki_ffi::wire::{Many, in_one_piece, many, nested};
-use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_ULONG};
+use cryptoki_sys::CK_ULONG;
 use serde::{Deserialize, Deserializer, Serialize};
-
-/// The attributes of an object.
-pub type Attributes = Vec<(CK_ATTRIBUTE_TYPE, Read)>;
 
 fn each<'de, D: Deserializer<'de>>(
     from: D,

@@ -1,10 +1,11 @@
 //! Whether an answer is one to what was asked: another process may send any.
 
 use crate::control::jobs::{Job, Told};
-use crate::operation::answer::{Answer, Attributes};
+use crate::operation::answer::Answer;
 use crate::operation::operation::Operation;
 use crate::process::link::Broken;
 use crate::process::wire::{Ask, Notice, Noticed, Order};
+use cryptoki_ffi::attributes::Attributes;
 use cryptoki_ffi::failure::Result;
 use cryptoki_sys::CK_ULONG;
 

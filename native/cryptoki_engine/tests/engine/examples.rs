@@ -9,7 +9,7 @@ use cryptoki_engine::library::info::{
 use cryptoki_engine::library::initialization::Settings;
 use cryptoki_engine::library::numbers::Standing;
 use cryptoki_engine::library::token_in_slot::TokenInSlot;
-use cryptoki_engine::operation::answer::{Answer, Attributes};
+use cryptoki_engine::operation::answer::Answer;
 use cryptoki_engine::operation::begun::Begun;
 use cryptoki_engine::operation::login::Login;
 use cryptoki_engine::operation::operation::{Key, Operation};
@@ -19,6 +19,7 @@ use cryptoki_engine::process::wire::{
 };
 use cryptoki_engine::session::status::{End, Event};
 use cryptoki_engine::site::State;
+use cryptoki_ffi::attributes::Attributes;
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::dual::Dual;
 use cryptoki_ffi::failure::{Failure, Reason, Result};

@@ -27,7 +27,7 @@ pub const TEMPLATES: &[CK_ATTRIBUTE_TYPE] = &[
     ck::CKA_DECAPSULATE_TEMPLATE,
 ];
 
-/// Those that have no more than a few bytes, or no more than a key has: 32 768 bits.
+/// Of what no token keeps to itself, that which has no more than a few bytes, or no more than a key has: 32 768 bits.
 const SHORT: &[CK_ATTRIBUTE_TYPE] = &[
     ck::CKA_CLASS,
     ck::CKA_KEY_TYPE,
@@ -42,6 +42,19 @@ const SHORT: &[CK_ATTRIBUTE_TYPE] = &[
     ck::CKA_PARAMETER_SET,
     ck::CKA_CHECK_VALUE,
 ];
+
+/// What else no token keeps to itself.
+const PUBLIC: &[CK_ATTRIBUTE_TYPE] = &[
+    ck::CKA_LABEL,
+    ck::CKA_ID,
+    ck::CKA_UNIQUE_ID,
+    ck::CKA_PUBLIC_KEY_INFO,
+];
+
+/// Whether no token keeps it to itself: the reason why there is none of it is that the object has none.
+pub fn is_public(kind: CK_ATTRIBUTE_TYPE) -> bool {
+    SHORT.contains(&kind) || PUBLIC.contains(&kind)
+}
 
 /// A request for the length of an attribute.
 pub fn question(kind: CK_ATTRIBUTE_TYPE) -> CK_ATTRIBUTE {
