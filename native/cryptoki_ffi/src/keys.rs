@@ -85,89 +85,66 @@ impl Functions {
         Ok((valid("C_GenerateKeyPair", public_key)?, private_key))
     }
 
-    /// `C_WrapKey`.
+    /// `C_WrapKey`, or `C_WrapKeyAuthenticated` (3.2) with associated data.
     pub fn wrap_key(
         &self,
         session: CK_SESSION_HANDLE,
         mechanism: &Mechanism,
         wrapping: CK_OBJECT_HANDLE,
         key: CK_OBJECT_HANDLE,
+        associated: Option<&[u8]>,
     ) -> Result<Wrapped> {
         let mut memory = MechanismMemory::new(mechanism)?;
         let mechanism = memory.pointer();
-        let wrapped = filled!(self, sizes::WRAPPED, |out, room| C_WrapKey(
-            session, mechanism, wrapping, key, out, room
-        ))?;
+        let wrapped = match associated {
+            None => filled!(self, sizes::WRAPPED, |out, room| C_WrapKey(
+                session, mechanism, wrapping, key, out, room
+            )),
+            Some(associated) => {
+                let (more, length) = (input(associated), ulong(associated.len()));
+                filled!(self, sizes::WRAPPED, |out, room| C_WrapKeyAuthenticated(
+                    session, mechanism, wrapping, key, more, length, out, room
+                ))
+            }
+        }?;
         Ok((wrapped, memory.rewritten()))
     }
 
-    /// `C_UnwrapKey`.
+    /// `C_UnwrapKey`, or `C_UnwrapKeyAuthenticated` (3.2) with associated data.
     pub fn unwrap_key(
         &self,
         session: CK_SESSION_HANDLE,
         mechanism: &Mechanism,
         unwrapping: CK_OBJECT_HANDLE,
         wrapped: &[u8],
+        associated: Option<&[u8]>,
         template: &Template,
     ) -> Result<CK_OBJECT_HANDLE> {
-        let mut mechanism = MechanismMemory::new(mechanism)?;
-        let mut template = TemplateMemory::new(template)?;
-        let (attributes, count) = template.pointer();
-        made!(self, |key| C_UnwrapKey(
-            session,
-            mechanism.pointer(),
-            unwrapping,
-            input(wrapped),
-            ulong(wrapped.len()),
-            attributes,
-            count,
-            key
-        ))
-    }
-
-    /// `C_WrapKeyAuthenticated` (3.2).
-    pub fn wrap_key_authenticated(
-        &self,
-        session: CK_SESSION_HANDLE,
-        mechanism: &Mechanism,
-        wrapping: CK_OBJECT_HANDLE,
-        key: CK_OBJECT_HANDLE,
-        associated: &[u8],
-    ) -> Result<Wrapped> {
         let mut memory = MechanismMemory::new(mechanism)?;
         let mechanism = memory.pointer();
-        let (more, length) = (input(associated), ulong(associated.len()));
-        let wrapped = filled!(self, sizes::WRAPPED, |out, room| C_WrapKeyAuthenticated(
-            session, mechanism, wrapping, key, more, length, out, room
-        ))?;
-        Ok((wrapped, memory.rewritten()))
-    }
-
-    /// `C_UnwrapKeyAuthenticated` (3.2).
-    pub fn unwrap_key_authenticated(
-        &self,
-        session: CK_SESSION_HANDLE,
-        mechanism: &Mechanism,
-        unwrapping: CK_OBJECT_HANDLE,
-        wrapped: &[u8],
-        associated: &[u8],
-        template: &Template,
-    ) -> Result<CK_OBJECT_HANDLE> {
-        let mut mechanism = MechanismMemory::new(mechanism)?;
         let mut template = TemplateMemory::new(template)?;
         let (attributes, count) = template.pointer();
-        made!(self, |key| C_UnwrapKeyAuthenticated(
-            session,
-            mechanism.pointer(),
-            unwrapping,
-            input(wrapped),
-            ulong(wrapped.len()),
-            attributes,
-            count,
-            input(associated),
-            ulong(associated.len()),
-            key
-        ))
+        let (bytes, length) = (input(wrapped), ulong(wrapped.len()));
+        match associated {
+            None => made!(self, |key| C_UnwrapKey(
+                session, mechanism, unwrapping, bytes, length, attributes, count, key
+            )),
+            Some(associated) => {
+                let (more, more_length) = (input(associated), ulong(associated.len()));
+                made!(self, |key| C_UnwrapKeyAuthenticated(
+                    session,
+                    mechanism,
+                    unwrapping,
+                    bytes,
+                    length,
+                    attributes,
+                    count,
+                    more,
+                    more_length,
+                    key
+                ))
+            }
+        }
     }
 
     /// `C_DeriveKey`.

@@ -27,25 +27,17 @@ pub fn generate_pair(
     Ok(Answer::Pair(public_key, at.made(private_key, private)))
 }
 
-/// `C_WrapKey`
-pub fn wrap(at: &mut At, mechanism: &Mechanism, wrapping: Handle, key: Handle) -> Result<Answer> {
-    let (wrapped, own_iv) = at.call(|functions, session| {
-        functions.wrap_key(session, mechanism, wrapping.number, key.number)
-    })?;
-    Ok(with(Answer::Bytes(wrapped.into()), own_iv))
-}
-
-/// `C_WrapKeyAuthenticated` (3.2)
-pub fn wrap_authenticated(
+/// `C_WrapKey`, or `C_WrapKeyAuthenticated` (3.2) with associated data.
+pub fn wrap(
     at: &mut At,
     mechanism: &Mechanism,
     wrapping: Handle,
     key: Handle,
-    associated: &[u8],
+    associated: Option<&[u8]>,
 ) -> Result<Answer> {
+    let (wrapping, key) = (wrapping.number, key.number);
     let (wrapped, own_iv) = at.call(|functions, session| {
-        let (wrapping, key) = (wrapping.number, key.number);
-        functions.wrap_key_authenticated(session, mechanism, wrapping, key, associated)
+        functions.wrap_key(session, mechanism, wrapping, key, associated)
     })?;
     Ok(with(Answer::Bytes(wrapped.into()), own_iv))
 }

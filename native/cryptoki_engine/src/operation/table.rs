@@ -82,17 +82,16 @@ macro_rules! operations {
             generate_key_pair(mechanism: Mechanism, public: Template, private: Template) makes [C_GenerateKeyPair]
                 |at| keys::generate_pair(at, mechanism, public, private);
             wrap_key(mechanism: Mechanism, wrapping: Handle, key: Handle) works [C_WrapKey]
-                |at| keys::wrap(at, mechanism, *wrapping, *key);
+                |at| keys::wrap(at, mechanism, *wrapping, *key, None);
             unwrap_key(mechanism: Mechanism, unwrapping: Handle, wrapped: Data, template: Template) makes [C_UnwrapKey]
-                |at| at.makes(template, |functions, session| functions.unwrap_key(session, mechanism, unwrapping.number, wrapped, template));
+                |at| at.makes(template, |functions, session| functions.unwrap_key(session, mechanism, unwrapping.number, wrapped, None, template));
             wrap_key_authenticated(mechanism: Mechanism, wrapping: Handle, key: Handle, associated: Data) works
                 [C_WrapKeyAuthenticated]
-                |at| keys::wrap_authenticated(at, mechanism, *wrapping, *key, associated);
+                |at| keys::wrap(at, mechanism, *wrapping, *key, Some(associated));
             unwrap_key_authenticated(mechanism: Mechanism, unwrapping: Handle, wrapped: Data, associated: Data, template: Template)
                 makes [C_UnwrapKeyAuthenticated]
                 |at| at.makes(template, |functions, session| {
-                    let key = unwrapping.number;
-                    functions.unwrap_key_authenticated(session, mechanism, key, wrapped, associated, template)
+                    functions.unwrap_key(session, mechanism, unwrapping.number, wrapped, Some(associated), template)
                 });
             derive_key(mechanism: Mechanism, base: Handle, template: Template) makes [C_DeriveKey]
                 |at| at.makes(template, |functions, session| functions.derive_key(session, mechanism, base.number, template));

@@ -48,12 +48,12 @@ fn keys() {
         f.derive_key(S, &mechanism(), K, &template(b"a"))
     });
     asks("C_UnwrapKey 7 99 iv 21 data 3=a", 101, |f| {
-        f.unwrap_key(S, &mechanism(), K, b"data", &template(b"a"))
+        f.unwrap_key(S, &mechanism(), K, b"data", None, &template(b"a"))
     });
     asks(
         "C_WrapKey 7 99 iv 21 22 room",
         (b"C_WrapKey".to_vec(), None),
-        |f| f.wrap_key(S, &mechanism(), K, L),
+        |f| f.wrap_key(S, &mechanism(), K, L, None),
     );
     asks("C_DecapsulateKey 7 99 iv 21 3=a data", 101, |f| {
         f.decapsulate_key(S, &mechanism(), K, b"data", &template(b"a"))
@@ -66,12 +66,12 @@ fn keys() {
     asks(
         "C_WrapKeyAuthenticated 7 99 iv 21 22 more room",
         wrapped,
-        |f| f.wrap_key_authenticated(S, &mechanism(), K, L, b"more"),
+        |f| f.wrap_key(S, &mechanism(), K, L, Some(b"more")),
     );
     asks(
         "C_UnwrapKeyAuthenticated 7 99 iv 21 data 3=a more",
         101,
-        |f| f.unwrap_key_authenticated(S, &mechanism(), K, b"data", b"more", &template(b"a")),
+        |f| f.unwrap_key(S, &mechanism(), K, b"data", Some(b"more"), &template(b"a")),
     );
 }
 
@@ -115,10 +115,10 @@ fn no_object_has_the_handle_0() {
         &|f| misbehaved(f.generate_key(S, &mechanism(), &a)),
         &|f| misbehaved(f.generate_key_pair(S, &mechanism(), &a, &a)),
         &|f| misbehaved(f.derive_key(S, &mechanism(), K, &a)),
-        &|f| misbehaved(f.unwrap_key(S, &mechanism(), K, b"", &a)),
+        &|f| misbehaved(f.unwrap_key(S, &mechanism(), K, b"", None, &a)),
         &|f| misbehaved(f.encapsulate_key(S, &mechanism(), K, &a)),
         &|f| misbehaved(f.decapsulate_key(S, &mechanism(), K, b"", &a)),
-        &|f| misbehaved(f.unwrap_key_authenticated(S, &mechanism(), K, b"", b"", &a)),
+        &|f| misbehaved(f.unwrap_key(S, &mechanism(), K, b"", Some(b""), &a)),
     ];
     hand_out(0);
     for (n, call) in calls.iter().enumerate() {
