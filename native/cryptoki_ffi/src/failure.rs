@@ -2,6 +2,8 @@
 
 use crate::names::NAMES;
 use cryptoki_sys::CK_RV;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error as NoName, StrDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::LazyLock;
 use thiserror::Error;
@@ -116,7 +118,8 @@ fn is_login(function: &str) -> bool {
 }
 
 /// What a return value means for the pool. The session thread and the Elixir side both act on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Class {
     /// The session was gone before the call: reopen, run the request again once.
     Session,
@@ -149,7 +152,8 @@ static TABLE: LazyLock<Vec<(CK_RV, Class)>> = LazyLock::new(|| {
 fn row(row: &str) -> Option<(CK_RV, Class)> {
     let mut columns = row.split_whitespace();
     let code = columns.next()?.strip_prefix("0x")?;
-    let class = Class::named(columns.nth(1)?)?;
+    let name: StrDeserializer<NoName> = columns.nth(1)?.into_deserializer();
+    let class = Class::deserialize(name).ok()?;
     Some((CK_RV::from_str_radix(code, 16).ok()?, class))
 }
 
@@ -164,22 +168,6 @@ impl Class {
             .iter()
             .find(|(code, _)| *code == rv)
             .map_or(Class::Other, |(_, class)| *class)
-    }
-
-    fn named(name: &str) -> Option<Self> {
-        let class = match name {
-            "session" => Class::Session,
-            "session_closed" => Class::SessionClosed,
-            "login" => Class::Login,
-            "absent" => Class::Absent,
-            "operation_active" => Class::OperationActive,
-            "pin" => Class::Pin,
-            "device" => Class::Device,
-            "not_initialized" => Class::NotInitialized,
-            "other" => Class::Other,
-            _ => return None,
-        };
-        Some(class)
     }
 }
 

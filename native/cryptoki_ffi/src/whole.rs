@@ -34,13 +34,11 @@ fn wanted(head: &[u8]) -> Option<u64> {
 }
 
 fn word(head: &[u8], at: usize) -> Option<u64> {
-    let bytes = head.get(at..at.checked_add(8)?)?;
-    Some(u64::from_le_bytes(bytes.try_into().ok()?))
+    Some(u64::from_le_bytes(*head.get(at..)?.first_chunk()?))
 }
 
 fn half(head: &[u8], at: usize) -> Option<u16> {
-    let bytes = head.get(at..at.checked_add(2)?)?;
-    Some(u16::from_le_bytes(bytes.try_into().ok()?))
+    Some(u16::from_le_bytes(*head.get(at..)?.first_chunk()?))
 }
 
 #[cfg(test)]
