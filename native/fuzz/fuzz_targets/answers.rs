@@ -4,6 +4,7 @@
 
 use cryptoki_ffi::crypto::Kind;
 use cryptoki_ffi::functions::Functions;
+use cryptoki_ffi::output::Output;
 use cryptoki_ffi::values::{Mechanism, Parameter};
 use cryptoki_sys as ck;
 use cryptoki_sys::*;
@@ -204,6 +205,10 @@ fn bounded<T, E>(answer: Result<Vec<T>, E>, given: usize) {
     }
 }
 
+fn written<E>(answer: Result<Output, E>, given: usize) {
+    bounded(answer.map(Output::own), given);
+}
+
 fuzz_target!(|data: &[u8]| {
     let functions = &*FUNCTIONS;
     let none = Mechanism {
@@ -218,14 +223,15 @@ fuzz_target!(|data: &[u8]| {
         match byte() % 14 {
             0 => bounded(functions.slots(true), 0),
             1 => bounded(functions.mechanisms(0), 0),
-            2 => bounded(functions.single(Kind::Sign, 0, 1, &input), input.len()),
-            3 => bounded(functions.single(Kind::Encrypt, 0, 1, &input), input.len()),
-            4 => bounded(functions.single(Kind::Decrypt, 0, 1, &input), input.len()),
-            5 => bounded(functions.single(Kind::Digest, 0, 1, &input), input.len()),
+            which @ 2..=5 => {
+                let kinds = [Kind::Sign, Kind::Encrypt, Kind::Decrypt, Kind::Digest];
+                let kind = kinds[usize::from(which) - 2];
+                written(functions.single(kind, 0, 1, &input), input.len());
+            }
             6 => drop(functions.update(Kind::Encrypt, 1, &input)),
-            7 => bounded(functions.finish(Kind::Decrypt, 0, 1, input.len()), input.len()),
+            7 => written(functions.finish(Kind::Decrypt, 0, 1, input.len()), input.len()),
             8 => bounded(functions.operation_state(1), 0),
-            9 => bounded(functions.wrap_key(1, &none, 1, 2), 0),
+            9 => bounded(functions.wrap_key(1, &none, 1, 2, None).map(|(wrapped, _)| wrapped), 0),
             10 => drop(functions.encapsulate_key(1, &none, 1, &template)),
             11 => bounded(functions.find_next(1, input.len()), input.len()),
             12 => drop(functions.generate_key(1, &none, &template)),
