@@ -30,7 +30,7 @@ struct Library {
 impl Library {
     fn with_session() -> (Arc<Self>, u64) {
         let library = Arc::new(Self {
-            claims: Claims::new(),
+            claims: Claims::default(),
             session: AtomicU64::new(1),
             inside: AtomicUsize::new(0),
             closes: AtomicUsize::new(0),
@@ -146,7 +146,7 @@ fn nobody_has_anything_after_all_is_forgotten() {
 #[test]
 fn a_handle_belongs_to_one_claim_until_it_is_closed() {
     loom::model(|| {
-        let claims = Claims::new();
+        let claims = Claims::default();
         let first = claims.take(HANDLE, 0).number;
         assert!(claims.any() && claims.owns(HANDLE, first));
         assert!(!claims.owns(HANDLE, first + 1));

@@ -3,6 +3,7 @@
 //! `tests/door.rs` checks every interleaving.
 
 use super::sync::{AtomicBool, AtomicUsize, Condvar, Mutex, MutexGuard, SeqCst, ThreadId, current};
+use std::sync::PoisonError;
 
 /// What somebody finds who wants to come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,17 +91,12 @@ impl Door {
     pub fn wait_for_resume(&self) {
         let mut pauser = self.pauser();
         while pauser.is_some() {
-            pauser = match self.resumed.wait(pauser) {
-                Ok(guard) => guard,
-                Err(poisoned) => poisoned.into_inner(),
-            };
+            let waited = self.resumed.wait(pauser);
+            pauser = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     fn pauser(&self) -> MutexGuard<'_, Option<ThreadId>> {
-        match self.pauser.lock() {
-            Ok(guard) => guard,
-            Err(poisoned) => poisoned.into_inner(),
-        }
+        self.pauser.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
 //! What can be asked of a library beside the operations of its sessions.
 
+use crate::control::administration;
 use crate::control::task::on_control;
-use crate::control::{administration, users};
 use crate::inject;
 use crate::library::info::{self, LibraryInfo, MechanismInfo, Presence, Slot, Token};
 use crate::library::initialization::Initialization;
@@ -140,7 +140,7 @@ impl Job {
                 info::poll(functions).map(Told::Presence)
             }
             Job::Events => Ok(Told::Events(library.take_slot_events())),
-            Job::Reinitialize => users::reinitialize(library, state).map(|()| Told::Done),
+            Job::Reinitialize => state.reinitialize(library).map(|()| Told::Done),
         }
     }
 

@@ -60,7 +60,7 @@ impl Drop for Attached {
 fn detach(library: &Library, state: &mut Initialization) -> Result<()> {
     guarded(|| {
         inject::place("control detach");
-        Users { library, state }.detach()
+        state.detach(library)
     })
     .unwrap_or_else(|| Err(panic_failure()))
 }
@@ -71,11 +71,7 @@ pub fn attach(library: Arc<Library>, request: Arc<Request<Settings, Attached>>) 
     library
         .lanes
         .tell(on_control(request, move |state, settings| {
-            Users {
-                library: &of,
-                state,
-            }
-            .attach(settings)?;
+            state.attach(&of, settings)?;
             Ok(Attached {
                 library: of,
                 attached: AtomicBool::new(true),
@@ -83,47 +79,34 @@ pub fn attach(library: Arc<Library>, request: Arc<Request<Settings, Attached>>) 
         }));
 }
 
-/// Initialises the library anew, see [`Users::reinitialize`].
-pub fn reinitialize(library: &Library, state: &mut Initialization) -> Result<()> {
-    Users { library, state }.reinitialize()
-}
-
-struct Users<'a> {
-    library: &'a Library,
-    state: &'a mut Initialization,
-}
-
-impl Users<'_> {
-    fn attach(&mut self, settings: Settings) -> Result<()> {
-        if !self.is_alive() {
-            self.initialize(settings)?;
-        } else if self.settings_differ(&settings) {
-            self.change_settings(settings)?;
-        }
-        self.library.functions.gate.open();
-        self.state.users += 1;
-        Ok(())
-    }
-
-    fn settings_differ(&self, settings: &Settings) -> bool {
-        self.state
+impl Initialization {
+    fn attach(&mut self, library: &Library, settings: Settings) -> Result<()> {
+        if !self.is_alive(library) {
+            self.initialize(library, settings)?;
+        } else if self
             .now
             .as_ref()
-            .is_some_and(|known| known.settings != *settings)
+            .is_some_and(|known| known.settings != settings)
+        {
+            self.change_settings(library, settings)?;
+        }
+        library.functions.gate.open();
+        self.users += 1;
+        Ok(())
     }
 
     /// A library that nobody uses may still be initialised: calls were in flight when its last user
     /// went.
-    fn change_settings(&mut self, settings: Settings) -> Result<()> {
-        let adopted = self.state.now.as_ref().is_some_and(|known| known.adopted);
-        let gate = &self.library.functions.gate;
-        if self.state.users == 0 && !adopted {
+    fn change_settings(&mut self, library: &Library, settings: Settings) -> Result<()> {
+        let adopted = self.now.as_ref().is_some_and(|known| known.adopted);
+        let gate = &library.functions.gate;
+        if self.users == 0 && !adopted {
             gate.close();
             if gate.wait_until_idle(PATIENCE) {
-                self.state.now = None;
+                self.now = None;
                 // Whatever it says: it is initialised again at once.
-                let _ = self.finalize();
-                return self.initialize(settings);
+                let _ = self.finalize(library);
+                return self.initialize(library, settings);
             }
         }
         Err(Failure::own(
@@ -133,88 +116,75 @@ impl Users<'_> {
     }
 
     /// Whether the library is initialised: somebody else may have finalised it.
-    fn is_alive(&self) -> bool {
-        if self.state.now.is_none() {
+    fn is_alive(&self, library: &Library) -> bool {
+        if self.now.is_none() {
             return false;
         }
-        let gate = &self.library.functions.gate;
-        gate.open();
-        match self.library.functions.info() {
-            Err(failure) => !failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED),
-            Ok(_) => true,
-        }
+        library.functions.gate.open();
+        !is_finalized(library)
     }
 
-    fn initialize(&mut self, settings: Settings) -> Result<()> {
+    fn initialize(&mut self, library: &Library, settings: Settings) -> Result<()> {
         let reserved = settings.init_args.as_deref().map(kept);
-        let gate = &self.library.functions.gate;
+        let gate = &library.functions.gate;
         gate.serialize(settings.serialized);
         // Before anybody comes in.
-        self.library.forget_all_sessions();
+        library.forget_all_sessions();
         gate.open();
-        match self.call_initialize(reserved, &settings.environment) {
-            Ok(adopted) => {
-                self.state.now = Some(Initialized {
-                    settings,
-                    reserved,
-                    adopted,
-                });
-                Ok(())
-            }
-            Err(failure) => {
-                if self.state.users == 0 {
-                    self.library.functions.gate.close();
-                }
-                Err(failure)
-            }
+        let answer = self.call_initialize(library, reserved, &settings.environment);
+        if answer.is_err() && self.users == 0 {
+            gate.close();
         }
+        self.now = Some(Initialized {
+            adopted: answer?,
+            settings,
+            reserved,
+        });
+        Ok(())
     }
 
     /// `C_Initialize`; whether somebody else had done it.
     fn call_initialize(
         &mut self,
+        library: &Library,
         reserved: Option<&'static CStr>,
         environment: &Variables,
     ) -> Result<bool> {
         let set = Set::new(environment)?;
-        let answer = self.library.functions.initialize(reserved);
+        let answer = library.functions.initialize(reserved);
         drop(set);
         // After C_Initialize, so that it runs before the destructors registered there.
         exit::hook();
-        let adopted = match answer {
+        match answer {
             Ok(()) => {
-                self.state.left = false;
-                false
+                self.left = false;
+                Ok(false)
             }
-            Err(failure) if failure.is(ck::CKR_CRYPTOKI_ALREADY_INITIALIZED) => !self.state.left,
-            Err(failure) => return Err(failure),
-        };
-        Ok(adopted)
+            Err(failure) if failure.is(ck::CKR_CRYPTOKI_ALREADY_INITIALIZED) => Ok(!self.left),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// `C_Finalize`, of a library that we have initialised.
-    fn finalize(&mut self) -> Result<()> {
-        let answer = match self.library.functions.finalize() {
+    fn finalize(&mut self, library: &Library) -> Result<()> {
+        let answer = match library.functions.finalize() {
             // A failed attempt to initialise it anew, or somebody else, has done it.
             Err(failure) if failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED) => Ok(()),
             answer => answer,
         };
-        self.state.left = answer.is_err();
+        self.left = answer.is_err();
         answer
     }
 
     /// Initialises the library anew, when nobody can mind: it says itself that it is not
     /// initialised, or nobody has a session. Whoever comes meanwhile waits, and the sessions there
     /// are learn that they are void from their claims. After a failure it can be tried again.
-    fn reinitialize(&mut self) -> Result<()> {
-        let functions = &self.library.functions;
-        let finalized = functions
-            .info()
-            .is_err_and(|failure| failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED));
-        let Some(known) = &self.state.now else {
+    pub fn reinitialize(&mut self, library: &Library) -> Result<()> {
+        let finalized = is_finalized(library);
+        let Some(known) = &self.now else {
             return Err(Failure::own(Reason::Shutdown, "the library is shut down"));
         };
-        if !finalized && self.library.has_sessions() {
+        if !finalized && library.claims.any() {
             return Err(Failure::own(
                 Reason::Busy,
                 "the library is not initialised anew while there are sessions of it",
@@ -227,39 +197,31 @@ impl Users<'_> {
             ));
         }
         let (reserved, environment) = (known.reserved, known.settings.environment.clone());
-        let library = self.library;
         let answer = library.functions.gate.alone(PATIENCE, || {
             library.forget_all_sessions();
             if !finalized {
                 // Whatever it says: it is asked because it is in trouble.
-                let _ = self.finalize();
+                let _ = self.finalize(library);
             }
-            self.call_initialize(reserved, &environment)
+            self.call_initialize(library, reserved, &environment)
         });
-        match answer {
-            Some(Ok(adopted)) => {
-                if let Some(known) = &mut self.state.now {
-                    known.adopted = adopted;
-                }
-                Ok(())
-            }
-            Some(Err(failure)) => Err(failure),
-            None => Err(Failure::own(
-                Reason::Busy,
-                "calls are still in flight: the library was not initialised anew",
-            )),
+        let why = "calls are still in flight: the library was not initialised anew";
+        let adopted = answer.unwrap_or_else(|| Err(Failure::own(Reason::Busy, why)))?;
+        if let Some(known) = &mut self.now {
+            known.adopted = adopted;
         }
+        Ok(())
     }
 
-    fn detach(&mut self) -> Result<()> {
-        self.state.users = self.state.users.saturating_sub(1);
-        let Some(initialized) = &self.state.now else {
+    fn detach(&mut self, library: &Library) -> Result<()> {
+        self.users = self.users.saturating_sub(1);
+        let Some(initialized) = &self.now else {
             return Ok(());
         };
-        if self.state.users > 0 {
+        if self.users > 0 {
             return Ok(());
         }
-        let functions = &self.library.functions;
+        let functions = &library.functions;
         functions.gate.close();
         if !functions.gate.wait_until_idle(PATIENCE) {
             // C_Finalize under a call in flight is a crash; the library stays initialised.
@@ -268,13 +230,19 @@ impl Users<'_> {
                 "calls are still in flight: C_Finalize was left out",
             ));
         }
-        self.library.forget_all_sessions();
+        library.forget_all_sessions();
         if initialized.adopted {
             return Ok(());
         }
-        self.state.now = None;
-        self.finalize()
+        self.now = None;
+        self.finalize(library)
     }
+}
+
+/// Whether the library says that it is not initialised.
+fn is_finalized(library: &Library) -> bool {
+    let answer = library.functions.info();
+    answer.is_err_and(|failure| failure.is(ck::CKR_CRYPTOKI_NOT_INITIALIZED))
 }
 
 /// A string that is there for as long as the process, once however often it is asked for.

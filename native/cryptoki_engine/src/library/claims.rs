@@ -6,6 +6,7 @@
 
 use super::sync::{Condvar, Mutex, MutexGuard};
 use std::collections::HashMap;
+use std::sync::PoisonError;
 
 /// A handle's owner.
 struct Entry {
@@ -25,6 +26,7 @@ struct Entries {
 }
 
 /// The claims on the handles of one library.
+#[derive(Default)]
 pub struct Claims {
     entries: Mutex<Entries>,
     closed: Condvar,
@@ -40,14 +42,6 @@ pub struct Claim {
 }
 
 impl Claims {
-    /// Of nobody on nothing.
-    pub fn new() -> Self {
-        Self {
-            entries: Mutex::new(Entries::default()),
-            closed: Condvar::new(),
-        }
-    }
-
     /// How many sessions were closed so far: to be asked before one is opened.
     pub fn count_closed(&self) -> u64 {
         self.lock().closed
@@ -62,10 +56,8 @@ impl Claims {
             .get(&handle)
             .is_some_and(|entry| entry.closing && entry.users == 0)
         {
-            all = match self.closed.wait(all) {
-                Ok(guard) => guard,
-                Err(poisoned) => poisoned.into_inner(),
-            };
+            let waited = self.closed.wait(all);
+            all = waited.unwrap_or_else(PoisonError::into_inner);
         }
         let doubtful = all.closed != closed_before;
         all.last += 1;
@@ -98,12 +90,9 @@ impl Claims {
     /// Ends it; true: the session is to be closed, here and now, and then [`Claims::closed`].
     pub fn leave(&self, handle: u64, claim: u64) -> bool {
         let mut all = self.lock();
-        let Some(entry) = all.entries.get_mut(&handle) else {
+        let Some(entry) = all.of(handle, claim) else {
             return false;
         };
-        if entry.claim != claim {
-            return false;
-        }
         entry.users -= 1;
         entry.closing && entry.users == 0
     }
@@ -124,11 +113,7 @@ impl Claims {
     pub fn closed(&self, handle: u64, claim: u64) {
         let mut all = self.lock();
         all.closed += 1;
-        if all
-            .entries
-            .get(&handle)
-            .is_some_and(|entry| entry.claim == claim)
-        {
+        if all.of(handle, claim).is_some() {
             all.entries.remove(&handle);
         }
         self.closed.notify_all();
@@ -146,23 +131,17 @@ impl Claims {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        match self.entries.lock() {
-            Ok(guard) => guard,
-            Err(poisoned) => poisoned.into_inner(),
-        }
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Entries {
-    fn own(&mut self, handle: u64, claim: u64) -> Option<&mut Entry> {
-        self.entries
-            .get_mut(&handle)
-            .filter(|entry| entry.claim == claim && !entry.closing)
+    fn of(&mut self, handle: u64, claim: u64) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(&handle);
+        entry.filter(|entry| entry.claim == claim)
     }
-}
 
-impl Default for Claims {
-    fn default() -> Self {
-        Self::new()
+    fn own(&mut self, handle: u64, claim: u64) -> Option<&mut Entry> {
+        self.of(handle, claim).filter(|entry| !entry.closing)
     }
 }

@@ -72,7 +72,7 @@ impl Library {
             functions,
             lanes: Lanes::spawn(Arc::clone(&control))?,
             control,
-            claims: Claims::new(),
+            claims: Claims::default(),
             numbers: Numbers::default(),
             slot_events: AtomicU64::new(0),
         }))
@@ -82,11 +82,6 @@ impl Library {
     pub fn take_slot_events(&self) -> Option<u64> {
         let taken = info::take_events(&self.functions)? as u64;
         Some(self.slot_events.fetch_add(taken, SeqCst) + taken)
-    }
-
-    /// Whether anybody has a session.
-    pub fn has_sessions(&self) -> bool {
-        self.claims.any()
     }
 
     /// No handle means anything any more, with `C_Finalize`: nor to a thread that is about to call with one.

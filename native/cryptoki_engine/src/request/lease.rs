@@ -4,6 +4,7 @@
 
 use super::channel::{Receiver, Sender, unbounded};
 use super::sync::{Arc, Mutex, MutexGuard};
+use std::sync::PoisonError;
 
 /// Where the caller puts its requests in, until somebody shuts it.
 pub struct Inbox<R> {
@@ -36,10 +37,7 @@ impl<R> Inbox<R> {
     }
 
     fn sender(&self) -> MutexGuard<'_, Option<Sender<R>>> {
-        match self.sender.lock() {
-            Ok(guard) => guard,
-            Err(poisoned) => poisoned.into_inner(),
-        }
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

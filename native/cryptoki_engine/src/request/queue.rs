@@ -8,6 +8,7 @@ use super::atomic::{AtomicUsize, Ordering::SeqCst};
 use super::channel::Sender;
 use super::sync::{Mutex, MutexGuard};
 use std::collections::VecDeque;
+use std::sync::PoisonError;
 
 /// One of so many wakes the thread that has sat for longest: a token may end a session that is never used.
 const SELDOM: usize = 64;
@@ -52,10 +53,7 @@ impl<R, M> Default for Queue<R, M> {
 
 impl<R, M: From<Wake>> Queue<R, M> {
     fn lock(&self) -> MutexGuard<'_, Both<R, M>> {
-        match self.both.lock() {
-            Ok(guard) => guard,
-            Err(poisoned) => poisoned.into_inner(),
-        }
+        self.both.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for a thread that has this mailbox, not yet free.

@@ -64,7 +64,7 @@ fn the_last_user_finalises_and_no_handle_outlives_that() {
     answer(&given).unwrap();
     assert_eq!(module.noted("C_Finalize"), finalized);
     assert!(attached.detach(back).is_err());
-    assert!(!instance.site().library.has_sessions());
+    assert!(!instance.site().library.claims.any());
 }
 
 #[test]
