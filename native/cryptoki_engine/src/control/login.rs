@@ -1,16 +1,16 @@
 //! Logging in: a PIN is handed over once, in a session that is there, to the token that it is for.
 
 use crate::control::administration::undisturbed;
+use crate::control::task::answered;
 use crate::inject;
 use crate::library::initialization::Initialization;
 use crate::library::lanes::Task;
 use crate::library::quirks;
 use crate::library::session_handle::{Guest, gone};
 use crate::library::token_in_slot::TokenInSlot;
-use crate::request::request::{Cancel, Request, Served, panic_failure};
+use crate::request::request::{Cancel, Request, Served};
 use crate::site::Site;
 use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
-use cryptoki_ffi::panics::guarded;
 use cryptoki_ffi::values::Secret;
 use cryptoki_sys::CK_USER_TYPE;
 use serde::{Deserialize, Serialize};
@@ -33,14 +33,9 @@ pub fn task(
     token: TokenInSlot,
     request: Arc<Request<Credentials, ()>>,
 ) -> Task<Initialization> {
-    Box::new(move |_| {
-        let served = guarded(|| {
-            inject::place("control login");
-            serve(&site, &token, &request)
-        });
-        if served.is_none() {
-            request.refuse(panic_failure());
-        }
+    answered(request, move |_, request| {
+        inject::place("control login");
+        serve(&site, &token, request)
     })
 }
 

@@ -8,7 +8,6 @@ use crate::library::library::Library;
 use crate::request::request::{Request, panic_failure};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::panics::guarded;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 const OPENERS: usize = 16;
 
 /// Who is opening what.
-static OPENING: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
+static OPENING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// One who opens a library, until it is dropped.
 struct Opening(PathBuf);
@@ -25,14 +24,13 @@ impl Opening {
     /// One more, if there may be.
     fn of(path: &Path) -> Result<Self> {
         let mut opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = opening.entry(path.to_owned()).or_default();
-        if *count >= OPENERS {
+        if opening.iter().filter(|other| *other == path).count() >= OPENERS {
             return Err(Failure::own(
                 Reason::Busy,
                 "the library does not return from being loaded",
             ));
         }
-        *count += 1;
+        opening.push(path.to_owned());
         Ok(Self(path.to_owned()))
     }
 }
@@ -40,11 +38,8 @@ impl Opening {
 impl Drop for Opening {
     fn drop(&mut self) {
         let mut opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = opening.get_mut(&self.0) {
-            *count -= 1;
-            if *count == 0 {
-                opening.remove(&self.0);
-            }
+        if let Some(at) = opening.iter().position(|path| *path == self.0) {
+            opening.swap_remove(at);
         }
     }
 }

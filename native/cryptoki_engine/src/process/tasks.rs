@@ -3,44 +3,30 @@
 
 use crate::control::jobs::{Job, Told};
 use crate::control::login::Credentials;
+use crate::control::task::answered;
 use crate::library::lanes::Task;
 use crate::library::token_in_slot::TokenInSlot;
 use crate::process::life::{PAUSE, spawn};
 use crate::process::wire::Order;
 use crate::process::worker::{Launch, Seat, Worker};
-use crate::request::request::{Cancel, Request, Served, panic_failure};
+use crate::request::request::{Cancel, Request, Served};
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use cryptoki_ffi::failure::{Failure, Reason, Result};
-use cryptoki_ffi::panics::guarded;
 use std::sync::Arc;
-
-/// Whatever happens, the request is answered.
-fn task<J, A>(
-    request: Arc<Request<J, A>>,
-    serve: impl FnOnce(&mut Seat, &Request<J, A>) -> Served + Send + 'static,
-) -> Task<Seat>
-where
-    J: Send + 'static,
-    A: Send + 'static,
-{
-    Box::new(move |seat| {
-        if guarded(|| serve(seat, &request)).is_none() {
-            request.refuse(panic_failure());
-        }
-    })
-}
 
 /// Starts the process of a library, and answers with it.
 pub fn open(launch: Launch, request: Arc<Request<(), Arc<Worker>>>) -> Result<()> {
     let worker = Arc::new(Worker::new(launch)?);
     let started = worker.clone();
-    worker.lanes.ask(task(request.clone(), move |seat, asked| {
-        asked.serve(None, |()| {
-            let _watched = watched(&started, request)?;
-            started.start(seat)?;
-            Ok(started)
-        })
-    }))
+    worker
+        .lanes
+        .ask(answered(request.clone(), move |seat, asked| {
+            asked.serve(None, |()| {
+                let _watched = watched(&started, request)?;
+                started.start(seat)?;
+                Ok(started)
+            })
+        }))
 }
 
 /// Ends the process when nobody waits for it any more, for as long as what is answered is kept.
@@ -63,7 +49,7 @@ fn watched(worker: &Arc<Worker>, request: Arc<Request<(), Arc<Worker>>>) -> Resu
 
 /// A job.
 pub fn job(worker: Arc<Worker>, request: Arc<Request<Job, Told>>) -> Task<Seat> {
-    task(request, move |seat, request| {
+    answered(request, move |seat, request| {
         worker.settle(seat);
         request.serve(None, |job| match job {
             Job::Reinitialize => worker.restart(seat),
@@ -78,7 +64,7 @@ pub fn login(
     token: TokenInSlot,
     request: Arc<Request<Credentials, ()>>,
 ) -> Task<Seat> {
-    task(request, move |seat, request| {
+    answered(request, move |seat, request| {
         if request.is_cancelled() {
             return Served::NotRun;
         }
@@ -113,7 +99,7 @@ pub fn is_of_a_crash(failure: &Failure) -> bool {
 /// Gives the library back, and ends its process.
 pub fn close(worker: &Arc<Worker>, request: Arc<Request<(), ()>>) {
     let closed = worker.clone();
-    worker.lanes.tell(task(request, move |seat, request| {
+    worker.lanes.tell(answered(request, move |seat, request| {
         let outcome = closed.close(seat);
         request.serve(None, |()| outcome)
     }));
