@@ -47,9 +47,10 @@ impl Instance {
     /// An instance without a token.
     pub fn new(place: Place, queue_limit: usize) -> Self {
         let limit = queue_limit.max(1);
+        let (counters, unheard) = place.shared();
         Self {
-            counters: place.counters(),
-            unheard: place.unheard(),
+            counters,
+            unheard,
             place,
             pace: Pace::default(),
             pace_of_leases: Pace::default(),
@@ -148,7 +149,7 @@ impl Instance {
         }
         let one_more = |waiting| (waiting < self.limit).then_some(waiting + 1);
         if self.waiting.fetch_update(SeqCst, SeqCst, one_more).is_err() {
-            return Err(queue_full());
+            return Err(Failure::own(Reason::Busy, "the queue is full"));
         }
         if let Err(request) = self.hand.give(request.clone()) {
             self.queue.put(request);
@@ -191,8 +192,4 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.counters.busy.fetch_sub(1, SeqCst);
     }
-}
-
-fn queue_full() -> Failure {
-    Failure::own(Reason::Busy, "the queue is full")
 }

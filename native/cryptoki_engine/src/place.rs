@@ -39,19 +39,11 @@ pub enum Place {
 }
 
 impl Place {
-    /// Where its sessions are counted.
-    pub fn counters(&self) -> Arc<Counters> {
+    /// Where its sessions are counted, and where is kept what was said of PINs when nobody listened.
+    pub fn shared(&self) -> (Arc<Counters>, Arc<Unheard>) {
         match self {
-            Place::Here(site) => site.counters.clone(),
-            Place::Away(_) => Arc::default(),
-        }
-    }
-
-    /// Where is kept what was said of PINs when nobody listened.
-    pub fn unheard(&self) -> Arc<Unheard> {
-        match self {
-            Place::Here(site) => site.unheard.clone(),
-            Place::Away(_) => Arc::default(),
+            Place::Here(site) => (site.counters.clone(), site.unheard.clone()),
+            Place::Away(_) => Default::default(),
         }
     }
 

@@ -133,8 +133,10 @@ impl Site {
     pub fn set_state(&self, state: State) {
         self.state.store(state as u8, SeqCst);
         if state != State::Ready {
-            self.end_login();
-            self.end_kept();
+            // Closed when no lock is held any more; what still runs on others stays logged in.
+            let login = self.login().take();
+            let kept = std::mem::take(&mut *self.kept());
+            drop((login, kept));
         }
     }
 
@@ -150,12 +152,6 @@ impl Site {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = threads.iter().filter_map(|thread| thread.upgrade()?.now());
         calls.max_by_key(|(_function, since)| *since)
-    }
-
-    /// Closes the session that keeps the login; what still runs on others stays logged in.
-    fn end_login(&self) {
-        let kept = self.login().take();
-        drop(kept);
     }
 
     fn login(&self) -> MutexGuard<'_, Option<LoginSession>> {
@@ -184,11 +180,6 @@ impl Site {
     pub fn let_go(&self) {
         let numbers = &self.library.numbers;
         self.kept().retain(|session| numbers.holds(session.claim()));
-    }
-
-    fn end_kept(&self) {
-        let kept = std::mem::take(&mut *self.kept());
-        drop(kept);
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<SessionHandle>> {
@@ -242,7 +233,12 @@ impl Site {
     /// session that keeps the login tells: it began an epoch, so if it lives, nothing has restarted since.
     pub fn epoch_for_new_session(&self) -> u64 {
         let epoch = self.epoch();
-        if self.login_session_lives() {
+        // The control thread may be about to close it: then the call is not made.
+        let lives = self.login_session(None).is_some_and(|kept| {
+            kept.call(|functions, session| functions.session_info(session))
+                .is_ok()
+        });
+        if lives {
             epoch
         } else {
             self.library.numbers.doubt(self.slot());
@@ -262,14 +258,6 @@ impl Site {
             .as_ref()
             .filter(|kept| slot.is_none_or(|slot| slot == kept.slot));
         kept.and_then(|kept| kept.handle.guest())
-    }
-
-    fn login_session_lives(&self) -> bool {
-        // The control thread may be about to close it: then the call is not made.
-        self.login_session(None).is_some_and(|kept| {
-            kept.call(|functions, session| functions.session_info(session))
-                .is_ok()
-        })
     }
 
     /// Keeps another one, and hands back what is to be closed: the one before, or that one, when the instance is over.

@@ -255,37 +255,29 @@ fn describe(raw: &CK_TOKEN_INFO) -> Token {
         flags: raw.flags & !ck::CKF_CLOCK_ON_TOKEN,
         ..*raw
     };
-    let mut token = Token {
+    let info = TokenInfo::try_from(quiet).ok();
+    let info = info.as_ref();
+    let most = |of: fn(&TokenInfo) -> Limit| limit(info.map_or(Limit::Unavailable, of));
+    Token {
         label: text(&raw.label),
         manufacturer: text(&raw.manufacturerID),
         model: text(&raw.model),
         serial: text(&raw.serialNumber),
         flags: raw.flags,
-        max_session_count: count::<u64>(None),
-        session_count: count::<u64>(None),
-        max_rw_session_count: count::<u64>(None),
-        rw_session_count: count::<u64>(None),
+        max_session_count: most(TokenInfo::max_session_count),
+        session_count: count(info.and_then(TokenInfo::session_count)),
+        max_rw_session_count: most(TokenInfo::max_rw_session_count),
+        rw_session_count: count(info.and_then(TokenInfo::rw_session_count)),
         max_pin_len: raw.ulMaxPinLen,
         min_pin_len: raw.ulMinPinLen,
-        total_public_memory: count::<u64>(None),
-        free_public_memory: count::<u64>(None),
-        total_private_memory: count::<u64>(None),
-        free_private_memory: count::<u64>(None),
+        total_public_memory: count(info.and_then(TokenInfo::total_public_memory)),
+        free_public_memory: count(info.and_then(TokenInfo::free_public_memory)),
+        total_private_memory: count(info.and_then(TokenInfo::total_private_memory)),
+        free_private_memory: count(info.and_then(TokenInfo::free_private_memory)),
         hardware_version: (raw.hardwareVersion.major, raw.hardwareVersion.minor),
         firmware_version: (raw.firmwareVersion.major, raw.firmwareVersion.minor),
         utc_time: clock.then(|| text(&raw.utcTime)),
-    };
-    if let Ok(info) = TokenInfo::try_from(quiet) {
-        token.max_session_count = limit(info.max_session_count());
-        token.session_count = count(info.session_count());
-        token.max_rw_session_count = limit(info.max_rw_session_count());
-        token.rw_session_count = count(info.rw_session_count());
-        token.total_public_memory = count(info.total_public_memory());
-        token.free_public_memory = count(info.free_public_memory());
-        token.total_private_memory = count(info.total_private_memory());
-        token.free_private_memory = count(info.free_private_memory());
     }
-    token
 }
 
 /// `C_GetMechanismInfo`
@@ -331,21 +323,14 @@ pub fn poll(functions: &Functions) -> Result<Vec<Presence>> {
     let mut slots = Vec::new();
     for id in functions.slots(false)? {
         let (_, token) = look(functions, id)?;
+        let info = token.as_ref().ok().and_then(Option::as_ref);
         slots.push(Presence {
             id,
             // One that does not answer may have one.
             present: !matches!(token, Ok(None)),
-            serial: token_text(&token, |info| &info.serialNumber),
-            label: token_text(&token, |info| &info.label),
+            serial: info.map(|info| text(&info.serialNumber)),
+            label: info.map(|info| text(&info.label)),
         });
     }
     Ok(slots)
-}
-
-fn token_text(
-    token: &Result<Option<CK_TOKEN_INFO>>,
-    field: impl Fn(&CK_TOKEN_INFO) -> &[u8],
-) -> Option<String> {
-    let info = token.as_ref().ok()?.as_ref()?;
-    Some(text(field(info)))
 }

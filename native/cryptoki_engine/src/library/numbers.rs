@@ -75,15 +75,11 @@ pub fn begin_generations(n: u64) {
     GENERATIONS.store(n.wrapping_add(1).wrapping_mul(FOR_A_PROCESS), Relaxed);
 }
 
-/// Unique in this process, and among those that have its handles.
-fn next_generation() -> u64 {
-    GENERATIONS.fetch_add(1, Relaxed)
-}
-
 impl Known {
     fn new(maker: Option<u64>) -> Self {
         Self {
-            generation: next_generation(),
+            // Unique in this process, and among those that have its handles.
+            generation: GENERATIONS.fetch_add(1, Relaxed),
             maker,
             doubtful: false,
             users: 0,
@@ -194,17 +190,11 @@ impl Numbers {
     /// What has become of a handle.
     pub fn standing(&self, slot: CK_SLOT_ID, handle: &Handle) -> Standing {
         let mut state = self.state();
-        if let Some(known) = state.good(slot, handle) {
-            return if known.ending {
-                Standing::Gone
-            } else {
-                Standing::Current
-            };
-        }
-        if state.gone.contains(&handle.generation) {
-            Standing::Gone
-        } else {
-            Standing::Unknown
+        match state.good(slot, handle).map(|known| known.ending) {
+            Some(false) => Standing::Current,
+            Some(true) => Standing::Gone,
+            None if state.gone.contains(&handle.generation) => Standing::Gone,
+            None => Standing::Unknown,
         }
     }
 
@@ -306,12 +296,9 @@ impl Numbers {
     /// The library, or the token of a slot, was initialised: no number means what it did.
     pub fn clear(&self, which: Option<CK_SLOT_ID>) {
         let mut state = self.state();
-        state
-            .known
-            .retain(|(slot, _), _| which.is_some_and(|which| which != *slot));
-        state
-            .logged_in
-            .retain(|slot| which.is_some_and(|which| which != *slot));
+        let other = |slot: &CK_SLOT_ID| which.is_some_and(|which| which != *slot);
+        state.known.retain(|(slot, _), _| other(slot));
+        state.logged_in.retain(other);
         self.left.notify_all();
     }
 }

@@ -56,11 +56,6 @@ pub fn is_nil(term: impl Term) -> bool {
     term.word() == Some(Word::nil)
 }
 
-/// A copy that is overwritten when it is dropped.
-pub fn secret(term: impl Term) -> Option<Secret> {
-    term.data().map(|bytes| Zeroizing::new(bytes.to_vec()))
-}
-
 impl Argument for CK_ULONG {
     fn read<T: Term>(term: T) -> Option<Self> {
         CK_ULONG::try_from(term.number()?).ok()
@@ -89,9 +84,10 @@ impl Argument for Data {
     }
 }
 
+/// A copy that is overwritten when it is dropped.
 impl Argument for Secret {
     fn read<T: Term>(term: T) -> Option<Self> {
-        secret(term)
+        term.data().map(|bytes| Zeroizing::new(bytes.to_vec()))
     }
 }
 
@@ -149,7 +145,7 @@ impl Argument for Login {
         match term.word() {
             Some(Word::nil) => Some(Login::Without),
             Some(Word::protected) => Some(Login::Protected),
-            _ => secret(term).map(Login::Pin),
+            _ => Secret::read(term).map(Login::Pin),
         }
     }
 
@@ -241,13 +237,8 @@ impl Argument for Template {
     }
 }
 
-/// One level less; `None` below the last.
-fn deeper(levels: usize) -> Option<usize> {
-    levels.checked_sub(1)
-}
-
 fn fields<T: Term>(term: T, levels: usize) -> Option<Vec<Field>> {
-    let levels = deeper(levels)?;
+    let levels = levels.checked_sub(1)?;
     list(term, |term| field(term, levels))
 }
 
@@ -289,7 +280,7 @@ fn walk(fields: &[Field], found: &mut Vec<Handle>) {
 }
 
 fn attributes<T: Term>(term: T, levels: usize) -> Option<Template> {
-    let levels = deeper(levels)?;
+    let levels = levels.checked_sub(1)?;
     list(term, |term| attribute(term, levels))
 }
 
