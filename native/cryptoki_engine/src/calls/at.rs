@@ -7,7 +7,7 @@ use crate::operation::operation::Key;
 use crate::request::request::Cancel;
 use crate::session::session::Session;
 use cryptoki_ffi::crypto::Kind;
-use cryptoki_ffi::failure::Result;
+use cryptoki_ffi::failure::{Failure, Reason, Result};
 use cryptoki_ffi::functions::Functions;
 use cryptoki_ffi::layout::MechanismMemory;
 use cryptoki_ffi::output::Output;
@@ -48,9 +48,12 @@ pub fn number(handle: Key) -> CK_OBJECT_HANDLE {
 }
 
 impl At<'_> {
-    /// Whether nobody waits for the answer any more: to be asked where one operation is many calls.
-    pub fn is_abandoned(&self) -> bool {
-        self.caller.is_cancelled()
+    /// Fails when nobody waits for the answer any more: to be asked where one operation is many calls.
+    pub fn is_awaited(&self) -> Result<()> {
+        match self.caller.is_cancelled() {
+            true => Err(Failure::own(Reason::Busy, "nobody waits for the answer")),
+            false => Ok(()),
+        }
     }
 
     /// Calls a function of the library with the session's handle.

@@ -5,16 +5,13 @@ use crate::operation::answer::Answer;
 use crate::operation::begun::Begun;
 use cryptoki_ffi::attributes::Wanted;
 use cryptoki_ffi::crypto::Kind;
-use cryptoki_ffi::failure::{Class, Failure, Reason, Result};
+use cryptoki_ffi::failure::{Class, Failure, Result};
 use cryptoki_ffi::values::{Handle, Read, Template};
 use cryptoki_sys::{CK_OBJECT_HANDLE, CK_ULONG, CK_UNAVAILABLE_INFORMATION, CKA_TOKEN};
 use std::time::{Duration, Instant};
 
 /// A search begins and ends in one call.
-const FIND: Begun = Begun {
-    kind: Kind::Find,
-    number: 0,
-};
+const FIND: Begun = Begun::in_this_call(Kind::Find);
 /// Objects taken from a search at a time.
 const BATCH: usize = 256;
 /// More than a token has: a search that goes on has no end.
@@ -38,9 +35,7 @@ pub fn find(at: &mut At, template: &Template, limit: usize) -> Result<Answer> {
 fn collect(at: &mut At, limit: usize) -> Result<Vec<CK_OBJECT_HANDLE>> {
     let mut found = Vec::new();
     while found.len() < limit {
-        if at.is_abandoned() {
-            return Err(Failure::own(Reason::Busy, "nobody waits for the answer"));
-        }
+        at.is_awaited()?;
         let batch = at.step(&[FIND], |functions, session| {
             functions.find_next(session, BATCH.min(limit - found.len()))
         })?;
@@ -66,9 +61,7 @@ pub fn attributes_of(at: &mut At, objects: &[Handle], kinds: &[CK_ULONG]) -> Res
     let mut each = Vec::with_capacity(objects.len());
     let mut size = 0;
     for object in objects {
-        if at.is_abandoned() {
-            return Err(Failure::own(Reason::Busy, "nobody waits for the answer"));
-        }
+        at.is_awaited()?;
         let read = at.call(|functions, session| {
             functions.attributes_of(session, object.number, &mut wanted)
         });

@@ -14,7 +14,7 @@ pub struct Begun {
 
 impl Begun {
     /// One that no step of another call goes on with.
-    pub fn in_this_call(kind: Kind) -> Self {
+    pub const fn in_this_call(kind: Kind) -> Self {
         Self { kind, number: 0 }
     }
 }
