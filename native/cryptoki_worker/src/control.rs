@@ -3,6 +3,7 @@
 use crate::inside::Inside;
 use cryptoki_engine::control::jobs::{Job, Told};
 use cryptoki_engine::control::login;
+use cryptoki_engine::control::task::on_control;
 use cryptoki_engine::control::users::{self, Attached};
 use cryptoki_engine::library::initialization::Settings;
 use cryptoki_engine::library::library::Library;
@@ -13,7 +14,7 @@ use cryptoki_engine::site::Site;
 use cryptoki_ffi::failure::{Failure, Result};
 use cryptoki_ffi::panics::guarded;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 /// What is kept between two orders.
 #[derive(Default)]
@@ -58,12 +59,13 @@ impl<A: Send> Deliver<A> for Back<A> {
     }
 }
 
-fn request<J, A: Send + 'static>(job: J) -> (Arc<Request<J, A>>, Receiver<Result<A>>) {
+/// Hands a request over, and waits for the answer.
+fn ask<J, A: Send + 'static>(
+    job: J,
+    hand: impl FnOnce(Arc<Request<J, A>>) -> Result<()>,
+) -> Result<A> {
     let (back, answer) = sync_channel(1);
-    (Request::new(job, Box::new(Back(back)), None), answer)
-}
-
-fn wait<A>(answer: &Receiver<Result<A>>) -> Result<A> {
+    hand(Request::new(job, Box::new(Back(back)), None))?;
     answer.recv().unwrap_or_else(|_| Err(panic_failure()))
 }
 
@@ -72,28 +74,22 @@ fn obey(inside: &Inside, held: &mut Held, order: Order) -> Result<Told> {
         Order::Open(settings) => open(inside, held, settings)?,
         Order::Job(job) => {
             let library = &inside.site()?.library;
-            let (request, answer) = request::<Job, Told>(job);
-            library.lanes.ask(Job::task(library.clone(), request))?;
-            return wait(&answer);
+            let task = |request| library.lanes.ask(Job::task(library.clone(), request));
+            return ask(job, task);
         }
         Order::Prepare(token) => {
-            let site = inside.site()?.clone();
-            held.alone = on_control(inside, move || login::prepare(&site, &token))?;
+            held.alone = with_site(inside, move |site| login::prepare(site, &token))?;
         }
         Order::LogIn(token, credentials) => {
-            let site = inside.site()?.clone();
             let alone = held.alone;
-            on_control(inside, move || {
-                login::hand_over(&site, &token, alone, &credentials)
+            with_site(inside, move |site| {
+                login::hand_over(site, &token, alone, &credentials)
             })?;
         }
         Order::Close => {
-            let Some(held) = held.library.take() else {
-                return Ok(Told::Done);
-            };
-            let (request, answer) = request::<(), ()>(());
-            held.detach(request)?;
-            wait(&answer)?;
+            if let Some(library) = held.library.take() {
+                ask((), |request| library.detach(request))?;
+            }
         }
     }
     Ok(Told::Done)
@@ -101,20 +97,19 @@ fn obey(inside: &Inside, held: &mut Held, order: Order) -> Result<Told> {
 
 fn open(inside: &Inside, held: &mut Held, settings: Settings) -> Result<()> {
     let library = Library::find(&inside.start.path, inside.start.interface)?;
-    let (request, answer) = request::<Settings, Attached>(settings);
-    users::attach(library.clone(), request);
-    held.library = Some(wait(&answer)?);
+    held.library = Some(ask(settings, |request| {
+        users::attach(library.clone(), request);
+        Ok(())
+    })?);
     inside.opened(Site::new(library))
 }
 
-fn on_control<T: Send + 'static>(
+fn with_site<A: Send + 'static>(
     inside: &Inside,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let (back, answer) = sync_channel(1);
-    inside.site()?.library.lanes.ask(Box::new(move |_| {
-        let outcome = guarded(work).unwrap_or_else(|| Err(panic_failure()));
-        let _ = back.send(outcome);
-    }))?;
-    wait(&answer)
+    work: impl FnOnce(&Site) -> Result<A> + Send + 'static,
+) -> Result<A> {
+    let site = inside.site()?.clone();
+    let lanes = &inside.site()?.library.lanes;
+    let task = |request| lanes.ask(on_control(request, move |_, ()| work(&site)));
+    ask((), task)
 }

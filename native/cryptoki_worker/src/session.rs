@@ -4,7 +4,7 @@ use crate::inside::Inside;
 use crate::log::Log;
 use cryptoki_engine::operation::answer::Answer;
 use cryptoki_engine::process::link::{Broken, Link};
-use cryptoki_engine::process::wire::{self, Answered, Ask};
+use cryptoki_engine::process::wire::{Answered, Ask};
 use cryptoki_engine::request::handshake::Cancelled;
 use cryptoki_engine::request::pace::Pace;
 use cryptoki_engine::request::request::{Cancel, Times, panic_failure};
@@ -146,10 +146,7 @@ fn after(
 ) -> Answered {
     let panicked = outcome.is_none();
     let fate = session.as_mut().and_then(|session| session.fate.take());
-    let fate = fate.filter(|_| !panicked).map(|fate| match fate {
-        Fate::Over(end) => wire::Fate::Over(end),
-        Fate::Lost(failure) => wire::Fate::Lost(failure),
-    });
+    let fate = fate.filter(|_| !panicked);
     let refusal = session.as_mut().and_then(|session| session.refusal.take());
     Answered {
         outcome: outcome.unwrap_or_else(|| Err(panic_failure())),
@@ -157,7 +154,7 @@ fn after(
         epoch: inside.epoch(),
         open: session.as_ref().is_some_and(Session::is_open),
         in_operation: session.as_ref().is_some_and(Work::is_in_operation),
-        fate: fate.or(panicked.then_some(wire::Fate::Over(End::Panic))),
+        fate: fate.or(panicked.then_some(Fate::Over(End::Panic))),
         refusal: refusal.map(|refusal| refusal.failure()),
     }
 }

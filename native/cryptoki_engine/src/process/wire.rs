@@ -1,5 +1,7 @@
 //! What goes over the connections of a worker. On each there is one question at a time, and its answer.
 
+pub use crate::session::work::Fate;
+
 use crate::control::jobs::{Job, Told};
 use crate::control::login::Credentials;
 use crate::library::initialization::Settings;
@@ -7,7 +9,7 @@ use crate::library::numbers::Standing;
 use crate::library::token_in_slot::TokenInSlot;
 use crate::operation::answer::Answer;
 use crate::operation::operation::Operation;
-use crate::session::status::{End, Event};
+use crate::session::status::Event;
 use crate::site::State;
 use cryptoki_ffi::failure::{Failure, Result, function};
 use cryptoki_ffi::values::Handle;
@@ -163,15 +165,6 @@ pub enum News {
     Told(Event),
     /// An operation has succeeded or failed.
     Counted(bool, Option<Failure>),
-}
-
-/// Why there is nothing left to serve with.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Fate {
-    /// It is over.
-    Over(End),
-    /// It is lost.
-    Lost(Failure),
 }
 
 /// The answer of a session.

@@ -7,8 +7,10 @@ use crate::session::status::End;
 use crate::session::unheard::Refusal;
 use crossbeam_channel::{Receiver, never};
 use cryptoki_ffi::failure::{Failure, Result};
+use serde::{Deserialize, Serialize};
 
 /// How a thread ends.
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Fate {
     /// It is over, whatever its owner thinks of that.
     Over(End),
