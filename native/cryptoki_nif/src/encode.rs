@@ -112,49 +112,45 @@ impl Encode for Reach {
 
 impl Encode for Answer {
     fn encode(self, env: Env<'_>) -> Result<Option<Term<'_>>> {
-        answer(env, self)
+        Ok(Some(match self {
+            Answer::Done => return Ok(None),
+            Answer::OwnIv => atoms::own_iv().encode(env),
+            Answer::Bytes(bytes) => owned(env, BytesResource::Open(bytes.own())),
+            Answer::Secret(bytes) => owned(env, BytesResource::Secret(bytes.own())),
+            Answer::With(result, written) => {
+                let result = Encode::encode(*result, env)?;
+                (result, binaries(env, &written)).encode(env)
+            }
+            Answer::Written(written) => binaries(env, &written).encode(env),
+            Answer::Otp(parameters) => {
+                let parameters = parameters.iter();
+                let parameters = parameters.map(|(kind, bytes)| (*kind, binary(env, bytes)));
+                parameters.collect::<Vec<_>>().encode(env)
+            }
+            Answer::Number(number) => number.encode(env),
+            Answer::Unavailable => atoms::unavailable().encode(env),
+            Answer::Object(object) => handle(object).encode(env),
+            Answer::Objects(objects) => {
+                let handles: Vec<_> = objects.into_iter().map(handle).collect();
+                handles.encode(env)
+            }
+            Answer::Pair(public, private) => (handle(public), handle(private)).encode(env),
+            Answer::Encapsulated(bytes, key) => (binary(env, &bytes), handle(key)).encode(env),
+            Answer::Beside(key, keys, written) => {
+                let keys: Vec<_> = keys.iter().map(|key| key.map(handle)).collect();
+                (key.map(handle), keys, binaries(env, &written)).encode(env)
+            }
+            Answer::Attributes(read) => attributes(env, &read).encode(env),
+            Answer::Each(objects) => {
+                let each = objects.iter().map(|read| match read {
+                    Ok(read) => values(env, read).encode(env),
+                    Err(failure) => error(env, failure),
+                });
+                each.collect::<Vec<_>>().encode(env)
+            }
+            Answer::Session(info) => map(env, &info)?,
+        }))
     }
-}
-
-fn answer(env: Env<'_>, answer: Answer) -> Result<Option<Term<'_>>> {
-    Ok(Some(match answer {
-        Answer::Done => return Ok(None),
-        Answer::OwnIv => atoms::own_iv().encode(env),
-        Answer::Bytes(bytes) => owned(env, BytesResource::Open(bytes.own())),
-        Answer::Secret(bytes) => owned(env, BytesResource::Secret(bytes.own())),
-        Answer::With(result, written) => {
-            let result = self::answer(env, *result)?;
-            (result, binaries(env, &written)).encode(env)
-        }
-        Answer::Written(written) => binaries(env, &written).encode(env),
-        Answer::Otp(parameters) => {
-            let parameters = parameters.iter();
-            let parameters = parameters.map(|(kind, bytes)| (*kind, binary(env, bytes)));
-            parameters.collect::<Vec<_>>().encode(env)
-        }
-        Answer::Number(number) => number.encode(env),
-        Answer::Unavailable => atoms::unavailable().encode(env),
-        Answer::Object(object) => handle(object).encode(env),
-        Answer::Objects(objects) => {
-            let handles: Vec<_> = objects.into_iter().map(handle).collect();
-            handles.encode(env)
-        }
-        Answer::Pair(public, private) => (handle(public), handle(private)).encode(env),
-        Answer::Encapsulated(bytes, key) => (binary(env, &bytes), handle(key)).encode(env),
-        Answer::Beside(key, keys, written) => {
-            let keys: Vec<_> = keys.iter().map(|key| key.map(handle)).collect();
-            (key.map(handle), keys, binaries(env, &written)).encode(env)
-        }
-        Answer::Attributes(read) => attributes(env, &read).encode(env),
-        Answer::Each(objects) => {
-            let each = objects.iter().map(|read| match read {
-                Ok(read) => values(env, read).encode(env),
-                Err(failure) => error(env, failure),
-            });
-            each.collect::<Vec<_>>().encode(env)
-        }
-        Answer::Session(info) => map(env, &info)?,
-    }))
 }
 
 fn handle(handle: Handle) -> (u64, u64, u64) {

@@ -32,14 +32,10 @@ fn version<'a>(env: Env<'a>) -> Encoded {
 /// `[{name, value}]`
 fn variables(term: Term) -> Option<Variables> {
     let pairs: Vec<(Binary, Binary)> = term.decode().ok()?;
-    let text = |bytes: &Binary| OsString::from_vec(bytes.to_vec());
-    let valid = |(name, value): &(Binary, Binary)| environment::is_valid(name, value);
-    pairs.iter().all(valid).then(|| {
-        let pairs = pairs.iter();
-        pairs
-            .map(|(name, value)| (text(name), text(value)))
-            .collect()
-    })
+    let variable = |(name, value): &(Binary, Binary)| {
+        environment::is_valid(name, value).then(|| (text(name), text(value)))
+    };
+    pairs.iter().map(variable).collect()
 }
 
 /// The program in which the library is to run, and how much memory that may have; none: here.
@@ -48,11 +44,11 @@ fn program(term: Term) -> Option<Option<(PathBuf, Option<u64>)>> {
         return Some(None);
     }
     let (program, memory): (Binary, Option<u64>) = term.decode().ok()?;
-    Some(Some((file(&program), memory)))
+    Some(Some((text(&program).into(), memory)))
 }
 
-fn file(name: &Binary) -> PathBuf {
-    PathBuf::from(OsString::from_vec(name.to_vec()))
+fn text(bytes: &Binary) -> OsString {
+    OsString::from_vec(bytes.to_vec())
 }
 
 #[rustler::nif]
@@ -68,7 +64,7 @@ fn open<'a>(
     isolation: Term<'a>,
 ) -> Encoded {
     guard(env, || {
-        let path = file(&path.decode().ok()?);
+        let path = PathBuf::from(text(&path.decode().ok()?));
         let init_args = match read::<Option<Secret>>(init_args)? {
             None => None,
             Some(text) => Some(CString::new(text.to_vec()).ok()?),
