@@ -2,7 +2,7 @@
 
 use crate::control;
 use crate::rules::number;
-use crate::target::real;
+use crate::target::{Answer, real};
 use cryptoki_sys::*;
 
 /// An attribute that is not answered as it is.
@@ -56,7 +56,7 @@ pub(crate) unsafe fn get_attribute_value(
     object: CK_OBJECT_HANDLE,
     template: *mut CK_ATTRIBUTE,
     n: CK_ULONG,
-) -> Result<CK_RV, CK_RV> {
+) -> Answer {
     let rules = control::current();
     if rules.attributes.is_empty() || template.is_null() {
         return real!(C_GetAttributeValue(session, object, template, n));
@@ -124,13 +124,18 @@ unsafe fn answer(attribute: &mut CK_ATTRIBUTE, rule: &Attribute) -> CK_RV {
     CKR_OK
 }
 
+/// A question for an attribute that is as long as this value, in the place of which it is answered.
+pub(crate) fn attribute<T>(name: CK_ATTRIBUTE_TYPE, value: &mut T) -> CK_ATTRIBUTE {
+    CK_ATTRIBUTE {
+        type_: name,
+        pValue: std::ptr::from_mut(value).cast(),
+        ulValueLen: size_of::<T>() as CK_ULONG,
+    }
+}
+
 fn class(session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE) -> Option<CK_OBJECT_CLASS> {
     let mut class: CK_OBJECT_CLASS = 0;
-    let mut wanted = CK_ATTRIBUTE {
-        type_: CKA_CLASS,
-        pValue: (&raw mut class).cast(),
-        ulValueLen: size_of::<CK_OBJECT_CLASS>() as CK_ULONG,
-    };
+    let mut wanted = attribute(CKA_CLASS, &mut class);
     let rv = real!(C_GetAttributeValue(session, object, &raw mut wanted, 1));
     (rv == Ok(CKR_OK)).then_some(class)
 }

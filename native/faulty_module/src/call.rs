@@ -152,11 +152,7 @@ pub fn run(call: &Call, forward: impl FnOnce() -> Result<CK_RV, CK_RV>) -> CK_RV
     // What is written over goes by the target's lengths: all of it before the first of them is falsified.
     if rv == CKR_OK {
         for rule in &due {
-            if rule
-                .effects
-                .iter()
-                .any(|effect| matches!(effect, Effect::Garbage))
-            {
+            if rule.effects.contains(&Effect::Garbage) {
                 garbage(&call.claim);
             }
             replace_handles(call, rule);

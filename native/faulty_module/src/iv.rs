@@ -1,14 +1,11 @@
 //! Tokens that choose the IV of an encryption themselves.
 
-use crate::target::real;
+use crate::target::{Answer, real};
 use crate::{control, lock};
 use cryptoki_sys::*;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// What the target answered (`Ok`), or what is answered in its place (`Err`).
-type Answer = Result<CK_RV, CK_RV>;
 
 /// The IV that a token puts behind a ciphertext has as many bytes.
 const BEHIND: usize = 16;

@@ -292,10 +292,7 @@ impl Rules {
                 self.absent.push(absence);
             }
             ["token", "replug"] => self.once.push(Once::Replug(None)),
-            ["token", "replug", slot] => {
-                let id = slot.strip_prefix("slot=").ok_or(*slot)?;
-                self.once.push(Once::Replug(Some(number(id)?)));
-            }
+            ["token", "replug", slot] => self.once.push(Once::Replug(Some(named("slot=", slot)?))),
             ["token", word, options @ ..] => match (word.split_once('='), options) {
                 (Some(("flags", flags)), []) => self.token_flags = number(flags)?,
                 (Some(("without", flags)), []) => self.token_hides = number(flags)?,
@@ -311,16 +308,10 @@ impl Rules {
             ["search", "endless"] => self.search_endless = true,
             ["rsa_aes_key_wrap", "on"] => self.rsa_aes_key_wrap = true,
             ["values", "refused"] => self.values_refused = Some(CKR_ATTRIBUTE_VALUE_INVALID),
-            ["values", "refused", rv] => {
-                let rv = rv.strip_prefix("rv=").ok_or(*rv)?;
-                self.values_refused = Some(number(rv)?);
-            }
+            ["values", "refused", rv] => self.values_refused = Some(named("rv=", rv)?),
             ["handles", "reuse"] => self.handles_reuse = true,
             ["sessions", "forget"] => self.once.push(Once::Forget),
-            ["sessions", max] => {
-                let max = max.strip_prefix("max=").ok_or(*max)?;
-                self.max_sessions = Some(number(max)? as usize);
-            }
+            ["sessions", max] => self.max_sessions = Some(named("max=", max)? as usize),
             ["user", name] => {
                 let name = name.strip_prefix("name=").ok_or("user name=NAME?")?;
                 self.user_name = Some(name.to_owned());
@@ -330,14 +321,8 @@ impl Rules {
                 self.keypad = Some(pin.to_owned());
             }
             ["signature", form] => self.signature = Some(Form::parse(form)?),
-            ["salt", length] => {
-                let length = length.strip_prefix("length=").ok_or(*length)?;
-                self.salt = Some(number(length)?);
-            }
-            ["combined", max] => {
-                let max = max.strip_prefix("max=").ok_or(*max)?;
-                self.combined_limit = Some(number(max)?);
-            }
+            ["salt", length] => self.salt = Some(named("length=", length)?),
+            ["combined", max] => self.combined_limit = Some(named("max=", max)?),
             ["attribute", kind, options @ ..] => {
                 self.attributes.push(Attribute::parse(kind, options)?);
             }
@@ -460,6 +445,11 @@ fn parse_lie(text: &str) -> Result<Lie, String> {
             _ => Lie::Exactly(number(text)?),
         },
     )
+}
+
+/// The number behind a name.
+fn named(name: &str, word: &str) -> Result<CK_ULONG, String> {
+    number(word.strip_prefix(name).ok_or(word)?)
 }
 
 /// A number, decimal or after 0x.

@@ -1,13 +1,11 @@
 //! Signatures in another form than the standard's, PSS with another salt than asked for, and limits on mechanisms
 //! that hash and sign.
 
-use crate::target::real;
+use crate::target::{Answer, real};
 use crate::{control, lock};
 use cryptoki_sys::*;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-
-type Answer = Result<CK_RV, CK_RV>;
 
 /// The form of a signature that is not the standard's.
 #[derive(Clone, Copy, Debug, PartialEq)]

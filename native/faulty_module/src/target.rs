@@ -7,6 +7,9 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
+/// What the target answered (`Ok`), or what is answered in its place (`Err`).
+pub type Answer = Result<CK_RV, CK_RV>;
+
 /// Calls a function of the target: `Ok` with what it answered, `Err` if it has no such function.
 macro_rules! real {
     ($name:ident($($arg:expr),*)) => {

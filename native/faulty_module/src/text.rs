@@ -1,8 +1,8 @@
 //! Fixed fields of text that are filled with something else than blanks.
 
 use crate::control;
-use crate::target::real;
-use cryptoki_sys::{CK_BYTE, CK_INFO, CK_RV, CK_SLOT_INFO, CK_TOKEN_INFO, CK_UTF8CHAR, CKR_OK};
+use crate::target::{Answer, real};
+use cryptoki_sys::{CK_BYTE, CK_INFO, CK_UTF8CHAR, CKR_OK};
 
 /// With what fixed fields of text are filled.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,7 +28,7 @@ impl Padding {
 ///
 /// # Safety
 /// As for the function.
-pub(crate) unsafe fn get_info(info: *mut CK_INFO) -> Result<CK_RV, CK_RV> {
+pub(crate) unsafe fn get_info(info: *mut CK_INFO) -> Answer {
     let rv = real!(C_GetInfo(info))?;
     if rv == CKR_OK {
         // SAFETY: the target has just written the structure.
@@ -38,22 +38,8 @@ pub(crate) unsafe fn get_info(info: *mut CK_INFO) -> Result<CK_RV, CK_RV> {
     Ok(rv)
 }
 
-/// The fields of a slot.
-pub(crate) fn pad_slot(info: &mut CK_SLOT_INFO) {
-    pad(&mut [&mut info.slotDescription, &mut info.manufacturerID]);
-}
-
-/// The fields of a token.
-pub(crate) fn pad_token(info: &mut CK_TOKEN_INFO) {
-    pad(&mut [
-        &mut info.label,
-        &mut info.manufacturerID,
-        &mut info.model,
-        &mut info.serialNumber,
-    ]);
-}
-
-fn pad(fields: &mut [&mut [CK_UTF8CHAR]]) {
+/// Fills fields anew.
+pub(crate) fn pad(fields: &mut [&mut [CK_UTF8CHAR]]) {
     let Some(padding) = control::current().padding else {
         return;
     };

@@ -4,16 +4,13 @@
 
 use crate::call::{POLL, Scope};
 use crate::rules::{Once, Rules};
-use crate::target::real;
+use crate::target::{Answer, real};
 use crate::{control, handles, lock, text};
 use cryptoki_sys::*;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
-
-/// What the target answered (`Ok`), or what is answered in its place (`Err`).
-type Answer = Result<CK_RV, CK_RV>;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Life {
@@ -192,7 +189,12 @@ pub(crate) unsafe fn get_token_info(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) 
             let length = label.len().min(info.label.len());
             info.label[..length].copy_from_slice(&label.as_bytes()[..length]);
         }
-        text::pad_token(info);
+        text::pad(&mut [
+            &mut info.label,
+            &mut info.manufacturerID,
+            &mut info.model,
+            &mut info.serialNumber,
+        ]);
     }
     Ok(rv)
 }
@@ -270,7 +272,7 @@ pub(crate) unsafe fn get_slot_info(slot: CK_SLOT_ID, info: *mut CK_SLOT_INFO) ->
         if control::current().absence(slot).is_some() {
             info.flags &= !CKF_TOKEN_PRESENT;
         }
-        text::pad_slot(info);
+        text::pad(&mut [&mut info.slotDescription, &mut info.manufacturerID]);
     }
     Ok(rv)
 }

@@ -1,12 +1,11 @@
 //! Tokens with CKM_RSA_AES_KEY_WRAP, as network HSMs and opencryptoki have it: `rsa_aes_key_wrap on`. The target does each of its
 //! layers: RSA-OAEP for an AES key, RFC 5649 by that for the other one (PKCS #11 v3.2, section 6.1.28).
 
+use crate::attribute::attribute;
 use crate::control;
-use crate::target::real;
+use crate::target::{Answer, real};
 use cryptoki_sys::*;
 use std::ptr::null_mut;
-
-type Answer = Result<CK_RV, CK_RV>;
 
 /// `C_GetMechanismList`: one more.
 ///
@@ -140,14 +139,6 @@ fn padded(
         }
     }
     answer
-}
-
-fn attribute<T>(name: CK_ATTRIBUTE_TYPE, value: &mut T) -> CK_ATTRIBUTE {
-    CK_ATTRIBUTE {
-        type_: name,
-        pValue: std::ptr::from_mut(value).cast(),
-        ulValueLen: size_of::<T>() as CK_ULONG,
-    }
 }
 
 /// How many bytes the modulus of a key has.

@@ -1,7 +1,7 @@
 //! Tokens that take no key in the clear, as HSMs in FIPS mode do: `values refused`.
 
 use crate::control;
-use crate::target::real;
+use crate::target::{Answer, real};
 use cryptoki_sys::*;
 
 /// `C_CreateObject`: of a private or a secret key it answers what the rules say, and the target is not asked.
@@ -13,7 +13,7 @@ pub(crate) unsafe fn create_object(
     template: *mut CK_ATTRIBUTE,
     n: CK_ULONG,
     object: *mut CK_OBJECT_HANDLE,
-) -> Result<CK_RV, CK_RV> {
+) -> Answer {
     if let Some(rv) = control::current().values_refused
         && !template.is_null()
     {
