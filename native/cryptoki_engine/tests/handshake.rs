@@ -9,23 +9,24 @@ mod handshake;
 
 use handshake::{Cancelled, Handshake};
 use loom::sync::Arc;
-use loom::thread;
+use loom::thread::{self, JoinHandle};
+
+/// Does something with it on another thread.
+fn beside<T: 'static>(handshake: &Arc<Handshake>, work: fn(&Handshake) -> T) -> JoinHandle<T> {
+    let handshake = handshake.clone();
+    thread::spawn(move || work(&handshake))
+}
 
 #[test]
 fn exactly_one_side_wins() {
     loom::model(|| {
         let handshake = Arc::new(Handshake::new());
-        let worker = {
-            let handshake = handshake.clone();
-            thread::spawn(move || {
-                let ran = handshake.start();
-                (ran, ran && handshake.finish())
-            })
-        };
+        let worker = beside(&handshake, |handshake| {
+            let ran = handshake.start();
+            (ran, ran && handshake.finish())
+        });
         let cancelled = handshake.cancel();
-        let Ok((ran, sent)) = worker.join() else {
-            panic!("the worker panicked")
-        };
+        let (ran, sent) = worker.join().unwrap();
         match cancelled {
             Cancelled::Queued => assert!(!ran && !sent),
             Cancelled::Running => assert!(ran && !sent),
@@ -50,14 +51,11 @@ fn what_nobody_gives_up_is_run_and_answered() {
 fn what_is_withdrawn_does_not_run_and_what_is_not_is_answered() {
     loom::model(|| {
         let handshake = Arc::new(Handshake::new());
-        let worker = {
-            let handshake = handshake.clone();
-            thread::spawn(move || handshake.start() && handshake.finish())
-        };
+        let worker = beside(&handshake, |handshake| {
+            handshake.start() && handshake.finish()
+        });
         let withdrawn = handshake.withdraw();
-        let Ok(sent) = worker.join() else {
-            panic!("the worker panicked")
-        };
+        let sent = worker.join().unwrap();
         assert_ne!(withdrawn, sent);
     });
 }
@@ -66,14 +64,9 @@ fn what_is_withdrawn_does_not_run_and_what_is_not_is_answered() {
 fn a_caller_that_times_out_and_dies_cancels_once() {
     loom::model(|| {
         let handshake = Arc::new(Handshake::new());
-        let other = {
-            let handshake = handshake.clone();
-            thread::spawn(move || handshake.cancel())
-        };
+        let other = beside(&handshake, Handshake::cancel);
         let here = handshake.cancel();
-        let Ok(there) = other.join() else {
-            panic!("the other side panicked")
-        };
+        let there = other.join().unwrap();
         assert!(matches!(
             (here, there),
             (Cancelled::Queued, Cancelled::Already) | (Cancelled::Already, Cancelled::Queued)
@@ -98,14 +91,9 @@ fn answers(handshake: &Handshake) -> (bool, bool) {
 fn a_caller_that_looks_away_finds_its_answer_or_is_sent_it_and_never_both() {
     loom::model(|| {
         let handshake = Arc::new(Handshake::looked_for());
-        let worker = {
-            let handshake = handshake.clone();
-            thread::spawn(move || answers(&handshake))
-        };
+        let worker = beside(&handshake, answers);
         let found = handshake.is_left() || !handshake.look_away();
-        let Ok((left, sent)) = worker.join() else {
-            panic!("the worker panicked")
-        };
+        let (left, sent) = worker.join().unwrap();
         assert_eq!((left, sent), (found, !found));
     });
 }
@@ -114,14 +102,9 @@ fn a_caller_that_looks_away_finds_its_answer_or_is_sent_it_and_never_both() {
 fn who_gives_up_after_looking_is_sent_nothing_more() {
     loom::model(|| {
         let handshake = Arc::new(Handshake::looked_for());
-        let worker = {
-            let handshake = handshake.clone();
-            thread::spawn(move || answers(&handshake))
-        };
+        let worker = beside(&handshake, answers);
         let cancelled = handshake.look_away().then(|| handshake.cancel());
-        let Ok((left, sent)) = worker.join() else {
-            panic!("the worker panicked")
-        };
+        let (left, sent) = worker.join().unwrap();
         match cancelled {
             None => assert!(left && !sent),
             Some(Cancelled::TooLate) => assert!(sent && !left),
@@ -136,15 +119,10 @@ fn who_gives_up_after_looking_is_sent_nothing_more() {
 fn what_is_taken_back_while_its_caller_looks_does_not_run_and_what_is_not_is_answered() {
     loom::model(|| {
         let handshake = Arc::new(Handshake::looked_for());
-        let worker = {
-            let handshake = handshake.clone();
-            thread::spawn(move || answers(&handshake))
-        };
+        let worker = beside(&handshake, answers);
         let withdrawn = handshake.withdraw();
         let found = !withdrawn && !handshake.look_away();
-        let Ok((left, sent)) = worker.join() else {
-            panic!("the worker panicked")
-        };
+        let (left, sent) = worker.join().unwrap();
         assert_eq!((left, sent), (found, !withdrawn && !found));
     });
 }
