@@ -137,18 +137,15 @@ defmodule Cryptoki.Group.Prover do
 
   # What cannot be asked may have it: then that is the answer.
   defp error(:none, question, outcomes) do
-    errors = for {_slot, {:error, error}} <- outcomes, do: error
-    missing = for {_slot, {:missing, error}} <- outcomes, do: error
     unasked = question.count - length(question.asked)
+    errors = for {_slot, {:error, error}} <- outcomes, do: error
+    missing = for {_slot, {:missing, error}} <- outcomes, unasked == 0, do: error
 
-    case {errors, missing} do
-      {[error | _], _missing} ->
+    case errors ++ missing do
+      [error | _] ->
         %{error | executed: false}
 
-      {[], [error | _]} when unasked == 0 ->
-        %{error | executed: false}
-
-      {[], _some} ->
+      [] ->
         detail = "#{unasked} members are out, and none of the others has #{shown(question)}"
         Error.new(:token_absent, detail)
     end

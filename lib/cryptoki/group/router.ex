@@ -374,7 +374,7 @@ defmodule Cryptoki.Group.Router do
     call
   end
 
-  defp noted(:full, _error, call, member) do
+  defp noted(what, _error, call, member) when what in [:full, :key] do
     Member.untried(member)
     call
   end
@@ -390,11 +390,6 @@ defmodule Cryptoki.Group.Router do
   end
 
   defp noted(:device, error, call, member), do: %{call | blamed: [{member, error} | call.blamed]}
-
-  defp noted(:key, _error, call, member) do
-    Member.untried(member)
-    call
-  end
 
   defp moved(call, :key, error, %{slot: slot} = member) when not call.renewed do
     # Under its name there may be another by now.
