@@ -20,7 +20,7 @@ defmodule Cryptoki.Mechanism do
     OutOfRange
   }
 
-  alias Cryptoki.{Each, Error, Names, Type}
+  alias Cryptoki.{Attribute, Each, Error, Names, Type}
 
   @tables [
     RSA,
@@ -173,7 +173,7 @@ defmodule Cryptoki.Mechanism do
     code = code!(name)
     name = Names.name(:mechanism, code)
     where = "mechanism " <> Names.shown(name)
-    if deep?(arguments, Field.levels()), do: Field.too_deep!(where)
+    if deep?(arguments, Attribute.levels()), do: Field.too_deep!(where)
     given = Encoder.pairs!(arguments || [], where)
 
     case variants(name) do

@@ -155,7 +155,10 @@ defmodule Cryptoki.Objects do
 
   def update(hsm, selector, template, opts) do
     template = Attribute.encode!(template)
-    changed(hsm, on(hsm, selector, :set_attributes, opts, &{:set_attributes, &1, template}))
+    result = on(hsm, selector, :set_attributes, opts, &{:set_attributes, &1, template})
+    # It has other names now, and may be one of several that have them.
+    with {:ok, target} <- HSM.target(hsm), do: Cache.clear(target.cache)
+    result
   end
 
   def destroy(hsm, selector, opts), do: on(hsm, selector, :destroy, opts, &{:destroy, &1})
@@ -164,7 +167,8 @@ defmodule Cryptoki.Objects do
     template = Attribute.encode!(template)
 
     with {:ok, handle} <- on(hsm, selector, :copy, opts, &{:copy, &1, template}),
-         do: made(hsm, handle, opts)
+         {:ok, target} <- HSM.target(hsm, Options.call!(opts, @options)),
+         do: Keys.made(target, handle)
   end
 
   defp on(hsm, selector, operation, opts, op) do
@@ -173,12 +177,6 @@ defmodule Cryptoki.Objects do
 
     with {:ok, target} <- HSM.target(hsm, options),
          do: Keys.run(target, operation, [wanted], fn [handle], nil -> op.(handle) end)
-  end
-
-  # It has other names now, and may be one of several that have them.
-  defp changed(hsm, result) do
-    with {:ok, target} <- HSM.target(hsm), do: Cache.clear(target.cache)
-    result
   end
 
   def certificate(hsm, %Key{class: class} = key, opts)
@@ -259,10 +257,5 @@ defmodule Cryptoki.Objects do
   defp target(hsm, options, mechanism) do
     with {:ok, target} <- HSM.target(hsm, options),
          do: {:ok, %{target | mechanism: Mechanism.name_or_code(mechanism)}}
-  end
-
-  defp made(hsm, handle, opts) do
-    with {:ok, target} <- HSM.target(hsm, Options.call!(opts, @options)),
-         do: Keys.made(target, handle)
   end
 end

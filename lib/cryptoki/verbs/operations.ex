@@ -348,7 +348,7 @@ defmodule Cryptoki.Operations do
     data = Chunks.data!(data)
     context = context(kind, data)
     {encoded, refusal} = encoded(kind, mechanism, context)
-    named = named(mechanism)
+    named = Mechanism.name_or_code(mechanism)
 
     if options[:format] == :der and not Mechanism.ecdsa?(mechanism) do
       raise ArgumentError, "format: :der is for ECDSA, not for #{inspect(named)}"
@@ -398,8 +398,6 @@ defmodule Cryptoki.Operations do
   defp size(_kind, {:stream, _enumerable}), do: []
   defp size(:decrypt, data), do: [ciphertext_size: byte_size(data)]
   defp size(_kind, data), do: [plaintext_size: byte_size(data)]
-
-  defp named(mechanism), do: Mechanism.name_or_code(mechanism)
 
   @doc "Runs it: `op` makes the operation of a handle, a mechanism and a PIN; a stream goes by parts."
   @spec run(term, map, (term, term, term -> tuple)) :: :ok | {:ok, term} | {:error, Error.t()}

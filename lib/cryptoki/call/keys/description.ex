@@ -106,13 +106,12 @@ defmodule Cryptoki.Keys.Description do
     with {:ok, attributes} <- read(target, handle, @described),
          more = Key.fingerprint_attributes(attributes[:class]) -- @described,
          {:ok, others} <- read(target, handle, more),
-         {:ok, %{token: token}} <- Instances.facts(target),
-         do: {:ok, key(token_info(target, token), handle, Map.merge(attributes, others))}
-  end
-
-  defp key(about, handle, attributes) do
-    private = [handle: handle, token_info: about, fingerprint: Key.fingerprint(attributes)]
-    Key.new(attributes, private)
+         {:ok, %{token: token}} <- Instances.facts(target) do
+      attributes = Map.merge(attributes, others)
+      fingerprint = Key.fingerprint(attributes)
+      about = token_info(target, token)
+      {:ok, Key.new(attributes, handle: handle, token_info: about, fingerprint: fingerprint)}
+    end
   end
 
   defp token_info(target, token) do

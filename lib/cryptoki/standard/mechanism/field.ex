@@ -40,17 +40,15 @@ defmodule Cryptoki.Mechanism.Field do
   """
   @spec bounded!([t], String.t()) :: [t]
   def bounded!(fields, where) do
-    if deep?(fields, levels()), do: too_deep!(where)
+    if deep?(fields, Attribute.levels()), do: too_deep!(where)
     fields
   end
 
-  @doc "How deep they may stand in each other."
-  @spec levels() :: pos_integer
-  defdelegate levels, to: Attribute
-
   @spec too_deep!(String.t()) :: no_return
-  def too_deep!(where),
-    do: raise(ArgumentError, "#{where}: structures stand in each other at most #{levels()} deep")
+  def too_deep!(where) do
+    levels = Attribute.levels()
+    raise ArgumentError, "#{where}: structures stand in each other at most #{levels} deep"
+  end
 
   defp deep?(_members, 0), do: true
 
