@@ -1,8 +1,8 @@
-//! Every interleaving of callers with threads that take requests, sit down, and are closed: each request is served once,
-//! or waits while no thread is free.
+//! Callers with threads that look, take requests, sit down, and are closed, in every interleaving with up to three
+//! preemptions: each request is served once, or waits while no thread is free.
 //!
 //! Seen to fail: when a thread sits down without a second look at what waits, when one that was woken and is closed wakes
-//! no other, and when a sweep wakes nobody.
+//! no other, when a sweep wakes nobody, and when a hand is closed without a look at what was given last.
 
 mod atomic {
     pub use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -14,13 +14,16 @@ mod sync {
     pub use loom::sync::{Mutex, MutexGuard};
 }
 
+#[path = "../src/request/hand.rs"]
+mod hand;
 #[path = "../src/request/queue.rs"]
 mod queue;
 
+use hand::Hand;
 use loom::sync::Arc;
 use loom::sync::mpsc::{Receiver, Sender, channel};
 use loom::thread::{self, JoinHandle};
-use queue::{Queue, Wake};
+use queue::{Queue, Seat, Wake};
 
 enum Told {
     Look,
@@ -42,11 +45,31 @@ fn serve(request: &Sender<()>) {
 
 /// As session threads do, until it is closed.
 fn thread(queue: &Arc<Requests>) -> (JoinHandle<()>, Sender<Told>) {
+    thread_that(queue, |queue, seat| queue.pop_or_sit(seat))
+}
+
+/// What a thread finds that looks before it sits down.
+fn found(queue: &Requests, hand: &Hand<Sender<()>>) -> Option<Sender<()>> {
+    assert!(hand.open());
+    let found = hand.take().or_else(|| queue.pop());
+    match (found, hand.close()) {
+        (Some(found), Some(last)) => {
+            queue.put(last);
+            Some(found)
+        }
+        (found, last) => found.or(last),
+    }
+}
+
+fn thread_that(
+    queue: &Arc<Requests>,
+    next: impl Fn(&Requests, &Seat<Told>) -> Option<Sender<()>> + Send + 'static,
+) -> (JoinHandle<()>, Sender<Told>) {
     let (told, mailbox) = channel();
     let (queue, seat) = (queue.clone(), queue.seat(told.clone()));
     let serving = thread::spawn(move || {
         loop {
-            if let Some(request) = queue.pop_or_sit(&seat) {
+            if let Some(request) = next(&queue, &seat) {
                 serve(&request);
                 continue;
             }
@@ -95,6 +118,35 @@ fn none_waits_while_a_thread_is_free() {
 }
 
 #[test]
+fn what_is_given_to_a_hand_is_served() {
+    model(|| {
+        let queue = Arc::new(Requests::default());
+        let hand = Arc::new(Hand::default());
+        let looking = {
+            let hand = hand.clone();
+            thread_that(&queue, move |queue, seat| {
+                found(queue, &hand).or_else(|| queue.pop_or_sit(seat))
+            })
+        };
+        let submit = |queue: &Requests, hand: &Hand<Sender<()>>| {
+            let (request, served) = channel();
+            if let Err(request) = hand.give(request) {
+                queue.put(request);
+            }
+            served
+        };
+        let another = {
+            let (queue, hand) = (queue.clone(), hand.clone());
+            thread::spawn(move || submit(&queue, &hand))
+        };
+        assert!(submit(&queue, &hand).recv().is_ok());
+        assert!(another.join().is_ok_and(|served| served.recv().is_ok()));
+        close(looking);
+        assert!(queue.is_empty() && hand.close().is_none());
+    });
+}
+
+#[test]
 fn of_two_threads_the_one_that_is_left_serves() {
     model(|| {
         let queue = Arc::new(Requests::default());
@@ -138,5 +190,29 @@ fn what_is_swept_is_missed_by_nobody() {
         let _dropped = put(&queue);
         queue.sweep(|_request| false);
         assert!(queue.is_empty() && queue.pop().is_none());
+    });
+}
+
+#[test]
+fn what_is_given_is_found_by_the_one_who_looks_or_handed_back() {
+    model(|| {
+        let hand = Hand::default();
+        assert_eq!(hand.give(1), Err(1));
+        assert!(hand.open() && !hand.open());
+        assert_eq!((hand.give(2), hand.give(3)), (Ok(()), Err(3)));
+        assert_eq!((hand.take(), hand.take()), (Some(2), None));
+        assert_eq!(hand.give(4), Ok(()));
+        assert_eq!(hand.close(), Some(4));
+        assert_eq!(hand.give(5), Err(5));
+        assert!(hand.open() && !hand.keep_shut());
+        assert_eq!(hand.close(), None);
+        assert!(hand.keep_shut() && !hand.keep_shut() && hand.is_kept_shut());
+        assert_eq!(hand.give(6), Err(6));
+        hand.let_go();
+        assert!(!hand.is_kept_shut() && hand.keep_shut());
+        // What anybody asks goes before.
+        assert!(hand.open() && !hand.is_kept_shut());
+        hand.let_go();
+        assert_eq!((hand.give(7), hand.close()), (Ok(()), Some(7)));
     });
 }

@@ -1,6 +1,8 @@
 //! The hand of a thread that looks for requests: what is given to it wakes no sleeper. One looks at a time.
+//!
+//! `tests/queue.rs` checks every interleaving with the queue behind it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use super::sync::{Mutex, MutexGuard};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Looking {
@@ -30,7 +32,10 @@ impl<T> Default for Hand<T> {
 
 impl<T> Hand<T> {
     fn lock(&self) -> MutexGuard<'_, Held<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.0.lock() {
+            Ok(guard) => guard,
+            Err(poisoned) => poisoned.into_inner(),
+        }
     }
 
     /// Gives something to the thread that looks, or back: nobody looks, or the hand is full.
@@ -85,32 +90,5 @@ impl<T> Hand<T> {
         let mut held = self.lock();
         held.looking = Looking::Nobody;
         held.given.take()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_given_is_found_by_the_one_who_looks_or_handed_back() {
-        let hand = Hand::default();
-        assert_eq!(hand.give(1), Err(1));
-        assert!(hand.open() && !hand.open());
-        assert_eq!((hand.give(2), hand.give(3)), (Ok(()), Err(3)));
-        assert_eq!((hand.take(), hand.take()), (Some(2), None));
-        assert_eq!(hand.give(4), Ok(()));
-        assert_eq!(hand.close(), Some(4));
-        assert_eq!(hand.give(5), Err(5));
-        assert!(hand.open() && !hand.keep_shut());
-        assert_eq!(hand.close(), None);
-        assert!(hand.keep_shut() && !hand.keep_shut() && hand.is_kept_shut());
-        assert_eq!(hand.give(6), Err(6));
-        hand.let_go();
-        assert!(!hand.is_kept_shut() && hand.keep_shut());
-        // What anybody asks goes before.
-        assert!(hand.open() && !hand.is_kept_shut());
-        hand.let_go();
-        assert_eq!((hand.give(7), hand.close()), (Ok(()), Some(7)));
     }
 }
