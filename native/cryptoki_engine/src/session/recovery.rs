@@ -1,4 +1,4 @@
-//! What a session does about a failure: decided here, from the table and the situation; its thread applies it.
+//! What a session does about a failure: decided here, from the table's class and the situation; its thread applies it.
 
 use cryptoki_ffi::failure::Class;
 
@@ -55,10 +55,39 @@ pub fn decide(class: Class, situation: Situation) -> Decision {
     }
 }
 
+/// So many device errors in a row are no longer of what was asked.
+const PATIENCE: u32 = 3;
+
+/// What a failure means for the session beyond the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aftermath {
+    /// Nothing.
+    Nothing,
+    /// It ends.
+    End,
+    /// It is opened anew.
+    Reopen,
+    /// It is opened anew unless it still answers: that would cost the objects that were made here, and some libraries
+    /// call every bad ciphertext a general error.
+    ReopenIfSilent,
+}
+
+/// Decides that, after so many device errors in a row.
+pub fn aftermath(class: Class, device_errors: u32, holds_objects: bool) -> Aftermath {
+    match class {
+        Class::Absent | Class::NotInitialized => Aftermath::End,
+        Class::Device if device_errors < PATIENCE => Aftermath::Nothing,
+        Class::Device if holds_objects => Aftermath::ReopenIfSilent,
+        Class::Device => Aftermath::Reopen,
+        _ => Aftermath::Nothing,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cryptoki_ffi::failure::Class as C;
+    use cryptoki_ffi::failure::{Class as C, Failure};
+    use cryptoki_sys::CK_RV;
 
     const QUIET: Situation = Situation {
         in_operation: false,
@@ -113,5 +142,56 @@ mod tests {
         };
         assert_eq!(decide(C::Login, beside), Decision::HandOver);
         assert_eq!(decide(C::OperationActive, beside), Decision::HandOver);
+    }
+
+    #[test]
+    fn device_errors_open_a_session_anew_when_they_do_not_end() {
+        for holds_objects in [false, true] {
+            let first = aftermath(C::Device, PATIENCE - 1, holds_objects);
+            assert_eq!(first, Aftermath::Nothing);
+        }
+        assert_eq!(aftermath(C::Device, PATIENCE, false), Aftermath::Reopen);
+        let careful = aftermath(C::Device, PATIENCE, true);
+        assert_eq!(careful, Aftermath::ReopenIfSilent);
+    }
+
+    /// What users read of a row in guides/errors.md comes from these columns, what is done from its class.
+    #[test]
+    fn the_columns_of_the_table_say_what_is_decided() {
+        let table = include_str!("../../../cryptoki_ffi/recovery.txt");
+        for row in table.lines().filter(|row| !row.starts_with('#')) {
+            let columns: Vec<_> = row.split_whitespace().collect();
+            let [code, _, _, _, session, again, instance, _] = columns[..] else {
+                panic!("{row}");
+            };
+            let code = CK_RV::from_str_radix(code.trim_start_matches("0x"), 16);
+            let failure = Failure::Rv {
+                function: "C_Sign",
+                code: code.expect(row),
+            };
+            let class = failure.class();
+            let told = match (aftermath(class, 1, false), decide(class, QUIET)) {
+                (Aftermath::End, Decision::HandOver) => ("end", "no"),
+                (Aftermath::Nothing, Decision::HandOver) => ("keep", "no"),
+                (Aftermath::Nothing, Decision::Reopen(Then::Again)) => ("reopen", "once"),
+                (Aftermath::Nothing, Decision::Reopen(Then::HandOver)) => ("reopen", "no"),
+                (Aftermath::Nothing, Decision::CancelAndAgain) => ("cancel", "once"),
+                other => panic!("{row}: {other:?}"),
+            };
+            // After a login, or a look at its keys, the caller's side runs it again.
+            let again = match again {
+                "login" if class == C::Login => "no",
+                "lookup" if class == C::Other => "no",
+                again => again,
+            };
+            assert_eq!((session, again), told, "{row}");
+            let expected = match class {
+                C::Absent => "absent",
+                C::NotInitialized => "reinitialize",
+                C::Pin => "locked",
+                _ => "-",
+            };
+            assert_eq!(instance, expected, "{row}");
+        }
     }
 }

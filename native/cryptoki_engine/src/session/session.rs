@@ -6,6 +6,7 @@ use crate::library::session_handle::{SessionHandle, gone};
 use crate::library::token_in_slot::TokenInSlot;
 use crate::operation::begun::Begun;
 use crate::session::active::{Active, flags};
+use crate::session::recovery::{Aftermath, aftermath};
 use crate::session::status::{Event, Status};
 use crate::session::unheard::Refusal;
 use crate::session::work::Fate;
@@ -17,9 +18,6 @@ use cryptoki_sys::{CK_FLAGS, CK_SESSION_HANDLE};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-
-/// Device errors in a row after which the session is opened anew.
-const PATIENCE: u32 = 3;
 
 /// Old sessions that one thread keeps open for the objects made in them.
 const RETIRED_LIMIT: usize = 8;
@@ -273,25 +271,23 @@ impl Session {
 
     /// One has failed: what that means for the session beyond the operation.
     pub fn react(&mut self, failure: &Failure) {
-        match failure.class() {
-            Class::Absent | Class::NotInitialized => {
+        let class = failure.class();
+        self.device_errors += u32::from(class == Class::Device);
+        let opens_anew = match aftermath(class, self.device_errors, self.holds_objects()) {
+            Aftermath::Nothing => false,
+            Aftermath::End => {
                 self.end_epoch();
                 self.fate = Some(Fate::Lost(failure.clone()));
+                false
             }
-            Class::Device => {
-                self.device_errors += 1;
-                let answers = || {
-                    self.call(|functions, session| functions.session_info(session))
-                        .is_ok()
-                };
-                // Some libraries call every bad ciphertext a general error. Reopening would cost the
-                // objects that were made here: not while the session still answers.
-                if self.device_errors >= PATIENCE && (!self.holds_objects() || !answers()) {
-                    // A failure to reopen is the end of the thread, which `reopen` has noted.
-                    let _ = self.reopen(failure);
-                }
-            }
-            _ => {}
+            Aftermath::Reopen => true,
+            Aftermath::ReopenIfSilent => self
+                .call(|functions, session| functions.session_info(session))
+                .is_err(),
+        };
+        if opens_anew {
+            // A failure to reopen is the end of the thread, which `reopen` has noted.
+            let _ = self.reopen(failure);
         }
     }
 }
