@@ -29,19 +29,14 @@ defmodule Cryptoki.ContentKey.Holder do
     wanted = Keys.wanted!(key, :decrypt)
     options = Options.call!(Keyword.delete(call, :pin), [:timeout, :metadata])
 
-    with {:ok, answer} <- HSM.at(hsm, __MODULE__.read(hsm, wanted, options)) do
-      {:ok,
-       holder(hsm, key, call, answer |> Attribute.decode(@attributes) |> Attribute.readable())}
-    end
+    with {:ok, read} <- HSM.at(hsm, __MODULE__.read(hsm, wanted, options)),
+         do: {:ok, holder(hsm, key, call, Attribute.readable(read))}
   end
 
   @doc "Its attributes, on the node of the token."
   def read(hsm, wanted, options) do
-    with {:ok, target} <- HSM.target(hsm, options) do
-      Keys.run(target, :attributes, [wanted], fn [handle], nil ->
-        {:attributes, handle, Attribute.types!(@attributes)}
-      end)
-    end
+    with {:ok, target} <- HSM.target(hsm, options),
+         do: Keys.attributes(target, wanted, @attributes)
   end
 
   @readable [class: :secret_key, key_type: :generic_secret, token: false, private: false] ++

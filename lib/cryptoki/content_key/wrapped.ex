@@ -14,9 +14,8 @@ defmodule Cryptoki.ContentKey.Wrapped do
   def open(holder, {:gcm, iv, tag}, wrapped, size),
     do: holder |> decrypt(iv, "", wrapped, tag) |> of_size(size)
 
-  @doc "What the key of the token itself has encrypted with AES-GCM."
-  @spec decrypt(Holder.t(), binary, binary, binary, binary) :: {:ok, binary} | {:error, Error.t()}
-  def decrypt(%{hsm: hsm, key: key, call: call}, iv, aad, ciphertext, tag) do
+  # What the key of the token itself has encrypted with AES-GCM.
+  defp decrypt(%{hsm: hsm, key: key, call: call}, iv, aad, ciphertext, tag) do
     mechanism = {:aes_gcm, iv: iv, aad: aad, tag_bits: 128}
     Cryptoki.decrypt(hsm, key, mechanism, ciphertext <> tag, call)
   end

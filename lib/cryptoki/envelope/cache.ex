@@ -18,7 +18,7 @@ defmodule Cryptoki.Envelope.Cache do
   def options do
     [
       name: [
-        cast: &(is_atom(&1) and not is_boolean(&1) and {:ok, &1}),
+        cast: :name,
         needed: true,
         must: "an atom",
         type: "atom",
@@ -53,7 +53,7 @@ defmodule Cryptoki.Envelope.Cache do
   def option do
     [
       cache: [
-        cast: &(is_atom(&1) and not is_boolean(&1) and {:ok, &1}),
+        cast: :name,
         must: "the name of a cache",
         type: "atom",
         doc: "where data keys are looked for, and kept, before the token is asked"

@@ -54,18 +54,6 @@ defmodule Cryptoki.JWS.Algorithm do
   @spec quoted(String.t()) :: String.t()
   def quoted(name), do: inspect(name, printable_limit: 60)
 
-  @doc "The hash of an algorithm in bytes, `nil` for those that hash by themselves."
-  @spec hash_size(String.t()) :: pos_integer | nil
-  def hash_size(name) do
-    case @algorithms[name] do
-      {_key, mechanism} when is_atom(mechanism) and mechanism not in [:eddsa, :ml_dsa] ->
-        Hash.size(Mechanism.hash(mechanism))
-
-      _hashes_by_itself ->
-        nil
-    end
-  end
-
   @doc "The mechanism of one that is verified with a public key; anybody may have named it."
   @spec public(String.t()) :: {:ok, Mechanism.spec()} | {:error, Error.t()}
   def public(name) do
@@ -127,11 +115,8 @@ defmodule Cryptoki.JWS.Algorithm do
   @spec choose(Target.t(), Keys.wanted(), String.t() | nil) ::
           {:ok, {String.t(), Mechanism.spec()}} | {:error, Error.t()}
   def choose(target, wanted, name) do
-    with {:ok, answer} <-
-           Keys.run(target, :attributes, [wanted], fn [handle], nil ->
-             {:attributes, handle, Attribute.types!(@attributes)}
-           end),
-         key = answer |> Attribute.decode(@attributes) |> Attribute.readable(),
+    with {:ok, read} <- Keys.attributes(target, wanted, @attributes),
+         key = Attribute.readable(read),
          {:ok, name} <- named(name, key),
          {wanted, mechanism} = @algorithms[name],
          :ok <- fits(wanted, key, name),
@@ -172,8 +157,10 @@ defmodule Cryptoki.JWS.Algorithm do
   end
 
   # SoftHSM says 0 of a key that was unwrapped: no key has no bytes.
-  defp long_enough(:secret, %{value_len: bytes}, name) when is_integer(bytes) and bytes > 0,
-    do: enough(8 * bytes, 8 * hash_size(name), name)
+  defp long_enough(:secret, %{value_len: bytes}, name) when is_integer(bytes) and bytes > 0 do
+    {:secret, hmac} = @algorithms[name]
+    enough(8 * bytes, 8 * Hash.size(Mechanism.hash(hmac)), name)
+  end
 
   defp long_enough(_wanted, _key, _name), do: :ok
 
