@@ -319,13 +319,9 @@ defmodule Cryptoki.Error do
   defimpl Inspect do
     # What an error has, without what it does not; the code as it stands in the header of the standard.
     def inspect(error, opts) do
-      fields = for {name, value} <- fields(error), value not in [nil, false], do: {name, value}
+      names = [:reason, :function, :code, :detail, :member, :executed]
+      fields = for name <- names, value = Map.fetch!(error, name), do: {name, value}
       Inspect.Algebra.container_doc("%Cryptoki.Error{", fields, "}", opts, &field/2)
-    end
-
-    defp fields(error) do
-      [:reason, :function, :code, :detail, :member, :executed]
-      |> Enum.map(&{&1, Map.fetch!(error, &1)})
     end
 
     defp field({:code, code}, _opts), do: "code: 0x" <> Integer.to_string(code, 16)

@@ -134,7 +134,7 @@ defmodule Cryptoki.Key do
       token: truth(token),
       handle: handle,
       token_info: token_info,
-      fingerprint: if(nothing?(public) and value == nil, do: nil, else: fingerprint(read, value))
+      fingerprint: if(Enum.any?([value | public]), do: fingerprint(read, value))
     }
   end
 
@@ -153,8 +153,6 @@ defmodule Cryptoki.Key do
 
   defp truth(<<value>>), do: value != 0
   defp truth(_none), do: nil
-
-  defp nothing?(values), do: Enum.all?(values, &is_nil/1)
 
   defp fingerprint(read, value) do
     codes = Attribute.types!(@named ++ @public ++ [:value])

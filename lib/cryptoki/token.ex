@@ -85,7 +85,7 @@ defmodule Cryptoki.Token do
     known!(opts, known)
     pins = for name <- pins, do: pin!(name, opts[name])
     start = Keyword.take(opts, @library)
-    start = if token?(slot), do: [{:token, slot} | start], else: start
+    start = if is_integer(slot) or slot == :free, do: start, else: [{:token, slot} | start]
     options = Information.library!(start)
 
     Information.with_library(options, fn library, deadline ->
@@ -105,8 +105,6 @@ defmodule Cryptoki.Token do
          {:ok, _now} <- still_there(library, id, token, deadline),
          do: Wait.control(library, op.(id, pins), deadline)
   end
-
-  defp token?(slot), do: not is_integer(slot) and slot != :free
 
   defp choose(slots, :free, _wanted) do
     slots

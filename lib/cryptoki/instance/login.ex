@@ -116,7 +116,7 @@ defmodule Cryptoki.Login do
          # Whoever had the turn before may have used up a try; and another token may have come
          # while the PIN was typed.
          {:ok, token} <- Instances.still_there(context.library, slot, token, deadline),
-         :ok <- tries_left(flags(token), user, context.force),
+         :ok <- tries_left(Names.flags(:token, token.flags), user, context.force),
          tries = Tries.of(Instances.identity(token), user, secret),
          {:ok, before} <- hand(tries, insists?(context, secret), deadline) do
       result = hand_over(context, slot, token, secret, deadline)
@@ -186,6 +186,4 @@ defmodule Cryptoki.Login do
 
   defp outcome({:ok, _login}), do: :ok
   defp outcome({_trouble, error}), do: error.reason
-
-  defp flags(token), do: Names.flags(:token, token.flags)
 end

@@ -33,11 +33,12 @@ defmodule Cryptoki.Information do
 
   def library_info(hsm, opts) do
     with {:ok, target} <- target(hsm, opts),
-         {:ok, info} <- control(target, {:library_info}),
-         do: {:ok, Map.update!(info, :interfaces, &Enum.map(&1, fn one -> interface(one) end))}
+         {:ok, info} <- control(target, {:library_info}) do
+      {:ok, %{info | interfaces: Enum.map(info.interfaces, &flags(&1, :interface))}}
+    end
   end
 
-  defp interface(interface), do: %{interface | flags: Names.flags(:interface, interface.flags)}
+  defp flags(info, group), do: Map.update!(info, :flags, &Names.flags(group, &1))
 
   # A keyword list is a library without an instance.
   def slots(library, opts) when is_list(library) do
@@ -90,7 +91,7 @@ defmodule Cryptoki.Information do
     with {:ok, target} <- target(hsm, opts),
          {:ok, slot} <- current_slot(target),
          {:ok, token} <- control(target, {:token_info, slot}),
-         do: {:ok, token(token)}
+         do: {:ok, flags(token, :token)}
   end
 
   def mechanisms(hsm, opts) do
@@ -106,14 +107,13 @@ defmodule Cryptoki.Information do
     with {:ok, target} <- target(hsm, opts),
          {:ok, slot} <- current_slot(target),
          {:ok, info} <- control(target, {:mechanism_info, slot, code}),
-         do: {:ok, Map.update!(info, :flags, &Names.flags(:mechanism, &1))}
+         do: {:ok, flags(info, :mechanism)}
   end
 
   def session(hsm, opts) do
     with {:ok, target} <- target(hsm, opts),
          {:ok, info} <- Call.run(target, {:session_info}) do
-      state = Names.name(:session_state, info.state)
-      {:ok, %{info | state: state, flags: Names.flags(:session, info.flags)}}
+      {:ok, %{flags(info, :session) | state: Names.name(:session_state, info.state)}}
     end
   end
 
@@ -141,13 +141,11 @@ defmodule Cryptoki.Information do
 
   defp slot(slot) do
     slot
-    |> Map.update!(:flags, &Names.flags(:slot, &1))
+    |> flags(:slot)
     |> Map.update!(:token, fn
       nil -> nil
       {:error, failure} -> {:error, Wait.error(failure)}
-      token -> token(token)
+      token -> flags(token, :token)
     end)
   end
-
-  defp token(token), do: Map.update!(token, :flags, &Names.flags(:token, &1))
 end
