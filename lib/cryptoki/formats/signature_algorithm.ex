@@ -32,16 +32,12 @@ defmodule Cryptoki.SignatureAlgorithm do
   @ed25519 {1, 3, 101, 112}
   @ed448 {1, 3, 101, 113}
 
-  @doc "The hashes there are."
-  @spec hashes() :: [atom]
-  def hashes, do: Map.keys(@hashes)
-
   @doc "The options `hash:` and `padding:`, as a table."
   @spec options() :: Cryptoki.Options.Table.t()
   def options do
     [
       hash: [
-        cast: {:one_of, hashes()},
+        cast: {:one_of, Map.keys(@hashes)},
         must: ":sha256, :sha384 or :sha512",
         type: ":sha256 | :sha384 | :sha512",
         doc: "what is signed is hashed with it. Default: what goes with the key"

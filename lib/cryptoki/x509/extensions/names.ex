@@ -54,8 +54,7 @@ defmodule Cryptoki.X509.Extensions.Names do
     privilege_withdrawn: 9,
     aa_compromise: 10
   }
-  @removed %{remove_from_crl: 8}
-  @delta_reasons Map.merge(@reasons, @removed)
+  @delta_reasons Map.put(@reasons, :remove_from_crl, 8)
   @reason_codes Map.new(@delta_reasons, fn {reason, code} -> {code, reason} end)
 
   @doc "The object identifier of an extension."
