@@ -257,7 +257,7 @@ impl Site {
         let kept = kept
             .as_ref()
             .filter(|kept| slot.is_none_or(|slot| slot == kept.slot));
-        kept.and_then(|kept| kept.handle.guest())
+        kept.map(|kept| kept.handle.guest())
     }
 
     /// Keeps another one, and hands back what is to be closed: the one before, or that one, when the instance is over.

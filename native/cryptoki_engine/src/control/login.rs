@@ -6,7 +6,7 @@ use crate::inject;
 use crate::library::initialization::Initialization;
 use crate::library::lanes::Task;
 use crate::library::quirks;
-use crate::library::session_handle::{Guest, gone};
+use crate::library::session_handle::Guest;
 use crate::library::token_in_slot::TokenInSlot;
 use crate::request::request::{Cancel, Request, Served};
 use crate::site::Site;
@@ -102,7 +102,7 @@ fn session(site: &Site, token: &TokenInSlot) -> Result<Guest> {
         return Ok(session);
     }
     let handle = token.open_session(&site.library)?;
-    let session = handle.guest().ok_or_else(gone)?;
+    let session = handle.guest();
     match site.keep_login_session(token.slot, handle) {
         Ok(before) => {
             if let Some(before) = before {

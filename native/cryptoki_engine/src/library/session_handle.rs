@@ -14,8 +14,8 @@ const OPENINGS: usize = 3;
 
 /// A session that is open for us. One that is dropped is closed by the control thread of its library.
 pub struct SessionHandle {
-    /// None: it is closed.
-    guest: Option<Guest>,
+    guest: Guest,
+    closed: bool,
     /// What it may still read and write: of operations that end with it.
     until_closed: Vec<MechanismMemory>,
 }
@@ -43,7 +43,8 @@ impl SessionHandle {
             };
             if !claim.doubtful || !guest.is_lost() {
                 return Ok(Self {
-                    guest: Some(guest),
+                    guest,
+                    closed: false,
                     until_closed: Vec::new(),
                 });
             }
@@ -55,23 +56,19 @@ impl SessionHandle {
         Err(gone())
     }
 
-    fn guest_of(&self) -> Result<&Guest> {
-        self.guest.as_ref().ok_or_else(gone)
-    }
-
     /// What tells the session from all others: objects are made in its name.
     pub fn claim(&self) -> u64 {
-        self.guest.as_ref().map_or(0, |guest| guest.claim)
+        self.guest.claim
     }
 
     /// Whether the handle is still ours.
     pub fn is_ours(&self) -> bool {
-        let owns = |guest: &Guest| guest.library.claims.owns(guest.number, guest.claim);
-        self.guest.as_ref().is_some_and(owns)
+        let guest = &self.guest;
+        guest.library.claims.owns(guest.number, guest.claim)
     }
 
     /// For those who call with it now and then.
-    pub fn guest(&self) -> Option<Guest> {
+    pub fn guest(&self) -> Guest {
         self.guest.clone()
     }
 
@@ -85,33 +82,30 @@ impl SessionHandle {
         &self,
         work: impl FnOnce(&Functions, CK_SESSION_HANDLE) -> Result<T>,
     ) -> Result<T> {
-        self.guest_of()?.call(work)
+        self.guest.call(work)
     }
 
     /// Closes the session, unless its handle belongs to somebody else by now. Where somebody else is in a call with
     /// it, they close it afterwards.
     pub fn close(mut self) {
-        if let Some(guest) = self.guest.take() {
-            guest.close();
-        }
+        self.closed = true;
+        self.guest.close();
     }
 
     /// The same with the objects that end with it: their handles are good for nothing from then on.
     pub fn close_with_objects(mut self) {
-        if let Some(guest) = self.guest.take() {
-            guest.close_with_objects();
-        }
+        self.closed = true;
+        self.guest.close_with_objects();
     }
 }
 
 impl Drop for SessionHandle {
     fn drop(&mut self) {
-        let Some(guest) = self.guest.take() else {
+        if self.closed {
             return;
-        };
-        let until_closed = std::mem::take(&mut self.until_closed);
-        let library = guest.library.clone();
-        library.lanes.tell(Box::new(move |_| {
+        }
+        let (guest, until_closed) = (self.guest(), std::mem::take(&mut self.until_closed));
+        self.guest.library.lanes.tell(Box::new(move |_| {
             inject::place("control close");
             guest.close_with_objects();
             drop(until_closed);

@@ -13,7 +13,7 @@ fn a_handle_that_is_dropped_is_closed_by_the_control_thread() {
     let library = &world.instance.site().library;
     let closed = world.module.noted("C_CloseSession");
     let session = SessionHandle::open(library, world.slot, true).unwrap();
-    let guest = session.guest().unwrap();
+    let guest = session.guest();
     let info = guest.call(|functions, session| functions.session_info(session));
     assert_eq!(info.unwrap().slotID, world.slot);
     drop(session);
@@ -28,7 +28,7 @@ fn a_handle_that_is_dropped_is_closed_by_the_control_thread() {
 fn a_session_is_not_closed_under_a_call_of_a_guest() {
     let Some(world) = World::new() else { return };
     let session = SessionHandle::open(&world.instance.site().library, world.slot, true).unwrap();
-    let guest = session.guest().unwrap();
+    let guest = session.guest();
     let closed = || world.module.noted("C_CloseSession");
     let before = closed();
     guest

@@ -120,21 +120,9 @@ impl World {
     }
 
     pub fn token(&self) -> TokenInSlot {
-        let Identity {
-            manufacturer,
-            model,
-            serial,
-            label,
-        } = &self.token;
-        let token = Identity {
-            manufacturer: manufacturer.clone(),
-            model: model.clone(),
-            serial: serial.clone(),
-            label: label.clone(),
-        };
         TokenInSlot {
             slot: self.slot,
-            token,
+            token: self.token.clone(),
             read_only: false,
         }
     }
