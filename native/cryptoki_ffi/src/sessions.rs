@@ -6,6 +6,7 @@ use crate::functions::{Functions, call, check, filled, input, list, made, ulong}
 use crate::sizes;
 use crate::values::Secret;
 use crate::whereabouts::inside;
+use cryptoki::context::{CInitializeArgs, CInitializeFlags};
 use cryptoki_sys as ck;
 use cryptoki_sys::{
     CK_C_INITIALIZE_ARGS, CK_FLAGS, CK_INFO, CK_INVALID_HANDLE, CK_MECHANISM_INFO,
@@ -15,7 +16,7 @@ use cryptoki_sys::{
 };
 use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
-use std::ptr::null_mut;
+use std::ptr::{NonNull, null_mut};
 
 /// More slots than any library has, or mechanisms than any token.
 const LIST_LIMIT: usize = 1 << 16;
@@ -48,12 +49,18 @@ impl Functions {
         if serialized && reserved.is_none() {
             return call!(self, C_Initialize(null_mut()));
         }
+        let flags = if serialized {
+            CInitializeFlags::empty()
+        } else {
+            CInitializeFlags::OS_LOCKING_OK
+        };
+        let args = match reserved.and_then(|text| NonNull::new(text.as_ptr().cast_mut())) {
+            None => CInitializeArgs::new(flags),
+            // SAFETY: the string lives for ever.
+            Some(text) => unsafe { CInitializeArgs::new_with_reserved(flags, text.cast()) },
+        };
         let mut args = InitializeArgs {
-            standard: CK_C_INITIALIZE_ARGS {
-                flags: if serialized { 0 } else { ck::CKF_OS_LOCKING_OK },
-                pReserved: reserved.map_or(null_mut(), |text| text.as_ptr().cast_mut().cast()),
-                ..CK_C_INITIALIZE_ARGS::default()
-            },
+            standard: args.into(),
             nss: null_mut(),
         };
         call!(self, C_Initialize((&raw mut args).cast()))
