@@ -19,7 +19,8 @@ const CLASSIC: (u8, u8) = (2, 40);
 /// Interfaces asked for by version, best first; then whatever the library calls its default.
 const INTERFACES: &[Option<(u8, u8)>] = &[Some((3, 2)), Some((3, 0)), None];
 
-fn refused(sentence: String) -> Failure {
+fn refused(path: &Path, why: &str) -> Failure {
+    let sentence = format!("{}{why}", path.display());
     Failure::own(Reason::LibraryNotLoaded, sentence)
 }
 
@@ -36,10 +37,8 @@ fn reason(error: &libloading::Error) -> String {
 /// With `wanted`, only that version of the interface will do.
 pub fn load(path: &Path, wanted: Option<(u8, u8)>) -> Result<Functions> {
     if let Some(bytes) = whole::missing(path) {
-        let path = path.display();
-        return Err(refused(format!(
-            "{path} is cut off: {bytes} bytes or more are missing"
-        )));
+        let why = format!(" is cut off: {bytes} bytes or more are missing");
+        return Err(refused(path, &why));
     }
     // An exit of the VM while constructors run must neither wait for the loader's lock nor run
     // destructors under them.
@@ -47,7 +46,7 @@ pub fn load(path: &Path, wanted: Option<(u8, u8)>) -> Result<Functions> {
     let outside = exit::outside();
     // SAFETY: loading runs the library's constructors: that is what the user asked for by naming it.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
-        .map_err(|error| refused(format!("{}: {}", path.display(), reason(&error))))?;
+        .map_err(|error| refused(path, &format!(": {}", reason(&error))))?;
     drop(outside);
     // Again, to run before the destructors that the constructors have registered.
     exit::hook();
@@ -58,21 +57,14 @@ pub fn load(path: &Path, wanted: Option<(u8, u8)>) -> Result<Functions> {
         Some(found) => found,
         None => classic_list(&symbols, path)?,
     };
-    if wanted.is_some_and(|wanted| wanted != interface) {
-        return Err(refused(format!(
-            "{} has no interface {}, it has {}",
-            path.display(),
-            wanted.map_or_else(String::new, dotted),
-            if interfaces.is_empty() {
-                dotted(interface)
-            } else {
-                interfaces
-                    .iter()
-                    .map(|i| dotted(i.version))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            }
-        )));
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != interface) {
+        let mut there: Vec<_> = interfaces.iter().map(|one| dotted(one.version)).collect();
+        if there.is_empty() {
+            there.push(dotted(interface));
+        }
+        let (wanted, there) = (dotted(wanted), there.join(", "));
+        let why = format!(" has no interface {wanted}, it has {there}");
+        return Err(refused(path, &why));
     }
     // SAFETY: the library says that these are its functions, and it is never unloaded.
     Ok(unsafe { Functions::new(list, interface, interfaces) })
@@ -157,33 +149,25 @@ fn classic_list(symbols: &Symbols, path: &Path) -> Result<(CK_FUNCTION_LIST_3_2,
     let get_function_list = match function {
         Whose::Own(Some(function)) => function,
         Whose::Of(other) => {
-            return Err(refused(format!(
-                "{} is a shared library but no PKCS #11 module: the C_GetFunctionList that it is linked with is that of {other}",
-                path.display()
-            )));
+            let why = format!(
+                " is a shared library but no PKCS #11 module: the C_GetFunctionList that it is linked with is that of {other}"
+            );
+            return Err(refused(path, &why));
         }
         Whose::Own(None) | Whose::Nobodys => {
-            return Err(refused(format!(
-                "{} is a shared library but no PKCS #11 module: it has neither C_GetInterface nor C_GetFunctionList",
-                path.display()
-            )));
+            let why = " is a shared library but no PKCS #11 module: it has neither C_GetInterface nor C_GetFunctionList";
+            return Err(refused(path, why));
         }
     };
     let mut list: *mut CK_FUNCTION_LIST = std::ptr::null_mut();
     // SAFETY: the library writes one pointer.
     let rv = unsafe { get_function_list(&mut list) };
     if rv != ck::CKR_OK {
-        return Err(refused(format!(
-            "{}: C_GetFunctionList answered {rv:#x}",
-            path.display()
-        )));
+        let why = format!(": C_GetFunctionList answered {rv:#x}");
+        return Err(refused(path, &why));
     }
-    copy(list, classic_size).ok_or_else(|| {
-        refused(format!(
-            "{}: C_GetFunctionList gave no usable function list",
-            path.display()
-        ))
-    })
+    let why = ": C_GetFunctionList gave no usable function list";
+    copy(list, classic_size).ok_or_else(|| refused(path, why))
 }
 
 /// How long the list of an interface is, and the version that it says it has.

@@ -84,12 +84,10 @@ impl Life {
         start: &Start,
         begun: impl FnOnce(&Arc<Self>),
     ) -> Result<Arc<Self>> {
-        let failed = |why: String| Failure::own(Reason::LibraryNotLoaded, why);
         let unable = |error: std::io::Error| {
             let program = program.display();
-            failed(format!(
-                "{program}, its process, cannot be started: {error}"
-            ))
+            let why = format!("{program}, its process, cannot be started: {error}");
+            Failure::own(Reason::LibraryNotLoaded, why)
         };
         let (ours, theirs) = Channel::pair().map_err(unable)?;
         ours.ask_who_sends();
