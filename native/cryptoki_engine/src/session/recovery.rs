@@ -72,12 +72,17 @@ pub enum Aftermath {
     ReopenIfSilent,
 }
 
-/// Decides that, after so many device errors in a row.
-pub fn aftermath(class: Class, device_errors: u32, holds_objects: bool) -> Aftermath {
+/// Decides that, after so many device errors in a row. Whether it holds objects is asked where it matters: to know it takes
+/// a while.
+pub fn aftermath(
+    class: Class,
+    device_errors: u32,
+    holds_objects: impl FnOnce() -> bool,
+) -> Aftermath {
     match class {
         Class::Absent | Class::NotInitialized => Aftermath::End,
         Class::Device if device_errors < PATIENCE => Aftermath::Nothing,
-        Class::Device if holds_objects => Aftermath::ReopenIfSilent,
+        Class::Device if holds_objects() => Aftermath::ReopenIfSilent,
         Class::Device => Aftermath::Reopen,
         _ => Aftermath::Nothing,
     }
@@ -147,11 +152,11 @@ mod tests {
     #[test]
     fn device_errors_open_a_session_anew_when_they_do_not_end() {
         for holds_objects in [false, true] {
-            let first = aftermath(C::Device, PATIENCE - 1, holds_objects);
+            let first = aftermath(C::Device, PATIENCE - 1, || holds_objects);
             assert_eq!(first, Aftermath::Nothing);
         }
-        assert_eq!(aftermath(C::Device, PATIENCE, false), Aftermath::Reopen);
-        let careful = aftermath(C::Device, PATIENCE, true);
+        assert_eq!(aftermath(C::Device, PATIENCE, || false), Aftermath::Reopen);
+        let careful = aftermath(C::Device, PATIENCE, || true);
         assert_eq!(careful, Aftermath::ReopenIfSilent);
     }
 
@@ -170,7 +175,7 @@ mod tests {
                 code: code.expect(row),
             };
             let class = failure.class();
-            let told = match (aftermath(class, 1, false), decide(class, QUIET)) {
+            let told = match (aftermath(class, 1, || unreachable!()), decide(class, QUIET)) {
                 (Aftermath::End, Decision::HandOver) => ("end", "no"),
                 (Aftermath::Nothing, Decision::HandOver) => ("keep", "no"),
                 (Aftermath::Nothing, Decision::Reopen(Then::Again)) => ("reopen", "once"),

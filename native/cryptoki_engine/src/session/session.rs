@@ -273,7 +273,7 @@ impl Session {
     pub fn react(&mut self, failure: &Failure) {
         let class = failure.class();
         self.device_errors += u32::from(class == Class::Device);
-        let opens_anew = match aftermath(class, self.device_errors, self.holds_objects()) {
+        let opens_anew = match aftermath(class, self.device_errors, || self.holds_objects()) {
             Aftermath::Nothing => false,
             Aftermath::End => {
                 self.end_epoch();
