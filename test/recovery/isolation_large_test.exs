@@ -68,6 +68,7 @@ defmodule Cryptoki.Recovery.IsolationLargeTest do
     assert decrypted == data
   end
 
+  @tag :unsanitized
   test "a thousand of them, and ten crashes, leave no memory and no descriptor", context do
     %{module: module, hsm: hsm, key: key} = context
     data = :binary.copy(<<7>>, @mebibyte)

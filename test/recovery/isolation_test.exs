@@ -23,6 +23,8 @@ defmodule Cryptoki.Recovery.IsolationTest do
 
   describe "a library that crashes" do
     for word <- ~w(segv abort cxx quit close) do
+      if word == "segv", do: @tag(:unsanitized)
+
       test "by #{word} in C_Sign: who waits is told how, and the next is served", %{
         module: module
       } do
@@ -126,6 +128,7 @@ defmodule Cryptoki.Recovery.IsolationTest do
       assert signed(hsm, key)
     end
 
+    @tag :unsanitized
     test "at the start is the error of the start", %{module: module} do
       FaultyModule.control(module, "C_Initialize crash=segv")
 
@@ -200,6 +203,7 @@ defmodule Cryptoki.Recovery.IsolationTest do
     assert {:ok, _} = used.([])
   end
 
+  @tag :unsanitized
   test "who has a session of its own is told how its process ended, by each call that comes after",
        %{
          module: module
@@ -272,6 +276,7 @@ defmodule Cryptoki.Recovery.IsolationTest do
     assert signed(hsm, key)
   end
 
+  @tag :unsanitized
   test "memory has a limit, and the others do not feel its end", %{module: module} do
     hsm = start(module, memory: 256 * 1024 * 1024)
     key = key(hsm)
