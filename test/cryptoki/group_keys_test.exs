@@ -46,6 +46,22 @@ defmodule Cryptoki.GroupKeysTest do
     end
   end
 
+  test "what names no key is refused, and no other key of the call stands in for it" do
+    two()
+    start()
+
+    for nothing <- [false, 0, ""],
+        call <- [
+          &Cryptoki.sign(@group, &1, :ecdsa, "data"),
+          &Cryptoki.update(@group, &1, label: "x"),
+          &Cryptoki.wrap_key(@group, @names, :aes_key_wrap, &1),
+          &Cryptoki.wrap_key(@group, &1, :aes_key_wrap, @names),
+          &Cryptoki.Transfer.export(@group, &1, @names)
+        ] do
+      assert_raise ArgumentError, ~r/names no key|URI/, fn -> call.(nothing) end
+    end
+  end
+
   test "members that could not say when a proof is old have their keys still, those that say otherwise have not" do
     table = :ets.new(:group, [:set, :public])
     :ets.insert(table, {:members, {Member.new(0, @one), Member.new(1, @two)}})

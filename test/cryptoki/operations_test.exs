@@ -252,6 +252,8 @@ defmodule Cryptoki.OperationsTest do
             {fn -> Cryptoki.sign(hsm, [lable: "x"], :ecdsa, "") end, ":label"},
             {fn -> Cryptoki.sign(hsm, [], :ecdsa, "") end, "empty selector"},
             {fn -> Cryptoki.sign(hsm, 17, :ecdsa, "") end, "names no key"},
+            {fn -> Cryptoki.sign(hsm, nil, :ecdsa, "") end, "names no key"},
+            {fn -> Cryptoki.decrypt(hsm, false, :rsa_pkcs, "") end, "names no key"},
             {fn -> Cryptoki.sign(hsm, "pkcs11:objekt", :ecdsa, "") end, "pkcs11:object=invoice"},
             {fn -> Cryptoki.sign(hsm, key, "ecdsa", "") end, "a mechanism is"},
             {fn -> Cryptoki.sign(hsm, key, :ecdsa, :data) end, "iodata"},

@@ -15,7 +15,9 @@ defmodule Cryptoki.Group.Arguments do
   def keys(_arguments, {_where, _again, [], nil}), do: []
 
   def keys(arguments, {_where, _again, keys, mechanism}) do
-    named = for {at, use} <- keys, selector = at(arguments, at), do: {use, selector}
+    named =
+      for {at, use} <- keys, selector <- [at(arguments, at)], selector != nil, do: {use, selector}
+
     named ++ inner(mechanism && at(arguments, mechanism)) ++ second(arguments, keys)
   end
 

@@ -138,7 +138,8 @@ defmodule Cryptoki.Group.Verbs do
   def option(options, name) when Names.is_proper_list(options) do
     case List.keyfind(options, name, 0) do
       {_name, value} -> value
-      nil -> nil
+      # What is no option is refused where it runs.
+      _none -> nil
     end
   end
 

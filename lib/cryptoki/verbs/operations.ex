@@ -358,7 +358,7 @@ defmodule Cryptoki.Operations do
       kind: kind,
       options: options,
       format: options[:format] || :raw,
-      wanted: key && Keys.wanted!(key, use_of_key(kind)),
+      wanted: if(kind != :digest, do: Keys.wanted!(key, use_of_key(kind))),
       mechanism: encoded,
       refusal: refusal,
       ciphertext: if(kind == :decrypt, do: Mechanism.ciphertext(mechanism)),
