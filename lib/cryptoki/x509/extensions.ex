@@ -207,7 +207,8 @@ defmodule Cryptoki.X509.Extensions do
     :crypto.hash(:sha, bits)
   end
 
-  defp subject_key_identifier(identifier),
+  @spec subject_key_identifier(binary) :: t
+  def subject_key_identifier(identifier),
     do: {Names.oid(:subject_key_identifier), false, DER.octet_string(identifier)}
 
   @spec authority_key_identifier(binary) :: t
