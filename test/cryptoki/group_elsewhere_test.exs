@@ -196,7 +196,7 @@ defmodule Cryptoki.GroupElsewhereTest do
             {&:peer.call(one, Cluster, :load, [&1, &2], :infinity), @cluster},
             {&:peer.call(two, Cluster, :load, [&1, &2], :infinity), group}
           ],
-          do: Task.async(fn -> load.(hsm, time) end)
+          do: Task.async(fn -> Cluster.until_answered(fn -> load.(hsm, time) end) end)
 
     Cluster.cut(5, {one, first}, {two, second})
 
@@ -204,7 +204,7 @@ defmodule Cryptoki.GroupElsewhereTest do
         do: assert(counts.ok > 0 and Map.keys(counts) -- known() == [])
 
     # One leaves with its token: whoever is left goes on with the other.
-    task = Task.async(Cluster, :load, [@cluster, 1_000])
+    task = Task.async(fn -> Cluster.until_answered(fn -> Cluster.load(@cluster, 1_000) end) end)
     Cluster.stop(two)
     counts = Task.await(task, :infinity)
     assert counts.ok > 0 and Map.keys(counts) -- known() == []
