@@ -99,7 +99,7 @@ defmodule Bench.Report do
   def undisturbed(report, rows) do
     say(report, """
 
-    What a tenth of the calls of one caller do not exceed: those in which nothing else happened on either of the two processors.
+    What a tenth of the calls of one caller do not exceed: those that meet the fewest of these stops, on two processors.
 
     | case | us in the loop | us a call | of the loop |
     |---|---|---|---|
