@@ -49,7 +49,7 @@ pub fn number(handle: Key) -> CK_OBJECT_HANDLE {
 
 impl At<'_> {
     /// Fails when nobody waits for the answer any more: to be asked where one operation is many calls.
-    pub fn is_awaited(&self) -> Result<()> {
+    pub fn ensure_awaited(&self) -> Result<()> {
         match self.caller.is_cancelled() {
             true => Err(Failure::own(Reason::Busy, "nobody waits for the answer")),
             false => Ok(()),

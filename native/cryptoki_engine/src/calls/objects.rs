@@ -35,7 +35,7 @@ pub fn find(at: &mut At, template: &Template, limit: usize) -> Result<Answer> {
 fn collect(at: &mut At, limit: usize) -> Result<Vec<CK_OBJECT_HANDLE>> {
     let mut found = Vec::new();
     while found.len() < limit {
-        at.is_awaited()?;
+        at.ensure_awaited()?;
         let batch = at.step(&[FIND], |functions, session| {
             functions.find_next(session, BATCH.min(limit - found.len()))
         })?;
@@ -61,7 +61,7 @@ pub fn attributes_of(at: &mut At, objects: &[Handle], kinds: &[CK_ULONG]) -> Res
     let mut each = Vec::with_capacity(objects.len());
     let mut size = 0;
     for object in objects {
-        at.is_awaited()?;
+        at.ensure_awaited()?;
         let read = at.call(|functions, session| {
             functions.attributes_of(session, object.number, &mut wanted)
         });

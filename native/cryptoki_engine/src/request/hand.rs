@@ -3,6 +3,7 @@
 //! `tests/queue.rs` checks every interleaving with the queue behind it.
 
 use super::sync::{Mutex, MutexGuard};
+use std::sync::PoisonError;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Looking {
@@ -32,10 +33,7 @@ impl<T> Default for Hand<T> {
 
 impl<T> Hand<T> {
     fn lock(&self) -> MutexGuard<'_, Held<T>> {
-        match self.0.lock() {
-            Ok(guard) => guard,
-            Err(poisoned) => poisoned.into_inner(),
-        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives something to the thread that looks, or back: nobody looks, or the hand is full.
