@@ -42,6 +42,20 @@ defmodule Cryptoki.Recovery.IsolationTest do
       end
     end
 
+    test "by closing what is open, and goes on: it is told so whoever finds it first", %{
+      module: module
+    } do
+      hsm = start(module)
+      close = "C_GenerateRandom crash=close count=1\nC_GenerateRandom hang"
+      FaultyModule.control(module, close)
+      waiting = Task.async(fn -> Cryptoki.random(hsm, 8) end)
+      await(fn -> FaultyModule.count(module, ~r/^C_GenerateRandom crashes/) > 0 end)
+      # On the connection that is served while calls hang.
+      assert %{health: _} = Cryptoki.status!(hsm)
+      assert {:error, %Error{reason: :library_crashed} = error} = Task.await(waiting)
+      assert Exception.message(error) =~ Crashes.ending("close")
+    end
+
     for function <- @called do
       test "in #{function} costs an error, and comes back", %{module: module} do
         hsm = start(module)

@@ -6,7 +6,7 @@ use cryptoki_engine::library::lanes::STACK;
 use cryptoki_engine::library::numbers::Standing;
 use cryptoki_engine::place::take_notice;
 use cryptoki_engine::process::link::Link;
-use cryptoki_engine::process::wire::{Notice, Noticed};
+use cryptoki_engine::process::wire::{CLOSED, Notice, Noticed};
 use cryptoki_ffi::channel::Channel;
 use cryptoki_ffi::process;
 use std::os::fd::OwnedFd;
@@ -21,7 +21,9 @@ pub fn serve(mut link: Link, inside: Inside) -> ! {
             break;
         }
     }
-    process::leave(0)
+    // At its end nothing comes; what is no connection any more was ended by nobody outside.
+    let ended = link.channel().receive_now(&mut [0]).is_ok();
+    process::leave(if ended { 0 } else { CLOSED })
 }
 
 fn notice(inside: &Arc<Inside>, notice: &Notice, descriptor: Option<OwnedFd>) -> Noticed {

@@ -2,7 +2,7 @@
 
 use crate::process::link::{Broken, Link};
 use crate::process::notices::{Hear, Notices};
-use crate::process::wire::{Hello, Notice, Noticed, Ready, Start};
+use crate::process::wire::{CLOSED, Hello, Notice, Noticed, Ready, Start};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use cryptoki_ffi::channel::{self, Channel};
 use cryptoki_ffi::environment::Variables;
@@ -22,6 +22,9 @@ const LAST_MOMENT: Duration = Duration::from_millis(500);
 const KILLED: Duration = Duration::from_secs(10);
 /// Then it is taken for ended, whatever it does.
 const GIVEN_UP: Duration = Duration::from_secs(8);
+
+/// Why it is ended, or has ended itself, where what is in it has closed what is not its own.
+const CONNECTION_CLOSED: &str = "it had closed its connection";
 
 /// How often is looked whether somebody still waits for an answer.
 pub const PAUSE: Duration = Duration::from_millis(100);
@@ -297,9 +300,10 @@ impl Life {
         }
         let state = self.lock();
         let ended = state.ended.unwrap_or(Ended::Unknown);
-        match &state.why {
-            None => ended.to_string(),
-            Some(why) => format!("{ended}: {why}"),
+        match (&state.why, ended) {
+            (Some(why), _) => format!("{ended}: {why}"),
+            (None, Ended::Exit(CLOSED)) => format!("{ended}: {CONNECTION_CLOSED}"),
+            (None, _) => ended.to_string(),
         }
     }
 
@@ -321,7 +325,7 @@ impl Life {
             }
             Broken::Gone | Broken::NoRoom => {
                 let ended = self.ended(if how == Broken::Gone {
-                    "it had closed its connection"
+                    CONNECTION_CLOSED
                 } else {
                     "there was no memory for what it had sent"
                 });

@@ -19,7 +19,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Changes when anything here does.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
+
+/// The status of a worker whose first connection was closed under it, by what else is in its process.
+pub const CLOSED: i32 = 120;
 
 /// The first word of a worker.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
