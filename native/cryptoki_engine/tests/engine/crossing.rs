@@ -128,7 +128,7 @@ fn another_shape_is_another_version() {
         });
     assert_eq!(
         (VERSION, shape),
-        (3, 0xC005_1C6B_84E9_B8ED),
+        (4, 0xC005_1C6B_84E9_B8ED),
         "what crosses has another shape, or other examples: with another shape goes another VERSION"
     );
 }
