@@ -24,7 +24,8 @@ defmodule Cryptoki.IExTest do
       | token
     ]
 
-    terminal = Terminal.start("exec iex -pa '#{ebin}' -e '#{start}'", @columns, environment)
+    shell = "exec iex -pa '#{ebin}' -e '#{start}'"
+    terminal = Terminal.start(directory, shell, @columns, environment)
     Terminal.await(terminal, ~r/^iex\(1\)>\z/m)
     %{terminal: terminal}
   end

@@ -175,8 +175,8 @@ defmodule Cryptoki.MixTasksTest do
 
     for {input, number} <- Enum.with_index(["<data", "--in data"]) do
       signing = "#{command()} cryptoki.sign '#{uri}' --out #{out}#{number} #{input}"
-      command = "cd '#{context.directory}'; #{signing}; echo status $?; stty; cat"
-      terminal = Terminal.start(command, 100, bare.environment)
+      command = "#{signing}; echo status $?; stty; cat"
+      terminal = Terminal.start(context.directory, command, 100, bare.environment)
       Terminal.await(terminal, ~r/PIN of payments:\z/)
       Terminal.type(terminal, SoftHSM.pin())
       screen = Terminal.await(terminal, ~r/status 0\n.*baud/s)
@@ -193,7 +193,7 @@ defmodule Cryptoki.MixTasksTest do
     command =
       "#{command()} cryptoki.sign 'pkcs11:token=payments;object=invoice' <'#{fifo}' | wc -c; cat"
 
-    terminal = Terminal.start(command, 100, context.environment)
+    terminal = Terminal.start(context.directory, command, 100, context.environment)
     # Waits for the one who reads.
     writer = File.open!(fifo, [:write, :raw])
     Terminal.await(terminal, ~r/^signing: \d+ s\z/m)

@@ -123,7 +123,8 @@ defmodule Cryptoki.ReadyMadeConsumersTest do
     # Typed by a person, and nowhere to be seen.
     [_, typed, question] = Regex.run(~r/^iex\(\S+\)1> (.+)\n(.+)$/m, section)
     # tmux is no program of the node's.
-    terminal = Terminal.start(remote, 120, List.keydelete(context.environment, "PATH", 0))
+    environment = List.keydelete(context.environment, "PATH", 0)
+    terminal = Terminal.start(context.directory, remote, 120, environment)
     Terminal.await(terminal, ~r/^iex\(\S+\)1>/m)
     Terminal.type(terminal, typed)
     Terminal.await(terminal, ~r/^#{Regex.escape(question)}/m)

@@ -78,11 +78,8 @@ defmodule Cryptoki.MixTasks.AdministrationTest do
     line = "#{command()} cryptoki.pin pkcs11:token=payments; echo status $?; cat"
 
     start = fn ->
-      Terminal.start(
-        "cd '#{context.directory}'; " <> line,
-        100,
-        with_environment(context, nothing).environment
-      )
+      environment = with_environment(context, nothing).environment
+      Terminal.start(context.directory, line, 100, environment)
     end
 
     answer = fn terminal, again ->

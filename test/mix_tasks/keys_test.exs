@@ -256,7 +256,7 @@ defmodule Cryptoki.MixTasks.KeysTest do
     for name <- ~w[sealed.der sealed.ssh] do
       key = @token <> ";object=#{name}"
       line = "#{command()} cryptoki.import '#{key}' -i #{name}; echo status $?; cat"
-      terminal = Terminal.start("cd '#{context.directory}'; " <> line, 100, context.environment)
+      terminal = Terminal.start(context.directory, line, 100, context.environment)
       Terminal.await(terminal, ~r/Password of the file:\z/)
       Terminal.type(terminal, "geheim")
       assert Terminal.await(terminal, ~r/^status \d$/m) =~ ~r/;type=private.*^status 0$/ms
@@ -301,7 +301,7 @@ defmodule Cryptoki.MixTasks.KeysTest do
 
     terminal = fn answer ->
       line = "#{command()} cryptoki.delete '#{key};type=public' </dev/null; echo status $?; cat"
-      terminal = Terminal.start("cd '#{context.directory}'; " <> line, 100, context.environment)
+      terminal = Terminal.start(context.directory, line, 100, context.environment)
       Terminal.await(terminal, ~r/Destroy this object for ever\? Type yes:\z/)
       Terminal.type(terminal, answer)
       Terminal.await(terminal, ~r/^status \d$/m)

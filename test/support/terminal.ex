@@ -12,9 +12,9 @@ defmodule Cryptoki.Test.Terminal do
 
   @type t :: %__MODULE__{socket: Path.t(), port: port, client: pos_integer}
 
-  @doc "Runs a shell command in a terminal of `columns` by 200, for this test."
-  @spec start(String.t(), pos_integer, [{String.t(), String.t() | nil}]) :: t
-  def start(command, columns, environment) do
+  @doc "Runs a shell command in a directory, at a terminal of `columns` by 200, for this test."
+  @spec start(Path.t(), String.t(), pos_integer, [{String.t(), String.t() | nil}]) :: t
+  def start(directory, command, columns, environment) do
     name = "cryptoki-#{System.pid()}-#{System.unique_integer([:positive])}"
     socket = Path.join(System.tmp_dir!(), name)
     session = ["-f", "/dev/null", "-C", "new-session", "-x", "#{columns}", "-y", "200"]
@@ -30,7 +30,8 @@ defmodule Cryptoki.Test.Terminal do
         # The server would hold on to our standard error, and whoever reads it would wait for the server.
         args:
           ["-c", ~s(exec tmux "$@" 2>/dev/null), "tmux", "-S", socket] ++ session ++ [command],
-        env: environment
+        env: environment,
+        cd: directory
       ])
 
     {:os_pid, client} = Port.info(port, :os_pid)
