@@ -9,6 +9,8 @@ defmodule Cryptoki.CrowdTest do
 
   @script Path.expand("../support/crowd.exs", __DIR__)
   @callers 20_000
+  @signals Path.expand("../support/signals.exs", __DIR__)
+  @rounds 400
   @pinned if System.find_executable("taskset"), do: false, else: "taskset is not there"
 
   test "20 000 callers on all schedulers" do
@@ -22,6 +24,16 @@ defmodule Cryptoki.CrowdTest do
   @tag skip: @pinned
   test "20 000 callers on one processor" do
     crowd("taskset", ["-c", processor(), "elixir"])
+  end
+
+  # OTP 27 to 29 lose signals, or crash, where a process leaves references behind for which it never waits.
+  for question <- ~w(status random) do
+    test "whoever asks for #{question} and never waits gets what others send it" do
+      ebin = Application.app_dir(:cryptoki, "ebin")
+      arguments = ["-pa", ebin, @signals, SoftHSM.uri(), "#{@rounds}", unquote(question)]
+      assert {output, 0} = System.cmd("elixir", arguments, stderr_to_stdout: true)
+      assert {[lost: 0], _binding} = Code.eval_string(output)
+    end
   end
 
   # One that this process may use.

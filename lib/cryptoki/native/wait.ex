@@ -274,41 +274,49 @@ defmodule Cryptoki.Native.Wait do
     {result, times}
   end
 
-  # The reference is made in the function of the receive: the VM then skips the old mailbox.
+  # The reference is made in the function of the receive: the VM then skips the old mailbox. It does get there, with what
+  # is known at once, too: OTP 27 to 29 lose signals, and crash, where references are left behind while others send.
   defp await(submit, deadline, give_up, work) do
     ref = make_ref()
 
-    case submitted(submit, ref) do
-      {:error, failure} ->
-        {{:error, failure}, @no_time, nil}
+    {accepted, done} =
+      case submitted(submit, ref) do
+        {:error, failure} ->
+          {known(ref, {:error, failure}, @no_time), nil}
 
-      # It came while the NIF looked for it: no message does.
-      {:answered, result, times} ->
-        {result, times, work.()}
+        # It came while the NIF looked for it: no message does.
+        {:answered, result, times} ->
+          done = work.()
+          {known(ref, result, times), done}
 
-      accepted ->
-        done = meanwhile(work, ref, accepted)
+        accepted ->
+          {accepted, meanwhile(work, ref, accepted)}
+      end
 
-        receive do
-          {^ref, result, times} -> {granted(result, accepted), times, done}
-        after
-          remaining(deadline) ->
-            case give_up.(elem(accepted, 1)) do
-              :sent ->
-                receive do
-                  {^ref, result, times} -> {granted(result, accepted), times, done}
-                end
-
-              {:error, failure} ->
-                abandon(accepted)
-                {{:error, failure}, @no_time, done}
-
-              {state, times} ->
-                abandon(accepted)
-                {{:error, {:timeout, state}}, times, done}
+    receive do
+      {^ref, result, times} -> {granted(result, accepted), times, done}
+    after
+      remaining(deadline) ->
+        case give_up.(elem(accepted, 1)) do
+          :sent ->
+            receive do
+              {^ref, result, times} -> {granted(result, accepted), times, done}
             end
+
+          {:error, failure} ->
+            abandon(accepted)
+            {{:error, failure}, @no_time, done}
+
+          {state, times} ->
+            abandon(accepted)
+            {{:error, {:timeout, state}}, times, done}
         end
     end
+  end
+
+  defp known(ref, result, times) do
+    send(self(), {ref, result, times})
+    :known
   end
 
   # Whoever does not get as far as to wait for the answer is not sent one either.
