@@ -5,6 +5,7 @@ defmodule Cryptoki.NodesMessagesTest do
 
   import Cryptoki.Test.Await
 
+  alias Cryptoki.Elsewhere.Host
   alias Cryptoki.{Error, Instances}
   alias Cryptoki.Test.{Cluster, FaultyModule, Panics}
 
@@ -66,6 +67,20 @@ defmodule Cryptoki.NodesMessagesTest do
     true = :erlang.set_cookie(node, Node.get_cookie())
     true = Node.connect(node)
     answer
+  end
+
+  # The connection was lost and is there again, and the other side knows it first.
+  test "nothing is answered to a caller that is taken for gone, in the middle of its stream",
+       context do
+    caller = spawn(fn -> receive do: (:never -> :ok) end)
+    host = :erpc.call(context.node, Host, :start, [caller])
+    ref = :erlang.monitor(:process, host, alias: :explicit_unalias)
+    verb = {Cryptoki, :digest, [@name, :sha256, {:stream, :elsewhere}]}
+    send(host, {:run, ref, verb})
+    assert_receive {^ref, {:piece, _question, :first}}, @soon
+    Process.exit(caller, :kill)
+    assert_receive {:DOWN, ^ref, :process, ^host, :normal}, @soon
+    empty_mailbox()
   end
 
   test "come over the connection, to each who asked, until there is no subscription", context do

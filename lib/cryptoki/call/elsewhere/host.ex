@@ -156,7 +156,8 @@ defmodule Cryptoki.Elsewhere.Host do
     end
   end
 
-  # A caller that has given up while the verb waited here is told nothing.
+  # A caller that has given up is told nothing: while the verb waited here, or in the middle of its stream. One that is
+  # only taken for gone, for the connection was lost, would take it for the verb's own answer.
   defp asked(ref, verb, state) do
     receive do
       {:drop, ^ref} -> state
@@ -166,6 +167,8 @@ defmodule Cryptoki.Elsewhere.Host do
         send(ref, {ref, answer})
         state
     end
+  catch
+    :throw, {:left, ^ref} -> state
   end
 
   defp run(ref, {module, function, arguments}, state) do
@@ -173,9 +176,6 @@ defmodule Cryptoki.Elsewhere.Host do
     taken(Groups.here({module, function, arguments}), state)
   rescue
     error -> {{:raised, error}, state}
-  catch
-    # The caller has left in the middle of its stream.
-    :throw, {:left, ^ref} -> {{:answer, :left}, state}
   end
 
   # A session, once: what the caller has to know of it.
